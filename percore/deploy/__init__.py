@@ -1,0 +1,1 @@
+"""The control machine: inventory -> plan -> render -> push -> activate -> verify."""

@@ -1,0 +1,70 @@
+"""The errors an operator sees. Each says what happened, where, and what to type next, in one line."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class PercoreError(Exception):
+    """Something the operator can act on; printed as one line, never as a traceback.
+
+    `what` is the sentence; `where` a file and key, or a host; `next` the command or edit that helps.
+    `exit_code` follows the table in docs/reference/exit-codes.md.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", next: str = "", detail: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.next = next
+        self.detail = detail
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{line} -> {self.next}" if self.next else line
+
+
+class UsageError(PercoreError):
+    """The command line, or a file the operator wrote, is wrong; nothing was touched."""
+
+    exit_code = 2
+
+
+class PreflightError(PercoreError):
+    """Refused before anything was changed."""
+
+    exit_code = 3
+
+
+class RolloutError(PercoreError):
+    """The change failed and was taken back: what ran before still runs."""
+
+    exit_code = 4
+
+
+class PartialError(PercoreError):
+    """The change failed and could not be taken back everywhere."""
+
+    exit_code = 5
+
+
+class LockedError(PercoreError):
+    """Somebody else is changing the same hosts."""
+
+    exit_code = 6
+
+
+class UnreachableError(PercoreError):
+    """A host did not answer."""
+
+    exit_code = 7
+
+
+def nearest(word: str, known: "list[str]") -> Optional[str]:
+    """The known word most like `word`, or None: for 'unknown key X, did you mean Y?'."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(word, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None

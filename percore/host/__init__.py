@@ -1,0 +1,1 @@
+"""Sent to a target over SSH: wanted state -> difference -> apply -> result. Standard library only."""

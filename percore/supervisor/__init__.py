@@ -1,0 +1,1 @@
+"""Stays on the target: config -> slots -> process events -> state -> control replies."""
