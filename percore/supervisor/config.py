@@ -1,0 +1,114 @@
+"""What one app wants: `AppConfig`, the only form in which a process file's app reaches the supervisor.
+
+`ecosystem` makes it from a file; `to_record`/`from_record` carry it as JSON in a release and over the control socket.
+Every field is declared here once, with its default and its unit; the daemon loads this module and no parser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Mapping, NamedTuple, Optional, Union
+
+from percore.errors import UsageError, nearest
+
+CLUSTER = "cluster"
+FORK = "fork"
+
+Instances = Union[int, str]
+
+
+class AppConfig(NamedTuple):
+    """One app as wished. Times in seconds, sizes in bytes, paths absolute except `script` (then relative to `cwd`)."""
+
+    name: str
+    script: str
+    cwd: str
+    namespace: str = "default"
+    args: tuple[str, ...] = ()
+    interpreter: str = "none"  # a program name or path put before the script; "none": the script itself is run
+    interpreter_args: tuple[str, ...] = ()
+    mode: str = FORK
+    instances: Instances = 1  # as wished: a number, "max" or 0 (= one per usable core), or -n (= that many fewer)
+    share_port: bool = True  # cluster only: whatever address a worker binds is shared by all workers of the app
+    port: Optional[int] = None  # sets PORT, and opens the shared port before the first worker asks
+    health: Optional[str] = None  # path of an HTTP check of each worker, such as /health; None: a TCP connection
+    env: Mapping[str, str] = {}
+    instance_var: str = "NODE_APP_INSTANCE"
+    increment_var: Optional[str] = None
+    wait_ready: bool = False
+    listen_timeout: float = 30.0  # a limit, never a success
+    kill_timeout: float = 1.6
+    kill_signal: str = "SIGINT"
+    shutdown_with_message: bool = False
+    treekill: bool = True
+    autostart: bool = True
+    autorestart: bool = True
+    stop_exit_codes: tuple[int, ...] = ()
+    min_uptime: float = 1.0
+    max_restarts: Optional[int] = None  # only when set does the supervisor ever give up
+    restart_delay: float = 0.0
+    exp_backoff_restart_delay: float = 0.0
+    max_memory: Optional[int] = None
+    cron_restart: Optional[str] = None
+    watch: tuple[str, ...] = ()  # paths; empty: off
+    ignore_watch: tuple[str, ...] = ()
+    watch_delay: float = 0.0
+    out_file: Optional[str] = None
+    error_file: Optional[str] = None
+    log_file: Optional[str] = None
+    merge_logs: bool = False
+    log_date_format: Optional[str] = None
+    log_type: Optional[str] = None
+    disable_logs: bool = False
+    pid_file: Optional[str] = None
+    filter_env: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    user: Optional[str] = None
+    group: Optional[str] = None
+    source: str = ""  # the process file it came from, for messages
+    release: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-ready mapping of the fields that differ from their defaults."""
+        defaults = self._field_defaults
+        record: dict[str, Any] = {}
+        for field, value in zip(self._fields, self):
+            if field in defaults and value == defaults[field]:
+                continue
+            if isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            record[field] = value
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], *, where: str = "release record") -> AppConfig:
+        """The reverse of `to_record`; raises UsageError that names an unknown or missing key."""
+        fields: dict[str, Any] = {}
+        for key, value in record.items():
+            if key not in cls._fields:
+                known = nearest(key, list(cls._fields))
+                raise UsageError(f"key '{key}' is not known" + (f", did you mean '{known}'?" if known else ""), where=where)
+            fields[key] = tuple(value) if isinstance(value, list) else value
+        missing = [field for field in cls._fields if field not in fields and field not in cls._field_defaults]
+        if missing:
+            raise UsageError(f"key '{missing[0]}' is missing", where=where)
+        return cls(**fields)
+
+    @property
+    def shares_port(self) -> bool:
+        return self.mode == CLUSTER and self.share_port
+
+    def fingerprint(self) -> str:
+        """Changes exactly when running workers no longer match the config; the number of them does not count."""
+        record = self.to_record()
+        record.pop("instances", None)
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def resolve_instances(wished: Instances, cores: int) -> int:
+    """How many workers: "max" or 0 gives one per core, -n leaves n cores free, never fewer than one."""
+    count = 0 if wished == "max" else int(wished)
+    return count if count > 0 else max(1, cores + count)
