@@ -170,20 +170,18 @@ def steering_program(ready: Sequence[int], directed: Mapping[int, int]) -> bytes
         return struct.pack("HBBI", code, if_true, if_false, k)
 
     chosen = b"".join(step(equal, source, 0, 1) + step(give, index) for source, index in directed.items())
+    pairs = len(chosen) // 8
     by_source = [
         step(load_byte, net),
         step(shift, 4),
         step(equal, 4, 1, 0),  # only IPv4 packets have a source to look at
-        step(jump, 4 + len(chosen) // 8),
+        step(jump, 5 + pairs),  # 32-bit jumps reach over any number of slots
         step(load_word, net + 12),
         step(mask, 0xFFFE0000),
-        step(equal, INCOMING_NET, 0, 1),  # 127.76/15 holds both nets of directed probes
+        step(equal, INCOMING_NET, 1, 0),  # 127.76/15 holds both nets of directed probes
+        step(jump, 1 + pairs),
         step(load_word, net + 12),
     ]
-    # When the source is not ours, jump over the second load and the pairs; 32-bit jumps reach over any number of slots.
-    by_source[6] = step(equal, INCOMING_NET, 1, 0)
-    by_source.insert(7, step(jump, 1 + len(chosen) // 8))
-    by_source[3] = step(jump, 5 + len(chosen) // 8)
     last = len(ready) - 1
     at_random = [step(load_word, random_word), step(modulo, len(ready))]
     at_random += [step(equal, i, 0, 1) + step(give, index) for i, index in enumerate(ready[:last])]
@@ -322,7 +320,7 @@ class FdStore:
         found: dict[str, list[int]] = {}
         while True:
             try:
-                name, descriptors, _, _ = socket.recv_fds(self._ends[1], 4096, 253)
+                name, descriptors, _, _ = socket.recv_fds(self._ends[1], 4096, 253, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return found
             if not name:

@@ -1,0 +1,130 @@
+"""Proof that a worker serves: a connection to that very worker, answered.
+
+"The port is listening" proves nothing here, because the supervisor's own socket always is. With a health path the proof is
+an HTTP answer below 400; without one it is a connection that the worker took out of its accept queue.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Callable, Optional
+
+from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.sockets import queue_length
+
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = 0.5
+_ATTEMPT_SECONDS = 5.0
+
+
+class Target:
+    """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket."""
+
+    __slots__ = ("health", "host", "port", "queue", "source")
+
+    def __init__(self, host: str, port: int, *, source: str = "", health: Optional[str] = None,
+                 queue: Optional[socket.socket] = None) -> None:  # fmt: skip
+        self.host = host
+        self.port = port
+        self.source = source
+        self.health = health
+        self.queue = queue
+
+
+class Probe:
+    """Tries until the first proof, then calls `on_ready` once. `reason` always says why the last attempt was none."""
+
+    def __init__(self, loop: Loop, target: Target, on_ready: Callable[[], None]) -> None:
+        self._loop = loop
+        self._target = target
+        self._on_ready = on_ready
+        self._wait = _FIRST_WAIT
+        self._sock: Optional[socket.socket] = None
+        self._timer: Optional[Timer] = None
+        self._reply = b""
+        self.reason = "it did not answer yet"
+        self._try()
+
+    def cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._drop()
+
+    def _try(self) -> None:
+        target = self._target
+        self._reply = b""
+        self._sock = sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            if target.source:
+                sock.bind((target.source, 0))
+            code = sock.connect_ex((target.host, target.port))
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code not in (0, errno.EINPROGRESS):
+            self._again(f"connecting to port {target.port}: {os.strerror(code)}")
+            return
+        self._timer = self._loop.later(_ATTEMPT_SECONDS, lambda: self._again(f"{self._what()} got no answer"))
+        self._loop.watch(sock.fileno(), self._on_connected, writable=True)
+
+    def _what(self) -> str:
+        return f"GET {self._target.health}" if self._target.health else f"a connection to port {self._target.port}"
+
+    def _on_connected(self) -> None:
+        assert self._sock
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._again(f"connecting to port {self._target.port}: {os.strerror(code)}")
+        elif self._target.health:
+            request = f"GET {self._target.health} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: percore\r\nConnection: close\r\n\r\n"
+            self._sock.send(request.encode())
+            self._loop.watch(self._sock.fileno(), self._on_reply)
+        else:
+            self._loop.unwatch(self._sock.fileno())
+            self._check_accepted()
+
+    def _check_accepted(self) -> None:
+        """An accepted connection has left the queue; the kernel alone completes the handshake of one that has not."""
+        if self._target.queue is None or queue_length(self._target.queue) == 0:
+            self._succeed()
+            return
+        self.reason = "it does not accept connections"
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.later(_FIRST_WAIT, self._check_accepted)
+
+    def _on_reply(self) -> None:
+        assert self._sock
+        try:
+            part = self._sock.recv(4096)
+        except OSError as error:
+            self._again(f"{self._what()}: {error.strerror}")
+            return
+        self._reply += part
+        line, end, _ = self._reply.partition(b"\r\n")
+        if not end and part and len(self._reply) < 4096:
+            return
+        words = line.split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+            self._again(f"{self._what()} was not answered in HTTP")
+        elif int(words[1]) >= 400:
+            self._again(f"{self._what()} answered {int(words[1])}")
+        else:
+            self._succeed()
+
+    def _succeed(self) -> None:
+        self.cancel()
+        self._on_ready()
+
+    def _again(self, reason: str) -> None:
+        self.reason = reason
+        self.cancel()
+        self._timer = self._loop.later(self._wait, self._try)
+        self._wait = min(self._wait * 1.5, _LONGEST_WAIT)
+
+    def _drop(self) -> None:
+        if self._sock:
+            self._loop.unwatch(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
