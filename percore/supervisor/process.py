@@ -66,6 +66,12 @@ class Process:
         except BlockingIOError:
             return ""
 
+    def exec_error_waits(self) -> bool:
+        """True when the program could not be executed; the end of the process is about to be seen."""
+        import select
+
+        return bool(self._error_read >= 0 and select.select([self._error_read], [], [], 0)[0] and self._peek_error())
+
     def close(self) -> None:
         os.close(self.pidfd)
         if self._error_read >= 0:

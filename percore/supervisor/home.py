@@ -1,0 +1,133 @@
+"""The folder of one supervisor (`PERCORE_HOME`) and the names of what lies in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+import tempfile
+from typing import NamedTuple, Optional
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_LONGEST_SOCKET_PATH = 100
+
+
+class Home(NamedTuple):
+    path: str
+
+    @classmethod
+    def of_user(cls) -> Home:
+        """`$PERCORE_HOME`, or `~/.percore`."""
+        return cls(os.path.abspath(os.environ.get("PERCORE_HOME") or os.path.expanduser("~/.percore")))
+
+    @property
+    def run(self) -> str:
+        return os.path.join(self.path, "run")
+
+    @property
+    def logs(self) -> str:
+        return os.path.join(self.path, "logs")
+
+    @property
+    def control_socket(self) -> str:
+        return os.path.join(self.run, "control.sock")
+
+    @property
+    def worker_socket(self) -> str:
+        return os.path.join(self.run, "worker.sock")
+
+    @property
+    def lock(self) -> str:
+        return os.path.join(self.run, "lock")
+
+    @property
+    def state(self) -> str:
+        return os.path.join(self.path, "state.json")
+
+    @property
+    def daemon_log(self) -> str:
+        return os.path.join(self.logs, "percore.log")
+
+    def make(self) -> None:
+        """Private folders; raises OSError."""
+        for folder in (self.path, self.run, self.logs):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(self.run, 0o700)
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to a Unix socket, however long its path; raises OSError."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with _short(path) as short:
+            sock.connect(short)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen(path: str) -> socket.socket:
+    """A private listening Unix socket at `path`; one left behind by a dead supervisor is replaced."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o177)  # the socket is never, not even for a moment, open to others
+    try:
+        with _short(path) as short:
+            sock.bind(short)
+    finally:
+        os.umask(mask)
+    sock.listen(128)
+    return sock
+
+
+class _short:
+    """A path that fits into a socket address: through the open folder where it is too long itself."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = -1
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) <= _LONGEST_SOCKET_PATH:
+            return self._path
+        self._folder = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._folder}/{os.path.basename(self._path)}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)
+
+
+class Preload(NamedTuple):
+    """The files that workers load: the bind shim (None where none was built for this machine) and Node's part."""
+
+    shim: Optional[str]
+    node: str
+
+
+def place_preload(home: Home) -> Preload:
+    """Copies both files to a folder named by their content, so that an upgrade of percore never pulls them from under a worker."""
+    contents = {}
+    for name in (f"bindshim-{platform.machine()}.so", "preload.cjs"):
+        try:
+            with open(os.path.join(_PACKAGE, name), "rb") as file:
+                contents[name] = file.read()
+        except FileNotFoundError:
+            continue
+    folder = os.path.join(home.run, "preload-" + hashlib.sha256(b"".join(contents.values())).hexdigest()[:12])
+    if any(character in folder for character in " :"):  # LD_PRELOAD separates its entries by both
+        folder = tempfile.mkdtemp(prefix="percore-")
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    for name, content in contents.items():
+        target = os.path.join(folder, name)
+        if not os.path.exists(target):
+            with open(f"{target}.new", "wb") as file:
+                file.write(content)
+            os.rename(f"{target}.new", target)
+    shim = os.path.join(folder, f"bindshim-{platform.machine()}.so")
+    return Preload(shim if os.path.exists(shim) else None, os.path.join(folder, "preload.cjs"))

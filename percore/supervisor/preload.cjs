@@ -1,0 +1,80 @@
+'use strict';
+// Loaded into every Node process of a clustered app (NODE_OPTIONS --require). It changes nothing until the supervisor asks
+// this process to drain: then each further response says "Connection: close", and once no connection is left the
+// supervisor hears "drained". An app without any signal handler thus loses no request in a reload.
+//
+// Words on the worker socket (percore/supervisor/handover.py is the other side):
+//   drain-me TOKEN PID\n  ->  ... later "drain\n";  drained\n  ->
+const { isMainThread } = require('worker_threads');
+const path = process.env.PERCORE_SOCKET;
+const token = process.env.PERCORE_TOKEN;
+
+if (isMainThread && path && token) {
+  const net = require('net');
+  const fs = require('fs');
+  const servers = new Set();
+  let isDraining = false;
+
+  const closeAfterResponse = (_request, response) => {
+    response.shouldKeepAlive = false;
+  };
+  const beginDrain = (server) => {
+    // http and https servers announce requests; for others there is nothing to tell the client.
+    if (typeof server.keepAliveTimeout === 'number') server.prependListener('request', closeAfterResponse);
+  };
+
+  const listen = net.Server.prototype.listen;
+  net.Server.prototype.listen = function (...args) {
+    if (!servers.has(this)) {
+      servers.add(this);
+      this.once('close', () => servers.delete(this));
+      if (isDraining) beginDrain(this);
+    }
+    return listen.apply(this, args);
+  };
+
+  const openConnections = () => {
+    let count = 0;
+    for (const server of servers) count += server._connections || 0;
+    return count;
+  };
+
+  const connect = () => {
+    let target = path;
+    let folder = -1;
+    if (Buffer.byteLength(path) > 100) {
+      try {
+        folder = fs.openSync(require('path').dirname(path), 'r');
+      } catch {
+        return;
+      }
+      target = `/proc/self/fd/${folder}/${require('path').basename(path)}`;
+    }
+    const supervisor = net.connect(target);
+    supervisor.unref();
+    supervisor.on('connect', () => {
+      if (folder >= 0) fs.closeSync(folder);
+      folder = -1;
+      supervisor.write(`drain-me ${token} ${process.pid}\n`);
+    });
+    supervisor.on('data', (text) => {
+      if (isDraining || !String(text).includes('drain')) return;
+      isDraining = true;
+      servers.forEach(beginDrain);
+      const timer = setInterval(() => {
+        if (openConnections() > 0) return;
+        clearInterval(timer);
+        supervisor.write('drained\n');
+      }, 20);
+      timer.unref();
+    });
+    // The supervisor may be replaced; its successor must be able to ask as well.
+    supervisor.on('error', () => {});
+    supervisor.on('close', () => {
+      if (folder >= 0) fs.closeSync(folder);
+      folder = -1;
+      setTimeout(connect, 1000).unref();
+    });
+  };
+  connect();
+}

@@ -1,0 +1,516 @@
+"""One numbered place of an app: its wish, and its worker or two.
+
+Invariant: a slot has at most two workers, at most one of them not ready; the old one is stopped only after the new one is
+ready; if the new one fails, the old one is untouched. The slot of an app that shares no port never has two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import pwd
+import shutil
+import signal
+import socket
+import time
+from typing import Any, Callable, Mapping, NamedTuple, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor import logs, readiness, sockets
+from percore.supervisor.config import AppConfig
+from percore.supervisor.home import Home, Preload
+from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.process import (
+    CHANNEL_FD,
+    Command,
+    Process,
+    describe_status,
+    exit_code_of,
+    kill_escaped,
+    spawn,
+)
+from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.states import HAS_PROCESS, Action, Event, State, ends_for_good, react, restart_delay
+from percore.supervisor.stats import Sampler
+
+# After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
+_SETTLE_SECONDS = 0.1
+_DRAIN_POLL_SECONDS = 0.02
+# Longer than Node's keepAliveTimeout (5 s), after which idle clients are gone by themselves.
+_DRAIN_LIMIT_SECONDS = 6.0
+_TAIL_LINES = 20
+
+
+class Runtime(NamedTuple):
+    """What all workers of one supervisor share. `tell` receives every change of a worker's state."""
+
+    loop: Loop
+    home: Home
+    preload: Preload
+    store_fd: int
+    can_steer: bool
+    tell: Callable[[Worker], None]
+
+
+class WorkerFailed(PercoreError):
+    """A worker did not become, or stay, ready; `detail` holds its last log lines."""
+
+    def __init__(self, worker: Worker, what: str = "") -> None:
+        super().__init__(
+            what or worker.failure or f"it is {worker.state.value}",
+            where=f"{worker.config.name} worker {worker.slot.number}",
+            detail="\n".join(worker.log_tail()),
+        )
+        self.app_name = worker.config.name
+
+
+class Worker:
+    """A process in a slot, through all its restarts. Only `handle` assigns the state."""
+
+    def __init__(self, slot: Slot, config: AppConfig, generation: int, *, respawn: bool) -> None:
+        self.slot = slot
+        self.config = config
+        self.generation = generation
+        self.respawn = respawn  # False while incoming or outgoing: one failure ends it
+        self.state = State.STOPPED
+        self.process: Optional[Process] = None
+        self.token = ""
+        self.failure = ""
+        self.last_end = ""
+        self.exit_code = 0
+        self.restarts = 0
+        self.quick_failures = 0
+        self.is_stable = False
+        self.started_at = 0.0  # monotonic, for durations
+        self.started_time = 0.0  # wall clock, for people and for the state file
+        self.addresses: list[Address] = []
+        self.preloads: list[Drainable] = []
+        self.stats = Sampler()
+        self._timer: Optional[Timer] = None
+        self._probe: Optional[readiness.Probe] = None
+        self._log_starts = (0, 0)
+        self._channel_rest = b""
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        before = self.state
+        self.state, action = react(before, event)
+        if action:
+            _PERFORM[action](self)
+        if self.state is not before:
+            self._enter()
+            self.slot.runtime.tell(self)
+
+    def _enter(self) -> None:
+        self._set_timer(None)
+        if self.state is State.STARTING:
+            self._set_timer(self.config.listen_timeout, self._start_timed_out)
+        elif self.state is State.RUNNING:
+            self._set_timer(self.config.min_uptime, self._became_stable)
+        elif self.state is State.STOPPING:
+            self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
+        elif self.state is State.BACKOFF:
+            delay = restart_delay(self.config, self.quick_failures) if self.respawn else None
+            if delay is None:
+                self._later(lambda: self.handle(Event.GAVE_UP))
+            elif delay == 0:
+                self.handle(Event.TIMEOUT)
+            else:
+                self._set_timer(delay, lambda: self.handle(Event.TIMEOUT))
+
+    def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.slot.runtime.loop.later(seconds, callback)
+
+    def _later(self, callback: Callable[[], None]) -> None:
+        """In the next turn: a state is left only after everybody saw it entered."""
+        self._set_timer(0, callback)
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        self.token = os.urandom(12).hex()
+        self.failure = ""
+        self.addresses = []
+        self.is_stable = False
+        self.started_at, self.started_time = time.monotonic(), time.time()
+        paths = self.log_paths
+        self._log_starts = (logs.size_of(paths.out), logs.size_of(paths.error))
+        opened: list[int] = []
+        try:
+            opened = [logs.open_log(path) for path in paths]
+            self.process = spawn(self._command(*opened))
+        except (OSError, PercoreError) as error:
+            # Treated as any other end: same back-off, same report.
+            reason = f"cannot be started: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            self.slot.runtime.loop.later(0, lambda: self._ended(None, reason))
+            return
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        if self.process.channel:
+            self.slot.runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
+        if not self._must_prove_ready():
+            self.slot.runtime.loop.later(0, self._ready_if_starting(self.process))
+        elif not self.config.shares_port and not self.config.wait_ready and self.config.port:
+            self._start_probe(readiness.Target("127.0.0.1", self.config.port, health=self.config.health))
+
+    def _command(self, out_fd: int, err_fd: int) -> Command:
+        config = self.config
+        env = self._environment()
+        argv = [*([] if config.interpreter == "none" else [config.interpreter, *config.interpreter_args])]
+        script = config.script
+        if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
+            script = os.path.join(config.cwd, script)
+        if argv and not shutil.which(argv[0], path=env.get("PATH")):
+            raise PercoreError(f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'")
+        user = None
+        if config.user and os.geteuid() == 0:
+            entry = pwd.getpwnam(config.user)
+            user = (entry.pw_uid, entry.pw_gid)
+        return Command(
+            (*argv, script, *config.args), config.cwd, env, out_fd, err_fd, -1 if user else self.slot.runtime.store_fd,
+            "NODE_CHANNEL_FD" in env, user,
+        )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        config, number = self.config, self.slot.number
+        env = {**self.slot.base_env, **config.env}
+        if config.port is not None:
+            env["PORT"] = str(config.port)
+        if config.increment_var and env.get(config.increment_var, "").lstrip("-").isdigit():
+            env[config.increment_var] = str(int(env[config.increment_var]) + number)
+        env[config.instance_var] = str(number)
+        env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(number), PERCORE_RELEASE=config.release, PERCORE_TOKEN=self.token)
+        program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script)
+        if program.startswith("python"):
+            env.setdefault("PYTHONUNBUFFERED", "1")
+        if program in ("node", "bun", "nodejs"):
+            env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
+        if config.shares_port:
+            preload = self.slot.runtime.preload
+            if preload.shim is None:
+                raise PercoreError(
+                    f"this installation has no bind shim for {platform.machine()}, so workers cannot share a port",
+                    next="install a C compiler and install percore again, or set share_port: false",
+                )
+            env["PERCORE_SOCKET"] = self.slot.runtime.home.worker_socket
+            env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
+            env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
+        return env
+
+    def _terminate(self) -> None:
+        assert self.process
+        if self.config.shutdown_with_message and self.process.channel:
+            self.process.channel.send(b'"shutdown"\n')
+        else:
+            number = getattr(signal, self.config.kill_signal)
+            self.process.signal(number, whole_group=self.config.treekill)
+
+    def _kill(self) -> None:
+        if self.process:
+            self.process.kill_group()
+
+    # -- readiness ---------------------------------------------------------------------------------------------------
+
+    def _must_prove_ready(self) -> bool:
+        return self.config.wait_ready or self.config.shares_port or self.config.port is not None
+
+    def _ready_if_starting(self, process: Process) -> Callable[[], None]:
+        def check() -> None:
+            # A program that could not be executed has ended by now, or its error waits in the pipe.
+            if self.process is process and self.state is State.STARTING and not process.exec_error_waits():
+                self.handle(Event.READY)
+
+        return check
+
+    def bound(self, address: Address, listener: Listener) -> None:
+        """The worker asked for, and got, its socket of `listener`."""
+        if address in self.addresses:
+            return
+        self.addresses.append(address)
+        if self.state is not State.STARTING or self.config.wait_ready or self._probe:
+            return
+        if self.config.port is not None and address.port != self.config.port:
+            return
+        host = address.probe_host
+        if host is None:
+            # Nothing can be sent to this one worker alone; that it holds the address is the best proof there is.
+            self._later(lambda: self.handle(Event.READY))
+            return
+        source = sockets.probe_source(self.slot.number, incoming=self.is_incoming) if listener.steered else ""
+        queue = listener.socket_for(self.slot.number, self.generation)
+        self._start_probe(
+            readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue)
+        )
+
+    def _start_probe(self, target: readiness.Target) -> None:
+        self._probe = readiness.Probe(self.slot.runtime.loop, target, lambda: self.handle(Event.READY))
+
+    @property
+    def is_incoming(self) -> bool:
+        return self.slot.incoming is self
+
+    def _read_channel(self) -> None:
+        assert self.process and self.process.channel
+        channel = self.process.channel
+        try:
+            part = channel.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:
+            self.slot.runtime.loop.unwatch(channel.fileno())
+            return
+        *lines, self._channel_rest = (self._channel_rest + part)[-1_000_000:].split(b"\n")
+        if self.config.wait_ready and b'"ready"' in lines:
+            self.handle(Event.READY)
+
+    def _start_timed_out(self) -> None:
+        config = self.config
+        if not config.wait_ready and config.port is None and not config.health and not self.slot.knows_addresses():
+            # A clustered app that listens nowhere (a queue consumer) has nothing else to prove.
+            self.handle(Event.READY)
+            return
+        waited_for = "the ready message" if config.wait_ready else "it to listen"
+        reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
+        self.failure = f"not ready within {config.listen_timeout:g} s ({reason})"
+        self.handle(Event.TIMEOUT)
+
+    def _became_stable(self) -> None:
+        self.is_stable = True
+        self.quick_failures = 0
+        self.slot.runtime.tell(self)
+
+    # -- the end of a process ----------------------------------------------------------------------------------------
+
+    def ended(self, status: Optional[int]) -> None:
+        """The process is gone, with this wait status (None: unknown, it was not our child)."""
+        assert self.process
+        error = self.process.exec_error()
+        self.exit_code = exit_code_of(status)
+        self._ended(status, error or describe_status(status))
+
+    def _ended(self, status: Optional[int], reason: str) -> None:
+        if self.process:
+            if self.process.channel:
+                self.slot.runtime.loop.unwatch(self.process.channel.fileno())
+            self.process.close()
+            self.process = None
+        kill_escaped(self.token)
+        if self._probe:
+            self._probe.cancel()
+            self._probe = None
+        self.preloads.clear()
+        was_ready = self.state in (State.RUNNING, State.STOPPING)
+        self.last_end = reason
+        self.failure = self.failure or (reason if was_ready else f"{reason} before it was ready")
+        if self.state in (State.STARTING, State.RUNNING):
+            self.quick_failures += not self.is_stable
+            if status is not None and self.respawn and ends_for_good(self.config, self.exit_code):
+                self.handle(Event.FINISHED)
+                return
+            self.restarts += self.respawn
+        self.handle(Event.EXITED)
+
+    def log_tail(self) -> list[str]:
+        """The last lines this process wrote, errors last."""
+        paths = self.log_paths
+        out = logs.last_lines(paths.out, _TAIL_LINES, since=self._log_starts[0])
+        if paths.error == paths.out:
+            return out
+        error = logs.last_lines(paths.error, _TAIL_LINES, since=self._log_starts[1])
+        return [*out[-(_TAIL_LINES - len(error)) :], *error] if len(error) < _TAIL_LINES else error
+
+    # -- what others see ---------------------------------------------------------------------------------------------
+
+    @property
+    def log_paths(self) -> logs.LogPaths:
+        return logs.log_paths(self.config, self.slot.number, self.slot.runtime.home.logs)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is State.RUNNING
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+    def status(self) -> dict[str, Any]:
+        if self.process:
+            self.stats.sample(self.process.pid)
+        shown = State.STOPPING if self.slot.outgoing is self and self.state is State.RUNNING else self.state
+        ports = [address.port for address in self.addresses if address.port]
+        return {
+            "slot": self.slot.number,
+            "id": self.slot.id,
+            "pid": self.pid,
+            "state": shown.value,
+            "release": self.config.release,
+            "port": ports[0] if ports else self.config.port,
+            "memory_bytes": self.stats.memory_bytes if self.process else 0,
+            "cpu_percent": self.stats.cpu_percent if self.process else 0.0,
+            "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,
+            "restarts": self.restarts,
+            "failure": self.failure if not self.is_ready else "",
+        }
+
+    def to_snapshot(self) -> Optional[dict[str, Any]]:
+        """What a new supervisor needs to adopt the process; None when there is none."""
+        if not self.process:
+            return None
+        return {
+            "pid": self.process.pid,
+            "start_time": self.process.start_time,
+            "token": self.token,
+            "generation": self.generation,
+            "config": self.config.to_record(),
+            "addresses": [list(address) for address in self.addresses],
+            "started_time": self.started_time,
+            "restarts": self.restarts,
+            "log_starts": list(self._log_starts),
+        }
+
+    def adopt(self, process: Process, saved: Mapping[str, Any]) -> None:
+        """Takes over a living process of an earlier supervisor; it counts as ready, and `slot` watches it from now on."""
+        self.process = process
+        self.token = saved["token"]
+        self.addresses = [Address(*fields) for fields in saved["addresses"]]
+        self.started_time = saved["started_time"]
+        self.started_at = time.monotonic() - max(0.0, time.time() - self.started_time)
+        self.restarts = saved["restarts"]
+        self._log_starts = tuple(saved["log_starts"])
+        self.state = State.RUNNING
+        self.is_stable = True
+        if process.channel:
+            self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
+
+
+_PERFORM: dict[Action, Callable[[Worker], None]] = {
+    Action.SPAWN: Worker._spawn,
+    Action.TERMINATE: Worker._terminate,
+    Action.KILL: Worker._kill,
+}
+
+
+class Drainable:
+    """A process of a worker that can be asked to finish its connections (handover.py makes these)."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self.ask = ask
+        self.is_drained = False
+
+
+class Slot:
+    def __init__(self, runtime: Runtime, config: AppConfig, number: int, id: int, base_env: Mapping[str, str],
+                 listeners: Mapping[Address, Listener]) -> None:  # fmt: skip
+        self.runtime = runtime
+        self.number = number
+        self.id = id  # PM2's id: unique among all apps
+        self.base_env = base_env
+        self.wanted = False
+        self.worker = Worker(self, config, generation=0, respawn=True)
+        self.incoming: Optional[Worker] = None
+        self.outgoing: Optional[Worker] = None
+        self._listeners = listeners
+        self._drain_timer: Optional[Timer] = None
+
+    def knows_addresses(self) -> bool:
+        return bool(self._listeners)
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [worker for worker in (self.worker, self.incoming, self.outgoing) if worker]
+
+    def start(self) -> None:
+        self.wanted = True
+        self.worker.handle(Event.START)
+
+    def stop(self) -> None:
+        self.wanted = False
+        for worker in self.workers:
+            worker.handle(Event.STOP)
+
+    @property
+    def is_down(self) -> bool:
+        return all(worker.state not in HAS_PROCESS and worker.state is not State.BACKOFF for worker in self.workers)
+
+    def replace_config(self, config: AppConfig) -> None:
+        """For a slot whose worker is down."""
+        self.worker.config = config
+        self.worker.quick_failures = 0
+
+    # -- reload: one worker more, for a while ------------------------------------------------------------------------
+
+    def begin_reload(self, config: AppConfig) -> Worker:
+        """Starts the incoming worker on the other generation's sockets."""
+        assert self.incoming is None and self.outgoing is None, "a slot has at most two workers"
+        self.incoming = Worker(self, config, 1 - self.worker.generation, respawn=False)
+        self.incoming.restarts = self.worker.restarts
+        self.incoming.handle(Event.START)
+        return self.incoming
+
+    def promote(self) -> None:
+        """The incoming worker is ready: it becomes the slot's worker, and the old one drains."""
+        assert self.incoming and self.incoming.is_ready
+        self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
+        self.worker.respawn = True
+        self.retire()
+
+    def abandon(self) -> None:
+        """The incoming worker failed or is no longer wanted; the current one never noticed."""
+        if self.incoming:
+            self.incoming.handle(Event.STOP)
+            # It stays as outgoing until its process is gone.
+            self.outgoing, self.incoming = self.incoming, None
+            self.outgoing.respawn = False
+            self.sweep()
+
+    def retire(self) -> None:
+        """Lets the outgoing worker finish its connections, then stops it."""
+        assert self.outgoing
+        self.outgoing.respawn = False
+        if not self.outgoing.is_ready or not self.outgoing.config.shares_port:
+            self.outgoing.handle(Event.STOP)
+            self.sweep()
+            return
+        for preload in self.outgoing.preloads:
+            preload.ask()
+        now = time.monotonic()
+        self._drain(self.outgoing, now + _SETTLE_SECONDS, now + _DRAIN_LIMIT_SECONDS)
+
+    def _drain(self, worker: Worker, settled_at: float, limit: float) -> None:
+        if worker is not self.outgoing or not worker.is_ready:
+            return
+        now = time.monotonic()
+        is_drained = all(preload.is_drained for preload in worker.preloads) and self.queue_length(worker) == 0
+        if now >= limit or (is_drained and now >= settled_at):
+            worker.handle(Event.STOP)
+        else:
+            self.runtime.loop.later(_DRAIN_POLL_SECONDS, lambda: self._drain(worker, settled_at, limit))
+
+    def queue_length(self, worker: Worker) -> int:
+        return sum(
+            self._listeners[address].queue_length(self.number, worker.generation)
+            for address in worker.addresses
+            if address in self._listeners
+        )
+
+    def sweep(self) -> None:
+        """Forgets workers that are over."""
+        over = (State.STOPPED, State.FATAL, State.EXITED)
+        if self.outgoing and self.outgoing.state in over:
+            self.outgoing = None
+
+    def stranded(self) -> bool:
+        """True when clients wait in the queue of the generation that has no worker: only another reload serves them."""
+        if self.outgoing or self.incoming or not self.worker.is_ready:
+            return False
+        return any(
+            listener.steered and listener.queue_length(self.number, 1 - self.worker.generation) > 0
+            for listener in self._listeners.values()
+        )
