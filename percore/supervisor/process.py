@@ -57,20 +57,22 @@ class Process:
     def kill_group(self) -> None:
         self.signal(signal.SIGKILL, whole_group=True)
 
-    def exec_error(self) -> str:
-        """Why the program could not be executed, empty when it was."""
+    @property
+    def exec_fd(self) -> int:
+        """Readable once the program was, or could not be, executed; -1 after `take_exec_result`."""
+        return self._error_read
+
+    def take_exec_result(self) -> str:
+        """Why the program could not be executed; empty when it was (the pipe's other end closed on exec)."""
         if self._error_read < 0:
             return ""
         try:
             return os.read(self._error_read, 4096).decode(errors="replace")
         except BlockingIOError:
             return ""
-
-    def exec_error_waits(self) -> bool:
-        """True when the program could not be executed; the end of the process is about to be seen."""
-        import select
-
-        return bool(self._error_read >= 0 and select.select([self._error_read], [], [], 0)[0] and self._peek_error())
+        finally:
+            os.close(self._error_read)
+            self._error_read = -1
 
     def close(self) -> None:
         os.close(self.pidfd)

@@ -153,9 +153,8 @@ class Worker:
                 os.close(descriptor)
         if self.process.channel:
             self.slot.runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
-        if not self._must_prove_ready():
-            self.slot.runtime.loop.later(0, self._ready_if_starting(self.process))
-        elif not self.config.shares_port and not self.config.wait_ready and self.config.port:
+        self.slot.runtime.loop.watch(self.process.exec_fd, self._executed)
+        if not self.config.shares_port and not self.config.wait_ready and self.config.port:
             self._start_probe(readiness.Target("127.0.0.1", self.config.port, health=self.config.health))
 
     def _command(self, out_fd: int, err_fd: int) -> Command:
@@ -219,13 +218,12 @@ class Worker:
     def _must_prove_ready(self) -> bool:
         return self.config.wait_ready or self.config.shares_port or self.config.port is not None
 
-    def _ready_if_starting(self, process: Process) -> Callable[[], None]:
-        def check() -> None:
-            # A program that could not be executed has ended by now, or its error waits in the pipe.
-            if self.process is process and self.state is State.STARTING and not process.exec_error_waits():
-                self.handle(Event.READY)
-
-        return check
+    def _executed(self) -> None:
+        assert self.process
+        self.slot.runtime.loop.unwatch(self.process.exec_fd)
+        self.failure = self.process.take_exec_result()
+        if not self.failure and not self._must_prove_ready():
+            self.handle(Event.READY)
 
     def bound(self, address: Address, listener: Listener) -> None:
         """The worker asked for, and got, its socket of `listener`."""
@@ -291,12 +289,14 @@ class Worker:
     def ended(self, status: Optional[int]) -> None:
         """The process is gone, with this wait status (None: unknown, it was not our child)."""
         assert self.process
-        error = self.process.exec_error()
         self.exit_code = exit_code_of(status)
-        self._ended(status, error or describe_status(status))
+        self._ended(status, describe_status(status))
 
     def _ended(self, status: Optional[int], reason: str) -> None:
         if self.process:
+            if self.process.exec_fd >= 0:
+                self.slot.runtime.loop.unwatch(self.process.exec_fd)
+                self.failure = self.process.take_exec_result()
             if self.process.channel:
                 self.slot.runtime.loop.unwatch(self.process.channel.fileno())
             self.process.close()

@@ -1,0 +1,175 @@
+"""One app: its slots, the sockets they share, and the jobs that change them.
+
+A job is a generator. It does one step, then yields until something in the supervisor changed; the manager drives it. So a
+job reads as the story it is, and the loop never waits.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Generator, Iterable, Iterator, Mapping, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor.config import AppConfig
+from percore.supervisor.slot import Runtime, Slot, Worker, WorkerFailed
+from percore.supervisor.sockets import Address, Listener, source_number
+from percore.supervisor.states import State
+
+Job = Generator[None, None, None]
+
+
+class App:
+    def __init__(self, runtime: Runtime, config: AppConfig, base_env: Mapping[str, str], take_id: Callable[[], int]) -> None:
+        """`base_env` is what the worker's environment begins with; `take_id` gives the next free PM2 id."""
+        self.runtime = runtime
+        self.config = config
+        self.base_env = dict(base_env)
+        self.slots: list[Slot] = []
+        self.listeners: dict[Address, Listener] = {}
+        self.wanted = False
+        self._take_id = take_id
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def workers(self) -> Iterator[Worker]:
+        return (worker for slot in self.slots for worker in slot.workers)
+
+    # -- sockets -----------------------------------------------------------------------------------------------------
+
+    def listener(self, address: Address) -> Listener:
+        """The shared sockets of `address`, opened when the first worker asks. Raises AddressInUse or OSError."""
+        found = self.listeners.get(address)
+        if found is None:
+            found = Listener(address, len(self.slots), steered=self.runtime.can_steer)
+            self.listeners[address] = found
+            self.steer()
+        return found
+
+    def steer(self) -> None:
+        """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there."""
+        ready = [slot for slot in self.slots if slot.worker.is_ready]
+        places = [(slot.number, slot.worker.generation) for slot in ready or self.slots]
+        directed = {}
+        for slot in self.slots:
+            directed[source_number(slot.number, incoming=False)] = (slot.number, slot.worker.generation)
+            directed[source_number(slot.number, incoming=True)] = (slot.number, 1 - slot.worker.generation)
+        for listener in self.listeners.values():
+            listener.steer(places, directed)
+
+    def close(self) -> None:
+        for listener in self.listeners.values():
+            listener.close()
+        self.listeners.clear()
+
+    # -- slots -------------------------------------------------------------------------------------------------------
+
+    def set_slots(self, count: int) -> list[Slot]:
+        """Adds what is missing, or takes the highest away; returns the slots that are to be stopped."""
+        surplus = self.slots[count:]
+        del self.slots[count:]
+        while len(self.slots) < count:
+            number = len(self.slots)
+            self.slots.append(Slot(self.runtime, self.config, number, self._take_id(), self.base_env, self.listeners))
+        for listener in self.listeners.values():
+            listener.grow(count)
+        self.steer()
+        return surplus
+
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    def start(self, slots: Optional[Iterable[Slot]] = None) -> Job:
+        """Starts the slots (default: all) and waits until each worker is ready; raises WorkerFailed on the first that is not."""
+        chosen = list(slots) if slots is not None else self.slots
+        self.wanted = True
+        for slot in chosen:
+            slot.start()
+        for slot in chosen:
+            yield from self._until_ready(slot.worker)
+
+    def _until_ready(self, worker: Worker) -> Job:
+        """Waits for the first proof of life: ready, and for what has no better proof, still there after `min_uptime`."""
+        ends = worker.restarts
+        while not (worker.is_ready and (worker.is_stable or worker.config.shares_port or worker.config.wait_ready)):
+            if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
+                raise WorkerFailed(worker, worker.failure or worker.last_end)
+            if worker.state is State.EXITED:
+                return
+            yield
+
+    def stop(self, slots: Optional[Iterable[Slot]] = None) -> Job:
+        chosen = list(slots) if slots is not None else self.slots
+        if slots is None:
+            self.wanted = False
+        for slot in chosen:
+            slot.stop()
+        while not all(slot.is_down for slot in chosen):
+            yield
+
+    def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
+        """Stops, then starts again with `config`."""
+        chosen = list(slots) if slots is not None else self.slots
+        yield from self.stop(chosen)
+        for slot in chosen:
+            slot.replace_config(config)
+        if len(chosen) == len(self.slots):
+            self.config = config
+        yield from self.start(chosen)
+
+    def reload(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
+        """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
+
+        The first failure ends it: the slots already moved go back to the former config, and WorkerFailed tells why.
+        """
+        chosen = list(slots) if slots is not None else self.slots
+        former = self.config
+        moved: list[Slot] = []
+        try:
+            for slot in chosen:
+                yield from self._move(slot, config, soak=not moved)
+                moved.append(slot)
+        except PercoreError:
+            if config != former:
+                for slot in moved:
+                    yield from self._move(slot, former, soak=False)
+            yield from self._until_drained(chosen)
+            raise
+        self.config = config
+        yield from self._until_drained(chosen)
+
+    def _move(self, slot: Slot, config: AppConfig, *, soak: bool) -> Job:
+        if not slot.wanted or not slot.worker.is_ready:
+            # There is nothing to keep alive: the slot simply starts with the new config.
+            yield from self.stop([slot])
+            slot.replace_config(config)
+            yield from self.start([slot])
+            return
+        yield from self._until_drained([slot])
+        incoming = slot.begin_reload(config)
+        try:
+            # The first new worker must also live for min_uptime: a release that dies right after it was ready stops here.
+            while incoming.state is State.STARTING or (soak and incoming.is_ready and not incoming.is_stable):
+                yield
+            if not incoming.is_ready:
+                raise WorkerFailed(incoming, incoming.failure or incoming.last_end)
+        except BaseException:
+            slot.abandon()
+            raise
+        slot.promote()
+        self.steer()
+
+    def _until_drained(self, slots: Iterable[Slot]) -> Job:
+        while any(slot.outgoing for slot in slots):
+            yield
+
+    def scale(self, count: int) -> Job:
+        """More slots start; fewer means the highest numbers are steered away from, drained and stopped."""
+        before = len(self.slots)
+        surplus = self.set_slots(count)
+        for slot in surplus:
+            slot.stop()
+        if count > before and self.wanted:
+            yield from self.start(self.slots[before:])
+        while not all(slot.is_down for slot in surplus):
+            yield

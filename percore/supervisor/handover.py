@@ -1,0 +1,112 @@
+"""The private Unix socket where workers get their listening sockets and hear that they should drain.
+
+`bindshim.c` and `preload.cjs` are the other side. A worker shows the token that only it was given.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Callable, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor import home
+from percore.supervisor.app import App
+from percore.supervisor.loop import Loop
+from percore.supervisor.slot import Drainable, Worker
+from percore.supervisor.sockets import Address
+
+_LONGEST_REQUEST = 1024
+
+
+class Handover:
+    def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Worker]],
+                 open_listener: Callable[[Worker, Address], App]) -> None:  # fmt: skip
+        """`open_listener` gives the app whose listener serves the worker, or raises PercoreError or OSError."""
+        self._loop = loop
+        self._find_worker = find_worker
+        self._open_listener = open_listener
+        self._socket = home.listen(path)
+        loop.watch(self._socket.fileno(), self._accept)
+
+    def close(self) -> None:
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        self._loop.watch(connection.fileno(), lambda: self._read(connection))
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            request = connection.recv(_LONGEST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            request = b""
+        # Requests are far shorter than a socket buffer, so each arrives whole.
+        words = request.decode(errors="replace").split()
+        worker = self._find_worker(words[1]) if len(words) > 2 else None
+        if worker and words[0] == "bind" and len(words) == 7:
+            self._hand_over(connection, worker, words)
+        elif worker and words[0] == "drain-me":
+            drainable = Drainable(lambda: _send(connection, b"drain\n"))
+            worker.preloads.append(drainable)
+            self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
+            return
+        elif words:
+            _send(connection, b"own\n")
+        self._drop(connection)
+
+    def _hand_over(self, connection: socket.socket, worker: Worker, words: list[str]) -> None:
+        try:
+            family, kind, v6only = int(words[3]), int(words[4]), words[5] != "0"
+            address = Address.from_sockaddr(family, kind, v6only, bytes.fromhex(words[6]))
+        except (ValueError, IndexError):
+            _send(connection, b"own\n")
+            return
+        try:
+            listener = self._open_listener(worker, address).listener(address)
+        except PercoreError as error:
+            worker.failure = str(error)
+            _send(connection, b"fail %d\n" % errno.EADDRINUSE)
+            return
+        except OSError as error:
+            worker.failure = f"it may not listen on {address}: {error.strerror}"
+            _send(connection, b"fail %d\n" % (error.errno or errno.EADDRINUSE))
+            return
+        shared = listener.socket_for(worker.slot.number, worker.generation)
+        try:
+            socket.send_fds(connection, [b"take\n"], [shared.fileno()])
+        except OSError:
+            return
+        worker.bound(address, listener)
+
+    def _read_drained(self, connection: socket.socket, worker: Worker, drainable: Drainable) -> None:
+        try:
+            text = connection.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            text = b""
+        if not text or b"drained" in text:
+            drainable.is_drained = True
+        if not text:
+            if drainable in worker.preloads:
+                worker.preloads.remove(drainable)
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._loop.unwatch(connection.fileno())
+        connection.close()
+
+
+def _send(connection: socket.socket, text: bytes) -> None:
+    try:
+        connection.send(text)
+    except OSError:
+        return

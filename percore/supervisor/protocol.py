@@ -1,0 +1,41 @@
+"""One JSON line each way over the control socket.
+
+Request:  {"version": 1, "op": "reload", ...arguments}
+Replies:  any number of {"event": "worker", ...}, then one {"event": "result", "ok": true, ...} or
+          {"event": "result", "ok": false, "error": "one line", "exit_code": 4, "log_tail": [...]}.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Mapping
+
+from percore.errors import PercoreError
+
+VERSION = 1
+LONGEST_LINE = 16 * 1024 * 1024
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Raises ValueError when the line is not a JSON object."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("not a JSON object")
+    return message
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """The result line for an error."""
+    if not isinstance(error, PercoreError):
+        return {"event": "result", "ok": False, "error": f"internal error: {error!r}", "exit_code": 1}
+    reply: dict[str, Any] = {"event": "result", "ok": False, "error": str(error), "exit_code": error.exit_code}
+    if error.detail:
+        reply["log_tail"] = error.detail.splitlines()
+    app = getattr(error, "app_name", None)
+    if app:
+        reply["app"] = app
+    return reply
