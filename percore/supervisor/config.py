@@ -73,6 +73,7 @@ class AppConfig(NamedTuple):
         """JSON-ready mapping of the fields that differ from their defaults."""
         defaults = self._field_defaults
         record: dict[str, Any] = {}
+        value: Any
         for field, value in zip(self._fields, self):
             if field in defaults and value == defaults[field]:
                 continue
@@ -105,6 +106,7 @@ class AppConfig(NamedTuple):
         """Changes exactly when running workers no longer match the config; the number of them does not count."""
         record = self.to_record()
         record.pop("instances", None)
+        record.pop("source", None)
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Mapping, NamedTuple, Optional
+from typing import Callable, Collection, Mapping, NamedTuple, Optional
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 CHANNEL_FD = 3  # Node's IPC channel
@@ -110,6 +110,7 @@ def _become(command: Command, channel: Optional[socket.socket], error_write: int
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
+        number: int
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ,
                        signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):  # fmt: skip
             signal.signal(number, signal.SIG_DFL)
@@ -183,17 +184,21 @@ def become_subreaper() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def reap() -> list[tuple[int, int]]:
-    """(pid, wait status) of every child that ended since the last call."""
-    ended = []
+def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
+    """(pid, wait status) of every child that ended since the last call.
+
+    `before` is called with each pid while the dead child still holds it, so that signals to its group cannot go astray.
+    """
+    ended: list[tuple[int, int]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            waiting = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if waiting is None:
+                return ended
+            before(waiting.si_pid)
+            ended.append(os.waitpid(waiting.si_pid, 0))
         except ChildProcessError:
             return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, status))
 
 
 def children_of(pid: int) -> list[int]:
@@ -229,6 +234,26 @@ def kill_escaped(token: str) -> None:
                 continue
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
+
+
+def kill_strays(home: str, known_tokens: Collection[str]) -> None:
+    """Kills workers of an earlier supervisor of this home that nobody adopted: a singleton must not run twice."""
+    home_mark = f"PERCORE_HOME={home}".encode()
+    known = {f"PERCORE_TOKEN={token}".encode() for token in known_tokens}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                variables = set(file.read().split(b"\0"))
+            if home_mark not in variables or pid == os.getpid():
+                continue
+            tokens = {variable for variable in variables if variable.startswith(b"PERCORE_TOKEN=")}
+            if not tokens or tokens & known:
+                continue
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def describe_status(status: Optional[int]) -> str:

@@ -1,0 +1,81 @@
+"""One request to the supervisor, and its replies as they come; starts a supervisor where one is needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from typing import Any, Iterator
+
+from percore.errors import PercoreError
+from percore.supervisor import protocol
+from percore.supervisor.home import Home, connect
+
+_START_SECONDS = 10.0
+
+
+class NoDaemon(PercoreError):
+    """No supervisor runs for this home."""
+
+
+def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    """Every reply, the result last. Raises NoDaemon, or PercoreError when the supervisor goes away in between."""
+    try:
+        sock = connect(home.control_socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NoDaemon(f"no supervisor runs in {home.path}", next="percore start FILE") from None
+    except OSError as error:
+        raise PercoreError(f"the supervisor cannot be reached: {error.strerror}", where=home.control_socket) from None
+    with sock:
+        sock.sendall(protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
+        with sock.makefile("rb") as replies:
+            for line in replies:
+                message = protocol.decode(line)
+                yield message
+                if message["event"] == "result":
+                    return
+    raise PercoreError("the supervisor closed the connection before it answered", next="see 'percore list'")
+
+
+def is_running(home: Home) -> bool:
+    try:
+        connect(home.control_socket).close()
+    except OSError:
+        return False
+    return True
+
+
+def ensure_daemon(home: Home) -> None:
+    """Starts a supervisor in the background unless one runs; returns when it answers."""
+    if is_running(home):
+        return
+    home.make()
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    # Without site-packages: the daemon needs the standard library only, and is two megabytes smaller.
+    code = f"import sys; sys.path.insert(0, {root!r}); from percore.supervisor.daemon import main; main()"
+    with open(home.daemon_log, "ab") as log:
+        environment = {**os.environ, "PERCORE_HOME": home.path}
+        daemon = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, cwd="/", env=environment,
+        )  # fmt: skip
+    deadline = time.monotonic() + _START_SECONDS
+    while not is_running(home):
+        if daemon.poll() is not None and not _somebody_holds(home.lock):
+            raise PercoreError("the supervisor could not be started", next=f"see {home.daemon_log}")
+        if time.monotonic() > deadline:
+            raise PercoreError(f"the supervisor does not answer after {_START_SECONDS:g} s", next=f"see {home.daemon_log}")
+        time.sleep(0.005)
+
+
+def _somebody_holds(lock_path: str) -> bool:
+    try:
+        with open(lock_path, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,142 @@
+"""The supervisor's main: one per home. Take the lock, recover what an earlier one left, then serve until told to stop."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Callable, Optional
+
+from percore.supervisor import snapshot
+from percore.supervisor.handover import Handover
+from percore.supervisor.home import Home
+from percore.supervisor.loop import Loop
+from percore.supervisor.manager import Manager
+from percore.supervisor.process import STORE_FD, become_subreaper, start_time_of
+from percore.supervisor.server import Server
+from percore.supervisor.sockets import FdStore
+
+_SYS_PIDFD_GETFD = 438
+_FIRST_PASSED_FD = 3  # sd_listen_fds(3)
+
+
+def main() -> None:
+    home = Home.of_user()
+    home.make()
+    lock = take_lock(home.lock)
+    if lock is None:
+        raise SystemExit(f"percore: a supervisor already runs in {home.path}")
+    become_subreaper()
+    loop = Loop()
+    saved, problem = snapshot.load(home.state)
+    if problem:
+        log(problem)
+    store, shelves = recover_store(saved)
+    manager = Manager(loop, home, log, store)
+    loop.on_signal(signal.SIGCHLD, manager.reap_children)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.on_signal(number, lambda: manager.submit("shut down", manager.shut_down(), lambda _: None, urgent=True))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
+    if saved:
+        manager.restore(saved, shelves)
+    server = Server(loop, home.control_socket, manager)
+    notify("READY=1")
+    log(f"supervisor ready (pid {os.getpid()})")
+    loop.run(manager.after_turn)
+    notify("STOPPING=1")
+    handover.close()
+    server.close()
+    log("supervisor stopped")
+
+
+def log(line: str) -> None:
+    """To stderr: the journal under systemd, `logs/percore.log` otherwise."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}\n")
+    sys.stderr.flush()
+
+
+def take_lock(path: str) -> Optional[int]:
+    """Held as long as we live; None when another supervisor holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+# -- systemd, without its library ------------------------------------------------------------------------------------
+
+
+def notify(state: str, descriptors: tuple[int, ...] = ()) -> None:
+    """sd_notify(3); does nothing outside systemd."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            sock.sendmsg([state.encode()], rights, 0, address)
+        except OSError as error:
+            log(f"systemd could not be told {state.splitlines()[0]}: {error.strerror}")
+
+
+def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str, list[int]]]:
+    """The store of an earlier supervisor and what is in it: from systemd, else out of a living worker; else a new one."""
+    ends = _ends_from_systemd() or _ends_from_workers(saved or {})
+    store = FdStore(ends)
+    shelves = store.take_all() if ends else {}
+    if not ends:
+        # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
+        notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", (store.writing_end.fileno(), store.reading_end.fileno()))
+    return store, shelves
+
+
+def _ends_from_systemd() -> Optional[tuple[socket.socket, socket.socket]]:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    kept = [_FIRST_PASSED_FD + i for i in range(count) if i < len(names) and names[i] == "store"]
+    return _pair(kept[0], kept[1]) if len(kept) == 2 else None
+
+
+def _ends_from_workers(saved: dict[str, object]) -> Optional[tuple[socket.socket, socket.socket]]:
+    """Workers inherited the far end as STORE_FD. Its peer died with the old supervisor, but what was in flight is still there."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for record in _saved_workers(saved):
+        if start_time_of(record["pid"]) != record["start_time"]:
+            continue
+        try:
+            pidfd = os.pidfd_open(record["pid"])
+        except OSError:
+            continue
+        descriptor = libc.syscall(_SYS_PIDFD_GETFD, pidfd, STORE_FD, 0)
+        os.close(pidfd)
+        if descriptor >= 0:
+            return _recovered_pair(descriptor)
+    return None
+
+
+def _recovered_pair(descriptor: int) -> tuple[socket.socket, socket.socket]:
+    raise NotImplementedError
+
+
+def _pair(first: int, second: int) -> tuple[socket.socket, socket.socket]:
+    for descriptor in (first, second):
+        os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=first), socket.socket(fileno=second)
+
+
+def _saved_workers(saved: dict[str, object]) -> list[dict[str, int]]:
+    apps: list[dict[str, list[dict[str, dict[str, int]]]]] = saved.get("apps", [])  # type: ignore[assignment]
+    return [slot["worker"] for app in apps for slot in app["slots"] if slot["worker"]]

@@ -1,0 +1,149 @@
+"""The control socket: a request in, a manager call, replies out. Only root and the supervisor's own user may ask."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any, Callable, Mapping
+
+from percore.errors import PercoreError, UsageError
+from percore.supervisor import home, protocol
+from percore.supervisor.config import AppConfig
+from percore.supervisor.loop import Loop
+from percore.supervisor.manager import Manager, Reply, clean_environment
+
+# A client that does not read its replies loses the connection, not the supervisor its memory.
+_MOST_UNREAD_BYTES = 4 * 1024 * 1024
+
+
+class Server:
+    def __init__(self, loop: Loop, path: str, manager: Manager) -> None:
+        self._loop = loop
+        self._manager = manager
+        self._path = path
+        self._socket = home.listen(path)
+        self.clients: set[Client] = set()
+        loop.watch(self._socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (0, os.geteuid()):
+            connection.close()
+            return
+        self.clients.add(Client(self._loop, connection, self._answer, self.clients.discard))
+
+    def close(self) -> None:
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        for client in list(self.clients):
+            client.finish()
+
+    def _answer(self, line: bytes, reply: Reply) -> None:
+        try:
+            request = protocol.decode(line)
+            if request.get("version") != protocol.VERSION:
+                raise UsageError("this command is of another version than the running supervisor", next="percore update")
+            self._perform(request, reply)
+        except PercoreError as error:
+            reply(protocol.failure(error))
+        except (KeyError, TypeError, ValueError) as error:
+            reply(protocol.failure(UsageError(f"the request is malformed: {error!r}")))
+
+    def _perform(self, request: Mapping[str, Any], reply: Reply) -> None:
+        manager, op = self._manager, request["op"]
+        if op in ("ping", "status", "describe"):
+            answer = {"ping": lambda: {"pid": os.getpid()}, "status": manager.status, "describe": lambda: {"workers": manager.describe()}}
+            reply({"event": "result", "ok": True, **answer[op]()})
+        elif op in ("apply", "start"):
+            configs = [AppConfig.from_record(record) for record in request["apps"]]
+            base_env = request.get("env") or clean_environment()
+            if op == "start":
+                manager.submit("start", manager.start(configs, base_env), reply)
+            else:
+                steps = manager.apply(configs, base_env, release=request["release"], owner=request["owner"])
+                manager.submit("apply", steps, reply)
+        elif op in ("start_selected", "stop", "restart", "reload", "delete"):
+            selector = request["selector"]
+            manager.select(selector)  # refused at once, not after what is in the queue
+            perform: Callable[..., Any] = getattr(manager, op)
+            manager.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
+        elif op == "scale":
+            manager.submit("scale", manager.scale(request["name"], request["count"]), reply)
+        elif op == "kill":
+            manager.submit("kill", manager.kill(), reply, urgent=True)
+        else:
+            raise UsageError(f"the supervisor knows no operation '{op}'")
+
+
+class Client:
+    """One connection: lines in, lines out."""
+
+    def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
+                 on_close: Callable[[Client], None]) -> None:  # fmt: skip
+        self._loop = loop
+        self._connection = connection
+        self._answer = answer
+        self._on_close = on_close
+        self._unread = b""
+        self._unsent = b""
+        self._is_open = True
+        connection.setblocking(False)
+        loop.watch(connection.fileno(), self._ready)
+
+    def _ready(self) -> None:
+        self._flush()
+        try:
+            part = self._connection.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        self._unread += part
+        if not part or len(self._unread) > protocol.LONGEST_LINE:
+            self._close()
+            return
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            self._answer(line, self.reply)
+
+    def reply(self, message: Mapping[str, Any]) -> None:
+        """A client that went away changes nothing: the job goes on."""
+        if not self._is_open:
+            return
+        self._unsent += protocol.encode(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close()
+            return
+        if len(self._unsent) > _MOST_UNREAD_BYTES:
+            self._close()
+        elif self._is_open:
+            self._loop.watch(self._connection.fileno(), self._ready, writable=bool(self._unsent))
+
+    def finish(self) -> None:
+        """Sends what is left, as far as the client takes it at once."""
+        self._flush()
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._loop.unwatch(self._connection.fileno())
+            self._connection.close()
+            self._on_close(self)
