@@ -20,6 +20,7 @@ class PercoreError(Exception):
         self.where = where
         self.next = next
         self.detail = detail
+        self.app = ""  # the app it is about, where there is one
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what

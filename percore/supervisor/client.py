@@ -79,3 +79,12 @@ def _somebody_holds(lock_path: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def wait_until_gone(home: Home) -> None:
+    """Returns when the supervisor that was told to end has let go of its lock; raises PercoreError when it does not."""
+    deadline = time.monotonic() + _START_SECONDS
+    while _somebody_holds(home.lock):
+        if time.monotonic() > deadline:
+            raise PercoreError("the supervisor did not end", where=home.path, next="see 'percore list'")
+        time.sleep(0.005)

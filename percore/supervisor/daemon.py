@@ -9,14 +9,14 @@ import signal
 import socket
 import sys
 import time
-from typing import Callable, Optional
+from typing import Optional
 
 from percore.supervisor import snapshot
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
-from percore.supervisor.process import STORE_FD, become_subreaper, start_time_of
+from percore.supervisor.process import STORE_FDS, become_subreaper, start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.sockets import FdStore
 
@@ -95,7 +95,7 @@ def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str
     shelves = store.take_all() if ends else {}
     if not ends:
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
-        notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", (store.writing_end.fileno(), store.reading_end.fileno()))
+        notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     return store, shelves
 
 
@@ -109,7 +109,7 @@ def _ends_from_systemd() -> Optional[tuple[socket.socket, socket.socket]]:
 
 
 def _ends_from_workers(saved: dict[str, object]) -> Optional[tuple[socket.socket, socket.socket]]:
-    """Workers inherited the far end as STORE_FD. Its peer died with the old supervisor, but what was in flight is still there."""
+    """Every worker inherited both ends as STORE_FDS. Needs the right to trace the worker: the same user, or root."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -120,15 +120,13 @@ def _ends_from_workers(saved: dict[str, object]) -> Optional[tuple[socket.socket
             pidfd = os.pidfd_open(record["pid"])
         except OSError:
             continue
-        descriptor = libc.syscall(_SYS_PIDFD_GETFD, pidfd, STORE_FD, 0)
+        taken = [libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0) for number in STORE_FDS]
         os.close(pidfd)
-        if descriptor >= 0:
-            return _recovered_pair(descriptor)
+        if min(taken) >= 0:
+            ends = _pair(*taken)
+            if all(end.family == socket.AF_UNIX and end.type == socket.SOCK_SEQPACKET for end in ends):
+                return ends
     return None
-
-
-def _recovered_pair(descriptor: int) -> tuple[socket.socket, socket.socket]:
-    raise NotImplementedError
 
 
 def _pair(first: int, second: int) -> tuple[socket.socket, socket.socket]:

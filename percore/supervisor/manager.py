@@ -53,7 +53,7 @@ class Manager:
         self._surplus: list[Slot] = []  # slots that were scaled away and still have a process
         self._memory_timer_runs = False
         self.runtime = Runtime(
-            loop, home, place_preload(home), store.reading_end.fileno(), can_steer_here(), self._worker_changed
+            loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed
         )
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
@@ -85,6 +85,7 @@ class Manager:
             self._has_changed = False
             self._step_jobs()
         self._serve_stranded()
+        self._fill_store()
         self.save()
 
     # -- jobs --------------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Manager:
         else:
             outcome = RolloutError(cause.what, where=cause.where, next=cause.next)
         outcome.detail = cause.detail
-        outcome.app_name = getattr(cause, "app_name", "")  # type: ignore[attr-defined]
+        outcome.app = cause.app
         raise outcome from cause
 
     def start(self, configs: Sequence[AppConfig], base_env: Mapping[str, str]) -> Outcome:
@@ -341,7 +342,7 @@ class Manager:
         is_new = address not in app.listeners
         app.listener(address)
         if is_new:
-            self._fill_store()
+            self._fill_store()  # before any worker can serve from it
         return app
 
     # -- memory, stranded clients ------------------------------------------------------------------------------------
@@ -454,6 +455,10 @@ class Manager:
         for app in self.apps.values():
             for address, listener in app.listeners.items():
                 shelves[json.dumps([app.name, *address])] = [sock.fileno() for sock in listener.sockets]
+            for worker in app.workers:
+                # Node's end of a channel whose other end closes makes the next process.send() throw.
+                if worker.process and worker.process.channel:
+                    shelves[json.dumps([worker.token])] = [worker.process.channel.fileno()]
         try:
             self.store.put(shelves)
         except OSError as error:
@@ -464,8 +469,12 @@ class Manager:
         self.release = saved.get("release") or ""
         is_same_boot = saved.get("boot") == snapshot.boot_id()
         sockets: dict[str, dict[Address, Listener]] = {}
+        channels: dict[str, socket.socket] = {}
         for name, descriptors in shelves.items():
             app_name, *fields = json.loads(name)
+            if not fields:
+                channels[app_name] = socket.socket(fileno=descriptors[0])
+                continue
             address = Address(*fields)
             opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
             sockets.setdefault(app_name, {})[address] = Listener.recovered(address, opened, steered=self.runtime.can_steer)
@@ -483,7 +492,7 @@ class Manager:
             for slot, place in zip(app.slots, record["slots"]):
                 slot.wanted = place["wanted"]
                 if is_same_boot and place["worker"]:
-                    adopted.update(self._adopt(app, slot, place["worker"]))
+                    adopted.update(self._adopt(app, slot, place["worker"], channels))
             app.steer()
         kill_strays(self._home.path, adopted)
         for app in self.apps.values():
@@ -493,13 +502,13 @@ class Manager:
         self._fill_store()
         self._watch_memory()
 
-    def _adopt(self, app: App, slot: Slot, saved: Mapping[str, Any]) -> list[str]:
+    def _adopt(self, app: App, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]) -> list[str]:
         config = AppConfig.from_record(saved["config"], where=self._home.state)
         addresses = [Address(*fields) for fields in saved["addresses"]]
         if any(address not in app.listeners for address in addresses):
             self._log(f"{app.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again")
             return []
-        process = adopt(saved["pid"], saved["start_time"])
+        process = adopt(saved["pid"], saved["start_time"], channel=channels.get(saved["token"]))
         if process is None:
             return []
         worker = slot.worker

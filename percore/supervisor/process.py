@@ -13,7 +13,7 @@ from typing import Callable, Collection, Mapping, NamedTuple, Optional
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 CHANNEL_FD = 3  # Node's IPC channel
-STORE_FD = 4  # keeps the listening sockets alive when the supervisor dies (sockets.FdStore)
+STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (sockets.FdStore)
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -26,7 +26,7 @@ class Command(NamedTuple):
     env: Mapping[str, str]
     out_fd: int
     err_fd: int
-    store_fd: int = -1
+    store_fds: tuple[int, ...] = ()
     channel: bool = False  # open Node's IPC channel
     user: Optional[tuple[int, int]] = None  # uid, gid
 
@@ -120,8 +120,7 @@ def _become(command: Command, channel: Optional[socket.socket], error_write: int
         wanted = {0: null, 1: command.out_fd, 2: command.err_fd}
         if channel:
             wanted[CHANNEL_FD] = channel.fileno()
-        if command.store_fd >= 0:
-            wanted[STORE_FD] = command.store_fd
+        wanted.update(zip(STORE_FDS, command.store_fds))
         import fcntl
 
         error_write = fcntl.fcntl(error_write, fcntl.F_DUPFD_CLOEXEC, 64)

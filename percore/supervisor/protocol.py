@@ -35,7 +35,6 @@ def failure(error: Exception) -> dict[str, Any]:
     reply: dict[str, Any] = {"event": "result", "ok": False, "error": str(error), "exit_code": error.exit_code}
     if error.detail:
         reply["log_tail"] = error.detail.splitlines()
-    app = getattr(error, "app_name", None)
-    if app:
-        reply["app"] = app
+    if error.app:
+        reply["app"] = error.app
     return reply

@@ -61,8 +61,7 @@ class Server:
     def _perform(self, request: Mapping[str, Any], reply: Reply) -> None:
         manager, op = self._manager, request["op"]
         if op in ("ping", "status", "describe"):
-            answer = {"ping": lambda: {"pid": os.getpid()}, "status": manager.status, "describe": lambda: {"workers": manager.describe()}}
-            reply({"event": "result", "ok": True, **answer[op]()})
+            reply({"event": "result", "ok": True, **self._look(op)})
         elif op in ("apply", "start"):
             configs = [AppConfig.from_record(record) for record in request["apps"]]
             base_env = request.get("env") or clean_environment()
@@ -82,6 +81,11 @@ class Server:
             manager.submit("kill", manager.kill(), reply, urgent=True)
         else:
             raise UsageError(f"the supervisor knows no operation '{op}'")
+
+    def _look(self, op: str) -> Mapping[str, Any]:
+        if op == "ping":
+            return {"pid": os.getpid()}
+        return self._manager.status() if op == "status" else {"workers": self._manager.describe()}
 
 
 class Client:

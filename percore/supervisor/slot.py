@@ -48,7 +48,7 @@ class Runtime(NamedTuple):
     loop: Loop
     home: Home
     preload: Preload
-    store_fd: int
+    store_fds: tuple[int, ...]
     can_steer: bool
     tell: Callable[[Worker], None]
 
@@ -62,7 +62,7 @@ class WorkerFailed(PercoreError):
             where=f"{worker.config.name} worker {worker.slot.number}",
             detail="\n".join(worker.log_tail()),
         )
-        self.app_name = worker.config.name
+        self.app = worker.config.name
 
 
 class Worker:
@@ -171,7 +171,7 @@ class Worker:
             entry = pwd.getpwnam(config.user)
             user = (entry.pw_uid, entry.pw_gid)
         return Command(
-            (*argv, script, *config.args), config.cwd, env, out_fd, err_fd, -1 if user else self.slot.runtime.store_fd,
+            (*argv, script, *config.args), config.cwd, env, out_fd, err_fd, () if user else self.slot.runtime.store_fds,
             "NODE_CHANNEL_FD" in env, user,
         )  # fmt: skip
 

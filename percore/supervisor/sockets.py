@@ -291,26 +291,27 @@ def find_holder(address: Address) -> str:
 class FdStore:
     """A shelf for descriptors that survives us: a socket pair with the descriptors in flight inside it.
 
-    Every worker of our own user inherits the pair's far end, so the descriptors live as long as any worker does, and a
-    new supervisor takes them out again (pidfd_getfd). systemd's own store keeps the pair when there is one.
+    Every worker of our own user inherits both ends, so the descriptors live as long as any worker does, and a new
+    supervisor takes them out again (pidfd_getfd). systemd's own store keeps the pair when there is one.
     """
 
     def __init__(self, ends: Optional[tuple[socket.socket, socket.socket]] = None) -> None:
         self._ends = ends or socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._shelves: dict[str, list[int]] = {}
         for end in self._ends:
             end.setblocking(False)
 
     @property
-    def reading_end(self) -> socket.socket:
-        return self._ends[1]
-
-    @property
-    def writing_end(self) -> socket.socket:
-        return self._ends[0]
+    def fds(self) -> tuple[int, int]:
+        return self._ends[0].fileno(), self._ends[1].fileno()
 
     def put(self, shelves: Mapping[str, Sequence[int]]) -> None:
-        """Makes the store hold exactly these descriptors, by name."""
+        """Makes the store hold exactly these descriptors, by name. Raises OSError when the kernel takes no more in flight."""
+        wanted = {name: list(descriptors) for name, descriptors in shelves.items()}
+        if wanted == self._shelves:
+            return
         self.take_all(close=True)
+        self._shelves = wanted
         for name, descriptors in shelves.items():
             for start in range(0, len(descriptors), 200):  # the kernel passes at most 253 at once
                 part = array.array("i", descriptors[start : start + 200])

@@ -1,0 +1,91 @@
+"""What a host is now: the values that roles may ask about and that preflight compares."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Optional
+
+
+def gather(*, disk_path: str = "/") -> dict[str, Any]:
+    """JSON-ready facts. Sizes in bytes; `time` in seconds since the epoch, UTC."""
+    release = _os_release()
+    return {
+        "hostname": socket.gethostname(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "os": release.get("ID", platform.system().lower()),
+        "os_version": release.get("VERSION_ID", ""),
+        "os_codename": release.get("VERSION_CODENAME", ""),
+        "python": platform.python_version(),
+        "python_path": sys.executable,
+        "uid": os.getuid(),
+        "user": os.environ.get("USER", ""),
+        "cores": usable_cores(),
+        "memory_bytes": _memory_bytes(),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "nginx": find_program("nginx"),
+        "node": find_program("node"),
+        "disk_free_bytes": free_bytes(disk_path),
+        "time": time.time(),
+    }
+
+
+def find_program(name: str) -> Optional[str]:
+    """Absolute path of a program; the sbin folders count too, which an ordinary user's PATH often leaves out."""
+    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return shutil.which(name, path=path)
+
+
+def program_version(name: str) -> str:
+    """The last word of `NAME --version`, without a leading v; empty when it does not run."""
+    path = find_program(name)
+    if path is None:
+        return ""
+    try:
+        reply = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    words = reply.stdout.split()
+    return words[-1].lstrip("v") if words else ""
+
+
+def free_bytes(path: str) -> int:
+    """Free space for an ordinary user below `path`, or below its nearest parent that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
+
+
+def usable_cores() -> int:
+    """Cores this process may be scheduled on; the supervisor also respects cgroup quotas, this is for display."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+
+
+def _os_release() -> dict[str, str]:
+    values: dict[str, str] = {}
+    try:
+        with open("/etc/os-release", encoding="utf-8") as lines:
+            for line in lines:
+                key, sign, value = line.strip().partition("=")
+                if sign:
+                    values[key] = value.strip("\"'")
+    except OSError:
+        pass
+    return values

@@ -1,0 +1,87 @@
+"""Does what runs answer? Each worker is asked by itself through the shared port, then the way through NGINX."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from typing import Any, Optional
+
+from percore.errors import RolloutError
+
+TRY_SECONDS = 3.0
+PAUSE_SECONDS = 0.1
+
+
+def worker_source(slot: int) -> str:
+    """A connection to the shared port from this address reaches exactly the worker of that slot."""
+    return f"127.77.{(slot + 1) >> 8}.{(slot + 1) & 255}"
+
+
+def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float) -> int:
+    """Ask every worker that shares a port; returns how many answered, raises RolloutError for the first that does not."""
+    deadline = time.monotonic() + seconds
+    asked = 0
+    for app in status["apps"]:
+        running = [worker for worker in app["workers"] if worker["state"] == "running"]
+        if len(running) < app["wanted"]:
+            raise HealthError(f"{app['name']}: {len(running)} of {app['wanted']} workers run", app["name"])
+        if app["mode"] != "cluster" or not app.get("port"):
+            continue
+        for worker in running:
+            port = worker.get("port") or app["port"]
+            fault = wait_healthy("127.0.0.1", port, path=path, source=worker_source(worker["slot"]), deadline=deadline)
+            if fault:
+                name = f"{app['name']} worker {worker['slot']} (pid {worker['pid']})"
+                raise HealthError(f"{name} on port {port}: {fault}", app["name"])
+            asked += 1
+    return asked
+
+
+def check_site(port: int, *, path: Optional[str], host: str, seconds: float) -> None:
+    fault = wait_healthy("127.0.0.1", port, path=path or "/", host=host, deadline=time.monotonic() + seconds)
+    if fault:
+        raise HealthError(f"through NGINX on port {port}: {fault}", "")
+
+
+class HealthError(RolloutError):
+    """Not healthy; `app` is the app whose log tells more, empty when none does."""
+
+    def __init__(self, what: str, app: str) -> None:
+        super().__init__(what)
+        self.app = app
+
+
+def wait_healthy(
+    address: str, port: int, *, path: Optional[str], deadline: float, source: Optional[str] = None, host: str = ""
+) -> Optional[str]:
+    """None once it answers well; else what it last answered when the deadline had passed."""
+    while True:
+        fault = ask(address, port, path=path, source=source, host=host)
+        if fault is None or time.monotonic() >= deadline:
+            return fault
+        time.sleep(PAUSE_SECONDS)
+
+
+def ask(address: str, port: int, *, path: Optional[str], source: Optional[str] = None, host: str = "") -> Optional[str]:
+    """One try: a GET of `path` that ends in 2xx or 3xx, or without a path a connection. Returns what was wrong."""
+    bind = (source, 0) if source else None
+    try:
+        if path is None:
+            socket.create_connection((address, port), timeout=TRY_SECONDS, source_address=bind).close()
+            return None
+        connection = http.client.HTTPConnection(address, port, timeout=TRY_SECONDS, source_address=bind)
+        try:
+            headers = {"User-Agent": "percore-health", "Connection": "close", **({"Host": host} if host else {})}
+            connection.request("GET", path, headers=headers)
+            reply = connection.getresponse()
+            body = reply.read(200).decode(errors="replace").strip()
+        finally:
+            connection.close()
+    except OSError as error:
+        return f"GET {path}: {error.strerror or error}" if path else str(error.strerror or error)
+    except http.client.HTTPException as error:
+        return f"GET {path}: not an HTTP reply ({type(error).__name__})"
+    if 200 <= reply.status < 400:
+        return None
+    return f"GET {path} answered {reply.status}" + (f": {body}" if body else "")

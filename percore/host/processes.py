@@ -1,0 +1,126 @@
+"""The on-host command `percore`, as the agent uses it: apply a release, ask for status, read logs, end everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from typing import Any, Callable, NamedTuple, Optional
+
+from percore.errors import PartialError, PercoreError, RolloutError
+from percore.host.resources import write_file
+
+Emit = Callable[[dict[str, Any]], None]
+ASK_SECONDS = 30.0
+APPLY_SECONDS = 900.0
+NOTHING: dict[str, Any] = {"version": 1, "release": None, "apps": []}
+
+
+class Supervisor(NamedTuple):
+    """How to reach the supervisor: the command's words, its state folder, and the user it belongs to (None: ours)."""
+
+    command: list[str]
+    home: str
+    user: Optional[str]
+
+    def env(self) -> dict[str, str]:
+        if self.user is None:
+            return {**os.environ, "PERCORE_HOME": self.home}
+        path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        return {"PATH": path, "HOME": self.home, "LANG": "C.UTF-8", "USER": self.user, "PERCORE_HOME": self.home}
+
+    def start(self, *words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        """Start `percore WORDS` as the supervisor's own user, its output in pipes."""
+        as_user: dict[str, Any] = {}
+        if self.user is not None and os.getuid() == 0:
+            as_user = {"user": self.user, "group": self.user, "extra_groups": [self.user]}
+        try:
+            return subprocess.Popen(
+                [*self.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=self.env(), **as_user
+            )
+        except (OSError, KeyError) as error:
+            raise RolloutError(f"cannot run '{self.command[0]}': {error}", next="deploy first") from None
+
+    def is_installed(self) -> bool:
+        return os.path.exists(self.command[0])
+
+    def ask(self, *words: str) -> str:
+        """Output of a short command; raises RolloutError with its own last line when it fails."""
+        child = self.start(*words)
+        try:
+            output, errors = child.communicate(timeout=ASK_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            raise RolloutError(f"'percore {' '.join(words)}' did not answer within {ASK_SECONDS:g} s") from None
+        if child.returncode != 0:
+            raise RolloutError(f"'percore {' '.join(words)}' failed: {_last_line(errors or output)}")
+        return output.decode(errors="replace")
+
+    def status(self) -> dict[str, Any]:
+        """As `percore status --json`; nothing runs where percore is not installed."""
+        if not self.is_installed():
+            return {"release": None, "apps": [], "daemon": False}
+        status: dict[str, Any] = json.loads(self.ask("status", "--json"))
+        return status
+
+    def log_tail(self, app: str, *, lines: int = 20) -> list[str]:
+        try:
+            return self.ask("logs", *([app] if app else []), "--lines", str(lines), "--nostream").splitlines()[-lines:]
+        except PercoreError:
+            return []
+
+    def kill(self) -> None:
+        if self.is_installed():
+            self.ask("kill")
+
+    def apply(self, record_path: str, release: str, emit: Emit) -> list[dict[str, Any]]:
+        """Make what runs match the record; returns the changes. Failing, percore has taken itself back already."""
+        child = self.start("apply", record_path, "--json", "--release", release)
+        guard = threading.Timer(APPLY_SECONDS, child.kill)
+        guard.start()
+        errors: list[bytes] = []
+        assert child.stdout is not None
+        assert child.stderr is not None
+        error_pipe = child.stderr
+        reader = threading.Thread(target=lambda: errors.append(error_pipe.read()), daemon=True)
+        reader.start()
+        result: dict[str, Any] = {}
+        for line in child.stdout:
+            event = _parse_event(line)
+            if event.get("event") == "result":
+                result = event
+            elif event:
+                emit(event)
+        code = child.wait()
+        guard.cancel()
+        reader.join(1.0)  # a daemon started by this command may hold the pipe open: its words do not matter here
+        if code == 0 and result.get("ok", True):
+            changes: list[dict[str, Any]] = result.get("changes", [])
+            return changes
+        what = result.get("error") or _last_line(b"".join(errors)) or f"'percore apply' ended with code {code}"
+        detail = "\n".join(result.get("log_tail") or [])
+        raise (PartialError if code == 5 else RolloutError)(what, detail=detail)
+
+    def apply_nothing(self, folder: str, emit: Emit) -> None:
+        """End every app, and keep the daemon."""
+        path = os.path.join(folder, ".nothing.json")
+        write_file(path, json.dumps(NOTHING).encode(), mode=0o644)
+        try:
+            self.apply(path, "", emit)
+        finally:
+            os.unlink(path)
+
+
+def _parse_event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _last_line(output: bytes) -> str:
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"

@@ -1,0 +1,196 @@
+"""Releases of one app on one host: stage, switch `current` in one step, mark good or bad, prune.
+
+Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
+what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import time
+from typing import Any, BinaryIO, Optional
+
+from percore.errors import PreflightError, RolloutError, UsageError
+from percore.host.facts import free_bytes
+from percore.host.resources import replace_link, write_file
+
+GOOD = "good"
+BAD = "bad"
+STAGED = "staged"
+SPARE_BYTES = 64 * 1024 * 1024
+"""Left free on the disk after staging, for logs and for everybody else."""
+
+
+class PartReader:
+    """Reads exactly `size` bytes of a stream and hashes them on the way."""
+
+    def __init__(self, source: BinaryIO, size: int) -> None:
+        self.source = source
+        self.left = size
+        self.digest = hashlib.sha256()
+
+    def read(self, wanted: int = -1) -> bytes:
+        if wanted < 0 or wanted > self.left:
+            wanted = self.left
+        piece = self.source.read(wanted) if wanted else b""
+        if len(piece) < wanted:
+            raise RolloutError("the connection ended in the middle of a file")
+        self.left -= len(piece)
+        self.digest.update(piece)
+        return piece
+
+    def drain(self) -> None:
+        while self.left:
+            self.read(min(self.left, 1 << 20))
+
+    def check(self, sha256: str) -> None:
+        self.drain()
+        if self.digest.hexdigest() != sha256:
+            raise RolloutError("what arrived is not what was sent: the checksum differs", next="deploy again")
+
+
+class Releases:
+    def __init__(self, deploy_to: str) -> None:
+        self.deploy_to = deploy_to
+        self.folder = os.path.join(deploy_to, "releases")
+        self.link = os.path.join(deploy_to, "current")
+        self.marks_path = os.path.join(deploy_to, "releases.json")
+
+    def path(self, release: str) -> str:
+        return os.path.join(self.folder, release)
+
+    def record_path(self, release: str) -> str:
+        """What the supervisor is given for this release."""
+        return os.path.join(self.path(release), ".percore.json")
+
+    def exists(self, release: str) -> bool:
+        return os.path.isfile(self.record_path(release))
+
+    def current(self) -> Optional[str]:
+        """The id that `current` points to; None before the first release or when its directory is gone."""
+        try:
+            release = os.path.basename(os.readlink(self.link))
+        except OSError:
+            return None
+        return release if self.exists(release) else None
+
+    def switch(self, release: Optional[str]) -> None:
+        if release is None:
+            if os.path.islink(self.link):
+                os.unlink(self.link)
+            return
+        replace_link(self.link, os.path.join("releases", release))
+
+    def marks(self) -> dict[str, dict[str, Any]]:
+        """By id: `mark`, `at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`."""
+        try:
+            with open(self.marks_path, encoding="utf-8") as source:
+                marks = json.load(source)
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise UsageError("is not valid JSON", where=self.marks_path, next="remove the file and deploy again") from None
+        return {release: note for release, note in marks.items() if self.exists(release) or note.get("mark") == BAD}
+
+    def mark(self, release: str, mark: str, **note: Any) -> None:
+        marks = self.marks()
+        marks[release] = {**marks.get(release, {}), **note, "mark": mark, "at": time.time()}
+        write_file(self.marks_path, json.dumps(marks, indent=1, sort_keys=True).encode())
+
+    def previous_good(self) -> str:
+        """The newest good release before the current one."""
+        current = self.current()
+        good = sorted(
+            release
+            for release, note in self.marks().items()
+            if note.get("mark") == GOOD and self.exists(release) and release != current and (current is None or release < current)
+        )
+        if not good:
+            raise UsageError("there is no earlier good release to go back to", next="deploy a good one")
+        return good[-1]
+
+    def find(self, release: str) -> str:
+        """`release` when it is here, also by an unambiguous beginning or its hash part."""
+        known = sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+        known = [name for name in known if self.exists(name)]
+        matches = [name for name in known if name == release or name.startswith(release) or name.endswith("-" + release)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UsageError(f"'{release}' could be {' or '.join(matches)}", next="give the whole id")
+        raise UsageError(f"release '{release}' is not here", next=f"choose one of {', '.join(known) or 'none: deploy first'}")
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` good releases; the current one and the one before always stay."""
+        marks = self.marks()
+        current = self.current()
+        good = sorted((name for name, note in marks.items() if note.get("mark") == GOOD), reverse=True)
+        stay = {*good[: max(2, keep)], current}
+        gone = []
+        for name in sorted(os.listdir(self.folder)):
+            if name not in stay and not name.startswith("."):
+                shutil.rmtree(self.path(name), ignore_errors=True)
+                gone.append(name)
+        if gone:
+            left = {name: note for name, note in marks.items() if name not in gone}
+            write_file(self.marks_path, json.dumps(left, indent=1, sort_keys=True).encode())
+        return gone
+
+    def stage(self, release: str, archive: PartReader, sha256: str, *, unpacked_bytes: int) -> str:
+        """Unpack into a hidden directory and return its path; `publish` gives it its name."""
+        check_room(self.folder, unpacked_bytes)
+        return unpack(archive, sha256, os.path.join(self.folder, f".staging-{release}"), needed_bytes=unpacked_bytes)
+
+    def publish(self, staging: str, release: str) -> None:
+        """A release with this id appears at once and whole, or not at all."""
+        path = self.path(release)
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+        os.rename(staging, path)
+
+    def clean(self) -> None:
+        """Remove what an interrupted staging left."""
+        if os.path.isdir(self.folder):
+            for name in os.listdir(self.folder):
+                if name.startswith(".staging-"):
+                    shutil.rmtree(self.path(name), ignore_errors=True)
+
+
+def check_room(path: str, needed_bytes: int) -> None:
+    free = free_bytes(path)
+    if free < needed_bytes + SPARE_BYTES:
+        raise PreflightError(
+            f"not enough room below {path}: {_mb(needed_bytes)} needed and {_mb(SPARE_BYTES)} to spare, {_mb(free)} free",
+            next="make room there, or lower keep_releases, then deploy again",
+        )
+
+
+def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) -> str:
+    """Unpack a checked .tar.gz into a new `folder`; on any failure nothing of it stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    try:
+        with tarfile.open(fileobj=archive, mode="r|gz") as tar:  # type: ignore[call-overload]
+            if hasattr(tarfile, "fully_trusted_filter"):
+                tar.extraction_filter = tarfile.fully_trusted_filter
+            tar.extractall(folder)  # noqa: S202 - made by our own control side, and the checksum is compared below
+        archive.check(sha256)
+    except (OSError, tarfile.TarError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RolloutError(
+            f"could not unpack below {os.path.dirname(folder)}: {error.strerror if isinstance(error, OSError) else error}; "
+            f"{_mb(needed_bytes)} needed, {_mb(free_bytes(os.path.dirname(folder)))} free; what was unpacked is removed again",
+            next="make room there, then deploy again",
+        ) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

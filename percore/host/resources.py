@@ -1,0 +1,492 @@
+"""What a host should have: each resource compares, then changes, and can say what would restore the present state.
+
+A resource is a JSON object with a `kind`. `make` gives it a body with four questions:
+
+- `difference()`: what would change, as a short text, or None when all is right already;
+- `verify()`: is the wanted thing valid? Asked on a copy, before anything is switched;
+- `former()`: the resources that bring back what is here now; asked before `apply`;
+- `apply()`: make it so. Files are replaced by rename, so a reader sees the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import base64
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from typing import Any, Callable, Mapping, Optional
+
+from percore.errors import PercoreError, RolloutError
+from percore.host.facts import find_program
+
+Spec = dict[str, Any]
+Contents = Callable[[str], bytes]
+"""Gives the bytes of a SHA-256."""
+
+COMMAND_SECONDS = 120.0
+PACKAGE_SECONDS = 900.0
+
+
+def run(argv: list[str], *, seconds: float = COMMAND_SECONDS, env: Optional[Mapping[str, str]] = None) -> str:
+    """Output of a command that must succeed; otherwise one line with its last words."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, env=env, check=False
+        )
+    except FileNotFoundError:
+        raise RolloutError(f"command '{argv[0]}' does not exist here") from None
+    except subprocess.TimeoutExpired:
+        raise RolloutError(f"'{' '.join(argv)}' did not end within {seconds:g} s") from None
+    output = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise RolloutError(
+            f"'{' '.join(argv)}' failed with exit code {done.returncode}: {lines[-1].strip() if lines else 'no output'}",
+            detail="\n".join(lines[-20:]),
+        )
+    return output
+
+
+def succeeds(argv: list[str]) -> bool:
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def write_file(path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None) -> None:
+    """Write beside, sync, then rename over: whoever reads sees the old text or the new one."""
+    folder = os.path.dirname(path)
+    fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
+    try:
+        with os.fdopen(fd, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fchmod(out.fileno(), mode)
+            if owner or group:
+                os.chown(temporary, _uid(owner), _gid(group))
+            os.fsync(out.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def replace_link(path: str, to: str) -> None:
+    """Point a symbolic link elsewhere in one step: there is no moment without it."""
+    temporary = f"{path}.{os.getpid()}.new"
+    _remove(temporary)
+    os.symlink(to, temporary)
+    os.rename(temporary, path)
+
+
+class Resource:
+    """Answers for a resource that has nothing to verify and nothing to restore."""
+
+    def __init__(self, spec: Spec, contents: Contents) -> None:
+        self.spec = spec
+        self.contents = contents
+
+    @property
+    def path(self) -> str:
+        return str(self.spec["path"])
+
+    def difference(self) -> Optional[str]:
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        return None
+
+    def former(self) -> list[Spec]:
+        return []
+
+    def apply(self) -> None:
+        raise NotImplementedError
+
+
+class File(Resource):
+    """`path`, `sha256` of the content (or `content` itself, base64), `mode`, `owner`, `group`, `validate` with %s."""
+
+    def content(self) -> bytes:
+        if "content" in self.spec:
+            return base64.b64decode(self.spec["content"])
+        return self.contents(self.spec["sha256"])
+
+    def wanted_hash(self) -> str:
+        return str(self.spec["sha256"]) if "sha256" in self.spec else hashlib.sha256(self.content()).hexdigest()
+
+    def mode(self) -> int:
+        return int(str(self.spec.get("mode", "0644")), 8)
+
+    def difference(self) -> Optional[str]:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return f"create {self.path}"
+        if not stat.S_ISREG(found.st_mode):
+            return f"replace {self.path}"
+        if _hash_of(self.path) != self.wanted_hash():
+            return f"change {self.path}"
+        return _rights_difference(self.path, found, self.mode(), self.spec)
+
+    def verify(self) -> None:
+        command = self.spec.get("validate")
+        if not command:
+            return
+        with tempfile.TemporaryDirectory(prefix="percore-verify-") as folder:
+            copy = os.path.join(folder, os.path.basename(self.path))
+            write_file(copy, self.content(), mode=self.mode())
+            try:
+                run([word.replace("%s", copy) for word in command])
+            except RolloutError as error:
+                what = error.what.replace(copy, self.path)
+                raise RolloutError(f"{self.path} is not valid: {what}", detail=error.detail.replace(copy, self.path)) from None
+
+    def former(self) -> list[Spec]:
+        return former_of_path(self.path)
+
+    def apply(self) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        write_file(self.path, self.content(), mode=self.mode(), owner=self.spec.get("owner"), group=self.spec.get("group"))
+
+
+class Absent(Resource):
+    """`path`: no file or link there. A directory goes only when it is empty."""
+
+    def difference(self) -> Optional[str]:
+        return f"remove {self.path}" if os.path.lexists(self.path) else None
+
+    def former(self) -> list[Spec]:
+        return former_of_path(self.path)
+
+    def apply(self) -> None:
+        if os.path.isdir(self.path) and not os.path.islink(self.path):
+            if not os.listdir(self.path):
+                os.rmdir(self.path)
+        else:
+            _remove(self.path)
+
+
+class Directory(Resource):
+    """`path`, `mode`, `owner`, `group`. Its parents are made with mode 0755."""
+
+    def mode(self) -> int:
+        return int(str(self.spec.get("mode", "0755")), 8)
+
+    def difference(self) -> Optional[str]:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return f"create {self.path}/"
+        if not stat.S_ISDIR(found.st_mode):
+            raise RolloutError(f"{self.path} should be a directory and is a file", next="move it away")
+        return _rights_difference(self.path, found, self.mode(), self.spec)
+
+    def former(self) -> list[Spec]:
+        if not os.path.isdir(self.path):
+            return [{"kind": "absent", "path": self.path}]
+        found = os.stat(self.path)
+        return [{"kind": "directory", "path": self.path, **_rights_of(found)}]
+
+    def apply(self) -> None:
+        os.makedirs(self.path, exist_ok=True)
+        os.chmod(self.path, self.mode())
+        if self.spec.get("owner") or self.spec.get("group"):
+            os.chown(self.path, _uid(self.spec.get("owner")), _gid(self.spec.get("group")))
+
+
+class Link(Resource):
+    """`path` is a symbolic link to `to`."""
+
+    def difference(self) -> Optional[str]:
+        if os.path.islink(self.path) and os.readlink(self.path) == self.spec["to"]:
+            return None
+        return f"link {self.path} -> {self.spec['to']}"
+
+    def former(self) -> list[Spec]:
+        return former_of_path(self.path)
+
+    def apply(self) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        if os.path.isdir(self.path) and not os.path.islink(self.path):
+            raise RolloutError(f"{self.path} should be a link and is a directory", next="move it away")
+        replace_link(self.path, str(self.spec["to"]))
+
+
+class User(Resource):
+    """`name`, `home`, `shell`, `system`. Never removed again: files of theirs may remain."""
+
+    def difference(self) -> Optional[str]:
+        try:
+            pwd.getpwnam(self.spec["name"])
+        except KeyError:
+            return f"create user {self.spec['name']}"
+        return None
+
+    def apply(self) -> None:
+        argv = ["useradd", "--user-group", "--no-create-home", "--shell", str(self.spec.get("shell", "/usr/sbin/nologin"))]
+        if self.spec.get("system", True):
+            argv.append("--system")
+        if self.spec.get("home"):
+            argv += ["--home-dir", str(self.spec["home"])]
+        argv[0] = find_program("useradd") or "useradd"
+        run([*argv, str(self.spec["name"])])
+
+
+class Packages(Resource):
+    """`names` of Debian packages; installed together when one is missing, never removed."""
+
+    def missing(self) -> list[str]:
+        return [name for name in self.spec["names"] if not _is_installed(name)]
+
+    def difference(self) -> Optional[str]:
+        missing = self.missing()
+        return f"install {' '.join(missing)}" if missing else None
+
+    def apply(self) -> None:
+        missing = self.missing()
+        if find_program("apt-get") is None:
+            raise RolloutError(f"packages are missing and there is no apt-get: {' '.join(missing)}", next="install them by hand")
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        try:
+            run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], seconds=PACKAGE_SECONDS, env=env)
+        except RolloutError:
+            # The package lists may be old or empty; once they are fresh the first error no longer counts.
+            run(["apt-get", "update", "-q"], seconds=PACKAGE_SECONDS, env=env)
+            run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], seconds=PACKAGE_SECONDS, env=env)
+
+
+class Unit(Resource):
+    """`name` of a systemd unit with `active` and `enabled`, each true, false, or left out (then not touched)."""
+
+    def is_active(self) -> bool:
+        return succeeds(["systemctl", "is-active", "--quiet", self.spec["name"]])
+
+    def is_enabled(self) -> bool:
+        return succeeds(["systemctl", "is-enabled", "--quiet", self.spec["name"]])
+
+    def difference(self) -> Optional[str]:
+        parts = []
+        active, enabled = self.spec.get("active"), self.spec.get("enabled")
+        if active is not None and active != self.is_active():
+            parts.append("start" if active else "stop")
+        if enabled is not None and enabled != self.is_enabled():
+            parts.append("enable" if enabled else "disable")
+        return f"{' and '.join(parts)} {self.spec['name']}" if parts else None
+
+    def former(self) -> list[Spec]:
+        spec = dict(self.spec)
+        if "active" in spec:
+            spec["active"] = self.is_active()
+        if "enabled" in spec:
+            spec["enabled"] = self.is_enabled()
+        return [spec]
+
+    def apply(self) -> None:
+        name = self.spec["name"]
+        if self.spec.get("active") is False and self.is_active():
+            run(["systemctl", "stop", name])
+        run(["systemctl", "daemon-reload"])
+        enabled = self.spec.get("enabled")
+        if enabled is not None and enabled != self.is_enabled():
+            run(["systemctl", "enable" if enabled else "disable", "--quiet", name])
+        if self.spec.get("active") is True and not self.is_active():
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        try:
+            run(["systemctl", "start", name])
+        except RolloutError as error:
+            lines = subprocess.run(
+                ["journalctl", "-u", name, "-n", "20", "--no-pager", "-o", "cat"], capture_output=True, text=True, check=False
+            ).stdout
+            raise RolloutError(error.what, detail=lines.strip()) from None
+
+
+class Site(Resource):
+    """An NGINX site: `path` of its file, `link` that enables it, content as in a file. Reloads NGINX when it changes."""
+
+    def _file(self) -> File:
+        return File({**self.spec, "kind": "file"}, self.contents)
+
+    def _link(self) -> Link:
+        return Link({"kind": "link", "path": self.spec["link"], "to": self.path}, self.contents)
+
+    def difference(self) -> Optional[str]:
+        return self._file().difference() or self._link().difference()
+
+    def verify(self) -> None:
+        """`nginx -t` on a copy of the whole configuration with this site in its place."""
+        with tempfile.TemporaryDirectory(prefix="percore-nginx-") as folder:
+            copy = os.path.join(folder, "nginx")
+            shutil.copytree("/etc/nginx", copy, symlinks=True)
+            _redirect_includes(copy)
+            for absent in self.spec.get("without", []):
+                _remove(os.path.join(copy, os.path.relpath(absent, "/etc/nginx")))
+            target = os.path.join(copy, os.path.relpath(self.path, "/etc/nginx"))
+            link = os.path.join(copy, os.path.relpath(self.spec["link"], "/etc/nginx"))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            write_file(target, self._file().content())
+            replace_link(link, target)
+            try:
+                run([find_program("nginx") or "nginx", "-t", "-q", "-c", os.path.join(copy, "nginx.conf")])
+            except RolloutError as error:
+                text = error.detail.replace(copy, "/etc/nginx")
+                faults = [line for line in text.splitlines() if "[emerg]" in line] or text.splitlines() or [error.what]
+                raise RolloutError(f"NGINX refuses the site: {faults[0]}", detail=text) from None
+
+    def former(self) -> list[Spec]:
+        specs = former_of_path(self.path) + former_of_path(str(self.spec["link"]))
+        return [*specs, {"kind": "nginx-reload"}]
+
+    def apply(self) -> None:
+        self._file().apply()
+        self._link().apply()
+        NginxReload({}, self.contents).apply()
+
+
+class NginxReload(Resource):
+    """Only in an undo list: NGINX reads its files again."""
+
+    def difference(self) -> Optional[str]:
+        return "reload NGINX"
+
+    def apply(self) -> None:
+        run([find_program("nginx") or "nginx", "-t", "-q"])
+        run(["systemctl", "reload-or-restart", "nginx.service"])
+
+
+class Command(Resource):
+    """`run` (a list of words); skipped when `creates` exists or the command `unless` succeeds."""
+
+    def difference(self) -> Optional[str]:
+        if self.spec.get("creates") and os.path.lexists(self.spec["creates"]):
+            return None
+        if self.spec.get("unless") and succeeds(list(self.spec["unless"])):
+            return None
+        return f"run {' '.join(self.spec['run'])}"
+
+    def apply(self) -> None:
+        run(list(self.spec["run"]), seconds=float(self.spec.get("seconds", COMMAND_SECONDS)))
+
+
+KINDS: dict[str, type[Resource]] = {
+    "file": File,
+    "absent": Absent,
+    "directory": Directory,
+    "link": Link,
+    "user": User,
+    "packages": Packages,
+    "unit": Unit,
+    "site": Site,
+    "nginx-reload": NginxReload,
+    "command": Command,
+}
+
+
+def no_contents(sha256: str) -> bytes:
+    raise PercoreError(f"content {sha256[:12]} was not sent")
+
+
+def make(spec: Spec, contents: Contents = no_contents) -> Resource:
+    return KINDS[spec["kind"]](spec, contents)
+
+
+def former_of_path(path: str) -> list[Spec]:
+    """The resources that bring back the file or link that is at `path` now, or its absence."""
+    if os.path.islink(path):
+        return [{"kind": "link", "path": path, "to": os.readlink(path)}]
+    if not os.path.exists(path):
+        return [{"kind": "absent", "path": path}]
+    with open(path, "rb") as source:
+        content = base64.b64encode(source.read()).decode()
+    return [{"kind": "file", "path": path, "content": content, **_rights_of(os.stat(path))}]
+
+
+def _redirect_includes(folder: str) -> None:
+    """Make a copy of /etc/nginx refer to itself, not to the original."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.islink(path):
+                to = os.readlink(path)
+                if to.startswith("/etc/nginx/"):
+                    replace_link(path, folder + to[len("/etc/nginx") :])
+                continue
+            with open(path, "rb") as source:
+                text = source.read()
+            if b"/etc/nginx/" in text:
+                write_file(path, text.replace(b"/etc/nginx/", folder.encode() + b"/"))
+
+
+def _rights_of(found: os.stat_result) -> Spec:
+    return {"mode": f"{stat.S_IMODE(found.st_mode):04o}", "owner": str(found.st_uid), "group": str(found.st_gid)}
+
+
+def _rights_difference(path: str, found: os.stat_result, mode: int, spec: Spec) -> Optional[str]:
+    if stat.S_IMODE(found.st_mode) != mode:
+        return f"change mode of {path} to {mode:04o}"
+    owner, group = spec.get("owner"), spec.get("group")
+    if owner and not _same_id(owner, found.st_uid, _uid):
+        return f"change owner of {path} to {owner}"
+    if group and not _same_id(group, found.st_gid, _gid):
+        return f"change group of {path} to {group}"
+    return None
+
+
+def _same_id(name: str, number: int, find: Callable[[Optional[str]], int]) -> bool:
+    try:
+        return find(name) == number
+    except RolloutError:
+        return False  # the user is still to be created
+
+
+def _uid(owner: Optional[str]) -> int:
+    if owner is None:
+        return -1
+    if owner.isdigit():
+        return int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise RolloutError(f"user '{owner}' does not exist here") from None
+
+
+def _gid(group: Optional[str]) -> int:
+    if group is None:
+        return -1
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise RolloutError(f"group '{group}' does not exist here") from None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        reply = subprocess.run(["dpkg-query", "-W", "-f=${Status}", name], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return False
+    return "install ok installed" in reply.stdout
+
+
+def _hash_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as source:
+        for piece in iter(lambda: source.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
