@@ -19,7 +19,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from typing import Any, Callable, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
 
 from percore.errors import PercoreError, RolloutError
 from percore.host.facts import find_program

@@ -6,8 +6,6 @@ Every field is declared here once, with its default and its unit; the daemon loa
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, Mapping, NamedTuple, Optional, Union
 
 from percore.errors import UsageError, nearest
@@ -102,12 +100,9 @@ class AppConfig(NamedTuple):
     def shares_port(self) -> bool:
         return self.mode == CLUSTER and self.share_port
 
-    def fingerprint(self) -> str:
-        """Changes exactly when running workers no longer match the config; the number of them does not count."""
-        record = self.to_record()
-        record.pop("instances", None)
-        record.pop("source", None)
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    def runs_like(self, other: AppConfig) -> bool:
+        """True when workers of `other` need no replacement: all is the same but the number of them."""
+        return self._replace(instances=other.instances, source=other.source) == other
 
 
 def resolve_instances(wished: Instances, cores: int) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import socket
-import tempfile
+import zlib
 from typing import NamedTuple, Optional
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -119,8 +118,10 @@ def place_preload(home: Home) -> Preload:
                 contents[name] = file.read()
         except FileNotFoundError:
             continue
-    folder = os.path.join(home.run, "preload-" + hashlib.sha256(b"".join(contents.values())).hexdigest()[:12])
+    folder = os.path.join(home.run, f"preload-{zlib.crc32(b''.join(contents.values())):08x}")
     if any(character in folder for character in " :"):  # LD_PRELOAD separates its entries by both
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="percore-")
     os.makedirs(folder, mode=0o755, exist_ok=True)
     for name, content in contents.items():

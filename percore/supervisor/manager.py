@@ -64,8 +64,11 @@ class Manager:
         app = self.apps.get(worker.config.name)
         if app:
             app.steer()
-        line = f"{worker.config.name} {worker.slot.number}: {worker.state.value}" + (f" (pid {worker.pid})" if worker.pid else "")
-        self._log(line + (f": {worker.failure}" if worker.failure and not worker.is_ready else ""))
+        if worker.is_ready and worker.is_stable:
+            return  # "running" was said when it became ready
+        pid = f" (pid {worker.pid})" if worker.pid else ""
+        trouble = f": {worker.failure}" if worker.failure and not worker.is_ready else ""
+        self._log(f"{worker.config.name} {worker.slot.number}: {worker.state.value}{pid}{trouble}")
         if self._current:
             self._current.reply({"event": "worker", "app": worker.config.name, **worker.status()})
 
@@ -153,7 +156,7 @@ class Manager:
             return "added"
         change = "unchanged"
         former, former_count = app.config, len(app.slots)
-        if former.fingerprint() != config.fingerprint():
+        if not former.runs_like(config):
             if app.wanted and former.shares_port and config.shares_port:
                 yield from app.reload(config)
                 undo.append(lambda: app.reload(former))

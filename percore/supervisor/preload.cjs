@@ -73,7 +73,7 @@ if (isMainThread && path && token) {
     supervisor.on('close', () => {
       if (folder >= 0) fs.closeSync(folder);
       folder = -1;
-      setTimeout(connect, 1000).unref();
+      setTimeout(connect, 200).unref();
     });
   };
   connect();

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import pwd
-import shutil
 import signal
 import socket
 import time
@@ -115,8 +114,6 @@ class Worker:
             delay = restart_delay(self.config, self.quick_failures) if self.respawn else None
             if delay is None:
                 self._later(lambda: self.handle(Event.GAVE_UP))
-            elif delay == 0:
-                self.handle(Event.TIMEOUT)
             else:
                 self._set_timer(delay, lambda: self.handle(Event.TIMEOUT))
 
@@ -126,7 +123,7 @@ class Worker:
         self._timer = None if seconds is None else self.slot.runtime.loop.later(seconds, callback)
 
     def _later(self, callback: Callable[[], None]) -> None:
-        """In the next turn: a state is left only after everybody saw it entered."""
+        """In this turn of the loop, but not before everybody saw the state entered."""
         self._set_timer(0, callback)
 
     # -- actions -----------------------------------------------------------------------------------------------------
@@ -164,7 +161,7 @@ class Worker:
         script = config.script
         if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
             script = os.path.join(config.cwd, script)
-        if argv and not shutil.which(argv[0], path=env.get("PATH")):
+        if argv and not is_program(argv[0], config.cwd, env.get("PATH", os.defpath)):
             raise PercoreError(f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'")
         user = None
         if config.user and os.geteuid() == 0:
@@ -389,6 +386,12 @@ class Worker:
         self.is_stable = True
         if process.channel:
             self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
+
+
+def is_program(name: str, cwd: str, path: str) -> bool:
+    """True when `name` can be executed: found in PATH, or a path by itself (shutil.which would load four compressors)."""
+    folders = [cwd] if os.sep in name else path.split(os.pathsep)
+    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in folders)
 
 
 _PERFORM: dict[Action, Callable[[Worker], None]] = {

@@ -6,7 +6,7 @@ answered with the state it met.
 
 from __future__ import annotations
 
-import random
+import os
 from enum import Enum
 from typing import NamedTuple, Optional
 
@@ -98,4 +98,4 @@ def restart_delay(config: AppConfig, quick_failures: int) -> Optional[float]:
         return 0.0
     # Jitter, so that workers that died together do not all start together.
     wait = min(_FIRST_WAIT * 2.0 ** min(quick_failures - 2, 30), _LONGEST_WAIT)
-    return wait * random.uniform(0.8, 1.2)
+    return wait * (0.8 + 0.4 * os.urandom(1)[0] / 255)

@@ -1,0 +1,203 @@
+"""Making a staged release the one that runs, and taking that back exactly.
+
+What a release puts elsewhere on the host (units, sites, links, files) lies in its `.percore/activation.json`, so going
+back to it restores those as well. Every change first notes what would restore the present state: `undo` replays the
+notes backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, NamedTuple
+
+from percore.errors import PartialError, PercoreError, RolloutError
+from percore.host import health
+from percore.host.processes import Supervisor
+from percore.host.release import BAD, Releases
+from percore.host.resources import Contents, Spec, make
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Plan(NamedTuple):
+    """What activation does around the apps: `before` and `after` they are switched; `health` says what to ask."""
+
+    before: list[Spec]
+    after: list[Spec]
+    health: dict[str, Any]
+
+    @classmethod
+    def load(cls, releases: Releases, release: str) -> Plan:
+        path = os.path.join(releases.path(release), ".percore", "activation.json")
+        with open(path, encoding="utf-8") as source:
+            record = json.load(source)
+        return cls(record["before"], record["after"], record["health"])
+
+
+def kept_contents(releases: Releases, release: str) -> Contents:
+    """Contents of the files of a release, which lie beside its activation record."""
+
+    def read(sha256: str) -> bytes:
+        with open(os.path.join(releases.path(release), ".percore", "files", sha256), "rb") as source:
+            return source.read()
+
+    return read
+
+
+class Activation:
+    """One switch of one host. `run` does it or takes it back; `undo` takes it back later, when another host failed."""
+
+    def __init__(self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit) -> None:
+        self.releases = releases
+        self.supervisor = supervisor
+        self.release = release
+        self.emit = emit
+        self.former = releases.current()
+        self.restore: list[Spec] = []
+        self.boundary = 0  # how many notes of `restore` come from before the apps were switched
+        self.apps_switched = False
+        self.was_running = False
+
+    def run(self) -> dict[str, Any]:
+        """Returns the supervisor's status of the new release; raises after having taken everything back."""
+        try:
+            return self._switch()
+        except PercoreError as error:
+            self._take_back(error)
+            raise
+        except Exception as error:
+            fault = RolloutError(f"{type(error).__name__}: {error}")
+            self._take_back(fault)
+            raise fault from error
+
+    def undo(self) -> None:
+        """Bring back the release, the files and the units of before; raises PartialError for what did not come back."""
+        faults = []
+        for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
+            try:
+                step()
+            except (PercoreError, OSError) as error:
+                faults.append(str(error))
+        self.releases.switch(self.former)
+        self.releases.mark(self.release, BAD)
+        if faults:
+            raise PartialError(f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again")
+
+    def _switch(self) -> dict[str, Any]:
+        plan = Plan.load(self.releases, self.release)
+        self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
+        self._install(plan.before)
+        self.boundary = len(self.restore)
+        self._apply_apps()
+        self._install(plan.after)
+        self._install(self._left_over(plan))
+        status = self._check_health(plan.health)
+        self.releases.switch(self.release)
+        return status
+
+    def _install(self, specs: list[Spec]) -> None:
+        contents = kept_contents(self.releases, self.release)
+        for spec in specs:
+            resource = make(spec, contents)
+            difference = resource.difference()
+            if difference is None:
+                continue
+            self.emit({"event": "progress", "text": difference})
+            self.restore += reversed(resource.former())
+            resource.apply()
+
+    def _apply_apps(self) -> None:
+        self.emit({"event": "progress", "text": "switch the apps"})
+        path = self.releases.record_path(self.release)
+        # Set before: `percore apply` takes itself back when it fails, yet what it left is worth comparing once more.
+        self.apps_switched = True
+        try:
+            changes = self.supervisor.apply(path, self.release, self.emit)
+        except PartialError:
+            raise
+        except RolloutError:
+            self.apps_switched = False
+            raise
+        self.emit({"event": "changes", "changes": changes})
+
+    def _left_over(self, plan: Plan) -> list[Spec]:
+        """Files of the former release that this one does not have."""
+        if self.former is None or self.former == self.release:
+            return []
+        try:
+            former = Plan.load(self.releases, self.former)
+        except (OSError, ValueError, KeyError):
+            return []
+        wanted = {path for spec in plan.before + plan.after for path in _paths(spec)}
+        return [
+            {"kind": "absent", "path": path}
+            for spec in former.after + former.before
+            for path in _paths(spec)
+            if path not in wanted
+        ]
+
+    def _check_health(self, ask: dict[str, Any]) -> dict[str, Any]:
+        self.emit({"event": "progress", "text": "check health"})
+        status = self._status()
+        try:
+            workers = health.check_workers(status, path=ask.get("path"), seconds=float(ask.get("seconds", 10)))
+            if ask.get("site_port"):
+                health.check_site(
+                    int(ask["site_port"]), path=ask.get("path"), host=ask.get("site_host", ""), seconds=float(ask.get("seconds", 10))
+                )
+        except health.HealthError as error:
+            error.detail = "\n".join(self.supervisor.log_tail(error.app))
+            raise
+        self.emit({"event": "progress", "text": f"healthy: {workers} workers answered" + (", NGINX too" if ask.get("site_port") else "")})
+        return self._status()
+
+    def _status(self) -> dict[str, Any]:
+        return self.supervisor.status()
+
+    def _take_back(self, error: PercoreError) -> None:
+        self.emit({"event": "progress", "text": f"take back: {error.what}"})
+        try:
+            self.undo()
+        except PartialError as partial:
+            raise PartialError(f"{error.what}; {partial.what}", next=partial.next, detail=error.detail) from error
+        if isinstance(error, PartialError):
+            # The supervisor could not take itself back alone; applying the former release just did.
+            raise RolloutError(error.what, detail=error.detail) from error
+
+    def _undo_apps(self) -> None:
+        if not self.apps_switched:
+            if self.former is None and not self.was_running:
+                self._end_supervisor()
+            return
+        if self.former is not None:
+            self.supervisor.apply(self.releases.record_path(self.former), self.former, self.emit)
+        else:
+            self.supervisor.apply_nothing(self.releases.deploy_to, self.emit)
+            self._end_supervisor()
+        self.apps_switched = False
+
+    def _end_supervisor(self) -> None:
+        # Under systemd the unit's own restore stops the daemon; a daemon of an ordinary user is ended here.
+        if not self.was_running and self.supervisor.user is None:
+            self.supervisor.kill()
+
+    def _undo_before_apps(self) -> None:
+        self._replay(0)
+
+    def _undo_after_apps(self) -> None:
+        self._replay(self.boundary)
+
+    def _replay(self, first: int) -> None:
+        while len(self.restore) > first:
+            resource = make(self.restore[-1])
+            if resource.difference() is not None:
+                resource.apply()
+            self.restore.pop()
+
+
+def _paths(spec: Spec) -> list[str]:
+    if spec["kind"] == "site":
+        return [spec["link"], spec["path"]]
+    return [spec["path"]] if spec["kind"] in {"file", "link"} else []
+

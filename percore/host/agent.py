@@ -1,0 +1,321 @@
+"""The loop on the host: one message in, its work done, results out, until the control side goes away.
+
+Each message is one JSON line with an `op`; the agent answers with JSON lines, the last one `{"event": "result"}`. What
+the host lacks it asks for with `{"event": "need", "parts": [sha256...]}` and then reads exactly those bytes. The first
+line out, unasked, are the facts.
+
+Three things end with this process, whatever ends it: the rollout lock, a stream of log lines, and an activation that
+the control side has not confirmed. The last is the dead man's switch: a cut connection brings back the former release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from typing import Any, BinaryIO, Optional
+
+from percore.errors import PercoreError
+from percore.host import facts
+from percore.host.activation import Activation, Plan, kept_contents
+from percore.host.lock import Lock
+from percore.host.processes import Supervisor
+from percore.host.release import GOOD, STAGED, PartReader, Releases, check_room, unpack
+from percore.host.resources import Spec, make, write_file
+
+Message = dict[str, Any]
+SMALL_BYTES = 4 * 1024 * 1024
+"""Files of roles are held in memory while they are staged; archives are not."""
+
+
+class Agent:
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self.source = source
+        self.sink = sink
+        self.lock: Optional[Lock] = None
+        self.pending: Optional[Activation] = None
+        self.staging: Optional[str] = None
+        self._writing = threading.Lock()
+        self._deaf = False
+
+    def run(self) -> None:
+        self.emit({"event": "facts", "facts": facts.gather()})
+        try:
+            for line in iter(self.source.readline, b""):
+                self.answer(json.loads(line))
+        finally:
+            self.leave()
+
+    def answer(self, message: Message) -> None:
+        try:
+            reply = getattr(self, f"do_{message['op']}")(message)
+            self.emit({"event": "result", "ok": True, **(reply or {})})
+        except PercoreError as error:
+            self.emit({"event": "result", "ok": False, "error": _describe(error)})
+        except OSError as error:
+            fault = PercoreError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+            self.emit({"event": "result", "ok": False, "error": {**_describe(fault), "trace": traceback.format_exc()}})
+        except Exception as error:
+            fault = PercoreError(f"{type(error).__name__}: {error}")
+            self.emit({"event": "result", "ok": False, "error": {**_describe(fault), "trace": traceback.format_exc()}})
+
+    def leave(self) -> None:
+        """The control side is gone: take back what it did not confirm, then free the lock."""
+        if self.pending is not None:
+            try:
+                self.pending.undo()
+            except PercoreError:
+                traceback.print_exc()
+        if self.lock is not None:
+            self.lock.release()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """One line out. When nobody listens any more the work goes on: half a switch would be worse."""
+        with self._writing:
+            if self._deaf:
+                return
+            try:
+                self.sink.write(json.dumps(event).encode() + b"\n")
+                self.sink.flush()
+            except (OSError, ValueError):
+                self._deaf = True
+
+    # The operations. Each takes the message and returns what the result line carries besides `ok`.
+
+    def do_inspect(self, message: Message) -> Message:
+        """What is here now, and what would change; takes the lock when an `owner` asks for it."""
+        target = _Target(message)
+        if message.get("owner"):
+            self.lock = self.lock or Lock(os.path.join(target.releases.deploy_to, ".lock"))
+            self.lock.acquire(message["owner"])
+            target.releases.clean()
+        current = target.releases.current()
+        changes = [text for text in (make(spec).difference() for spec in message.get("resources", [])) if text]
+        return {
+            "current": current,
+            "marks": target.releases.marks(),
+            "changes": changes,
+            "status": target.status(),
+            "disk_free_bytes": facts.free_bytes(target.releases.deploy_to),
+            "versions": {name: facts.program_version(name) for name in message.get("programs", [])},
+        }
+
+    def do_stage(self, message: Message) -> Message:
+        """Bring everything of a release to the host and check it there; nothing that runs is touched."""
+        target = _Target(message)
+        release = message["release"]
+        changed = self._prepare(message["prepare"])
+        received = self._receive(target, message)
+        try:
+            staging = self.staging or ""
+            _write_release_files(staging, message, received, user=target.supervisor.user)
+            target.releases.publish(staging, release)
+        finally:
+            self.staging = None
+        self._verify(target.releases, release)
+        target.releases.mark(release, STAGED, fingerprint=message["fingerprint"], artifact=message["artifact"]["sha256"])
+        return {"changed": changed}
+
+    def do_activate(self, message: Message) -> Message:
+        target = _Target(message)
+        self.pending = None
+        activation = Activation(target.releases, target.supervisor, message["release"], self.emit)
+        status = activation.run()
+        self.pending = activation
+        return {"former": activation.former, "status": status}
+
+    def do_revert(self, message: Message) -> Message:
+        """Take back the activation of this session: another host failed."""
+        activation, self.pending = self.pending, None
+        if activation is None:
+            return {"status": _Target(message).status()}
+        activation.undo()
+        return {"former": activation.former, "status": activation.supervisor.status()}
+
+    def do_confirm(self, message: Message) -> Message:
+        """The whole fleet is well: the release is good, and older ones may go."""
+        target = _Target(message)
+        self.pending = None
+        target.releases.mark(message["release"], GOOD)
+        return {"pruned": target.releases.prune(int(message["keep"]))}
+
+    def do_find(self, message: Message) -> Message:
+        """The release to go back to: the named one, or the newest good one before the current."""
+        target = _Target(message)
+        wanted = message.get("release")
+        found = target.releases.find(wanted) if wanted else target.releases.previous_good()
+        self._verify(target.releases, found)
+        return {"release": found, "current": target.releases.current()}
+
+    def do_status(self, message: Message) -> Message:
+        target = _Target(message)
+        return {"current": target.releases.current(), "status": target.status()}
+
+    def do_stop(self, message: Message) -> Message:
+        """End what runs: the unit where there is one, else the daemon."""
+        target = _Target(message)
+        if message.get("unit"):
+            return self._prepare_reply([{"kind": "unit", "name": message["unit"], "active": False}])
+        running = target.status().get("daemon", True)
+        target.supervisor.kill()
+        return {"changed": ["stop the supervisor and all its workers"] if running else []}
+
+    def do_units(self, message: Message) -> Message:
+        return self._prepare_reply(message["units"])
+
+    def do_stream(self, message: Message) -> None:
+        """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""
+        target = _Target(message)
+        child = target.supervisor.start("logs", *message["words"], errors=subprocess.STDOUT)
+        if "--follow" in message["words"]:
+            threading.Thread(target=self._end_with_input, args=(child,), daemon=True).start()
+        assert child.stdout is not None
+        for line in child.stdout:
+            self.emit({"event": "line", "text": line.decode(errors="replace").rstrip("\n")})
+        if child.wait() > 0:
+            raise PercoreError(f"'percore logs' ended with code {child.returncode}")
+
+    def _end_with_input(self, child: subprocess.Popen[bytes]) -> None:
+        self.source.read(1)
+        child.terminate()
+
+    def _prepare_reply(self, specs: list[Spec]) -> Message:
+        return {"changed": self._prepare(specs)}
+
+    def _prepare(self, specs: list[Spec]) -> list[str]:
+        changed = []
+        for spec in specs:
+            resource = make(spec)
+            difference = resource.difference()
+            if difference:
+                self.emit({"event": "progress", "text": difference})
+                resource.apply()
+                changed.append(difference)
+        return changed
+
+    def _receive(self, target: _Target, message: Message) -> dict[str, bytes]:
+        """Ask for the parts that are missing here, and take each where it belongs."""
+        artifact, package = message["artifact"], message["package"]
+        kept = _kept_files(target.releases)
+        files: dict[str, int] = message["files"]
+        wanted = [sha256 for sha256 in files if sha256 not in kept]
+        package_needed = not os.path.isdir(package["path"])
+        needed_bytes = artifact["unpacked_bytes"] + (package["unpacked_bytes"] if package_needed else 0)
+        os.makedirs(target.releases.folder, exist_ok=True)
+        check_room(target.releases.folder, needed_bytes)
+        order = [*wanted, *([package["sha256"]] if package_needed else []), artifact["sha256"]]
+        self.emit({"event": "need", "parts": order})
+        sizes = {**files, package["sha256"]: package["bytes"], artifact["sha256"]: artifact["bytes"]}
+        received = {sha256: _read_file(path) for sha256, path in kept.items() if sha256 in files}
+        fault: Optional[Exception] = None
+        for sha256 in order:
+            reader = PartReader(self.source, sizes[sha256])
+            try:
+                if fault is None:
+                    received[sha256] = self._take(target, message, sha256, reader)
+            except (PercoreError, OSError) as error:
+                fault = error
+            reader.drain()  # also after a failure: the next message begins where the parts end
+        if fault is not None:
+            raise fault
+        return received
+
+    def _take(self, target: _Target, message: Message, sha256: str, reader: PartReader) -> bytes:
+        artifact, package = message["artifact"], message["package"]
+        if sha256 == artifact["sha256"]:
+            size = artifact["unpacked_bytes"]
+            self.staging = target.releases.stage(message["release"], reader, sha256, unpacked_bytes=size)
+            return b""
+        if sha256 == package["sha256"]:
+            _install_package(package, reader)
+            return b""
+        content = reader.read(SMALL_BYTES)
+        reader.check(sha256)
+        return content
+
+    def _verify(self, releases: Releases, release: str) -> None:
+        plan = Plan.load(releases, release)
+        contents = kept_contents(releases, release)
+        for spec in plan.before + plan.after:
+            resource = make(spec, contents)
+            if resource.difference() is not None:
+                resource.verify()
+
+
+class _Target:
+    """The app's place on this host, out of a message's `target`."""
+
+    def __init__(self, message: Message) -> None:
+        target = message["target"]
+        self.releases = Releases(target["deploy_to"])
+        self.supervisor = Supervisor(target["command"], target["home"], target.get("user"))
+
+    def status(self) -> dict[str, Any]:
+        """What runs; nothing, where the supervisor's user is still to be made."""
+        try:
+            return self.supervisor.status()
+        except PercoreError as error:
+            return {"release": None, "apps": [], "daemon": False, "error": error.what}
+
+
+def _kept_files(releases: Releases) -> dict[str, str]:
+    """Contents of earlier releases that are here already: by hash, where."""
+    found: dict[str, str] = {}
+    if os.path.isdir(releases.folder):
+        for release in os.listdir(releases.folder):
+            folder = os.path.join(releases.path(release), ".percore", "files")
+            if os.path.isdir(folder):
+                found.update({name: os.path.join(folder, name) for name in os.listdir(folder)})
+    return found
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb") as source:
+        return source.read()
+
+
+def _install_package(package: Message, reader: PartReader) -> None:
+    """Unpack percore's own on-host package beside the others and compile it, since its user may not write there."""
+    import compileall
+
+    path = package["path"]
+    staging = f"{path}.staging"
+    check_room(os.path.dirname(path), package["unpacked_bytes"])
+    unpack(reader, package["sha256"], staging, needed_bytes=package["unpacked_bytes"])
+    compileall.compile_dir(staging, quiet=2, stripdir=staging, prependdir=path)
+    os.rename(staging, path)
+
+
+def _write_release_files(staging: str, message: Message, received: dict[str, bytes], *, user: Optional[str]) -> None:
+    """Put the records beside the app's own files: for the supervisor one, for activation the other."""
+    folder = os.path.join(staging, ".percore")
+    os.makedirs(os.path.join(folder, "files"), mode=0o700)
+    os.chmod(folder, 0o700)
+    for sha256 in message["files"]:
+        write_file(os.path.join(folder, "files", sha256), received[sha256], mode=0o600)
+    activation = json.dumps(message["activation"], indent=1).encode()
+    write_file(os.path.join(folder, "activation.json"), activation, mode=0o600)
+    record = json.dumps(message["record"], indent=1).encode()
+    write_file(os.path.join(staging, ".percore.json"), record, mode=0o600, owner=user)
+
+
+def _describe(error: PercoreError) -> Message:
+    return {"what": error.what, "where": error.where, "next": error.next, "detail": error.detail, "exit_code": error.exit_code}
+
+
+def _ignore(signum: int, frame: Any) -> None:
+    """A hang-up of the connection is noticed as the end of input; children get the usual reaction back."""
+
+
+def main() -> None:
+    signal.signal(signal.SIGHUP, _ignore)
+    signal.signal(signal.SIGINT, _ignore)
+    # Nothing but result lines may reach the control side on this pipe, whatever a library prints.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    Agent(sys.stdin.buffer, sink).run()
+
