@@ -18,7 +18,9 @@ Job = Generator[None, None, None]
 
 
 class App:
-    def __init__(self, runtime: Runtime, config: AppConfig, base_env: Mapping[str, str], take_id: Callable[[], int]) -> None:
+    def __init__(
+        self, runtime: Runtime, config: AppConfig, base_env: Mapping[str, str], take_id: Callable[[], int]
+    ) -> None:
         """`base_env` is what the worker's environment begins with; `take_id` gives the next free PM2 id."""
         self.runtime = runtime
         self.config = config

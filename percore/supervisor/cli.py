@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
     from percore.supervisor.config import AppConfig
 
-_PROCESS_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.config.mjs", "ecosystem.json", "ecosystem.yml", "ecosystem.yaml")
+_PROCESS_FILES = (
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.json",
+    "ecosystem.yml",
+    "ecosystem.yaml",
+)
 _PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
 # What a shell carries for itself; it would make each terminal another environment.
-_SHELL_ONLY = re.compile(r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD")
+_SHELL_ONLY = re.compile(
+    r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD"
+)
 
 
 def main() -> None:
@@ -65,7 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     from percore import __version__
 
-    parser = argparse.ArgumentParser(prog="percore", description="One worker per core on one shared port, and singletons beside them.")
+    parser = argparse.ArgumentParser(
+        prog="percore", description="One worker per core on one shared port, and singletons beside them."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND")
 
@@ -78,7 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
     start = command("start", start_apps, "start the apps of a process file, or stopped apps by name")
     start.add_argument("target", nargs="?", help="process file, name, id, namespace, /regex/ or all")
     start.add_argument("--env", dest="env_name", help="use env_NAME of the process file")
-    apply = command("apply", apply_file, "make what runs match a file, without losing a request; taken back when it fails")
+    apply = command(
+        "apply", apply_file, "make what runs match a file, without losing a request; taken back when it fails"
+    )
     apply.add_argument("file")
     apply.add_argument("--env", dest="env_name")
     apply.add_argument("--release", default="")
@@ -310,7 +323,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def row(cells: Sequence[str]) -> str:
         return "│" + "│".join(f" {cell:<{width}} " for cell, width in zip(cells, widths)) + "│"
 
-    return "\n".join([rule("┌", "┬", "┐"), row(lines[0]), rule("├", "┼", "┤"), *map(row, lines[1:]), rule("└", "┴", "┘")])
+    return "\n".join(
+        [rule("┌", "┬", "┐"), row(lines[0]), rule("├", "┼", "┤"), *map(row, lines[1:]), rule("└", "┴", "┘")]
+    )
 
 
 def duration(seconds: float) -> str:
@@ -364,7 +379,8 @@ def select_workers(selector: str) -> list[dict[str, Any]]:
     chosen = [
         worker
         for worker in workers
-        if (pattern and pattern.search(worker["name"])) or selector in (str(worker["id"]), worker["name"], worker["namespace"])
+        if (pattern and pattern.search(worker["name"]))
+        or selector in (str(worker["id"]), worker["name"], worker["namespace"])
     ]
     if not chosen:
         known = nearest(selector, [worker["name"] for worker in workers])
@@ -414,7 +430,9 @@ def show_logs(options: Any) -> int:
     sys.stdout.flush()
     while not options.nostream:
         for path, (worker, stream) in files.items():
-            offsets[path] = follow(path, offsets[path], lambda line, w=worker, s=stream: print_log_line(options, w, s, line))
+            offsets[path] = follow(
+                path, offsets[path], lambda line, w=worker, s=stream: print_log_line(options, w, s, line)
+            )
         sys.stdout.flush()
         time.sleep(0.2)
     return 0

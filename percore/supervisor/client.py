@@ -66,7 +66,9 @@ def ensure_daemon(home: Home) -> None:
         if daemon.poll() is not None and not _somebody_holds(home.lock):
             raise PercoreError("the supervisor could not be started", next=f"see {home.daemon_log}")
         if time.monotonic() > deadline:
-            raise PercoreError(f"the supervisor does not answer after {_START_SECONDS:g} s", next=f"see {home.daemon_log}")
+            raise PercoreError(
+                f"the supervisor does not answer after {_START_SECONDS:g} s", next=f"see {home.daemon_log}"
+            )
         time.sleep(0.005)
 
 

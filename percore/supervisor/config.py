@@ -89,7 +89,9 @@ class AppConfig(NamedTuple):
         for key, value in record.items():
             if key not in cls._fields:
                 known = nearest(key, list(cls._fields))
-                raise UsageError(f"key '{key}' is not known" + (f", did you mean '{known}'?" if known else ""), where=where)
+                raise UsageError(
+                    f"key '{key}' is not known" + (f", did you mean '{known}'?" if known else ""), where=where
+                )
             fields[key] = tuple(value) if isinstance(value, list) else value
         missing = [field for field in cls._fields if field not in fields and field not in cls._field_defaults]
         if missing:

@@ -31,7 +31,9 @@ def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:
     def place(given: Optional[str], stream: str) -> str:
         if given in _NOWHERE:
             return os.devnull
-        path = os.path.join(config.cwd, given) if given else os.path.join(folder, f"{file_name(config.name)}-{stream}.log")
+        path = (
+            os.path.join(config.cwd, given) if given else os.path.join(folder, f"{file_name(config.name)}-{stream}.log")
+        )
         if is_merged:
             return path
         stem, extension = os.path.splitext(path)

@@ -52,9 +52,7 @@ class Manager:
         self._replacing: set[Slot] = set()
         self._surplus: list[Slot] = []  # slots that were scaled away and still have a process
         self._memory_timer_runs = False
-        self.runtime = Runtime(
-            loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed
-        )
+        self.runtime = Runtime(loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
 
@@ -145,7 +143,9 @@ class Manager:
         self.release = release or self.release
         return {"changes": changes, "release": self.release}
 
-    def _apply_one(self, config: AppConfig, base_env: Mapping[str, str], undo: list[Callable[[], Job]]) -> Generator[None, None, str]:
+    def _apply_one(
+        self, config: AppConfig, base_env: Mapping[str, str], undo: list[Callable[[], Job]]
+    ) -> Generator[None, None, str]:
         count = resolve_instances(config.instances, usable_cores())
         app = self.apps.get(config.name)
         if app is None:
@@ -339,7 +339,8 @@ class Manager:
         for app in self.apps.values():
             if app.name != worker.config.name and address in app.listeners:
                 raise AddressInUse(
-                    f"{address} is already shared by the app '{app.name}'", next=f"give '{worker.config.name}' another port"
+                    f"{address} is already shared by the app '{app.name}'",
+                    next=f"give '{worker.config.name}' another port",
                 )
         app = self.apps[worker.config.name]
         is_new = address not in app.listeners
@@ -372,7 +373,9 @@ class Manager:
         for app in self.apps.values():
             for slot in app.slots:
                 if slot not in self._replacing and slot.stranded():
-                    self._replace(app, slot, f"{app.name} {slot.number}: clients wait in the queue of a worker that is gone")
+                    self._replace(
+                        app, slot, f"{app.name} {slot.number}: clients wait in the queue of a worker that is gone"
+                    )
 
     def _replace(self, app: App, slot: Slot, reason: str) -> None:
         """A graceful replacement that nobody asked for."""
@@ -395,7 +398,11 @@ class Manager:
     # -- what others see ---------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        return {"release": self.release or None, "daemon": True, "apps": [self._app_status(app) for app in self.apps.values()]}
+        return {
+            "release": self.release or None,
+            "daemon": True,
+            "apps": [self._app_status(app) for app in self.apps.values()],
+        }
 
     def _app_status(self, app: App) -> dict[str, Any]:
         addresses = list(app.listeners)
@@ -441,7 +448,9 @@ class Manager:
                         "id": slot.id,
                         "wanted": slot.wanted,
                         "worker": slot.worker.to_snapshot(),
-                        "others": [other.to_snapshot() for other in (slot.incoming, slot.outgoing) if other and other.process],
+                        "others": [
+                            other.to_snapshot() for other in (slot.incoming, slot.outgoing) if other and other.process
+                        ],
                     }
                     for slot in app.slots
                 ],
@@ -480,7 +489,9 @@ class Manager:
                 continue
             address = Address(*fields)
             opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-            sockets.setdefault(app_name, {})[address] = Listener.recovered(address, opened, steered=self.runtime.can_steer)
+            sockets.setdefault(app_name, {})[address] = Listener.recovered(
+                address, opened, steered=self.runtime.can_steer
+            )
         adopted: set[str] = set()
         for record in saved["apps"]:
             config = AppConfig.from_record(record["config"], where=self._home.state)
@@ -505,7 +516,9 @@ class Manager:
         self._fill_store()
         self._watch_memory()
 
-    def _adopt(self, app: App, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]) -> list[str]:
+    def _adopt(
+        self, app: App, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]
+    ) -> list[str]:
         config = AppConfig.from_record(saved["config"], where=self._home.state)
         addresses = [Address(*fields) for fields in saved["addresses"]]
         if any(address not in app.listeners for address in addresses):

@@ -36,7 +36,9 @@ class Process:
 
     __slots__ = ("_error_read", "channel", "is_child", "pid", "pidfd", "start_time")
 
-    def __init__(self, pid: int, *, is_child: bool, channel: Optional[socket.socket] = None, error_read: int = -1) -> None:
+    def __init__(
+        self, pid: int, *, is_child: bool, channel: Optional[socket.socket] = None, error_read: int = -1
+    ) -> None:
         self.pid = pid
         self.is_child = is_child
         self.channel = channel

@@ -51,7 +51,9 @@ class Server:
         try:
             request = protocol.decode(line)
             if request.get("version") != protocol.VERSION:
-                raise UsageError("this command is of another version than the running supervisor", next="percore update")
+                raise UsageError(
+                    "this command is of another version than the running supervisor", next="percore update"
+                )
             self._perform(request, reply)
         except PercoreError as error:
             reply(protocol.failure(error))

@@ -162,7 +162,9 @@ class Worker:
         if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
             script = os.path.join(config.cwd, script)
         if argv and not is_program(argv[0], config.cwd, env.get("PATH", os.defpath)):
-            raise PercoreError(f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'")
+            raise PercoreError(
+                f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
+            )
         user = None
         if config.user and os.geteuid() == 0:
             entry = pwd.getpwnam(config.user)
@@ -239,9 +241,7 @@ class Worker:
             return
         source = sockets.probe_source(self.slot.number, incoming=self.is_incoming) if listener.steered else ""
         queue = listener.socket_for(self.slot.number, self.generation)
-        self._start_probe(
-            readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue)
-        )
+        self._start_probe(readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue))
 
     def _start_probe(self, target: readiness.Target) -> None:
         self._probe = readiness.Probe(self.slot.runtime.loop, target, lambda: self.handle(Event.READY))

@@ -29,7 +29,11 @@ def load(path: str) -> tuple[Optional[dict[str, Any]], str]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        if not isinstance(content, dict) or content.get("version") != VERSION or not isinstance(content.get("apps"), list):
+        if (
+            not isinstance(content, dict)
+            or content.get("version") != VERSION
+            or not isinstance(content.get("apps"), list)
+        ):
             raise ValueError(f"it is not a state file of version {VERSION}")
     except FileNotFoundError:
         return None, ""

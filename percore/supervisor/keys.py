@@ -1,0 +1,189 @@
+"""Every key of a process file, declared once: its names, what it accepts, and the `AppConfig` field it becomes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+from typing import Any, Callable, NamedTuple, Optional
+
+from percore.supervisor.config import CLUSTER, FORK
+
+
+class Key(NamedTuple):
+    """`read` turns the written value into the field's, and raises ValueError with what it wanted instead."""
+
+    name: str
+    field: str
+    read: Callable[[Any], Any]
+    aliases: tuple[str, ...] = ()
+
+
+def text(value: Any) -> str:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("a text")
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ValueError("true or false")
+
+
+def whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+        return int(value)
+    raise ValueError("a whole number")
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """A list, or a text that is split at blanks with quotes respected."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(shlex.split(value))
+    if isinstance(value, (list, tuple)):
+        return tuple(text(item) for item in value)
+    raise ValueError("a list, or a text with blanks between its parts")
+
+
+def names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else words(value)
+
+
+def numbers(value: Any) -> tuple[int, ...]:
+    return tuple(whole(item) for item in value) if isinstance(value, (list, tuple)) else (whole(value),)
+
+
+def milliseconds(value: Any) -> float:
+    """PM2 counts in milliseconds; `10s`, `5m`, `1h` and `500ms` are understood too. Returns seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())
+        if match:
+            return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 0.001}[match[2]]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return value / 1000
+    raise ValueError("milliseconds, or a time such as 10s")
+
+
+def memory(value: Any) -> int:
+    """Bytes, or a number with K, M or G (1024 each)."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])?B?", value.strip(), re.IGNORECASE)
+        if match:
+            return int(float(match[1]) * 1024 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0))
+    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("bytes, or a size such as 300M")
+
+
+def instances(value: Any) -> Any:
+    return "max" if value == "max" else whole(value)
+
+
+def mode(value: Any) -> str:
+    if value in (CLUSTER, "cluster_mode"):
+        return CLUSTER
+    if value in (FORK, "fork_mode"):
+        return FORK
+    raise ValueError("cluster or fork")
+
+
+def port(value: Any) -> int:
+    number = whole(value)
+    if not 0 < number < 65536:
+        raise ValueError("a port between 1 and 65535")
+    return number
+
+
+def signal_name(value: Any) -> str:
+    name = text(value).upper()
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in signal.Signals.__members__:
+        raise ValueError("a signal such as SIGTERM")
+    return name
+
+
+def log_path(value: Any) -> Optional[str]:
+    return os.devnull if value in (False, "NULL", "/dev/null") else text(value)
+
+
+def paths_or_flag(value: Any) -> Any:
+    return value if isinstance(value, bool) else names(value)
+
+
+KEYS = (
+    Key("script", "script", text, ("exec", "cmd", "command")),
+    Key("name", "name", text),
+    Key("namespace", "namespace", text),
+    Key("cwd", "cwd", text),
+    Key("args", "args", words),
+    Key("interpreter", "interpreter", text, ("exec_interpreter",)),
+    Key("node_args", "interpreter_args", words, ("interpreter_args",)),
+    Key("instances", "instances", instances),
+    Key("exec_mode", "mode", mode),
+    Key("share_port", "share_port", flag),
+    Key("port", "port", port),
+    Key("health", "health", text),
+    Key("instance_var", "instance_var", text),
+    Key("increment_var", "increment_var", text),
+    Key("wait_ready", "wait_ready", flag),
+    Key("listen_timeout", "listen_timeout", milliseconds),
+    Key("kill_timeout", "kill_timeout", milliseconds),
+    Key("kill_signal", "kill_signal", signal_name),
+    Key("shutdown_with_message", "shutdown_with_message", flag),
+    Key("treekill", "treekill", flag),
+    Key("autostart", "autostart", flag),
+    Key("autorestart", "autorestart", flag),
+    Key("stop_exit_codes", "stop_exit_codes", numbers),
+    Key("min_uptime", "min_uptime", milliseconds),
+    Key("max_restarts", "max_restarts", whole),
+    Key("restart_delay", "restart_delay", milliseconds),
+    Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
+    Key("max_memory_restart", "max_memory", memory),
+    Key("cron_restart", "cron_restart", text, ("cron",)),
+    Key("watch", "watch", paths_or_flag),
+    Key("ignore_watch", "ignore_watch", names),
+    Key("watch_delay", "watch_delay", milliseconds),
+    Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
+    Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
+    Key("log_file", "log_file", log_path, ("log",)),
+    Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
+    Key("log_date_format", "log_date_format", text),
+    Key("log_type", "log_type", text),
+    Key("disable_logs", "disable_logs", flag),
+    Key("pid_file", "pid_file", text, ("pid",)),
+    Key("filter_env", "filter_env", names),
+    Key("depends_on", "depends_on", names),
+    Key("user", "user", text, ("uid",)),
+    Key("group", "group", text, ("gid",)),
+)  # fmt: skip
+
+# Keys that PM2 knows and that have no meaning here: taken without a word, so that a PM2 file loads unchanged.
+WITHOUT_MEANING = frozenset({
+    "append_env_to_name", "automation", "deep_monitoring", "disable_source_map_support", "disable_trace", "event_loop_inspector",
+    "exec_timeout", "execute_command", "force", "install_url", "io", "kill_retry_time", "name_prefix", "pmx", "post_update",
+    "source_map_support", "time", "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
+})  # fmt: skip
+
+# Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
+NOT_YET = frozenset({"cron_restart", "watch", "depends_on", "log_file", "log_date_format", "log_type", "pid_file"})
+
+
+def camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+BY_NAME: dict[str, Key] = {}
+for _key in KEYS:
+    for _name in (_key.name, *_key.aliases):
+        BY_NAME[_name] = BY_NAME[camel_case(_name)] = _key
