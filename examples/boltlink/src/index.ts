@@ -1,0 +1,73 @@
+// The API. It listens on one port and knows nothing of the other workers.
+import { createServer, IncomingMessage, ServerResponse } from 'node:http';
+import { openStore, Store } from './store';
+
+const port = Number(process.env.PORT ?? 5000);
+const release = process.env.PERCORE_RELEASE ?? 'development';
+const version: string = require('../package.json').version;
+const leaked: Buffer[] = [];
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(body) + '\n');
+}
+
+async function handle(store: Store, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://localhost');
+  switch (url.pathname) {
+    case '/':
+      return answer(response, 200, { pid: process.pid, instance: process.env.NODE_APP_INSTANCE ?? '0', release });
+    case '/health':
+      return answer(response, (await store.isHealthy()) ? 200 : 503, { status: 'ok' });
+    case '/version':
+      return answer(response, 200, { version, release, node: process.version });
+    case '/count':
+      return answer(response, 200, { count: await store.increment('boltlink:count') });
+    case '/slow': {
+      const milliseconds = Math.min(Number(url.searchParams.get('ms') ?? 1000), 60_000);
+      await new Promise((resolve) => setTimeout(resolve, milliseconds));
+      return answer(response, 200, { slept: milliseconds });
+    }
+    case '/leak': {
+      const megabytes = Math.min(Number(url.searchParams.get('mb') ?? 10), 1024);
+      leaked.push(Buffer.alloc(megabytes * 1024 * 1024, 1));
+      return answer(response, 200, { leaked: leaked.length });
+    }
+    case '/crash':
+      console.error(`crash requested in pid ${process.pid}`);
+      process.exit(1);
+    default:
+      return answer(response, 404, { error: 'not found' });
+  }
+}
+
+async function main(): Promise<void> {
+  const store = await openStore();
+  const server = createServer((request, response) => {
+    handle(store, request, response).catch((error: Error) => {
+      console.error(`${request.method} ${request.url}: ${error.message}`);
+      if (!response.headersSent) answer(response, 500, { error: 'internal error' });
+    });
+  });
+  server.on('error', (error) => {
+    console.error(`cannot listen on port ${port}: ${error.message}`);
+    process.exit(1);
+  });
+  server.listen(port, () => console.log(`boltlink-api ${release} listens on ${port} (pid ${process.pid})`));
+
+  let isStopping = false;
+  const stop = (signal: string) => {
+    if (isStopping) return;
+    isStopping = true;
+    console.log(`${signal}: finishing open requests (pid ${process.pid})`);
+    server.close(() => void store.close().then(() => process.exit(0)));
+    server.closeIdleConnections();
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+}
+
+main().catch((error: Error) => {
+  console.error(`boltlink-api cannot start: ${error.message}`);
+  process.exit(1);
+});

@@ -1,0 +1,19 @@
+// A service that must run once: each second it writes a line with its pid, so that two at once would be seen.
+import { openStore } from '../store';
+
+export async function runTicker(service: string): Promise<void> {
+  const store = await openStore();
+  const release = process.env.PERCORE_RELEASE ?? 'development';
+  const tick = () => {
+    console.log(`${new Date().toISOString()} ${service} tick pid=${process.pid} release=${release}`);
+    store.recordTick(service, process.pid).catch((error: Error) => console.error(`${service}: ${error.message}`));
+  };
+  tick();
+  const timer = setInterval(tick, 1000);
+  const stop = () => {
+    clearInterval(timer);
+    void store.close().then(() => process.exit(0));
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+}
