@@ -77,12 +77,14 @@ class Activation:
         for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
             try:
                 step()
-            except (PercoreError, OSError) as error:
+            except (PercoreError, OSError) as error:  # noqa: PERF203 - the other steps still bring back what they can
                 faults.append(str(error))
         self.releases.switch(self.former)
         self.releases.mark(self.release, BAD)
         if faults:
-            raise PartialError(f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again")
+            raise PartialError(
+                f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again"
+            )
 
     def _switch(self) -> dict[str, Any]:
         plan = Plan.load(self.releases, self.release)
@@ -144,12 +146,20 @@ class Activation:
             workers = health.check_workers(status, path=ask.get("path"), seconds=float(ask.get("seconds", 10)))
             if ask.get("site_port"):
                 health.check_site(
-                    int(ask["site_port"]), path=ask.get("path"), host=ask.get("site_host", ""), seconds=float(ask.get("seconds", 10))
+                    int(ask["site_port"]),
+                    path=ask.get("path"),
+                    host=ask.get("site_host", ""),
+                    seconds=float(ask.get("seconds", 10)),
                 )
         except health.HealthError as error:
             error.detail = "\n".join(self.supervisor.log_tail(error.app))
             raise
-        self.emit({"event": "progress", "text": f"healthy: {workers} workers answered" + (", NGINX too" if ask.get("site_port") else "")})
+        self.emit(
+            {
+                "event": "progress",
+                "text": f"healthy: {workers} workers answered" + (", NGINX too" if ask.get("site_port") else ""),
+            }
+        )
         return self._status()
 
     def _status(self) -> dict[str, Any]:
@@ -200,4 +210,3 @@ def _paths(spec: Spec) -> list[str]:
     if spec["kind"] == "site":
         return [spec["link"], spec["path"]]
     return [spec["path"]] if spec["kind"] in {"file", "link"} else []
-

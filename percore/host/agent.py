@@ -38,7 +38,6 @@ class Agent:
         self.sink = sink
         self.lock: Optional[Lock] = None
         self.pending: Optional[Activation] = None
-        self.staging: Optional[str] = None
         self._writing = threading.Lock()
         self._deaf = False
 
@@ -110,14 +109,17 @@ class Agent:
         release = message["release"]
         changed = self._prepare(message["prepare"])
         received = self._receive(target, message)
+        staging = target.releases.staging_path(release)
         try:
-            staging = self.staging or ""
             _write_release_files(staging, message, received, user=target.supervisor.user)
             target.releases.publish(staging, release)
-        finally:
-            self.staging = None
-        self._verify(target.releases, release)
-        target.releases.mark(release, STAGED, fingerprint=message["fingerprint"], artifact=message["artifact"]["sha256"])
+            self._verify(target.releases, release)
+        except BaseException:
+            target.releases.remove(release)
+            raise
+        target.releases.mark(
+            release, STAGED, fingerprint=message["fingerprint"], artifact=message["artifact"]["sha256"]
+        )
         return {"changed": changed}
 
     def do_activate(self, message: Message) -> Message:
@@ -228,7 +230,7 @@ class Agent:
         artifact, package = message["artifact"], message["package"]
         if sha256 == artifact["sha256"]:
             size = artifact["unpacked_bytes"]
-            self.staging = target.releases.stage(message["release"], reader, sha256, unpacked_bytes=size)
+            target.releases.stage(message["release"], reader, sha256, unpacked_bytes=size)
             return b""
         if sha256 == package["sha256"]:
             _install_package(package, reader)
@@ -304,7 +306,13 @@ def _write_release_files(staging: str, message: Message, received: dict[str, byt
 
 
 def _describe(error: PercoreError) -> Message:
-    return {"what": error.what, "where": error.where, "next": error.next, "detail": error.detail, "exit_code": error.exit_code}
+    return {
+        "what": error.what,
+        "where": error.where,
+        "next": error.next,
+        "detail": error.detail,
+        "exit_code": error.exit_code,
+    }
 
 
 def _ignore(signum: int, frame: Any) -> None:
@@ -318,4 +326,3 @@ def main() -> None:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Agent(sys.stdin.buffer, sink).run()
-

@@ -29,7 +29,9 @@ class Lock:
         except BlockingIOError:
             held = _describe(os.read(fd, 4096))
             os.close(fd)
-            raise LockedError(f"another rollout is running here: {held}", next="wait for it to end, then try again") from None
+            raise LockedError(
+                f"another rollout is running here: {held}", next="wait for it to end, then try again"
+            ) from None
         os.ftruncate(fd, 0)
         os.write(fd, json.dumps({"owner": owner, "since": time.time()}).encode())
         self._fd = fd

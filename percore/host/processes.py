@@ -37,7 +37,12 @@ class Supervisor(NamedTuple):
             as_user = {"user": self.user, "group": self.user, "extra_groups": [self.user]}
         try:
             return subprocess.Popen(
-                [*self.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=self.env(), **as_user
+                [*self.command, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self.env(),
+                **as_user,
             )
         except (OSError, KeyError) as error:
             raise RolloutError(f"cannot run '{self.command[0]}': {error}", next="deploy first") from None

@@ -93,7 +93,9 @@ class Releases:
         except FileNotFoundError:
             return {}
         except ValueError:
-            raise UsageError("is not valid JSON", where=self.marks_path, next="remove the file and deploy again") from None
+            raise UsageError(
+                "is not valid JSON", where=self.marks_path, next="remove the file and deploy again"
+            ) from None
         return {release: note for release, note in marks.items() if self.exists(release) or note.get("mark") == BAD}
 
     def mark(self, release: str, mark: str, **note: Any) -> None:
@@ -107,7 +109,10 @@ class Releases:
         good = sorted(
             release
             for release, note in self.marks().items()
-            if note.get("mark") == GOOD and self.exists(release) and release != current and (current is None or release < current)
+            if note.get("mark") == GOOD
+            and self.exists(release)
+            and release != current
+            and (current is None or release < current)
         )
         if not good:
             raise UsageError("there is no earlier good release to go back to", next="deploy a good one")
@@ -117,12 +122,16 @@ class Releases:
         """`release` when it is here, also by an unambiguous beginning or its hash part."""
         known = sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
         known = [name for name in known if self.exists(name)]
-        matches = [name for name in known if name == release or name.startswith(release) or name.endswith("-" + release)]
+        matches = [
+            name for name in known if name == release or name.startswith(release) or name.endswith("-" + release)
+        ]
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise UsageError(f"'{release}' could be {' or '.join(matches)}", next="give the whole id")
-        raise UsageError(f"release '{release}' is not here", next=f"choose one of {', '.join(known) or 'none: deploy first'}")
+        raise UsageError(
+            f"release '{release}' is not here", next=f"choose one of {', '.join(known) or 'none: deploy first'}"
+        )
 
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` good releases; the current one and the one before always stay."""
@@ -140,10 +149,13 @@ class Releases:
             write_file(self.marks_path, json.dumps(left, indent=1, sort_keys=True).encode())
         return gone
 
-    def stage(self, release: str, archive: PartReader, sha256: str, *, unpacked_bytes: int) -> str:
-        """Unpack into a hidden directory and return its path; `publish` gives it its name."""
+    def staging_path(self, release: str) -> str:
+        return self.path(f".staging-{release}")
+
+    def stage(self, release: str, archive: PartReader, sha256: str, *, unpacked_bytes: int) -> None:
+        """Unpack into the hidden `staging_path`; `publish` gives it its name."""
         check_room(self.folder, unpacked_bytes)
-        return unpack(archive, sha256, os.path.join(self.folder, f".staging-{release}"), needed_bytes=unpacked_bytes)
+        unpack(archive, sha256, self.staging_path(release), needed_bytes=unpacked_bytes)
 
     def publish(self, staging: str, release: str) -> None:
         """A release with this id appears at once and whole, or not at all."""
@@ -151,6 +163,10 @@ class Releases:
         if os.path.lexists(path):
             shutil.rmtree(path)
         os.rename(staging, path)
+
+    def remove(self, release: str) -> None:
+        for path in (self.staging_path(release), self.path(release)):
+            shutil.rmtree(path, ignore_errors=True)
 
     def clean(self) -> None:
         """Remove what an interrupted staging left."""
@@ -169,7 +185,7 @@ def check_room(path: str, needed_bytes: int) -> None:
         )
 
 
-def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) -> str:
+def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) -> None:
     """Unpack a checked .tar.gz into a new `folder`; on any failure nothing of it stays."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -189,7 +205,6 @@ def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) 
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return folder
 
 
 def _mb(size: int) -> str:

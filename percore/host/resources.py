@@ -11,6 +11,7 @@ A resource is a JSON object with a `kind`. `make` gives it a body with four ques
 from __future__ import annotations
 
 import base64
+import contextlib
 import grp
 import hashlib
 import os
@@ -37,7 +38,13 @@ def run(argv: list[str], *, seconds: float = COMMAND_SECONDS, env: Optional[Mapp
     """Output of a command that must succeed; otherwise one line with its last words."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, env=env, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            env=env,
+            check=False,
         )
     except FileNotFoundError:
         raise RolloutError(f"command '{argv[0]}' does not exist here") from None
@@ -55,12 +62,19 @@ def run(argv: list[str], *, seconds: float = COMMAND_SECONDS, env: Optional[Mapp
 
 def succeeds(argv: list[str]) -> bool:
     try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS, check=False).returncode == 0
+        return (
+            subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS, check=False
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
-def write_file(path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None) -> None:
+def write_file(
+    path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None
+) -> None:
     """Write beside, sync, then rename over: whoever reads sees the old text or the new one."""
     folder = os.path.dirname(path)
     fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
@@ -146,14 +160,18 @@ class File(Resource):
                 run([word.replace("%s", copy) for word in command])
             except RolloutError as error:
                 what = error.what.replace(copy, self.path)
-                raise RolloutError(f"{self.path} is not valid: {what}", detail=error.detail.replace(copy, self.path)) from None
+                raise RolloutError(
+                    f"{self.path} is not valid: {what}", detail=error.detail.replace(copy, self.path)
+                ) from None
 
     def former(self) -> list[Spec]:
         return former_of_path(self.path)
 
     def apply(self) -> None:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        write_file(self.path, self.content(), mode=self.mode(), owner=self.spec.get("owner"), group=self.spec.get("group"))
+        write_file(
+            self.path, self.content(), mode=self.mode(), owner=self.spec.get("owner"), group=self.spec.get("group")
+        )
 
 
 class Absent(Resource):
@@ -230,7 +248,13 @@ class User(Resource):
         return None
 
     def apply(self) -> None:
-        argv = ["useradd", "--user-group", "--no-create-home", "--shell", str(self.spec.get("shell", "/usr/sbin/nologin"))]
+        argv = [
+            "useradd",
+            "--user-group",
+            "--no-create-home",
+            "--shell",
+            str(self.spec.get("shell", "/usr/sbin/nologin")),
+        ]
         if self.spec.get("system", True):
             argv.append("--system")
         if self.spec.get("home"):
@@ -252,14 +276,24 @@ class Packages(Resource):
     def apply(self) -> None:
         missing = self.missing()
         if find_program("apt-get") is None:
-            raise RolloutError(f"packages are missing and there is no apt-get: {' '.join(missing)}", next="install them by hand")
+            raise RolloutError(
+                f"packages are missing and there is no apt-get: {' '.join(missing)}", next="install them by hand"
+            )
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         try:
-            run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], seconds=PACKAGE_SECONDS, env=env)
+            run(
+                ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing],
+                seconds=PACKAGE_SECONDS,
+                env=env,
+            )
         except RolloutError:
             # The package lists may be old or empty; once they are fresh the first error no longer counts.
             run(["apt-get", "update", "-q"], seconds=PACKAGE_SECONDS, env=env)
-            run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], seconds=PACKAGE_SECONDS, env=env)
+            run(
+                ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing],
+                seconds=PACKAGE_SECONDS,
+                env=env,
+            )
 
 
 class Unit(Resource):
@@ -304,7 +338,10 @@ class Unit(Resource):
             run(["systemctl", "start", name])
         except RolloutError as error:
             lines = subprocess.run(
-                ["journalctl", "-u", name, "-n", "20", "--no-pager", "-o", "cat"], capture_output=True, text=True, check=False
+                ["journalctl", "-u", name, "-n", "20", "--no-pager", "-o", "cat"],
+                capture_output=True,
+                text=True,
+                check=False,
             ).stdout
             raise RolloutError(error.what, detail=lines.strip()) from None
 
@@ -487,7 +524,5 @@ def _hash_of(path: str) -> str:
 
 
 def _remove(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
