@@ -1,0 +1,117 @@
+"""What each host should be. Pure: an inventory and roles in, one `HostPlan` per host out; nothing is asked or changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from percore.deploy.roles import Role, load_roles
+
+DEFAULT_ROLES = ["app"]
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """One host's variables and roles as written; `render` turns them into a `HostState`."""
+
+    host: str
+    env: str
+    variables: Mapping[str, Any]
+    roles: tuple[Role, ...]
+    project: Path
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What the deploy itself needs to know, checked and typed. Sizes in bytes, times in seconds."""
+
+    name: str
+    path: Path
+    port: int | None
+    health_path: str | None
+    health_seconds: float
+    build_command: str | None
+    install_command: str | None
+    process_file: str | None
+    process_env: str | None
+    artifact_exclude: tuple[str, ...]
+    deploy_to: str
+    keep_releases: int
+    percore_home: str
+    percore_user: str | None
+    package_path: str
+    launcher_path: str
+    service_manager: str
+    nginx: bool
+    nginx_port: int
+    server_name: str
+    env: Mapping[str, str]
+
+    @property
+    def has_systemd(self) -> bool:
+        return self.service_manager == "systemd"
+
+    @property
+    def shown_port(self) -> int | None:
+        """The port a visitor uses: NGINX's where there is one."""
+        return self.nginx_port if self.nginx else self.port
+
+
+@dataclass(frozen=True)
+class HostState:
+    """Everything a host should have, ready to send. Specs are those of percore/host/resources.py.
+
+    `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
+    apps are switched, and taken back when that fails. `files` are contents by SHA-256.
+    """
+
+    host: str
+    settings: AppSettings
+    prepare: tuple[dict[str, Any], ...]
+    before: tuple[dict[str, Any], ...]
+    after: tuple[dict[str, Any], ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def target(self) -> dict[str, Any]:
+        """How the agent finds the app and the supervisor on the host."""
+        settings = self.settings
+        return {
+            "deploy_to": settings.deploy_to,
+            "command": [settings.launcher_path],
+            "home": settings.percore_home,
+            "user": settings.percore_user,
+        }
+
+    def health(self) -> dict[str, Any]:
+        settings = self.settings
+        site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
+        if site.get("site_host") in ("_", ""):
+            del site["site_host"]
+        return {"path": settings.health_path, "seconds": settings.health_seconds, **site}
+
+    def activation(self) -> dict[str, Any]:
+        return {"before": list(self.before), "after": list(self.after), "health": self.health()}
+
+    def resources(self) -> list[dict[str, Any]]:
+        return [*self.prepare, *self.before, *self.after]
+
+    def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
+        """Differs when anything of the host should differ; the release's own id and path do not count."""
+        text = json.dumps([artifact, record, self.prepare, self.activation()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_plan(host: str, variables: Mapping[str, Any], *, env: str, project: Path) -> HostPlan:
+    """Inventory variables win over the roles' defaults; among the defaults, those of the role that requires the other."""
+    names = variables.get("roles", DEFAULT_ROLES)
+    roles = load_roles(names if isinstance(names, list) else [str(names)], project / "roles")
+    merged: dict[str, Any] = {}
+    for role in roles:
+        merged.update(role.defaults)
+    merged.update(variables)
+    merged.update({"inventory_hostname": host, "env_name": env, "project_path": str(project)})
+    return HostPlan(host, env, merged, roles, project)

@@ -1,0 +1,381 @@
+"""HostPlan -> HostState: the only place that knows Jinja. Pure but for reading template files.
+
+Values of variables are templates themselves and are resolved when first used; an undefined name is an error that says
+which template, which line and which variable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from jinja2 import (
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+)
+from jinja2.runtime import Context
+from jinja2.sandbox import SandboxedEnvironment
+from jinja2.utils import missing
+
+from percore.deploy.plan import AppSettings, HostPlan, HostState
+from percore.deploy.roles import Item, Role
+from percore.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+EXPRESSION = re.compile(r"^\{\{((?:(?!\}\}).)*)\}\}$", re.DOTALL)
+"""A value that is one expression keeps the type of its result: "{{ port }}" stays a number."""
+
+MISSING_NAME = re.compile(r"'([^']+)' is undefined")
+
+
+SELF = "percore_variables"
+"""The name under which a template's context carries the host's variables."""
+
+
+class LazyContext(Context):
+    """Looks a name up among the host's variables only when the template uses it."""
+
+    def resolve_or_missing(self, key: str) -> Any:
+        found = super().resolve_or_missing(key)
+        variables = self.parent.get(SELF, {})
+        return variables[key] if found is missing and key in variables else found
+
+
+class Variables(Mapping[str, Any]):
+    """A host's variables, each resolved when it is asked for."""
+
+    def __init__(self, raw: Mapping[str, Any], environment: SandboxedEnvironment, where: str) -> None:
+        self._raw = raw
+        self._environment = environment
+        self._where = where
+        self._done: dict[str, Any] = {}
+        self._open: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._done:
+            return self._done[name]
+        value = self._raw[name]
+        if name in self._open:
+            circle = " > ".join([*self._open[self._open.index(name) :], name])
+            raise UsageError(f"variables refer to each other in a circle: {circle}", where=self._where)
+        self._open.append(name)
+        try:
+            self._done[name] = self.resolve(value, f"variable {name}")
+        finally:
+            self._open.pop()
+        return self._done[name]
+
+    def resolve(self, value: Any, path: str) -> Any:
+        """Templates inside texts, lists and mappings become their values."""
+        if isinstance(value, str):
+            return self._resolve_text(value, path) if "{{" in value or "{%" in value else value
+        if isinstance(value, list):
+            return [self.resolve(entry, f"{path}[{index}]") for index, entry in enumerate(value)]
+        if isinstance(value, dict):
+            return {key: self.resolve(entry, f"{path}.{key}") for key, entry in value.items()}
+        return value
+
+    def is_true(self, condition: object, path: str) -> bool:
+        """A `when`: true, false, or an expression such as `nginx and service_manager == "systemd"`."""
+        if isinstance(condition, bool):
+            return condition
+        return bool(self._evaluate(str(condition), path))
+
+    def _resolve_text(self, text: str, path: str) -> Any:
+        whole = EXPRESSION.match(text.strip())
+        if whole:
+            return self._evaluate(whole.group(1), path)
+        try:
+            return self._environment.from_string(text).render({SELF: self})
+        except TemplateError as error:
+            raise self._fault(error, path) from None
+
+    def _evaluate(self, expression: str, path: str) -> Any:
+        try:
+            compiled = self._environment.compile_expression(expression, undefined_to_none=False)
+            value = compiled({SELF: self})
+        except TemplateError as error:
+            raise self._fault(error, path) from None
+        if isinstance(value, StrictUndefined):
+            raise self._fault(UndefinedError(f"'{value._undefined_name}' is undefined"), path)
+        return value
+
+    def _fault(self, error: TemplateError, path: str) -> UsageError:
+        return template_fault(error, where=f"{self._where}, {path}", known=list(self))
+
+
+def make_environment(folders: list[Path]) -> SandboxedEnvironment:
+    """Templates are looked for in the given folders, first hit wins."""
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader([str(folder) for folder in folders]),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.context_class = LazyContext
+    return environment
+
+
+def template_fault(error: TemplateError, *, where: str, known: list[str]) -> UsageError:
+    """One line for a template that cannot be rendered: which, on which line, and the variable with its nearest name."""
+    if isinstance(error, TemplateSyntaxError):
+        return UsageError(f"template is not valid: {error.message}", where=f"{error.filename or where}:{error.lineno}")
+    if isinstance(error, TemplateNotFound):
+        return UsageError(f"template '{error.name}' does not exist", where=where, next="look in templates/ of the role")
+    name = MISSING_NAME.search(str(error))
+    if name is None:
+        return UsageError(f"template fails: {error}", where=where)
+    guess = nearest(name.group(1), known)
+    advice = f"did you mean '{guess}'?" if guess else "set it in the inventory or in the role's defaults"
+    return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
+
+
+def render_plan(plan: HostPlan, *, package: Mapping[str, Any] | None = None) -> HostState:
+    """Resolve one host's roles. `package` are the variables that describe percore's own on-host package."""
+    raw = {**plan.variables, **(package or {})}
+    variables = Variables(raw, make_environment([plan.project / "templates"]), f"host {plan.host}")
+    settings = read_settings(variables, plan.project)
+    maker = _StateMaker(plan, variables)
+    for role in plan.roles:
+        if role.when is None or variables.is_true(role.when, f"{role.file} when"):
+            maker.add(role)
+    return HostState(plan.host, settings, tuple(maker.prepare), tuple(maker.before), tuple(maker.after), maker.files)
+
+
+class _StateMaker:
+    """Collects the specs of the roles in the order in which a host does them."""
+
+    def __init__(self, plan: HostPlan, variables: Variables) -> None:
+        self.plan = plan
+        self.variables = variables
+        self.prepare: list[dict[str, Any]] = []
+        self.before: list[dict[str, Any]] = []
+        self.after: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+
+    def add(self, role: Role) -> None:
+        packages = list(self._items(role, "packages"))
+        if packages:
+            self.prepare.append({"kind": "packages", "names": packages})
+        self.prepare += [{"kind": "user", **item} for item in self._items(role, "users")]
+        self.prepare += [_rights({"kind": "directory", **item}) for item in self._items(role, "directories")]
+        self.before += [self._file(role, item) for item in self._items(role, "files")]
+        self.before += [_link(item) for item in self._items(role, "links")]
+        self.before += [spec for item in self._items(role, "units") for spec in self._unit(role, item)]
+        self.before += [_command(item) for item in self._items(role, "commands")]
+        self.after += [spec for item in self._items(role, "sites") for spec in self._site(role, item)]
+
+    def _items(self, role: Role, kind: str) -> Iterator[dict[str, Any]]:
+        """The items of a kind whose `when` holds, with every value resolved."""
+        for index, item in enumerate(role[kind]):
+            path = f"{role.file} {kind}[{index}]"
+            if "when" not in item or self.variables.is_true(item["when"], f"{path}.when"):
+                yield self.variables.resolve({key: value for key, value in item.items() if key != "when"}, path)
+
+    def _content(self, role: Role, item: Item) -> str:
+        """Keep the content of a template, copied file or literal; returns its SHA-256."""
+        if "template" in item:
+            content = self._render(role, str(item["template"])).encode()
+        elif "copy" in item:
+            content = _read(role.folder / "files" / str(item["copy"]), role)
+        else:
+            content = str(item["content"]).encode()
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.files[sha256] = content
+        return sha256
+
+    def _render(self, role: Role, name: str) -> str:
+        environment = make_environment([role.folder / "templates", self.plan.project / "templates"])
+        try:
+            return environment.get_template(name).render({SELF: self.variables})
+        except TemplateError as error:
+            line = _line_in_template(error, name)
+            where = str(role.file) if isinstance(error, TemplateNotFound) else f"template {name}{line}"
+            raise template_fault(error, where=where, known=list(self.variables)) from None
+
+    def _file(self, role: Role, item: Item) -> dict[str, Any]:
+        spec = {
+            "kind": "file",
+            "sha256": self._content(role, item),
+            **_without(item, "template", "copy", "content", "notify"),
+        }
+        if isinstance(spec.get("validate"), str):
+            spec["validate"] = spec["validate"].split()
+        return _rights(spec)
+
+    def _unit(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
+        """A unit is its file, checked by systemd itself, and its state."""
+        if "template" in item:
+            yield _rights(
+                {
+                    "kind": "file",
+                    "path": item.get("path", f"/etc/systemd/system/{item['name']}"),
+                    "sha256": self._content(role, item),
+                    "mode": item.get("mode", "0644"),
+                    "validate": ["systemd-analyze", "verify", "%s"],
+                }
+            )
+        yield {"kind": "unit", "name": item["name"], **{key: item[key] for key in ("active", "enabled") if key in item}}
+
+    def _site(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
+        name = item["name"]
+        without = list(item.get("replaces", []))
+        yield from ({"kind": "absent", "path": path} for path in without)
+        yield {
+            "kind": "site",
+            "path": item.get("path", f"/etc/nginx/sites-available/{name}"),
+            "link": item.get("link", f"/etc/nginx/sites-enabled/{name}"),
+            "sha256": self._content(role, item),
+            "without": without,
+        }
+
+
+def render_text(template: str, values: Mapping[str, Any], folder: Path) -> str:
+    """One shared template with plain values, such as the edge configuration of all hosts."""
+    try:
+        return make_environment([folder]).get_template(template).render(**values)
+    except TemplateError as error:
+        raise template_fault(
+            error, where=f"template {template}{_line_in_template(error, template)}", known=list(values)
+        ) from None
+
+
+def read_settings(variables: Variables, project: Path) -> AppSettings:
+    """The deploy's own settings out of a host's variables; UsageError names the variable that does not fit."""
+    reader = _Reader(variables)
+    systemd = reader.choice("service_manager", ("systemd", "process")) == "systemd"
+    return AppSettings(
+        name=reader.text("app_name"),
+        path=project / reader.text("app_path"),
+        port=reader.optional("port", reader.number),
+        health_path=reader.optional("health_path", reader.text),
+        health_seconds=reader.number("health_seconds"),
+        build_command=reader.optional("build_command", reader.text),
+        install_command=reader.optional("install_command", reader.text),
+        process_file=reader.optional("process_file", reader.text),
+        process_env=reader.optional("process_env", reader.text),
+        artifact_exclude=tuple(reader.texts("artifact_exclude")),
+        deploy_to=reader.path("deploy_to"),
+        keep_releases=reader.number("keep_releases"),
+        percore_home=reader.path("percore_home"),
+        percore_user=reader.optional("percore_user", reader.text) if systemd else None,
+        package_path=reader.path("package_path"),
+        launcher_path=reader.path("launcher_path"),
+        service_manager="systemd" if systemd else "process",
+        nginx=reader.flag("nginx"),
+        nginx_port=reader.number("nginx_port"),
+        server_name=reader.text("server_name"),
+        env={str(key): str(value) for key, value in reader.mapping("env").items()},
+    )
+
+
+class _Reader:
+    """Reads typed values; the message of a wrong one names the variable and what it holds."""
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+
+    def value(self, name: str) -> Any:
+        if name not in self.variables:
+            raise UsageError(
+                f"variable '{name}' is not set", where=self.variables._where, next="set it in the inventory"
+            )
+        return self.variables[name]
+
+    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
+        return None if name not in self.variables or self.variables[name] in (None, "") else read(name)
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        return str(value) if isinstance(value, (str, int)) and value != "" else self._refuse(name, value, "a text")
+
+    def path(self, name: str) -> str:
+        value = self.text(name)
+        return value.rstrip("/") if value.startswith("/") else self._refuse(name, value, "an absolute path")
+
+    def number(self, name: str) -> int:
+        value = self.value(name)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        return (
+            value
+            if isinstance(value, int) and not isinstance(value, bool)
+            else self._refuse(name, value, "a whole number")
+        )
+
+    def flag(self, name: str) -> bool:
+        value = self.value(name)
+        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self.value(name)
+        return str(value) if value in known else self._refuse(name, value, " or ".join(known))
+
+    def texts(self, name: str) -> list[str]:
+        value = self.value(name)
+        return [str(entry) for entry in value] if isinstance(value, list) else self._refuse(name, value, "a list")
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self.value(name)
+        return value if isinstance(value, dict) else self._refuse(name, value, "a mapping")
+
+    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+        raise UsageError(f"variable '{name}' should be {wanted} and is {value!r}", where=self.variables._where)
+
+
+def _rights(spec: dict[str, Any]) -> dict[str, Any]:
+    """YAML reads mode 0644 as the number 420: both ways of writing it mean the same."""
+    if isinstance(spec.get("mode"), int):
+        spec["mode"] = f"{spec['mode']:04o}"
+    return spec
+
+
+def _link(item: Item) -> dict[str, Any]:
+    return {"kind": "absent", "path": item["path"]} if item.get("state") == "absent" else {"kind": "link", **item}
+
+
+def _command(item: Item) -> dict[str, Any]:
+    spec = {"kind": "command", **item}
+    for key in ("run", "unless"):
+        if isinstance(spec.get(key), str):
+            spec[key] = spec[key].split()
+    return spec
+
+
+def _without(item: Item, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key not in keys}
+
+
+def _read(path: Path, role: Role) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"file '{path.name}' cannot be read: {error.strerror}", where=str(role.file)) from None
+
+
+def _line_in_template(error: TemplateError, name: str) -> str:
+    """ ":LINE" of the template in which an error arose; empty when nobody knows."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.endswith(name):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f":{line}" if line else ""

@@ -1,0 +1,174 @@
+"""Roles: what a host should have, as data in `roles/<name>/role.yml`. Read and checked here; rendered elsewhere.
+
+Every key is declared once, in `ITEM_KEYS` and `ROLE_KEYS`; an error names the file, the key's path and the nearest key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from percore.errors import UsageError, nearest
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one kind of item: those it must have, and those it may have."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    def all(self) -> list[str]:
+        return [*self.required, *self.optional, "when"]
+
+
+FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate", "notify")
+
+ITEM_KEYS: Mapping[str, Keys] = {
+    "packages": Keys(("name",), ("program",)),
+    "users": Keys(("name",), ("home", "shell", "system")),
+    "directories": Keys(("path",), ("mode", "owner", "group")),
+    "files": Keys(("path",), FILE_KEYS),
+    "links": Keys(("path",), ("to", "state")),
+    "units": Keys(("name",), ("path", "template", "active", "enabled", "mode")),
+    "sites": Keys(("name",), ("template", "path", "link", "replaces")),
+    "commands": Keys(("run",), ("creates", "unless", "seconds")),
+}
+ROLE_KEYS = ("description", "requires", "defaults", "when", *ITEM_KEYS)
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role as written: its strings are still templates."""
+
+    name: str
+    folder: Path
+    requires: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    when: str | None = None
+    items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "role.yml"
+
+    def __getitem__(self, kind: str) -> tuple[Item, ...]:
+        return self.items.get(kind, ())
+
+
+def load_role(name: str, folder: Path = Path("roles")) -> Role:
+    """Read `folder/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+    path = folder / name / "role.yml"
+    if not path.is_file():
+        known = sorted(entry.parent.name for entry in folder.glob("*/role.yml"))
+        guess = nearest(name, known)
+        raise UsageError(
+            f"role '{name}' does not exist",
+            where=str(folder),
+            next=f"did you mean '{guess}'?" if guess else f"choose one of {', '.join(known) or '(none yet)'}",
+        )
+    return parse_role(name, load_yaml(path), folder=path.parent)
+
+
+def parse_role(name: str, data: object, *, folder: Path) -> Role:
+    where = str(folder / "role.yml")
+    mapping = _mapping(data or {}, where, "role")
+    _refuse_unknown(mapping, ROLE_KEYS, where, "")
+    items = {
+        kind: tuple(
+            _item(kind, entry, where, f"{kind}[{index}]") for index, entry in enumerate(_list(mapping, kind, where))
+        )
+        for kind in ITEM_KEYS
+        if kind in mapping
+    }
+    return Role(
+        name=name,
+        folder=folder,
+        requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
+        defaults=_mapping(mapping.get("defaults") or {}, where, "defaults"),
+        when=None if mapping.get("when") is None else str(mapping["when"]),
+        items=items,
+    )
+
+
+def load_roles(names: Sequence[str], folder: Path = Path("roles")) -> tuple[Role, ...]:
+    """The named roles with all they require, each once, what is required first."""
+    found: dict[str, Role] = {}
+    for name in names:
+        _collect(name, folder, found, ())
+    return tuple(found.values())
+
+
+def load_yaml(path: Path) -> object:
+    """The content of a YAML file; UsageError with file, line and column when it is not valid."""
+    try:
+        with path.open(encoding="utf-8") as source:
+            return yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError(f"not valid YAML: {error.problem}", where=place, next="mend that line") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"not valid YAML: {error}", where=str(path)) from None
+    except UnicodeDecodeError:
+        raise UsageError("is not UTF-8 text", where=str(path)) from None
+
+
+def _collect(name: str, folder: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
+    if name in above:
+        raise UsageError(f"roles require each other in a circle: {' > '.join([*above, name])}", where=str(folder))
+    if name in found:
+        return
+    role = load_role(name, folder)
+    for required in role.requires:
+        _collect(required, folder, found, (*above, name))
+    found[name] = role
+
+
+def _item(kind: str, entry: object, where: str, path: str) -> Item:
+    keys = ITEM_KEYS[kind]
+    if isinstance(entry, str):
+        entry = {keys.required[0]: entry}
+    item = _mapping(entry, where, path)
+    _refuse_unknown(item, keys.all(), where, path)
+    for key in keys.required:
+        if item.get(key) in (None, ""):
+            raise UsageError(f"{path} needs the key '{key}'", where=where)
+    if kind == "files" and sum(key in item for key in ("template", "copy", "content")) != 1:
+        raise UsageError(f"{path} needs exactly one of 'template', 'copy' and 'content'", where=where)
+    if kind == "links" and ("to" in item) == (item.get("state") == "absent"):
+        raise UsageError(f"{path} needs either 'to' or 'state: absent'", where=where)
+    return item
+
+
+def _refuse_unknown(mapping: Item, known: Sequence[str], where: str, path: str) -> None:
+    for key in mapping:
+        if key not in known:
+            guess = nearest(str(key), list(known))
+            advice = f"did you mean '{guess}'?" if guess else f"known keys: {', '.join(known)}"
+            raise UsageError(f"key '{path + '.' if path else ''}{key}' is not known", where=where, next=advice)
+
+
+def _mapping(value: object, where: str, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} should be a mapping and is {_kind_of(value)}", where=where)
+    return value
+
+
+def _list(mapping: Item, key: str, where: str) -> list[Any]:
+    value = mapping.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UsageError(f"{key} should be a list and is {_kind_of(value)}", where=where)
+    return value
+
+
+def _kind_of(value: object) -> str:
+    return {dict: "a mapping", list: "a list", str: "a text", bool: "true or false"}.get(type(value), f"{value!r}")
