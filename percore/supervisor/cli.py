@@ -202,6 +202,8 @@ def start_apps(options: Any) -> int:
 
     target = options.target or find_process_file()
     if not os.path.isfile(target):
+        if os.sep in target or target.endswith((".js", ".cjs", ".mjs", ".json", ".yml", ".yaml")):
+            raise UsageError("there is no such file", where=target, next="percore start FILE")
         ensure_daemon(Home.of_user())
         ask("start_selected", show_progress, selector=target)
     else:

@@ -182,8 +182,10 @@ class Worker:
         if config.increment_var and env.get(config.increment_var, "").lstrip("-").isdigit():
             env[config.increment_var] = str(int(env[config.increment_var]) + number)
         env[config.instance_var] = str(number)
-        env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(number), PERCORE_RELEASE=config.release, PERCORE_TOKEN=self.token,
-                   PERCORE_HOME=self.slot.runtime.home.path)  # fmt: skip
+        env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(number), PERCORE_HOME=self.slot.runtime.home.path)
+        env["PERCORE_TOKEN"] = self.token
+        if config.release:
+            env["PERCORE_RELEASE"] = config.release
         program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script)
         if program.startswith("python"):
             env.setdefault("PYTHONUNBUFFERED", "1")

@@ -1,0 +1,178 @@
+"""A real supervisor in a folder of its own, with real programs; the load that judges it."""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVER = """
+const http = require('http');
+if (process.env.FAIL === 'throw') throw new Error('the release is broken');
+const server = http.createServer((request, response) => {
+  if (request.url === '/crash') process.exit(3);
+  if (request.url === '/leak') { global.kept = Buffer.alloc(200 * 1024 * 1024, 1); }
+  response.statusCode = process.env.FAIL === 'unhealthy' ? 500 : 200;
+  response.end(JSON.stringify({ pid: process.pid, slot: process.env.NODE_APP_INSTANCE, release: process.env.PERCORE_RELEASE || '' }));
+});
+if (process.env.FAIL === 'silent') setInterval(() => {}, 1000);
+else server.listen(process.env.PORT, () => console.log('listening'));
+"""
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """The first true value of `condition`; fails with `what` when the time is over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Supervisor:
+    """`percore` with a home of its own; ended, with all its workers, when the test is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.port = free_port()
+        (folder / "server.js").write_text(SERVER)
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "percore.supervisor.cli", *arguments], capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PERCORE_HOME": str(self.home)}, cwd=self.folder,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise AssertionError(f"percore {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{self.log()}")
+        return done
+
+    def log(self) -> str:
+        path = self.home / "logs" / "percore.log"
+        return path.read_text() if path.exists() else ""
+
+    def api(self, **fields: Any) -> dict[str, Any]:
+        """A clustered app of two workers on a port that is declared nowhere but in its own environment."""
+        env = {"PORT": str(self.port), **fields.pop("env", {})}
+        return {"name": "api", "script": "server.js", "cwd": str(self.folder), "interpreter": "node", "mode": "cluster",
+                "instances": 2, "env": env, "listen_timeout": 10.0, **fields}  # fmt: skip
+
+    def singleton(self, **fields: Any) -> dict[str, Any]:
+        script = "echo start $$ $PERCORE_RELEASE; trap 'echo end $$; exit 0' INT TERM; while :; do sleep 0.05; done"
+        return {"name": "tick", "script": "-c", "args": [script], "interpreter": "sh", "cwd": str(self.folder), **fields}
+
+    def apply(self, *apps: dict[str, Any], release: str = "r1", check: bool = True) -> dict[str, Any]:
+        """The result line of `percore apply --json` for a release record of these apps."""
+        place = self.folder / "releases" / release
+        place.mkdir(parents=True, exist_ok=True)
+        record = {"version": 1, "release": release, "apps": list(apps)}
+        (place / ".percore.json").write_text(json.dumps(record))
+        done = self.run("apply", str(place / ".percore.json"), "--json", check=check)
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        result["exit_code"] = done.returncode
+        return result
+
+    def workers(self, app: str) -> list[dict[str, Any]]:
+        status = json.loads(self.run("status", "--json").stdout)
+        return next((entry["workers"] for entry in status["apps"] if entry["name"] == app), [])
+
+    def pids(self, app: str) -> list[int]:
+        return [worker["pid"] for worker in self.workers(app)]
+
+    def daemon_pid(self) -> int:
+        return int(self.run("ping").stdout.split()[-1])
+
+    def get(self, path: str = "/", source: str = "127.0.0.1") -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=8, source_address=(source, 0))
+        connection.request("GET", path, headers={"Connection": "close"})
+        with connection.getresponse() as response:
+            answer: dict[str, Any] = json.loads(response.read())
+        connection.close()
+        return answer
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    made = Supervisor(tmp_path)
+    yield made
+    made.run("kill", check=False)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            is_left = f"PERCORE_HOME={made.home}".encode() in path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if is_left:
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            raise AssertionError(f"process {path.parent.name} outlived its supervisor")
+
+
+class Load:
+    """Clients that keep asking, some over one connection, some with one for each request; every answer is counted."""
+
+    def __init__(self, port: int, keeping: int = 3, closing: int = 3) -> None:
+        self.port = port
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(True,)) for _ in range(keeping)]
+        self._threads += [threading.Thread(target=self._ask, args=(False,)) for _ in range(closing)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: self.counts["ok"] >= 20, "the load to run")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        before = self.counts["ok"]
+        wait_for(lambda: self.counts["ok"] >= before + 50, "answers after the last event")
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, keeps: bool) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=8)
+                connection.request("GET", "/", headers={} if keeps else {"Connection": "close"})
+                response = connection.getresponse()
+                response.read()
+                self.counts["ok" if response.status == 200 else "bad"] += 1
+                if response.will_close:
+                    connection.close()
+                    connection = None
+            except OSError as error:
+                self._failed("hung" if isinstance(error, TimeoutError) else "lost", error)
+                connection = None
+            except http.client.HTTPException as error:
+                self._failed("lost", error)
+                connection = None
+            time.sleep(0.002)
+        if connection:
+            connection.close()
+
+    def _failed(self, kind: str, error: Exception) -> None:
+        self.counts[kind] += 1
+        self.failures.append(repr(error))

@@ -1,0 +1,129 @@
+"""Singletons, stopping, the supervisor's own death, and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from tests.supervisor.conftest import Load, Supervisor, wait_for
+
+
+def test_a_singleton_never_runs_twice_during_a_new_release(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(), release="r1")
+    supervisor.apply(supervisor.singleton(), release="r2")
+    lines = (supervisor.home / "logs" / "tick-out.log").read_text().split("\n")
+    words = [line.split()[0] for line in lines if line]
+    assert words == ["start", "end", "start"]
+    assert [worker["release"] for worker in supervisor.workers("tick")] == ["r2"]
+
+
+def test_apps_that_a_new_release_no_longer_names_are_stopped(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(), supervisor.singleton(), release="r1")
+    result = supervisor.apply(supervisor.api(), release="r2")
+    assert {"app": "tick", "change": "removed"} in result["changes"]
+    assert supervisor.workers("tick") == []
+
+
+def test_the_supervisor_is_killed_under_load_and_nobody_notices(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(), supervisor.singleton())
+    before = supervisor.pids("api") + supervisor.pids("tick")
+    with Load(supervisor.port) as load:
+        for _ in range(3):
+            os.kill(supervisor.daemon_pid(), signal.SIGKILL)
+            supervisor.run("ping")
+        assert supervisor.pids("api") + supervisor.pids("tick") == before
+        supervisor.run("reload", "api")
+    assert load.failures == []
+    assert not set(before) & set(supervisor.pids("api"))
+
+
+def test_a_worker_that_dies_while_there_is_no_supervisor_is_started_by_the_next(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(), supervisor.singleton())
+    victim, *others = supervisor.pids("api")
+    os.kill(supervisor.daemon_pid(), signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
+    supervisor.run("ping")
+    wait_for(lambda: all(worker["state"] == "running" for worker in supervisor.workers("api")), "both workers")
+    assert set(others) < set(supervisor.pids("api"))
+    assert victim not in supervisor.pids("api")
+
+
+def test_an_unreadable_state_file_is_set_aside_and_said(supervisor: Supervisor) -> None:
+    supervisor.home.mkdir()
+    (supervisor.home / "state.json").write_text('{"version": 1, "apps": [')
+    supervisor.run("ping")
+    assert "was set aside as" in supervisor.log()
+    assert list(supervisor.home.glob("state.json.unreadable-*"))
+
+
+def test_stop_ends_the_whole_tree_even_what_left_its_session(supervisor: Supervisor) -> None:
+    script = "setsid sleep 1000 & setsid sh -c 'sleep 1001 & exit' ; sleep 1002"
+    supervisor.apply(supervisor.singleton(args=[script]))
+    marker = f"PERCORE_HOME={supervisor.home}".encode()
+
+    def tree() -> list[int]:
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    if marker in file.read().split(b"\0") and int(pid) != daemon:
+                        found.append(int(pid))
+            except OSError:
+                continue
+        return found
+
+    daemon = supervisor.daemon_pid()
+    wait_for(lambda: len(tree()) >= 4, "the tree to grow")
+    supervisor.run("stop", "tick")
+    wait_for(lambda: tree() == [], "the tree to be gone")
+    assert [worker["state"] for worker in supervisor.workers("tick")] == ["stopped"]
+
+
+def test_a_program_that_does_not_exist_is_said_in_one_line(supervisor: Supervisor) -> None:
+    result = supervisor.apply(supervisor.singleton(interpreter="no-such-program"), check=False)
+    assert result["exit_code"] == 4
+    assert "the interpreter 'no-such-program' is not in PATH" in result["error"]
+
+
+def test_the_state_file_and_sockets_are_private(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(env={"SECRET": "x"}))
+    assert (supervisor.home / "state.json").stat().st_mode & 0o777 == 0o600
+    assert (supervisor.home / "run").stat().st_mode & 0o777 == 0o700
+    assert (supervisor.home / "run" / "control.sock").stat().st_mode & 0o777 == 0o600
+    assert "x" not in json.dumps(supervisor.run("jlist").stdout).split('"SECRET"')[-1:][0][:3]
+
+
+def test_pm2_commands_work_on_a_process_file(supervisor: Supervisor) -> None:
+    (supervisor.folder / "ecosystem.config.js").write_text(
+        "module.exports = { apps: [{ name: 'api', script: './server.js', instances: 2, exec_mode: 'cluster', "
+        f"env: {{ PORT: {supervisor.port} }} }}] }};"
+    )
+    supervisor.run("start")
+    listed = json.loads(supervisor.run("jlist").stdout)
+    assert [(entry["name"], entry["pm_id"], entry["pm2_env"]["status"]) for entry in listed] == [
+        ("api", 0, "online"),
+        ("api", 1, "online"),
+    ]
+    supervisor.run("stop", "api")
+    assert "stopped" in supervisor.run("list").stdout
+    supervisor.run("restart", "0")
+    assert [worker["state"] for worker in supervisor.workers("api")] == ["running", "stopped"]
+    supervisor.run("start", "api")
+    assert supervisor.run("describe", "api").stdout.count("listens on") == 2
+    assert "listening" in supervisor.run("logs", "api", "--lines", "5", "--nostream").stdout
+    supervisor.run("delete", "api")
+    assert json.loads(supervisor.run("jlist").stdout) == []
+
+
+def test_unknown_names_and_files_get_one_line_and_exit_code_2(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(name="aggregator"))
+    for arguments, told in (
+        (("stop", "agregator"), "did you mean 'aggregator'?"),
+        (("start", "missing.yml"), "there is no such file"),
+        (("reload", "/(/"), "not a regular expression"),
+    ):
+        done = supervisor.run(*arguments, check=False)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
