@@ -1,4 +1,4 @@
-"""What each host should be. Pure: an inventory and roles in, one `HostPlan` per host out; nothing is asked or changed."""
+"""What each host should be. Pure: variables and roles in, one `HostPlan` per host out; nothing is asked or changed."""
 
 from __future__ import annotations
 
@@ -76,16 +76,6 @@ class HostState:
     after: tuple[dict[str, Any], ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
 
-    def target(self) -> dict[str, Any]:
-        """How the agent finds the app and the supervisor on the host."""
-        settings = self.settings
-        return {
-            "deploy_to": settings.deploy_to,
-            "command": [settings.launcher_path],
-            "home": settings.percore_home,
-            "user": settings.percore_user,
-        }
-
     def health(self) -> dict[str, Any]:
         settings = self.settings
         site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
@@ -106,7 +96,7 @@ class HostState:
 
 
 def make_plan(host: str, variables: Mapping[str, Any], *, env: str, project: Path) -> HostPlan:
-    """Inventory variables win over the roles' defaults; among the defaults, those of the role that requires the other."""
+    """Inventory variables win over roles' defaults; among the defaults, those of the role that requires the other."""
     names = variables.get("roles", DEFAULT_ROLES)
     roles = load_roles(names if isinstance(names, list) else [str(names)], project / "roles")
     merged: dict[str, Any] = {}

@@ -148,10 +148,19 @@ def template_fault(error: TemplateError, *, where: str, known: list[str]) -> Usa
     return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
 
 
-def render_plan(plan: HostPlan, *, package: Mapping[str, Any] | None = None) -> HostState:
-    """Resolve one host's roles. `package` are the variables that describe percore's own on-host package."""
-    raw = {**plan.variables, **(package or {})}
-    variables = Variables(raw, make_environment([plan.project / "templates"]), f"host {plan.host}")
+def plan_settings(plan: HostPlan) -> AppSettings:
+    """The settings of a host before it was asked for facts: they may not depend on those."""
+    return read_settings(_variables(plan, {}), plan.project)
+
+
+def _variables(plan: HostPlan, known: Mapping[str, Any]) -> Variables:
+    environment = make_environment([plan.project / "templates"])
+    return Variables({**plan.variables, **known}, environment, f"host {plan.host}")
+
+
+def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
+    """Resolve one host's roles. `known` are values learnt from the host (facts) and of percore's own package."""
+    variables = _variables(plan, known)
     settings = read_settings(variables, plan.project)
     maker = _StateMaker(plan, variables)
     for role in plan.roles:

@@ -166,8 +166,8 @@ class Agent:
         target.supervisor.kill()
         return {"changed": ["stop the supervisor and all its workers"] if running else []}
 
-    def do_units(self, message: Message) -> Message:
-        return self._prepare_reply(message["units"])
+    def do_prepare(self, message: Message) -> Message:
+        return self._prepare_reply(message["resources"])
 
     def do_stream(self, message: Message) -> None:
         """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""

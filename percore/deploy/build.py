@@ -1,0 +1,380 @@
+"""Build an app once into an archive named by its content; the same source is never built twice.
+
+Everything happens below `.percore/build/<app>/`, never in the app's own folder: `work/` is a copy of the sources with
+all dependencies, where the build runs; `production/` holds only the dependencies that the app needs at run time.
+`artifacts/` keeps the archives, `sources/` remembers which source gave which archive, `tree/` is the last built tree.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from percore.deploy.plan import AppSettings
+from percore.errors import PreflightError, RolloutError, UsageError
+
+Say = Callable[[str], None]
+
+NEVER = (
+    ".git",
+    ".percore",
+    "node_modules",
+    "__pycache__",
+    ".venv",
+    "*.pyc",
+    ".env",
+    ".env.*",
+    ".DS_Store",
+    "*.log",
+    "coverage",
+)
+"""Not part of the source: made by tools, or secret."""
+
+MADE = ("dist", "build")
+"""Results of an earlier build in the app's own folder; built anew, so that a missing result is noticed."""
+
+PYTHON_PACKAGES = "python_packages"
+PROCESS_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json", "ecosystem.yml", "ecosystem.yaml")
+KEEP_ARTIFACTS = 5
+BUILD_SECONDS = 1800
+OUTPUT_LINES = 15
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A built app. Sizes in bytes; `tree` is its unpacked copy on this machine, where the process file is read."""
+
+    sha256: str
+    path: Path
+    bytes: int
+    unpacked_bytes: int
+    tree: Path
+    process_file: str
+    is_node: bool
+    was_built: bool
+
+    @property
+    def size_text(self) -> str:
+        return f"{self.bytes / 1e6:.1f} MB"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The folders of one app's builds."""
+
+    root: Path
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def production(self) -> Path:
+        return self.root / "production"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    def note(self, source: str) -> Path:
+        return self.root / "sources" / f"{source}.json"
+
+    def tree(self, sha256: str) -> Path:
+        return self.root / "trees" / sha256[:16]
+
+
+def build(settings: AppSettings, project: Path, say: Say) -> Artifact:
+    """The artifact of the app's present source: from the cache, or built now. Errors end in one line each."""
+    app = settings.path
+    if not app.is_dir():
+        raise UsageError(f"app folder '{app}' does not exist", next="set app_path in the inventory")
+    place = _Place(project / ".percore" / "build" / settings.name)
+    source = hash_source(settings)
+    cached = _read_note(place, source)
+    if cached is not None:
+        return cached
+    check_tools(app, say)
+    started = time.monotonic()
+    _copy_source(app, place.work)
+    if _is_node(app):
+        _build_node(settings, place, say)
+    if (app / "requirements.txt").is_file():
+        _install_python(place, say)
+    artifact = _pack(settings, place, source)
+    say(f"built {artifact.size_text} in {time.monotonic() - started:.1f} s")
+    return artifact
+
+
+def hash_source(settings: AppSettings) -> str:
+    """One hash over every source file and what else decides the result: commands and the machine's kind."""
+    digest = hashlib.sha256()
+    wish = [settings.build_command, settings.install_command, settings.process_file, settings.artifact_exclude]
+    digest.update(json.dumps([wish, platform.system(), platform.machine(), _FORMAT]).encode())
+    for name in _walk(settings.path, MADE):
+        path = settings.path / name
+        digest.update(f"{name}\0{'x' if os.access(path, os.X_OK) else '-'}\0".encode())
+        digest.update(os.readlink(path).encode() if path.is_symlink() else hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+_FORMAT = 1
+"""Raised when the archive of the same source is to look different."""
+
+
+def check_tools(app: Path, say: Say) -> None:
+    """Name every missing tool with the command that installs it; as root on Debian, install it."""
+    needed = ["node", "npm"] if _is_node(app) else []
+    missing = [tool for tool in needed if shutil.which(tool) is None]
+    if not missing:
+        return
+    packages = ["nodejs" if tool == "node" else tool for tool in missing]
+    command = f"apt-get install -y {' '.join(packages)}"
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        say(command)
+        _run(["apt-get", "install", "-y", "-q", *packages], Path("/"), what="installing the tools")
+        return
+    advice = f"sudo {command}" if shutil.which("apt-get") else "install Node.js from https://nodejs.org"
+    raise PreflightError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing here", next=advice)
+
+
+def _build_node(settings: AppSettings, place: _Place, say: Say) -> None:
+    command = settings.build_command or ("npm run build" if "build" in _scripts(settings.path) else None)
+    if command is not None:
+        _install_node(place.work, _install_words(settings), say)
+        say(command)
+        _run(command.split(), place.work, what=f"'{command}'")
+    _install_production(settings, place, say)
+
+
+def _install_words(settings: AppSettings) -> list[str]:
+    if settings.install_command:
+        return settings.install_command.split()
+    locked = (settings.path / "package-lock.json").is_file()
+    return ["npm", "ci" if locked else "install", "--no-audit", "--no-fund"]
+
+
+def _install_node(folder: Path, words: list[str], say: Say) -> None:
+    """Install dependencies unless the same ones were installed there by the same command."""
+    wish = hashlib.sha256(json.dumps(words).encode())
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        wish.update((folder / name).read_bytes() if (folder / name).is_file() else b"-")
+    stamp = folder / "node_modules" / ".percore-installed"
+    if stamp.is_file() and stamp.read_text() == wish.hexdigest():
+        return
+    say(" ".join(words))
+    _run(words, folder, what=f"'{' '.join(words[:2])}'")
+    stamp.parent.mkdir(exist_ok=True)  # an app without dependencies gets no such folder
+    stamp.write_text(wish.hexdigest())
+
+
+def _install_production(settings: AppSettings, place: _Place, say: Say) -> None:
+    place.production.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        if (settings.path / name).is_file():
+            shutil.copy2(settings.path / name, place.production / name)
+    _install_node(place.production, [*_install_words(settings), "--omit=dev"], say)
+
+
+def _install_python(place: _Place, say: Say) -> None:
+    say("pip install -r requirements.txt")
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    target = place.work / PYTHON_PACKAGES
+    shutil.rmtree(target, ignore_errors=True)
+    _run([*words, "--target", str(target), "-r", "requirements.txt"], place.work, what="'pip install'")
+
+
+def _run(words: Sequence[str], folder: Path, *, what: str) -> None:
+    """A build step; when it fails, one line and the last lines of its own output."""
+    try:
+        done = subprocess.run(
+            list(words),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise PreflightError(
+            f"{what}: the command '{words[0]}' does not exist", next="install it, or change the command"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{what} did not end within {BUILD_SECONDS} s") from None
+    if done.returncode != 0:
+        lines = [line.rstrip() for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        raise BuildError(
+            f"build failed: {what} ended with exit code {done.returncode}; nothing was deployed",
+            next="mend it and deploy again",
+            detail="\n".join(lines[-OUTPUT_LINES:]),
+        )
+
+
+class BuildError(RolloutError):
+    """The app could not be built; no host was touched."""
+
+
+def _copy_source(app: Path, work: Path) -> None:
+    """Make `work` the app's source, but for the dependencies installed there before."""
+    work.mkdir(parents=True, exist_ok=True)
+    for entry in work.iterdir():
+        if entry.name != "node_modules":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    for name in _walk(app, MADE):
+        target = work / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(app / name, target, follow_symlinks=False)
+
+
+def _pack(settings: AppSettings, place: _Place, source: str) -> Artifact:
+    """Archive the built tree with its production dependencies, and keep an unpacked copy without those."""
+    process_file = find_process_file(settings)
+    place.artifacts.mkdir(parents=True, exist_ok=True)
+    temporary = place.artifacts / f".{os.getpid()}.tar.gz"
+    names = list(_walk(place.work, settings.artifact_exclude))
+    try:
+        with (
+            temporary.open("wb") as out,
+            gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6) as packed,
+        ):
+            unpacked = write_tar(packed, _tree_entries(place, names))
+        content = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        path = place.artifacts / f"{content}.tar.gz"
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    tree = place.tree(content)
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(place.work / name, tree / name, follow_symlinks=False)
+    artifact = Artifact(
+        content, path, path.stat().st_size, unpacked, tree, process_file, _is_node(settings.path), was_built=True
+    )
+    _check_built(artifact)
+    _write_note(place, source, artifact)
+    return artifact
+
+
+def find_process_file(settings: AppSettings) -> str:
+    names = [settings.process_file] if settings.process_file else list(PROCESS_FILES)
+    for name in names:
+        if (settings.path / name).is_file():
+            return name
+    raise UsageError(f"there is no process file ({' or '.join(names)})", where=str(settings.path), next="write one")
+
+
+def _check_built(artifact: Artifact) -> None:
+    """Every script that the process file names must be in the built tree."""
+    from percore.supervisor.ecosystem import load_process_file
+
+    for app in load_process_file(str(artifact.tree / artifact.process_file)).apps:
+        script = Path(app.cwd) / app.script
+        if "/" in app.script and not script.exists() and script.is_relative_to(artifact.tree):
+            missing = script.relative_to(artifact.tree)
+            raise BuildError(
+                f"the build left no '{missing}', which app '{app.name}' runs; nothing was deployed",
+                where=artifact.process_file,
+                next="check the build command and its output folder",
+            )
+
+
+def _tree_entries(place: _Place, names: list[str]) -> Iterator[tuple[str, Path]]:
+    yield from ((name, place.work / name) for name in names)
+    modules = place.production / "node_modules"
+    if modules.is_dir():
+        for name in _walk(modules, (), keep_all=True):
+            if name != ".percore-installed":
+                yield f"node_modules/{name}", modules / name
+
+
+def write_tar(out: Any, entries: Iterator[tuple[str, Path]] | Sequence[tuple[str, Path]]) -> int:
+    """Write files under the given names, always the same bytes for the same files; returns their unpacked size."""
+    unpacked = 0
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in sorted(entries, key=lambda entry: entry[0]):
+            member = tarfile.TarInfo(name)
+            if path.is_symlink():
+                member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
+                tar.addfile(member)
+                continue
+            member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            content = path.read_bytes()
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+            unpacked += -(-len(content) // 4096) * 4096  # as a disk counts it
+    return unpacked
+
+
+def _walk(folder: Path, exclude: Sequence[str], *, keep_all: bool = False) -> Iterator[str]:
+    """Relative names of the files below `folder`, sorted, without what is never deployed and the excluded patterns."""
+    patterns = (*exclude, *(() if keep_all else NEVER))
+    for parent, folders, names in os.walk(folder):
+        base = os.path.relpath(parent, folder)
+        prefix = "" if base == "." else base + "/"
+        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = sorted(
+            name for name in folders if name not in linked and not _is_excluded(prefix + name, patterns)
+        )
+        for name in sorted(names + linked):
+            if not _is_excluded(prefix + name, patterns):
+                yield prefix + name
+
+
+def _is_excluded(name: str, patterns: Sequence[str]) -> bool:
+    """A pattern with a slash, or of the top folder, meets the whole name; the others meet a name at any depth."""
+    last = name.rsplit("/", 1)[-1]
+    return any(fnmatch(name, pattern) or (pattern in NEVER and fnmatch(last, pattern)) for pattern in patterns)
+
+
+def _is_node(app: Path) -> bool:
+    return (app / "package.json").is_file()
+
+
+def _scripts(app: Path) -> dict[str, str]:
+    path = app / "package.json"
+    try:
+        scripts = json.loads(path.read_text()).get("scripts", {})
+    except ValueError as error:
+        raise UsageError(f"not valid JSON: {error}", where=str(path)) from None
+    return dict(scripts)
+
+
+def _read_note(place: _Place, source: str) -> Artifact | None:
+    try:
+        note = json.loads(place.note(source).read_text())
+        path = place.artifacts / f"{note['sha256']}.tar.gz"
+        if path.stat().st_size != note["bytes"]:
+            return None
+        tree = place.tree(note["sha256"])
+        if not (tree / note["process_file"]).is_file():
+            return None
+        os.utime(path)
+        return Artifact(path=path, tree=tree, was_built=False, **note)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_note(place: _Place, source: str, artifact: Artifact) -> None:
+    note = {name: getattr(artifact, name) for name in ("sha256", "bytes", "unpacked_bytes", "process_file", "is_node")}
+    path = place.note(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(note))
+    archives = sorted(place.artifacts.glob("*.tar.gz"), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for old in archives[KEEP_ARTIFACTS:]:
+        old.unlink()
+        shutil.rmtree(place.tree(old.name.split(".")[0]), ignore_errors=True)

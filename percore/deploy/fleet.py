@@ -1,0 +1,175 @@
+"""The hosts of one run: their plans, their open connections, and doing something on all of them at once."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from percore.deploy.inventory import find_inventory, load_inventory
+from percore.deploy.plan import AppSettings, HostPlan, HostState, make_plan
+from percore.deploy.render import plan_settings, render_plan
+from percore.deploy.report import Report
+from percore.deploy.transport import Address, Remote, connect, read_address
+from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
+
+FORKS = 32
+"""Hosts worked on at the same time."""
+
+INTERRUPT_SECONDS = 60.0
+"""How long Ctrl-C waits for the hosts to take back what was not confirmed."""
+
+T = TypeVar("T")
+
+
+@dataclass
+class Host:
+    """One host of the run, and what became known of it on the way."""
+
+    plan: HostPlan
+    settings: AppSettings
+    address: Address
+    remote: Remote | None = None
+    state: HostState | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.plan.host
+
+    @property
+    def agent(self) -> Remote:
+        if self.remote is None:
+            raise UnreachableError("there is no connection", where=self.name)
+        return self.remote
+
+    @property
+    def url_host(self) -> str:
+        return "localhost" if self.address.local else self.address.address
+
+    def target(self) -> dict[str, Any]:
+        return target_of(self.settings)
+
+    def ask(self, op: str, report: Report | None = None, **message: Any) -> dict[str, Any]:
+        """One message to this host's agent, its progress shown when a report is given."""
+        on_event = None if report is None else lambda event: show_event(report, self.name, event)
+        return self.agent.ask(op, target=self.target(), on_event=on_event, **message)
+
+
+def target_of(settings: AppSettings) -> dict[str, Any]:
+    """How the agent finds the app and the supervisor on its host."""
+    return {
+        "deploy_to": settings.deploy_to,
+        "command": [settings.launcher_path],
+        "home": settings.percore_home,
+        "user": settings.percore_user,
+    }
+
+
+def load_fleet(env: str, project: Path, *, limit: str = "all") -> list[Host]:
+    """The hosts of an environment, planned and checked; nothing is asked of them yet."""
+    inventory = load_inventory(find_inventory(env, str(project / "inventories")))
+    names = inventory.select(limit)
+    if not names:
+        raise UsageError(f"environment '{env}' has no host", where=f"inventories/{env}", next="add one")
+    return [_plan_host(name, inventory.variables(name), env, project) for name in names]
+
+
+def _plan_host(name: str, variables: Mapping[str, Any], env: str, project: Path) -> Host:
+    plan = make_plan(name, variables, env=env, project=project)
+    return Host(plan, plan_settings(plan), read_address(name, variables))
+
+
+def connect_all(hosts: list[Host], project: Path) -> dict[str, PercoreError]:
+    """Open every connection; returns the faults by host."""
+
+    def open_one(host: Host) -> None:
+        host.remote = connect(host.address, project=project)
+
+    return on_all(hosts, open_one)
+
+
+def require_all(hosts: list[Host], project: Path, report: Report) -> None:
+    """Open every connection or stop: nothing has been touched yet."""
+    stop_at(connect_all(hosts, project), report)
+
+
+def render_state(host: Host, package_id: str) -> HostState:
+    facts = host.agent.facts
+    known = {"facts": facts, "python_path": facts["python_path"], "package_id": package_id}
+    return render_plan(host.plan, known=known)
+
+
+def on_all(hosts: Iterable[Host], work: Callable[[Host], object]) -> dict[str, PercoreError]:
+    """Do the work on all hosts, many at once; returns the faults by host, in the hosts' order.
+
+    An interrupt ends the connections, upon which each host takes back what was not confirmed, and is passed on.
+    """
+    hosts = list(hosts)
+    faults: dict[str, PercoreError] = {}
+    crashes: list[BaseException] = []
+    gate = threading.Semaphore(FORKS)
+
+    def run(host: Host) -> None:
+        with gate:
+            try:
+                work(host)
+            except PercoreError as error:
+                faults[host.name] = error
+            except BaseException as error:
+                crashes.append(error)
+
+    threads = [threading.Thread(target=run, args=(host,), daemon=True, name=host.name) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if crashes:
+        raise crashes[0]
+    return {host.name: faults[host.name] for host in hosts if host.name in faults}
+
+
+def stop_at(faults: Mapping[str, PercoreError], report: Report) -> None:
+    """Raise the gravest of several faults after naming the others."""
+    if not faults:
+        return
+    ranked = sorted(faults.items(), key=lambda pair: not isinstance(pair[1], PartialError))
+    for name, error in ranked[1:]:
+        report.host(name, str(error).removeprefix(f"{name}: "))
+    raise ranked[0][1]
+
+
+def close_all(hosts: Iterable[Host], *, wait: bool = False) -> None:
+    threads = [
+        threading.Thread(target=host.remote.close, kwargs={"wait": wait}, daemon=True) for host in hosts if host.remote
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(INTERRUPT_SECONDS)
+
+
+def show_event(report: Report, host: str, event: Mapping[str, Any]) -> None:
+    """The agent's progress as a line of ours."""
+    if event["event"] == "progress":
+        report.host(host, event["text"])
+    elif event["event"] == "worker" and event.get("state") == "running":
+        report.host(host, f"{event['app']} {event['slot']}: running (pid {event['pid']})")
+    elif event["event"] == "worker" and event.get("failure"):
+        report.host(host, f"{event['app']} {event['slot']}: {event['failure']}")
+    elif event["event"] == "line":
+        report.log(host, event["text"])
+
+
+def who_am_i() -> str:
+    """The lock's owner as others will read it: `ann@laptop (pid 1234)`."""
+    user = "unknown"
+    with contextlib.suppress(KeyError, OSError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()} (pid {os.getpid()})"

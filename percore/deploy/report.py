@@ -1,0 +1,126 @@
+"""What the operator sees: progress lines, tables, errors, JSON. The only place of the control side that prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from percore.errors import PercoreError
+
+SILENCE_SECONDS = 2.0
+
+
+class Report:
+    """Lines on the terminal, from any thread. `quiet` keeps progress back (for --json); errors always show."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._writing = threading.Lock()
+        self._started = time.monotonic()
+        self._last = self._started
+        self._doing = ""
+        self._ended = threading.Event()
+        if not quiet and sys.stdout.isatty():
+            threading.Thread(target=self._break_silence, daemon=True).start()
+
+    def phase(self, name: str, text: str = "") -> None:
+        """A new chapter of the story: build, connect, stage, ..."""
+        self._doing = name
+        self._line(f"{name:<10} {text}".rstrip())
+
+    def step(self, text: str) -> None:
+        self._line(f"           {text}")
+
+    def host(self, host: str, text: str) -> None:
+        self._line(f"  {host}  {text}")
+
+    def line(self, text: str = "") -> None:
+        self._line(text)
+
+    def log(self, host: str, text: str) -> None:
+        """A line of an app's log."""
+        self._line(f"{host} | {text}")
+
+    def warn(self, text: str) -> None:
+        with self._writing:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def finish(self, text: str) -> None:
+        self._ended.set()
+        self._line(f"{text} ({time.monotonic() - self._started:.1f} s)")
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        cells = [[str(cell) for cell in row] for row in rows]
+        widths = [max([len(head), *(len(row[column]) for row in cells)]) for column, head in enumerate(heads)]
+        for row in [list(heads), *cells]:
+            self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def json(self, value: object) -> None:
+        print(json.dumps(value, indent=2), flush=True)
+
+    def error(self, error: PercoreError) -> None:
+        self._ended.set()
+        print_error(error)
+
+    def _line(self, text: str) -> None:
+        if self._quiet:
+            return
+        with self._writing:
+            self._last = time.monotonic()
+            print(text, flush=True)
+
+    def _break_silence(self) -> None:
+        """In a terminal nothing stays silent: say what is still being done."""
+        while not self._ended.wait(0.5):
+            if time.monotonic() - self._last >= SILENCE_SECONDS and self._doing:
+                self._line(f"           ... still: {self._doing}, {time.monotonic() - self._started:.0f} s so far")
+
+
+def print_error(error: PercoreError) -> None:
+    """One line, then the other side's own last words where there are some."""
+    print(f"percore: {error}", file=sys.stderr, flush=True)
+    for line in error.detail.splitlines()[-20:]:
+        print(f"  | {line}", file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """One plain line that belongs to no rollout: the interrupt notice, a check's summary."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def describe_apps(status: Mapping[str, Any]) -> str:
+    """`api 2/2, worker 1/1`: running and wanted workers of each app."""
+    parts = []
+    for app in status.get("apps", []):
+        running = sum(worker["state"] == "running" for worker in app["workers"])
+        parts.append(f"{app['name']} {running}/{app['wanted']}")
+    return ", ".join(parts) or "nothing runs"
+
+
+def worker_rows(host: str, status: Mapping[str, Any]) -> list[list[object]]:
+    """One row per worker for the table of `invoke status`."""
+    return [
+        [
+            host,
+            app["name"],
+            app["mode"],
+            worker["slot"],
+            worker["pid"] or "-",
+            worker["state"],
+            worker["release"] or "-",
+            worker["port"] or "-",
+            f"{worker['memory_bytes'] / 1e6:.0f} MB",
+            f"{worker['cpu_percent']:.0f} %",
+            f"{worker['uptime_seconds']:.0f} s",
+            worker["restarts"],
+        ]
+        for app in status.get("apps", [])
+        for worker in app["workers"]
+    ]
+
+
+WORKER_HEADS = ("host", "app", "mode", "slot", "pid", "state", "release", "port", "memory", "cpu", "uptime", "restarts")

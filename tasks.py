@@ -1,0 +1,120 @@
+"""The control CLI: one task per operator verb. Each reads its arguments and calls the package once.
+
+`invoke --list` shows them; `./run TASK` does the same with an environment of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+from percore.deploy import rollout
+from percore.deploy.report import Report, print_error, print_line
+from percore.errors import PercoreError
+
+PROJECT = Path(__file__).resolve().parent
+
+
+HELP = {
+    "env": "the environment: the name of a file in inventories/",
+    "release": "id of a release, or its beginning",
+    "json": "print JSON instead of a table",
+    "app": "only this app",
+    "lines": "how many lines of each log",
+    "follow": "go on with new lines until Ctrl-C",
+}
+
+
+def operator_task(body: Callable[..., None]) -> Any:
+    """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
+
+    @functools.wraps(body)
+    def run(context: Context, *args: Any, **kwargs: Any) -> None:
+        if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
+            body(context, *args, **kwargs)
+            return
+        try:
+            body(context, *args, **kwargs)
+        except PercoreError as error:
+            print_error(error)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print_line("percore: interrupted; what was not confirmed is taken back")
+            sys.exit(130)
+
+    return task(run, help={name: text for name, text in HELP.items() if name in inspect.signature(body).parameters})
+
+
+@operator_task
+def deploy(context: Context, env: str = "local") -> None:
+    """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
+    rollout.deploy(env, PROJECT, Report())
+
+
+@operator_task
+def rollback(context: Context, env: str = "local", release: str = "") -> None:
+    """Go back to the good release before the current one, or to the one named with --release."""
+    rollout.rollback(env, PROJECT, Report(), release=release or None)
+
+
+@operator_task
+def status(context: Context, env: str = "local", json: bool = False) -> None:
+    """Show every worker on every host; --json for scripts."""
+    rollout.status(env, PROJECT, Report(), as_json=json)
+
+
+@operator_task
+def logs(context: Context, env: str = "local", app: str = "", lines: int = 20, follow: bool = False) -> None:
+    """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
+    rollout.logs(env, PROJECT, Report(), app=app or None, lines=lines, follow=follow)
+
+
+@operator_task
+def stop(context: Context, env: str = "local") -> None:
+    """End everything that a deploy started; `deploy` starts it again."""
+    rollout.stop(env, PROJECT, Report())
+
+
+@operator_task
+def startup(context: Context, env: str = "local") -> None:
+    """Start everything at boot from now on."""
+    rollout.set_boot(env, PROJECT, Report(), enabled=True)
+
+
+@operator_task
+def unstartup(context: Context, env: str = "local") -> None:
+    """No longer start anything at boot."""
+    rollout.set_boot(env, PROJECT, Report(), enabled=False)
+
+
+@operator_task
+def build(context: Context, env: str = "local") -> None:
+    """Build the artifact and the load balancer's configuration, and touch no host."""
+    rollout.build_only(env, PROJECT, Report())
+
+
+@operator_task
+def check(context: Context) -> None:
+    """Format, lint, types, layers, unit tests."""
+    bin_path = Path(sys.executable).parent
+    for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", "pytest -q tests/unit"):
+        context.run(f"{bin_path}/{command}", pty=False)
+
+
+@operator_task
+def test(context: Context) -> None:
+    """Everything that check does, then the tests on real hosts."""
+    check(context)
+    context.run(f"{Path(sys.executable).parent}/pytest -q tests", pty=False)
+
+
+namespace = Collection(deploy, rollback, status, logs, stop, startup, unstartup, build, check, test)
