@@ -95,7 +95,7 @@ class App:
         ends = worker.restarts
         while not (worker.is_ready and (worker.is_stable or worker.config.shares_port or worker.config.wait_ready)):
             if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
-                raise WorkerFailed(worker, worker.failure or worker.last_end)
+                raise WorkerFailed(worker, worker.last_end)
             if worker.state is State.EXITED:
                 return
             yield
@@ -154,7 +154,7 @@ class App:
             while incoming.state is State.STARTING or (soak and incoming.is_ready and not incoming.is_stable):
                 yield
             if not incoming.is_ready:
-                raise WorkerFailed(incoming, incoming.failure or incoming.last_end)
+                raise WorkerFailed(incoming, incoming.last_end)
         except BaseException:
             slot.abandon()
             raise
@@ -170,7 +170,7 @@ class App:
         before = len(self.slots)
         surplus = self.set_slots(count)
         for slot in surplus:
-            slot.stop()
+            slot.leave()
         if count > before and self.wanted:
             yield from self.start(self.slots[before:])
         while not all(slot.is_down for slot in surplus):

@@ -48,11 +48,14 @@ class Process:
 
     def signal(self, number: int, *, whole_group: bool) -> None:
         """Polite signals may go to the whole group, as a terminal's Ctrl-C would; nothing happens when it is gone."""
-        try:
-            if whole_group:
+        if whole_group:
+            try:
                 os.killpg(self.pid, number)
-            else:
-                signal.pidfd_send_signal(self.pidfd, number)
+                return
+            except ProcessLookupError:
+                pass  # just forked, it leads no group yet
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return
 
@@ -90,14 +93,18 @@ def spawn(command: Command) -> Process:
     """Starts the command; a program that cannot be executed ends with 127 and tells why in `exec_error`. Raises OSError."""
     error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     ours, theirs = socket.socketpair() if command.channel else (None, None)
+    # A signal that met the child before it took our handlers off would be noted in our own loop's pipe.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
+        if pid == 0:
+            _become(command, theirs, error_write)
     except OSError:
         for descriptor in (error_read, error_write):
             os.close(descriptor)
         raise
-    if pid == 0:
-        _become(command, theirs, error_write)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.close(error_write)
     if theirs:
         theirs.close()

@@ -77,6 +77,7 @@ class Worker:
         self.token = ""
         self.failure = ""
         self.last_end = ""
+        self.last_tail: list[str] = []  # of the last process that failed
         self.exit_code = 0
         self.restarts = 0
         self.quick_failures = 0
@@ -307,8 +308,9 @@ class Worker:
             self._probe = None
         self.preloads.clear()
         was_ready = self.state in (State.RUNNING, State.STOPPING)
-        self.last_end = reason
-        self.failure = self.failure or (reason if was_ready else f"{reason} before it was ready")
+        if self.state is not State.STOPPING:
+            self.last_tail = self._read_log_tail()
+        self.failure = self.last_end = self.failure or (reason if was_ready else f"{reason} before it was ready")
         if self.state in (State.STARTING, State.RUNNING):
             self.quick_failures += not self.is_stable
             if status is not None and self.respawn and ends_for_good(self.config, self.exit_code):
@@ -318,7 +320,11 @@ class Worker:
         self.handle(Event.EXITED)
 
     def log_tail(self) -> list[str]:
-        """The last lines this process wrote, errors last."""
+        """The last lines that the process wrote, or when it failed and another took its place, those of the failed one."""
+        return self.last_tail or self._read_log_tail()
+
+    def _read_log_tail(self) -> list[str]:
+        """Errors last."""
         paths = self.log_paths
         out = logs.last_lines(paths.out, _TAIL_LINES, since=self._log_starts[0])
         if paths.error == paths.out:
@@ -505,6 +511,16 @@ class Slot:
             for address in worker.addresses
             if address in self._listeners
         )
+
+    def leave(self) -> None:
+        """The slot is given up: its worker finishes its connections and stops."""
+        self.wanted = False
+        self.abandon()
+        if self.worker.is_ready and self.outgoing is None:
+            self.outgoing, self.worker = self.worker, Worker(self, self.worker.config, 0, respawn=False)
+            self.retire()
+        else:
+            self.stop()
 
     def sweep(self) -> None:
         """Forgets workers that are over."""

@@ -6,6 +6,7 @@ import collections
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -44,9 +45,15 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> 
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Below the range from which the kernel takes ports for clients: the load must not use up the server's own."""
+    while True:
+        port = random.randrange(15000, 30000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        return port
 
 
 class Supervisor:
@@ -145,10 +152,12 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         before = self.counts["ok"]
-        wait_for(lambda: self.counts["ok"] >= before + 50, "answers after the last event")
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        try:
+            wait_for(lambda: self.counts["ok"] >= before + 50, "answers after the last event")
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
 
     def _ask(self, keeps: bool) -> None:
         connection: http.client.HTTPConnection | None = None
