@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy.plan import AppSettings
-from percore.errors import PreflightError, RolloutError, UsageError
+from percore.errors import PreflightError, UsageError
 
 Say = Callable[[str], None]
 
@@ -224,7 +224,7 @@ def _run(words: Sequence[str], folder: Path, *, what: str) -> None:
         )
 
 
-class BuildError(RolloutError):
+class BuildError(PreflightError):
     """The app could not be built; no host was touched."""
 
 

@@ -74,7 +74,7 @@ def target_of(settings: AppSettings) -> dict[str, Any]:
 
 def load_fleet(env: str, project: Path, *, limit: str = "all") -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
-    inventory = load_inventory(find_inventory(env, str(project / "inventories")))
+    inventory = load_inventory(find_inventory(env, os.path.relpath(project / "inventories")))
     names = inventory.select(limit)
     if not names:
         raise UsageError(f"environment '{env}' has no host", where=f"inventories/{env}", next="add one")
@@ -161,7 +161,7 @@ def show_event(report: Report, host: str, event: Mapping[str, Any]) -> None:
         report.host(host, event["text"])
     elif event["event"] == "worker" and event.get("state") == "running":
         report.host(host, f"{event['app']} {event['slot']}: running (pid {event['pid']})")
-    elif event["event"] == "worker" and event.get("failure"):
+    elif event["event"] == "worker" and event.get("failure") and event["state"] in ("backoff", "fatal"):
         report.host(host, f"{event['app']} {event['slot']}: {event['failure']}")
     elif event["event"] == "line":
         report.log(host, event["text"])

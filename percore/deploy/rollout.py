@@ -31,12 +31,12 @@ from percore.deploy.plan import AppSettings
 from percore.deploy.render import render_text
 from percore.deploy.report import WORKER_HEADS, Report, describe_apps, worker_rows
 from percore.errors import PartialError, PercoreError, PreflightError, RolloutError, UnreachableError, UsageError
+from percore.host.release import SPARE_BYTES
 from percore.supervisor.ecosystem import resolve_for_release
 
 PLACE = "@release@"
 """Stands for a release's id in a record until the id is known."""
 
-SPARE_BYTES = 64 * 1024 * 1024
 OLDEST_PYTHON = (3, 9)
 
 

@@ -111,7 +111,9 @@ def read_address(host: str, variables: Mapping[str, Any]) -> Address:
         proxy_command=options.get("proxycommand"),
         become=bool(variables.get("ansible_become", False)),
         become_user=str(variables.get("ansible_become_user") or "root"),
-        python=str(variables.get("ansible_python_interpreter") or (sys.executable if local else "python3")),
+        python=str(
+            variables.get("ansible_python_interpreter") or (os.path.realpath(sys.executable) if local else "python3")
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host import health
 from percore.host.processes import Supervisor
-from percore.host.release import BAD, Releases
+from percore.host.release import BAD, GOOD, Releases
 from percore.host.resources import Contents, Spec, make
 
 Emit = Callable[[dict[str, Any]], None]
@@ -54,6 +54,7 @@ class Activation:
         self.release = release
         self.emit = emit
         self.former = releases.current()
+        self.was_good = releases.marks().get(release, {}).get("mark") == GOOD
         self.restore: list[Spec] = []
         self.boundary = 0  # how many notes of `restore` come from before the apps were switched
         self.apps_switched = False
@@ -71,7 +72,7 @@ class Activation:
             self._take_back(fault)
             raise fault from error
 
-    def undo(self) -> None:
+    def undo(self, mark: str = BAD) -> None:
         """Bring back the release, the files and the units of before; raises PartialError for what did not come back."""
         faults = []
         for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
@@ -80,7 +81,8 @@ class Activation:
             except (PercoreError, OSError) as error:  # noqa: PERF203 - the other steps still bring back what they can
                 faults.append(str(error))
         self.releases.switch(self.former)
-        self.releases.mark(self.release, BAD)
+        if not self.was_good:
+            self.releases.mark(self.release, mark)
         if faults:
             raise PartialError(
                 f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again"
@@ -183,7 +185,7 @@ class Activation:
         if self.former is not None:
             self.supervisor.apply(self.releases.record_path(self.former), self.former, self.emit)
         else:
-            self.supervisor.apply_nothing(self.releases.deploy_to, self.emit)
+            self.supervisor.delete(self.releases.record_path(self.release))
             self._end_supervisor()
         self.apps_switched = False
 

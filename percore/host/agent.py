@@ -66,7 +66,7 @@ class Agent:
         """The control side is gone: take back what it did not confirm, then free the lock."""
         if self.pending is not None:
             try:
-                self.pending.undo()
+                self.pending.undo(mark=STAGED)  # nothing is known against it
             except PercoreError:
                 traceback.print_exc()
         if self.lock is not None:

@@ -19,7 +19,7 @@ def worker_source(slot: int) -> str:
 
 
 def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float) -> int:
-    """Ask every worker that shares a port; returns how many answered, raises HealthError for the first that does not."""
+    """Ask every worker that shares a port; returns how many answered. HealthError for the first that does not."""
     deadline = time.monotonic() + seconds
     asked = 0
     for app in status["apps"]:

@@ -9,12 +9,10 @@ import threading
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
-from percore.host.resources import write_file
 
 Emit = Callable[[dict[str, Any]], None]
 ASK_SECONDS = 30.0
 APPLY_SECONDS = 900.0
-NOTHING: dict[str, Any] = {"version": 1, "release": None, "apps": []}
 
 
 class Supervisor(NamedTuple):
@@ -106,16 +104,17 @@ class Supervisor(NamedTuple):
             return changes
         what = result.get("error") or _last_line(b"".join(errors)) or f"'percore apply' ended with code {code}"
         detail = "\n".join(result.get("log_tail") or [])
-        raise (PartialError if code == 5 else RolloutError)(what, detail=detail)
+        what, _, advice = what.partition(" -> ")
+        raise (PartialError if code == 5 else RolloutError)(what, next=advice, detail=detail)
 
-    def apply_nothing(self, folder: str, emit: Emit) -> None:
-        """End every app, and keep the daemon."""
-        path = os.path.join(folder, ".nothing.json")
-        write_file(path, json.dumps(NOTHING).encode(), mode=0o644)
-        try:
-            self.apply(path, "", emit)
-        finally:
-            os.unlink(path)
+    def delete(self, record_path: str) -> None:
+        """End and forget the apps of a release, and keep the daemon; those that are not known are none to end."""
+        with open(record_path, encoding="utf-8") as source:
+            names = [app["name"] for app in json.load(source)["apps"]]
+        known = {app["name"] for app in self.status()["apps"]}
+        for name in names:
+            if name in known:
+                self.ask("delete", name)
 
 
 def _parse_event(line: bytes) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def check_room(path: str, needed_bytes: int) -> None:
     free = free_bytes(path)
     if free < needed_bytes + SPARE_BYTES:
         raise PreflightError(
-            f"not enough room below {path}: {_mb(needed_bytes)} needed and {_mb(SPARE_BYTES)} to spare, {_mb(free)} free",
+            f"not enough room below {path}: {_mb(needed_bytes)} needed, {_mb(SPARE_BYTES)} to spare, {_mb(free)} free",
             next="make room there, or lower keep_releases, then deploy again",
         )
 
@@ -197,9 +197,11 @@ def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) 
         archive.check(sha256)
     except (OSError, tarfile.TarError) as error:
         shutil.rmtree(folder, ignore_errors=True)
+        place = os.path.dirname(folder)
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RolloutError(
-            f"could not unpack below {os.path.dirname(folder)}: {error.strerror if isinstance(error, OSError) else error}; "
-            f"{_mb(needed_bytes)} needed, {_mb(free_bytes(os.path.dirname(folder)))} free; what was unpacked is removed again",
+            f"could not unpack below {place}: {reason}; {_mb(needed_bytes)} needed, {_mb(free_bytes(place))} free; "
+            "what was unpacked is removed again",
             next="make room there, then deploy again",
         ) from None
     except BaseException:

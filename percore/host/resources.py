@@ -53,8 +53,9 @@ def run(argv: list[str], *, seconds: float = COMMAND_SECONDS, env: Optional[Mapp
     output = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         lines = [line for line in output.splitlines() if line.strip()]
+        last = lines[-1].strip() if lines else "no output"
         raise RolloutError(
-            f"'{' '.join(argv)}' failed with exit code {done.returncode}: {lines[-1].strip() if lines else 'no output'}",
+            f"'{' '.join(argv)}' failed with exit code {done.returncode}: {last}",
             detail="\n".join(lines[-20:]),
         )
     return output
@@ -347,7 +348,7 @@ class Unit(Resource):
 
 
 class Site(Resource):
-    """An NGINX site: `path` of its file, `link` that enables it, content as in a file. Reloads NGINX when it changes."""
+    """An NGINX site: `path` of its file, `link` that enables it, content as in a file. A change reloads NGINX."""
 
     def _file(self) -> File:
         return File({**self.spec, "kind": "file"}, self.contents)
