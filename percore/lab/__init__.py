@@ -1,1 +1,5 @@
-"""Real hosts on one Linux machine: systemd, sshd and NGINX in nspawn containers, for tests and for trying things."""
+"""Real Linux hosts on one machine: systemd, sshd and NGINX in containers that reboot, on a network with no way out."""
+
+from percore.lab.lab import Lab
+
+__all__ = ["Lab"]

@@ -1,0 +1,144 @@
+"""The lab: some hosts and their network. All it is made of can be found again, so `down` also repairs after a crash."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from percore.errors import PreflightError, UsageError
+from percore.lab.host import Host, _call
+from percore.lab.image import cache_folder, make_image, need_tools, node_layer
+
+_FIRST_HOST = 11  # the last number of node1's address
+_MOST_HOSTS = 200
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running lab. `project` is where the inventory and the key are written."""
+
+    name: str
+    project: Path
+    hosts: tuple[Host, ...]
+
+    @classmethod
+    def up(cls, hosts: int = 3, suite: str = "bookworm", *, name: str = "lab", project: Path | None = None) -> Lab:
+        """Boots the hosts, all at once, and writes `inventories/<name>.yml`. A lab of the same name is taken down first."""
+        need_root()
+        if not 1 <= hosts <= _MOST_HOSTS:
+            raise UsageError(f"a lab has 1 to {_MOST_HOSTS} hosts, not {hosts}")
+        need_tools()
+        layers = [node_layer(), make_image(suite)]
+        lab = cls.describe(name, hosts, project or Path.cwd())
+        lab.down()
+        key = lab.make_key()
+        try:
+            lab._make_network()
+            for host in lab.hosts:
+                host.make(layers, key)
+            known = [f"{host.address} {host.host_key()}\n" for host in lab.hosts]
+            lab.hosts[0].known_hosts.write_text("".join(known))
+            with ThreadPoolExecutor(16) as pool:
+                list(pool.map(Host.start, lab.hosts))
+            lab._write_inventory()
+        except BaseException:
+            lab.down()
+            raise
+        return lab
+
+    @classmethod
+    def describe(cls, name: str, hosts: int, project: Path) -> Lab:
+        """The lab of this name as it would be, whether it runs or not."""
+        folder, keys, namespace = lab_folder(name), project / ".lab", f"percore-{name}"
+        pipe = Path(__file__).with_name("pipe.py")
+        # ssh runs this through a shell, and Ansible's option line is split like one too: no quotes inside.
+        proxy = f"nsenter --net=/run/netns/{namespace} {sys.executable} -I -S {pipe} %h %p"
+        made = [
+            Host(f"node{number}", f"10.77.0.{_FIRST_HOST + number - 1}", folder / f"node{number}", namespace,
+                 keys / f"{name}_ed25519", keys / f"{name}_known_hosts", proxy)
+            for number in range(1, hosts + 1)
+        ]  # fmt: skip
+        return cls(name, project, tuple(made))
+
+    @classmethod
+    def running(cls, name: str = "lab", project: Path | None = None) -> Lab:
+        """The lab that is up; raises PreflightError when there is none."""
+        need_root()
+        folder = lab_folder(name)
+        numbers = [int(path.name[4:]) for path in folder.glob("node*")]
+        if not numbers:
+            raise PreflightError(f"no lab '{name}' is up", next="./run lab.up")
+        return cls.describe(name, max(numbers), project or Path.cwd())
+
+    def down(self) -> None:
+        """Ends every process, mount and namespace of this lab's name, also of an `up` that was killed in between."""
+        numbers = [int(path.name[4:]) for path in lab_folder(self.name).glob("node*")]
+        for host in Lab.describe(self.name, max(numbers, default=0), self.project).hosts:
+            host.destroy()
+        shutil.rmtree(lab_folder(self.name), ignore_errors=True)
+        if Path(f"/run/netns/{self.namespace}").exists():
+            _call(["ip", "netns", "delete", self.namespace])
+        self.inventory.unlink(missing_ok=True)
+
+    @property
+    def namespace(self) -> str:
+        return f"percore-{self.name}"
+
+    @property
+    def inventory(self) -> Path:
+        return self.project / "inventories" / f"{self.name}.yml"
+
+    def inside(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the lab's network, as a client of the hosts."""
+        entered = ["nsenter", f"--net=/run/netns/{self.namespace}", *command]
+        return subprocess.run(entered, capture_output=True, text=True, check=False)
+
+    def make_key(self) -> str:
+        """The lab's SSH key, made anew with each lab; returns the public half."""
+        key = self.project / ".lab" / f"{self.name}_ed25519"
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in (key, key.with_name(f"{key.name}.pub")):
+            old.unlink(missing_ok=True)
+        _call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"percore {self.name}", "-f", str(key)])
+        return key.with_name(f"{key.name}.pub").read_text()
+
+    def _make_network(self) -> None:
+        _call(["ip", "netns", "add", self.namespace])
+        for words in ("link set lo up", "link add br0 type bridge", "addr add 10.77.0.1/24 dev br0", "link set br0 up"):
+            _call(["ip", "-n", self.namespace, *words.split()])
+
+    def _write_inventory(self) -> None:
+        first = self.hosts[0]
+        options = f"-o UserKnownHostsFile={first.known_hosts} -o ProxyCommand={shlex.quote(first.proxy)}"
+        content = {
+            "all": {
+                "children": {"app": {"hosts": {host.name: {"ansible_host": host.address} for host in self.hosts}}},
+                "vars": {
+                    "ansible_user": "root",
+                    "ansible_ssh_private_key_file": str(first.key),
+                    "ansible_ssh_common_args": options,
+                },
+            }
+        }
+        self.inventory.parent.mkdir(parents=True, exist_ok=True)
+        self.inventory.write_text(f"# Written by lab.up.\n{yaml.safe_dump(content, sort_keys=False, width=1000)}")
+
+
+def lab_folder(name: str) -> Path:
+    return cache_folder() / "run" / name
+
+
+def need_root() -> None:
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        raise PreflightError(
+            "the lab needs root on Linux: it mounts file systems and makes network namespaces", next="sudo ./run lab.up"
+        )
