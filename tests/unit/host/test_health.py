@@ -1,0 +1,100 @@
+"""Health: what counts as well, and that a fault says what was answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from percore.host import health
+
+seen: list[tuple[str, str]] = []
+
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        seen.append((self.client_address[0], self.path))
+        self.send_response(int(self.path.rsplit("/", 1)[-1]))
+        self.end_headers()
+        self.wfile.write(b"the database is away")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    seen.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), App)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def status(port: int | None, *, running: int = 2, wanted: int = 2, mode: str = "cluster") -> dict[str, Any]:
+    workers = [{"slot": slot, "pid": 100 + slot, "state": "running", "port": port} for slot in range(running)]
+    return {"apps": [{"name": "api", "mode": mode, "wanted": wanted, "port": port, "workers": workers}]}
+
+
+@pytest.mark.parametrize(("code", "well"), [(200, True), (204, True), (302, True), (404, False), (503, False)])
+def test_two_and_three_hundreds_are_well(port: int, code: int, well: bool) -> None:
+    fault = health.ask("127.0.0.1", port, path=f"/{code}")
+    assert (fault is None) == well
+    if not well:
+        assert f"GET /{code} answered {code}" in str(fault)
+
+
+def test_a_bad_answer_is_quoted(port: int) -> None:
+    assert "the database is away" in str(health.ask("127.0.0.1", port, path="/503"))
+
+
+def test_every_worker_is_asked_from_the_address_of_its_slot(port: int) -> None:
+    assert health.check_workers(status(port), path="/200", seconds=2) == 2
+    assert [address for address, _ in seen] == ["127.77.0.1", "127.77.0.2"]
+
+
+def test_slots_beyond_the_first_254_have_addresses_too() -> None:
+    assert health.worker_source(0) == "127.77.0.1"
+    assert health.worker_source(299) == "127.77.1.44"
+
+
+def test_an_unhealthy_worker_is_named(port: int) -> None:
+    with pytest.raises(
+        health.HealthError, match=r"api worker 0 \(pid 100\) on port \d+: GET /500 answered 500"
+    ) as caught:
+        health.check_workers(status(port), path="/500", seconds=0)
+    assert caught.value.app == "api"
+
+
+def test_too_few_workers_are_not_healthy() -> None:
+    with pytest.raises(health.HealthError, match="api: 1 of 2 workers run"):
+        health.check_workers(status(1, running=1), path="/", seconds=0)
+
+
+def test_singletons_are_only_counted() -> None:
+    assert health.check_workers(status(None, running=1, wanted=1, mode="fork"), path="/", seconds=0) == 0
+
+
+def test_nobody_listening_is_said_in_plain_words() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert health.ask("127.0.0.1", sock.getsockname()[1], path=None) == "Connection refused"
+
+
+def test_without_a_path_a_connection_is_enough(port: int) -> None:
+    assert health.ask("127.0.0.1", port, path=None) is None
+
+
+def test_waiting_ends_with_the_last_answer(port: int) -> None:
+    started = time.monotonic()
+    fault = health.wait_healthy("127.0.0.1", port, path="/503", deadline=started + 0.3)
+    assert "503" in str(fault)
+    assert time.monotonic() - started < 2
