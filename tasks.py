@@ -20,6 +20,7 @@ from invoke.tasks import task
 from percore.deploy import rollout
 from percore.deploy.report import Report, print_error, print_line
 from percore.errors import PercoreError
+from percore.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent
 
@@ -31,6 +32,9 @@ HELP = {
     "app": "only this app",
     "lines": "how many lines of each log",
     "follow": "go on with new lines until Ctrl-C",
+    "hosts": "how many hosts, 1 to 200",
+    "suite": "bullseye, bookworm or trixie",
+    "host": "node1, node2...",
 }
 
 
@@ -117,4 +121,29 @@ def test(context: Context) -> None:
     context.run(f"{Path(sys.executable).parent}/pytest -q tests", pty=False)
 
 
+@operator_task
+def up(context: Context, hosts: int = 3, suite: str = "bookworm") -> None:
+    """Boot real Linux hosts on this machine and write inventories/lab.yml."""
+    print_line(f"booting {hosts} {suite} hosts; the first time makes the image, which takes half a minute")
+    lab = Lab.up(hosts, suite, project=PROJECT)
+    for host in lab.hosts:
+        print_line(f"  {host.name:<8} {host.address}")
+    print_line("the lab is up -> ./run deploy --env lab")
+
+
+@operator_task
+def down(context: Context) -> None:
+    """End the lab and everything it started; repairs after a crash."""
+    Lab.down_any(project=PROJECT)
+    print_line("the lab is down")
+
+
+@operator_task
+def ssh(context: Context, host: str) -> None:
+    """Open a shell on a lab host."""
+    command = Lab.running(project=PROJECT).host(host).ssh_command()
+    os.execvp(command[0], command)
+
+
 namespace = Collection(deploy, rollback, status, logs, stop, startup, unstartup, build, check, test)
+namespace.add_collection(Collection("lab", up, down, ssh))

@@ -79,6 +79,19 @@ class Lab:
             raise PreflightError(f"no lab '{name}' is up", next="./run lab.up")
         return cls.describe(name, max(numbers), project or Path.cwd())
 
+    @classmethod
+    def down_any(cls, name: str = "lab", project: Path | None = None) -> None:
+        """Takes down what there is of the lab of this name, if anything."""
+        need_root()
+        cls.describe(name, 0, project or Path.cwd()).down()
+
+    def host(self, name: str) -> Host:
+        """Raises UsageError when the lab has no such host."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise UsageError(f"the lab has no host '{name}'", next=f"one of {', '.join(host.name for host in self.hosts)}")
+
     def down(self) -> None:
         """Ends every process, mount and namespace of this lab's name, also of an `up` that was killed in between."""
         numbers = [int(path.name[4:]) for path in lab_folder(self.name).glob("node*")]
