@@ -183,7 +183,7 @@ class _StateMaker:
     def add(self, role: Role) -> None:
         packages = list(self._items(role, "packages"))
         if packages:
-            self.prepare.append({"kind": "packages", "names": packages})
+            self.prepare.append({"kind": "packages", "packages": packages})
         self.prepare += [{"kind": "user", **item} for item in self._items(role, "users")]
         self.prepare += [_rights({"kind": "directory", **item}) for item in self._items(role, "directories")]
         self.before += [self._file(role, item) for item in self._items(role, "files")]

@@ -265,10 +265,13 @@ class User(Resource):
 
 
 class Packages(Resource):
-    """`names` of Debian packages; installed together when one is missing, never removed."""
+    """`packages` of Debian, each a `name` and perhaps a `program`: where that is there already, any package will do.
+
+    The missing ones are installed together; none is ever removed.
+    """
 
     def missing(self) -> list[str]:
-        return [name for name in self.spec["names"] if not _is_installed(name)]
+        return [entry["name"] for entry in self.spec["packages"] if not _is_there(entry)]
 
     def difference(self) -> Optional[str]:
         missing = self.missing()
@@ -508,7 +511,10 @@ def _gid(group: Optional[str]) -> int:
         raise RolloutError(f"group '{group}' does not exist here") from None
 
 
-def _is_installed(name: str) -> bool:
+def _is_there(package: Mapping[str, str]) -> bool:
+    name, program = package["name"], package.get("program")
+    if program and find_program(program):
+        return True
     try:
         reply = subprocess.run(["dpkg-query", "-W", "-f=${Status}", name], capture_output=True, text=True, check=False)
     except FileNotFoundError:
