@@ -239,7 +239,7 @@ class _StateMaker:
                     "path": item.get("path", f"/etc/systemd/system/{item['name']}"),
                     "sha256": self._content(role, item),
                     "mode": item.get("mode", "0644"),
-                    "validate": ["systemd-analyze", "verify", "%s"],
+                    "validate": ["systemd-analyze", "verify", "--man=no", "%s"],
                 }
             )
         yield {"kind": "unit", "name": item["name"], **{key: item[key] for key in ("active", "enabled") if key in item}}

@@ -242,10 +242,12 @@ class Agent:
     def _verify(self, releases: Releases, release: str) -> None:
         plan = Plan.load(releases, release)
         contents = kept_contents(releases, release)
-        for spec in plan.before + plan.after:
+        specs = plan.before + plan.after
+        coming = [spec["path"] for spec in specs if spec["kind"] == "file" and not os.path.exists(spec["path"])]
+        for spec in specs:
             resource = make(spec, contents)
             if resource.difference() is not None:
-                resource.verify()
+                resource.verify(coming)
 
 
 class _Target:

@@ -20,7 +20,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
 from percore.errors import PercoreError, RolloutError
@@ -115,8 +115,8 @@ class Resource:
     def difference(self) -> Optional[str]:
         raise NotImplementedError
 
-    def verify(self) -> None:
-        return None
+    def verify(self, coming: Sequence[str] = ()) -> None:
+        """Raises RolloutError for an invalid wish. `coming` are programs that will be there, and are not yet."""
 
     def former(self) -> list[Spec]:
         return []
@@ -150,13 +150,16 @@ class File(Resource):
             return f"change {self.path}"
         return _rights_difference(self.path, found, self.mode(), self.spec)
 
-    def verify(self) -> None:
+    def verify(self, coming: Sequence[str] = ()) -> None:
         command = self.spec.get("validate")
         if not command:
             return
+        content = self.content()
+        for program in coming:
+            content = content.replace(program.encode(), b"/bin/true")
         with tempfile.TemporaryDirectory(prefix="percore-verify-") as folder:
             copy = os.path.join(folder, os.path.basename(self.path))
-            write_file(copy, self.content(), mode=self.mode())
+            write_file(copy, content, mode=self.mode())
             try:
                 run([word.replace("%s", copy) for word in command])
             except RolloutError as error:
@@ -362,7 +365,7 @@ class Site(Resource):
     def difference(self) -> Optional[str]:
         return self._file().difference() or self._link().difference()
 
-    def verify(self) -> None:
+    def verify(self, coming: Sequence[str] = ()) -> None:
         """`nginx -t` on a copy of the whole configuration with this site in its place."""
         with tempfile.TemporaryDirectory(prefix="percore-nginx-") as folder:
             copy = os.path.join(folder, "nginx")
