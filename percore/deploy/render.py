@@ -235,7 +235,7 @@ class _StateMaker:
         if "template" in item:
             yield _rights(
                 {
-                    "kind": "file",
+                    "kind": "unit-file",
                     "path": item.get("path", f"/etc/systemd/system/{item['name']}"),
                     "sha256": self._content(role, item),
                     "mode": item.get("mode", "0644"),

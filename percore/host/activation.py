@@ -211,4 +211,4 @@ class Activation:
 def _paths(spec: Spec) -> list[str]:
     if spec["kind"] == "site":
         return [spec["link"], spec["path"]]
-    return [spec["path"]] if spec["kind"] in {"file", "link"} else []
+    return [spec["path"]] if spec["kind"] in {"file", "unit-file", "link"} else []

@@ -178,6 +178,27 @@ class File(Resource):
         )
 
 
+class UnitFile(File):
+    """A file that systemd reads: it is told of every change."""
+
+    def former(self) -> list[Spec]:
+        return [*super().former(), {"kind": "systemd-reload"}]
+
+    def apply(self) -> None:
+        super().apply()
+        SystemdReload({}, self.contents).apply()
+
+
+class SystemdReload(Resource):
+    """Only in an undo list: systemd reads its files again."""
+
+    def difference(self) -> Optional[str]:
+        return "reload systemd"
+
+    def apply(self) -> None:
+        run(["systemctl", "daemon-reload"])
+
+
 class Absent(Resource):
     """`path`: no file or link there. A directory goes only when it is empty."""
 
@@ -333,7 +354,6 @@ class Unit(Resource):
         name = self.spec["name"]
         if self.spec.get("active") is False and self.is_active():
             run(["systemctl", "stop", name])
-        run(["systemctl", "daemon-reload"])
         enabled = self.spec.get("enabled")
         if enabled is not None and enabled != self.is_enabled():
             run(["systemctl", "enable" if enabled else "disable", "--quiet", name])
@@ -423,6 +443,8 @@ class Command(Resource):
 
 KINDS: dict[str, type[Resource]] = {
     "file": File,
+    "unit-file": UnitFile,
+    "systemd-reload": SystemdReload,
     "absent": Absent,
     "directory": Directory,
     "link": Link,
