@@ -92,15 +92,17 @@ class Host:
                 "--console=pipe", "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+4",
             ]  # fmt: skip
             loop = f'while :; do "$@"; [ $? = {_REBOOT_EXIT_CODE} ] || exit; done'
-            with open(self.folder / "console.log", "ab") as console:
-                # nsenter, not `ip netns exec`: that one mounts a new /sys, and systemd-nspawn then finds no cgroups.
-                keeper = subprocess.Popen(
-                    ["nsenter", f"--net=/run/netns/{self.namespace}", "sh", "-c", loop, "sh", *command],
-                    stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-                    # systemd 256 and newer boots on the unified hierarchy only; the others do as well.
-                    env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                )  # fmt: skip
-            (self.folder / "keeper").write_text(f"{keeper.pid} {start_time_of(keeper.pid)}")
+            # nsenter, not `ip netns exec`: that one mounts a new /sys, and systemd-nspawn then finds no cgroups.
+            keeper = ["nsenter", f"--net=/run/netns/{self.namespace}", "sh", "-c", loop, "sh", *command]
+            started = subprocess.run(
+                ["sh", "-c", 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh",
+                 str(self.folder / "console.log"), *keeper],
+                capture_output=True, text=True, check=True,
+                # systemd 256 and newer boots on the unified hierarchy only; the others do as well.
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            )  # fmt: skip
+            pid = int(started.stdout)
+            (self.folder / "keeper").write_text(f"{pid} {start_time_of(pid)}")
         self.wait_until_answers()
 
     def wait_until_answers(self) -> None:

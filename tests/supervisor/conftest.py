@@ -71,7 +71,9 @@ class Supervisor:
             env={**os.environ, "PERCORE_HOME": str(self.home)}, cwd=self.folder,
         )  # fmt: skip
         if check and done.returncode != 0:
-            raise AssertionError(f"percore {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{self.log()}")
+            raise AssertionError(
+                f"percore {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{self.log()}"
+            )
         return done
 
     def log(self) -> str:
@@ -86,7 +88,14 @@ class Supervisor:
 
     def singleton(self, **fields: Any) -> dict[str, Any]:
         script = "echo start $$ $PERCORE_RELEASE; trap 'echo end $$; exit 0' INT TERM; while :; do sleep 0.05; done"
-        return {"name": "tick", "script": "-c", "args": [script], "interpreter": "sh", "cwd": str(self.folder), **fields}
+        return {
+            "name": "tick",
+            "script": "-c",
+            "args": [script],
+            "interpreter": "sh",
+            "cwd": str(self.folder),
+            **fields,
+        }
 
     def apply(self, *apps: dict[str, Any], release: str = "r1", check: bool = True) -> dict[str, Any]:
         """The result line of `percore apply --json` for a release record of these apps."""

@@ -32,7 +32,9 @@ def test_an_unmodified_python_server_is_clustered_too(supervisor: Supervisor) ->
     server = ["-m", "http.server", str(supervisor.port)]
     supervisor.apply(supervisor.api(interpreter="python3", script=server[0], args=server[1:]))
     for slot in (0, 1):
-        with socket.create_connection(("127.0.0.1", supervisor.port), timeout=5, source_address=(f"127.77.0.{slot + 1}", 0)):
+        with socket.create_connection(
+            ("127.0.0.1", supervisor.port), timeout=5, source_address=(f"127.77.0.{slot + 1}", 0)
+        ):
             pass
     assert len(set(supervisor.pids("api"))) == 2
 
@@ -111,7 +113,9 @@ def test_a_killed_worker_is_back_at_once_and_no_client_hangs(supervisor: Supervi
 
 def self_is_back(supervisor: Supervisor, killed: int) -> bool:
     workers = supervisor.workers("api")
-    return all(worker["state"] == "running" for worker in workers) and killed not in [worker["pid"] for worker in workers]
+    return all(worker["state"] == "running" for worker in workers) and killed not in [
+        worker["pid"] for worker in workers
+    ]
 
 
 def test_clients_wait_while_every_worker_is_down(supervisor: Supervisor) -> None:

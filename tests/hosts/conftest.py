@@ -1,0 +1,155 @@
+"""Lab hosts, a project of its own to deploy to them, and load from inside the lab's network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.lab import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if sys.platform.startswith("linux") and os.geteuid() == 0:
+        return
+    for item in items:
+        if "tests/hosts" in str(item.fspath):
+            item.add_marker(pytest.mark.skip(reason="lab hosts need root on Linux"))
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+class Project:
+    """A copy of what a user's project holds: inventories, roles, templates and the app; deployed with invoke as users do."""
+
+    def __init__(self, folder: Path, lab: Lab) -> None:
+        self.folder = folder
+        self.lab = lab
+        self.env = lab.name
+
+    @classmethod
+    def make(cls, folder: Path, lab: Lab) -> Project:
+        shutil.copy(ROOT / "tasks.py", folder)
+        for name in ("roles", "templates", "inventories"):
+            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lab.yml"))
+        ignored = shutil.ignore_patterns("node_modules", "dist")
+        shutil.copytree(ROOT / "examples", folder / "examples", ignore=ignored)
+        return cls(folder, lab)
+
+    @property
+    def api_source(self) -> Path:
+        return self.folder / "examples" / "boltlink" / "src" / "index.ts"
+
+    def invoke(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """stdout and stderr together in `stdout`, as a terminal shows them."""
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments], cwd=self.folder, text=True, check=False, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def deploy(self, expected: int = 0) -> str:
+        done = self.invoke("deploy", "--env", self.env)
+        assert done.returncode == expected, f"exit code {done.returncode}, wanted {expected}:\n{done.stdout}"
+        return done.stdout
+
+    def status(self) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", "status", "--env", self.env, "--json"], cwd=self.folder, text=True,
+            check=False, timeout=60, capture_output=True,
+        )  # fmt: skip
+        hosts: list[dict[str, Any]] = json.loads(done.stdout)
+        return hosts
+
+    def workers(self) -> dict[tuple[str, str, int], int]:
+        """(host, app, slot) -> pid."""
+        return {
+            (host["host"], app["name"], worker["slot"]): worker["pid"]
+            for host in self.status()
+            for app in host["apps"]
+            for worker in app["workers"]
+        }
+
+    def releases(self) -> set[str]:
+        """The releases that answer requests through NGINX, asked on every host several times."""
+        found = set()
+        for host in self.lab.hosts:
+            for _ in range(6):
+                answer = self.lab.inside(["curl", "-sf", "-m", "5", f"http://{host.address}/"])
+                assert answer.returncode == 0, f"{host.name} does not answer: {answer.stderr}"
+                found.add(json.loads(answer.stdout)["release"])
+        return found
+
+    @contextlib.contextmanager
+    def changed_app(self, old: str, new: str) -> Iterator[None]:
+        """The API's source with a change in it, for a while."""
+        source = self.api_source.read_text()
+        assert old in source
+        self.api_source.write_text(source.replace(old, new))
+        try:
+            yield
+        finally:
+            self.api_source.write_text(source)
+
+    def touch_app(self, mark: str) -> contextlib.AbstractContextManager[None]:
+        """A change that makes another release and breaks nothing."""
+        return self.changed_app("let isStopping = false;", f"let isStopping = false; // {mark}")
+
+    @contextlib.contextmanager
+    def load(self, *, nginx_only: bool = False) -> Iterator[dict[str, Any]]:
+        """Load on every host; the counts are in the yielded mapping afterwards."""
+        ports = (80,) if nginx_only else (80, 5000)
+        urls = [f"http://{host.address}:{port}/" for host in self.lab.hosts for port in ports]
+        client = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{self.lab.namespace}", sys.executable, str(ROOT / "tests/hosts/load.py"), *urls],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        counts: dict[str, Any] = {}
+        try:
+            assert client.stdout
+            assert client.stdout.readline() == "running\n"
+            yield counts
+        finally:
+            client.send_signal(signal.SIGTERM)
+            counts.update(json.loads(client.communicate(timeout=30)[0] or "{}"))
+
+
+def lab_project(tmp_path_factory: pytest.TempPathFactory, name: str, hosts: int, suite: str) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp(name)
+    lab = Lab.up(hosts, suite, name=name, project=folder)
+    try:
+        yield Project.make(folder, lab)
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Three bookworm hosts, and a project whose environment they are."""
+    yield from lab_project(tmp_path_factory, "three", 3, "bookworm")
+
+
+@pytest.fixture
+def deployed(project: Project) -> Project:
+    """The project as it is in the repository, deployed and serving."""
+    project.deploy()
+    return project

@@ -1,0 +1,56 @@
+"""Clients for the lab's network: ask every URL again and again until told to stop, then print what happened as JSON.
+
+Run inside the lab's namespace: `load.py URL...`; SIGTERM ends it. Standard library only.
+"""
+
+import http.client
+import json
+import signal
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+
+def main() -> None:
+    counts = {"ok": 0, "lost": 0, "bad": 0}
+    failures: list[str] = []
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def ask(url: str, keeps: bool) -> None:
+        parts = urlsplit(url)
+        connection = None
+        while not stop.is_set():
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+                connection.request("GET", "/", headers={} if keeps else {"Connection": "close"})
+                response = connection.getresponse()
+                body = response.read()
+                counts["ok" if response.status == 200 else "bad"] += 1
+                if response.status != 200:
+                    failures.append(f"{url}: {response.status} {body[:80]!r}")
+                if response.will_close:
+                    connection.close()
+                    connection = None
+            except (OSError, http.client.HTTPException) as error:
+                counts["lost"] += 1
+                failures.append(f"{url}: {error!r}")
+                connection = None
+            time.sleep(0.005)
+
+    threads = [threading.Thread(target=ask, args=(url, keeps)) for url in sys.argv[1:] for keeps in (True, False)]
+    for thread in threads:
+        thread.start()
+    while counts["ok"] < 20 and not stop.is_set():
+        time.sleep(0.01)
+    print("running", flush=True)
+    stop.wait(600)
+    for thread in threads:
+        thread.join()
+    print(json.dumps({**counts, "failures": failures[:10]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

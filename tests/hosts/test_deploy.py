@@ -1,0 +1,130 @@
+"""Deploys to three real hosts: all of them change, or none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.hosts.conftest import Project, wait_for
+
+
+def test_every_host_serves_one_worker_per_core_and_the_singletons(deployed: Project) -> None:
+    hosts = deployed.status()
+    assert [host["host"] for host in hosts] == ["node1", "node2", "node3"]
+    cores = len(os.sched_getaffinity(0))
+    for host in hosts:
+        assert host["reachable"]
+        assert {(app["name"], app["mode"], app["wanted"]) for app in host["apps"]} == {
+            ("boltlink-api", "cluster", cores),
+            ("boltlink-aggregator", "fork", 1),
+            ("boltlink-worker", "fork", 1),
+        }
+        for app in host["apps"]:
+            assert len(app["workers"]) == app["wanted"]
+            for worker in app["workers"]:
+                assert worker["state"] == "running"
+                assert worker["release"] == host["release"]
+                assert {"slot", "pid", "port", "memory_bytes", "cpu_percent", "uptime_seconds", "restarts"} <= set(
+                    worker
+                )
+    assert deployed.releases() == {hosts[0]["release"]}
+
+
+def test_a_second_deploy_changes_nothing(deployed: Project) -> None:
+    before = deployed.workers()
+    assert "nothing to change" in deployed.deploy()
+    assert deployed.workers() == before
+
+
+def test_a_new_release_reaches_every_host_without_losing_a_request(deployed: Project) -> None:
+    before = deployed.releases()
+    with deployed.touch_app("a new release"), deployed.load() as counts:
+        deployed.deploy()
+    assert counts["failures"] == []
+    assert counts["ok"] > 100
+    assert len(deployed.releases()) == 1
+    assert not deployed.releases() & before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("const leaked", "throw new Error('the release is broken'); const leaked", "the release is broken"),
+        ("server.listen(port,", "setInterval(() => {}, 1000); if (false) server.listen(port,", "not ready within"),
+        ("(await store.isHealthy()) ? 200 : 503", "503", "/health answered 503"),
+    ],
+    ids=["throws at boot", "never ready", "unhealthy"],
+)
+def test_a_broken_release_leaves_the_old_one_serving_on_every_host(
+    deployed: Project, old: str, new: str, told: str
+) -> None:
+    before, releases = deployed.workers(), deployed.releases()
+    with deployed.changed_app(old, new), deployed.load() as counts:
+        output = deployed.deploy(expected=4)
+    assert told in output
+    assert deployed.releases() == releases
+    assert deployed.workers() == before
+    assert counts["failures"] == []
+
+
+def test_rollback_goes_back_to_the_release_before(deployed: Project) -> None:
+    first = deployed.releases()
+    with deployed.touch_app("to be rolled back"):
+        deployed.deploy()
+        assert deployed.releases() != first
+        with deployed.load() as counts:
+            done = deployed.invoke("rollback", "--env", deployed.env)
+    assert done.returncode == 0, done.stdout
+    assert deployed.releases() == first
+    assert counts["failures"] == []
+
+
+def test_a_worker_killed_under_load_is_not_noticed_behind_nginx(deployed: Project) -> None:
+    host = deployed.lab.hosts[0]
+    with deployed.load(nginx_only=True) as counts:
+        for _ in range(3):
+            pid = deployed.workers()[host.name, "boltlink-api", 0]
+            host.run(f"kill -9 {pid}")
+            wait_for(lambda pid=pid: deployed.workers()[host.name, "boltlink-api", 0] not in (pid, 0), "a new worker")
+    assert counts["failures"] == []
+
+
+def test_the_supervisor_killed_under_load_is_not_noticed(deployed: Project) -> None:
+    host = deployed.lab.hosts[0]
+    before = deployed.workers()
+    with deployed.load() as counts:
+        pid = host.run("systemctl show -P MainPID percore.service").strip()
+        host.run(f"kill -9 {pid}")
+        wait_for(
+            lambda: host.run("systemctl show -P MainPID percore.service").strip() not in (pid, "0"),
+            "another supervisor",
+        )
+        wait_for(lambda: deployed.workers() == before, "the same workers")
+    assert counts["failures"] == []
+
+
+def test_a_rebooted_host_serves_again_after_startup(deployed: Project) -> None:
+    assert deployed.invoke("startup", "--env", deployed.env).returncode == 0
+    host = deployed.lab.hosts[1]
+    releases = deployed.releases()
+    host.reboot()
+    wait_for(lambda: deployed.lab.inside(["curl", "-sf", f"http://{host.address}/health"]).returncode == 0, "the app")
+    assert deployed.releases() == releases
+    assert deployed.invoke("unstartup", "--env", deployed.env).returncode == 0
+    assert host.run("systemctl is-enabled percore.service", check=False).strip() == "disabled"
+
+
+def test_logs_of_all_hosts_are_merged_and_named(deployed: Project) -> None:
+    done = deployed.invoke("logs", "--env", deployed.env, "--app", "boltlink-aggregator", "--lines", "3")
+    assert done.returncode == 0, done.stdout
+    for host in deployed.lab.hosts:
+        assert any(host.name in line and "tick" in line for line in done.stdout.splitlines())
+
+
+def test_ops_get_an_edge_configuration_that_names_every_host(deployed: Project) -> None:
+    files = list((deployed.folder / "build" / "nginx" / deployed.env).iterdir())
+    text = "".join(path.read_text() for path in files)
+    assert "least_conn" in text
+    for host in deployed.lab.hosts:
+        assert host.address in text
