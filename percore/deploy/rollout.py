@@ -352,6 +352,7 @@ def _take_back(hosts: list[Host], faults: dict[str, PercoreError], report: Repor
     partial = on_all(switched, lambda host: host.ask("revert", report))
     for name, error in faults.items():
         report.host(name, str(error).removeprefix(f"{name}: "))
+    # A host that is out of reach takes itself back as soon as it misses us; nobody has seen it yet, though.
     lost = [
         name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -37,6 +38,12 @@ OnEvent = Callable[[Event], None]
 Part = bytes | Path
 
 CONNECT_SECONDS = 10
+SILENCE_SECONDS = 15.0
+"""The agent says every few seconds that it lives; so long without a word, and the link is cut."""
+
+ALIVE_SECONDS = 5.0
+"""How often we tell an agent that has nothing to do that we are still there."""
+
 END_SECONDS = 60.0
 PIECE_BYTES = 1 << 18
 AGENT_MODULES = (
@@ -166,31 +173,48 @@ class Remote:
         self.host = address.host
         self._channel = channel
         self._lines = channel.lines()
-        self._closed = False
+        self._closed = threading.Event()
+        self._asking = threading.Lock()
         channel.send(_program())
         self.facts: dict[str, Any] = self._next()["facts"]
+        threading.Thread(target=self._keep_alive, daemon=True).start()
 
     def ask(
         self, op: str, *, parts: Mapping[str, Part] | None = None, on_event: OnEvent | None = None, **message: Any
     ) -> dict[str, Any]:
         """One message, its whole answer. Raises the error that the host reports, with the host's name in it."""
-        self._send(json.dumps({"op": op, **message}).encode() + b"\n")
+        with self._asking:
+            self._send(json.dumps({"op": op, **message}).encode() + b"\n")
+            return self._answer(parts or {}, on_event)
+
+    def _answer(self, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
         while True:
             event = self._next()
             if event["event"] == "need":
                 for sha256 in event["parts"]:
-                    self._send_part((parts or {})[sha256])
+                    self._send_part(parts[sha256])
             elif event["event"] == "result":
                 if not event["ok"]:
                     raise remote_error(self.host, event["error"])
                 return event
-            elif on_event is not None:
+            elif on_event is not None and event["event"] != "alive":
                 on_event(event)
+
+    def _keep_alive(self) -> None:
+        """An empty line now and then while nothing is asked: within a message it would be taken for its parts."""
+        while not self._closed.wait(ALIVE_SECONDS):
+            if self._asking.acquire(blocking=False):
+                try:
+                    self._channel.send(b"\n")
+                except (OSError, EOFError):
+                    return
+                finally:
+                    self._asking.release()
 
     def close(self, *, wait: bool = False) -> None:
         """End of input: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             with contextlib.suppress(OSError, EOFError):
                 self._channel.finish(wait=wait)
 
@@ -211,6 +235,8 @@ class Remote:
     def _next(self) -> Event:
         try:
             line = next(self._lines, b"")
+        except TimeoutError:
+            raise self._lost(f"nothing was heard for {SILENCE_SECONDS:g} s, the link is cut") from None
         except (OSError, EOFError) as error:
             raise self._lost(str(error)) from None
         if not line.endswith(b"\n"):
@@ -335,6 +361,7 @@ class _SshChannel:
         self._address = address
         self._connection = _open_connection(address)
         self._channel = self._connection.client.get_transport().open_session(timeout=CONNECT_SECONDS)
+        self._channel.settimeout(SILENCE_SECONDS)
         self._channel.exec_command(shlex.join(agent_command(address)))
         self._errors = bytearray()
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
@@ -367,6 +394,8 @@ def _open_connection(address: Address) -> Any:
     """A Fabric connection with the user's own SSH configuration, that refuses host keys nobody vouched for."""
     from fabric import Connection  # type: ignore[import-untyped]
     from paramiko import RejectPolicy  # type: ignore[import-untyped]
+
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads would print tracebacks of lost links
 
     keys = {"key_filename": os.path.expanduser(address.key_file)} if address.key_file else {}
     try:
@@ -433,6 +462,8 @@ def _explain(address: Address, error: Exception) -> PercoreError:
             where=address.host,
             next="check ansible_user and the key",
         )
+    if "banner" in text or "No existing session" in text:
+        text = f"no SSH server said anything within {CONNECT_SECONDS} s"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     reason = re.sub(r"^\[Errno [^]]*\] ", "", reason)
     return UnreachableError(

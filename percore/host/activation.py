@@ -78,7 +78,7 @@ class Activation:
         for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
             try:
                 step()
-            except (PercoreError, OSError) as error:  # noqa: PERF203 - the other steps still bring back what they can
+            except (PercoreError, OSError) as error:
                 faults.append(str(error))
         self.releases.switch(self.former)
         if not self.was_good:

@@ -6,6 +6,8 @@ line out, unasked, are the facts.
 
 Three things end with this process, whatever ends it: the rollout lock, a stream of log lines, and an activation that
 the control side has not confirmed. The last is the dead man's switch: a cut connection brings back the former release.
+A link can be cut without a word, so both sides say now and then that they are alive: we while we work, the control side
+with empty lines while it waits for other hosts.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from typing import Any, BinaryIO, Optional
 
@@ -28,6 +31,12 @@ from percore.host.release import GOOD, STAGED, PartReader, Releases, check_room,
 from percore.host.resources import Spec, make, write_file
 
 Message = dict[str, Any]
+ALIVE_SECONDS = 3.0
+"""How often we say that we are still there."""
+
+SILENCE_SECONDS = 30.0
+"""So long without a word from the control side, and it is gone."""
+
 SMALL_BYTES = 4 * 1024 * 1024
 """Files of roles are held in memory while they are staged; archives are not."""
 
@@ -39,15 +48,35 @@ class Agent:
         self.lock: Optional[Lock] = None
         self.pending: Optional[Activation] = None
         self._writing = threading.Lock()
+        self._working = threading.Lock()
+        self._heard = time.monotonic()
         self._deaf = False
 
     def run(self) -> None:
         self.emit({"event": "facts", "facts": facts.gather()})
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             for line in iter(self.source.readline, b""):
-                self.answer(json.loads(line))
+                with self._working:
+                    if line.strip():
+                        self.answer(json.loads(line))
+                    self._heard = time.monotonic()
         finally:
-            self.leave()
+            with self._working:
+                self.leave()
+
+    def _watch(self) -> None:
+        """Say that we live; when the control side was silent for too long while we waited for it, leave."""
+        while True:
+            time.sleep(ALIVE_SECONDS)
+            self.emit({"event": "alive"})
+            if self._working.acquire(blocking=False):
+                try:
+                    if time.monotonic() - self._heard > SILENCE_SECONDS:
+                        self.leave()
+                        os._exit(1)
+                finally:
+                    self._working.release()
 
     def answer(self, message: Message) -> None:
         try:
