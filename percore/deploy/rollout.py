@@ -96,6 +96,28 @@ def build_apps(hosts: Iterable[Host], project: Path, report: Report) -> dict[str
 def connect_hosts(hosts: list[Host], project: Path, report: Report) -> None:
     report.phase("connect", f"{len(hosts)} {_hosts(hosts)}")
     require_all(hosts, project, report)
+    require_fit(hosts, report)
+
+
+def require_fit(hosts: list[Host], report: Report) -> None:
+    """Refuse hosts that cannot be what the plan says, by what they told of themselves."""
+    faults = {host.name: fault for host in hosts if (fault := _unfit(host)) is not None}
+    stop_at(faults, report)
+
+
+def _unfit(host: Host) -> PercoreError | None:
+    facts = host.agent.facts
+    if tuple(int(part) for part in facts["python"].split(".")[:2]) < OLDEST_PYTHON:
+        return PreflightError(f"Python {facts['python']} is too old, 3.9 is needed", where=host.name, next="upgrade it")
+    if host.settings.has_systemd and not facts["systemd"]:
+        advice = "set service_manager: process in the inventory"
+        return PreflightError("systemd does not run there", where=host.name, next=advice)
+    if host.settings.has_systemd and facts["uid"] != 0:
+        user = host.address.user or facts["user"] or facts["uid"]
+        return PreflightError(
+            f"user '{user}' may not set up services", where=host.name, next="set ansible_become: true"
+        )
+    return None
 
 
 def look(hosts: list[Host], artifacts: Mapping[str, Artifact], project: Path, report: Report) -> None:
@@ -224,18 +246,6 @@ def preflight(hosts: list[Host], report: Report) -> None:
 def _refusal(host: Host) -> PercoreError | None:
     facts, seen = host.agent.facts, host.notes["seen"]
     artifact: Artifact = host.notes["artifact"]
-    if tuple(int(part) for part in facts["python"].split(".")[:2]) < OLDEST_PYTHON:
-        return PreflightError(f"Python {facts['python']} is too old, 3.9 is needed", where=host.name, next="upgrade it")
-    if host.settings.has_systemd and not facts["systemd"]:
-        return PreflightError(
-            "systemd does not run there", where=host.name, next="set service_manager: process in the inventory"
-        )
-    if host.settings.has_systemd and facts["uid"] != 0:
-        return PreflightError(
-            f"user '{host.address.user or facts['uid']}' may not set up services",
-            where=host.name,
-            next="set ansible_become: true",
-        )
     if artifact.is_node and not seen["versions"].get("node"):
         return PreflightError("Node.js is missing there", where=host.name, next="apt-get install -y nodejs on the host")
     needed = 0 if host.notes["is_staged"] else artifact.unpacked_bytes + SPARE_BYTES

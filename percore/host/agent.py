@@ -86,7 +86,7 @@ class Agent:
             self.emit({"event": "result", "ok": False, "error": _describe(error)})
         except OSError as error:
             fault = PercoreError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-            self.emit({"event": "result", "ok": False, "error": {**_describe(fault), "trace": traceback.format_exc()}})
+            self.emit({"event": "result", "ok": False, "error": _describe(fault)})
         except Exception as error:
             fault = PercoreError(f"{type(error).__name__}: {error}")
             self.emit({"event": "result", "ok": False, "error": {**_describe(fault), "trace": traceback.format_exc()}})
