@@ -137,7 +137,7 @@ class Inventory:
 
 
 def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
-    """The inventory of an environment: `<folder>/<env>.yml` or `<folder>/<env>/hosts.yml`. Raises UsageError with the known ones."""
+    """`<folder>/<env>.yml` or `<folder>/<env>/hosts.yml`; raises UsageError that names the known environments."""
     base = Path(folder)
     for ending in _INVENTORY_ENDINGS:
         for candidate in (base / f"{env}{ending}", base / env / f"hosts{ending}"):

@@ -6,7 +6,8 @@ job reads as the story it is, and the loop never waits.
 
 from __future__ import annotations
 
-from typing import Callable, Generator, Iterable, Iterator, Mapping, Optional
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Callable, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor.config import AppConfig

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from percore.errors import PercoreError, UsageError, nearest
 
@@ -418,7 +419,7 @@ def show_logs(options: Any) -> int:
     """Prints the last lines of each file, then follows all of them until Ctrl-C."""
     from percore.supervisor.logs import last_lines, size_of
 
-    files: dict[str, tuple[Mapping[str, Any], str]] = {}
+    files: dict[str, tuple[dict[str, Any], str]] = {}
     for worker in select_workers(options.selector):
         for stream, wanted in (("out", options.out or not options.err), ("err", options.err or not options.out)):
             path = worker["out_file" if stream == "out" else "error_file"]
@@ -432,29 +433,25 @@ def show_logs(options: Any) -> int:
     sys.stdout.flush()
     while not options.nostream:
         for path, (worker, stream) in files.items():
-            offsets[path] = follow(
-                path, offsets[path], lambda line, w=worker, s=stream: print_log_line(options, w, s, line)
-            )
+            offsets[path], lines = read_new_lines(path, offsets[path])
+            for line in lines:
+                print_log_line(options, worker, stream, line)
         sys.stdout.flush()
         time.sleep(0.2)
     return 0
 
 
-def follow(path: str, offset: int, show: Callable[[str], None]) -> int:
-    """Shows whole lines after byte `offset`; returns where to go on. A file that became shorter was emptied."""
+def read_new_lines(path: str, offset: int) -> tuple[int, list[str]]:
+    """Whole lines after byte `offset`, and where to go on. A file that became shorter was emptied."""
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(offset if offset <= end else 0)
-            offset = file.tell()
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                offset += len(line)
-                show(line.rstrip(b"\r\n").decode(errors="replace"))
+            offset = offset if offset <= end else 0
+            file.seek(offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
     except FileNotFoundError:
-        return 0
-    return offset
+        return 0, []
+    return offset + len(whole) + len(newline), [line.decode(errors="replace") for line in whole.splitlines()]
 
 
 def print_log_line(options: Any, worker: Mapping[str, Any], stream: str, line: str) -> None:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from percore.errors import PercoreError
 from percore.supervisor import protocol

@@ -6,7 +6,8 @@ Every field is declared here once, with its default and its unit; the daemon loa
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Optional, Union
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional, Union
 
 from percore.errors import UsageError, nearest
 

@@ -10,7 +10,8 @@ import json
 import os
 import re
 import subprocess
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
@@ -163,9 +164,8 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     if isinstance(content, Mapping):
         if "apps" in content or "pm2" in content:
             apps = content.get("apps", content.get("pm2"))
-            for key in content:
-                if key not in _TOP_LEVEL:
-                    warnings.append(unknown_key(key, sorted(_TOP_LEVEL), path, "the top level"))
+            known = sorted(_TOP_LEVEL)
+            warnings += [unknown_key(key, known, path, "the top level") for key in content if key not in _TOP_LEVEL]
         elif not content:
             apps = []
     if isinstance(apps, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -69,10 +70,8 @@ def connect(path: str) -> socket.socket:
 
 def listen(path: str) -> socket.socket:
     """A private listening Unix socket at `path`; one left behind by a dead supervisor is replaced."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     mask = os.umask(0o177)  # the socket is never, not even for a moment, open to others
     try:
@@ -110,7 +109,7 @@ class Preload(NamedTuple):
 
 
 def place_preload(home: Home) -> Preload:
-    """Copies both files to a folder named by their content, so that an upgrade of percore never pulls them from under a worker."""
+    """Copies both files to a folder named by their content: an upgrade of percore never pulls them from under a worker."""
     contents = {}
     for name in (f"bindshim-{platform.machine()}.so", "preload.cjs"):
         try:

@@ -6,6 +6,7 @@ never in the way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple, Optional
 
@@ -64,11 +65,11 @@ def size_of(path: str) -> int:
 
 def last_lines(path: str, count: int, *, since: int = 0, until: Optional[int] = None) -> list[str]:
     """The last `count` lines of the file between byte `since` and byte `until`, read from its end, whatever its size."""
-    try:
-        file = open(path, "rb")
-    except OSError:
-        return []
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except OSError:
+            return []
         end = file.seek(0, os.SEEK_END)
         end = end if until is None else min(end, until)
         start = end

@@ -10,7 +10,8 @@ import os
 import re
 import socket
 from collections import deque
-from typing import Any, Callable, Generator, Iterable, Mapping, NamedTuple, Optional, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError, nearest
 from percore.supervisor import snapshot
@@ -181,7 +182,7 @@ class Manager:
         for step in reversed(undo):
             try:
                 yield from step()
-            except PercoreError as error:  # noqa: PERF203 - each step stands alone
+            except PercoreError as error:
                 problems.append(str(error))
         outcome: PercoreError
         if problems:
@@ -200,7 +201,7 @@ class Manager:
             try:
                 change = yield from self._apply_one(config, base_env, [])
                 changes.append({"app": config.name, "change": change})
-            except PercoreError as error:  # noqa: PERF203
+            except PercoreError as error:
                 failures.append(error)
         if failures:
             raise failures[0]

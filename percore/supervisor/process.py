@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Callable, Collection, Mapping, NamedTuple, Optional
+from collections.abc import Collection, Mapping
+from typing import Callable, NamedTuple, Optional
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 CHANNEL_FD = 3  # Node's IPC channel

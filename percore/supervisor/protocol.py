@@ -8,7 +8,8 @@ Replies:  any number of {"event": "worker", ...}, then one {"event": "result", "
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from percore.errors import PercoreError
 

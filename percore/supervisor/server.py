@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
-from typing import Any, Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import home, protocol
@@ -40,10 +42,8 @@ class Server:
     def close(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
-        except FileNotFoundError:
-            pass
         for client in list(self.clients):
             client.finish()
 

@@ -6,14 +6,13 @@ ready; if the new one fails, the old one is untouched. The slot of an app that s
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import pwd
 import signal
-import socket
 import time
-from typing import Any, Callable, Mapping, NamedTuple, Optional
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor import logs, readiness, sockets
@@ -254,7 +253,8 @@ class Worker:
         return self.slot.incoming is self
 
     def _read_channel(self) -> None:
-        assert self.process and self.process.channel
+        assert self.process
+        assert self.process.channel
         channel = self.process.channel
         try:
             part = channel.recv(65536)
@@ -460,7 +460,8 @@ class Slot:
 
     def begin_reload(self, config: AppConfig) -> Worker:
         """Starts the incoming worker on the other generation's sockets."""
-        assert self.incoming is None and self.outgoing is None, "a slot has at most two workers"
+        assert not self.incoming, "a slot has at most two workers"
+        assert not self.outgoing, "a slot has at most two workers"
         self.incoming = Worker(self, config, 1 - self.worker.generation, respawn=False)
         self.incoming.restarts = self.worker.restarts
         self.incoming.handle(Event.START)
@@ -468,7 +469,8 @@ class Slot:
 
     def promote(self) -> None:
         """The incoming worker is ready: it becomes the slot's worker, and the old one drains."""
-        assert self.incoming and self.incoming.is_ready
+        assert self.incoming
+        assert self.incoming.is_ready
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
         self.worker.respawn = True
         self.retire()

@@ -15,11 +15,13 @@ UDP and Unix addresses, and kernels without this feature, get one socket that al
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import os
 import socket
 import struct
-from typing import Mapping, NamedTuple, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Optional
 
 from percore.errors import PercoreError
 
@@ -147,10 +149,8 @@ class Listener:
         for sock in self.sockets:
             sock.close()
         if self.address.family == socket.AF_UNIX and self.sockets:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.address.host)
-            except FileNotFoundError:
-                pass
         self.sockets = []
 
 
@@ -162,7 +162,7 @@ def queue_length(sock: socket.socket) -> int:
 
 
 def steering_program(ready: Sequence[int], directed: Mapping[int, int]) -> bytes:
-    """The classic BPF program: `directed` maps an IPv4 source (as a number) to a socket index; the rest is random over `ready`."""
+    """The BPF program: `directed` maps an IPv4 source (as a number) to a socket index; the rest is random over `ready`."""
     load_byte, load_word, shift, mask, modulo, equal, jump, give = 0x30, 0x20, 0x74, 0x54, 0x94, 0x15, 0x05, 0x06
     net, random_word = -0x100000 & 0xFFFFFFFF, -0x1000 + 56 & 0xFFFFFFFF
 

@@ -82,7 +82,7 @@ def test_a_changed_host_key_is_refused(serving: Project) -> None:
     )
     try:
         with serving.touch_app("not to be deployed"):
-            refused(serving, 7, "host key")
+            refused(serving, 3, "host key", "node1")
     finally:
         known.write_text(text)
 

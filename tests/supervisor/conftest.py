@@ -26,7 +26,8 @@ const server = http.createServer((request, response) => {
   if (request.url === '/crash') process.exit(3);
   if (request.url === '/leak') { global.kept = Buffer.alloc(200 * 1024 * 1024, 1); }
   response.statusCode = process.env.FAIL === 'unhealthy' ? 500 : 200;
-  response.end(JSON.stringify({ pid: process.pid, slot: process.env.NODE_APP_INSTANCE, release: process.env.PERCORE_RELEASE || '' }));
+  const { NODE_APP_INSTANCE: slot, PERCORE_RELEASE: release } = process.env;
+  response.end(JSON.stringify({ pid: process.pid, slot, release: release || '' }));
 });
 if (process.env.FAIL === 'silent') setInterval(() => {}, 1000);
 else server.listen(process.env.PORT, () => console.log('listening'));
