@@ -16,7 +16,6 @@ from typing import Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
-from percore.lab.commands import lab_collection
 
 from percore.deploy import rollout
 from percore.deploy.report import Report, print_error, print_line
@@ -42,18 +41,13 @@ HELP = {
 def operator_task(body: Callable[..., None]) -> Any:
     """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
 
-    known = inspect.signature(body).parameters
-    return task(end_well(body), help={name: text for name, text in HELP.items() if name in known})
-
-
-def end_well(body: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(body)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(context: Context, *args: Any, **kwargs: Any) -> None:
         if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
-            body(*args, **kwargs)
+            body(context, *args, **kwargs)
             return
         try:
-            body(*args, **kwargs)
+            body(context, *args, **kwargs)
         except PercoreError as error:
             print_error(error)
             sys.exit(error.exit_code)
@@ -61,7 +55,7 @@ def end_well(body: Callable[..., None]) -> Callable[..., None]:
             print_line("percore: interrupted; what was not confirmed is taken back")
             sys.exit(130)
 
-    return run
+    return task(run, help={name: text for name, text in HELP.items() if name in inspect.signature(body).parameters})
 
 
 @operator_task
@@ -152,7 +146,4 @@ def ssh(context: Context, host: str) -> None:
 
 
 namespace = Collection(deploy, rollback, status, logs, stop, startup, unstartup, build, check, test)
-for lab_task in lab_collection.tasks.values():
-    lab_task.body = end_well(lab_task.body)
-namespace.add_collection(lab_collection)
 namespace.add_collection(Collection("lab", up, down, ssh))
