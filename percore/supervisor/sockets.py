@@ -331,3 +331,8 @@ class FdStore:
                     os.close(descriptor)
             else:
                 found.setdefault(name.decode(), []).extend(descriptors)
+
+    def close(self) -> None:
+        self.take_all(close=True)
+        for end in self._ends:
+            end.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.conftest import Project
+from tests.hosts.conftest import Project, lab_project
 
 
 @pytest.fixture
@@ -87,19 +87,16 @@ def test_a_changed_host_key_is_refused(serving: Project) -> None:
         known.write_text(text)
 
 
-def test_a_full_disk_is_told_and_nothing_is_left_of_the_release(serving: Project) -> None:
-    host = serving.lab.hosts[0]
-    before = host.run("ls /srv/boltlink/releases")
-    host.run(
-        "mkdir -p /mnt/keep && cp -a /srv/boltlink /mnt/keep/ && mount -t tmpfs -o size=1M full /srv/boltlink/shared"
-    )
-    host.run(
-        "mount -t tmpfs -o size=3M full /srv/boltlink/releases && cp -a /mnt/keep/boltlink/releases/. /srv/boltlink/releases/"
-    )
-    host.run("dd if=/dev/zero of=/srv/boltlink/releases/.filler bs=64k 2>/dev/null", check=False)
-    try:
-        with serving.touch_app("not to be deployed"):
-            refused(serving, 3, "node1", "space")
-        assert host.run("ls /srv/boltlink/releases") == before
-    finally:
-        host.run("umount /srv/boltlink/releases /srv/boltlink/shared; rm -rf /mnt/keep")
+def test_a_full_disk_is_told_and_nothing_is_left_of_the_release(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for project in lab_project(tmp_path_factory, "full", 1, "bookworm"):
+        host = project.lab.hosts[0]
+        host.run("mount -t tmpfs -o size=150M,mode=755 small /srv")
+        project.deploy()
+        serving, before = project.workers(), host.run("ls -A /srv/boltlink/releases")
+        host.run("dd if=/dev/zero of=/srv/filler bs=1M count=200 2>/dev/null", check=False)
+        with project.touch_app("not to be deployed"):
+            refused(project, 3, "node1", "not enough room below /srv/boltlink/releases")
+            assert host.run("ls -A /srv/boltlink/releases") == before
+            assert project.workers() == serving
+            host.run("rm /srv/filler")
+            project.deploy()
