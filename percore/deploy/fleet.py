@@ -69,6 +69,7 @@ def target_of(settings: AppSettings) -> dict[str, Any]:
         "command": [settings.launcher_path],
         "home": settings.percore_home,
         "user": settings.percore_user,
+        "package": settings.package_path,
     }
 
 

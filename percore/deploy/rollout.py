@@ -251,7 +251,7 @@ def _refusal(host: Host) -> PercoreError | None:
     needed = 0 if host.notes["is_staged"] else artifact.unpacked_bytes + SPARE_BYTES
     if seen["disk_free_bytes"] < needed:
         return PreflightError(
-            f"not enough room below {host.settings.deploy_to}: {needed / 1e6:.0f} MB needed "
+            f"not enough disk space below {host.settings.deploy_to}: {needed / 1e6:.0f} MB needed "
             f"({artifact.unpacked_bytes / 1e6:.0f} for the release, {SPARE_BYTES / 1e6:.0f} to spare), "
             f"{seen['disk_free_bytes'] / 1e6:.0f} MB free",
             where=host.name,

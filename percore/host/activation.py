@@ -93,6 +93,7 @@ class Activation:
         self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
         self._install(plan.before)
         self.boundary = len(self.restore)
+        self.supervisor.renew(self.emit)
         self._apply_apps()
         self._install(plan.after)
         self._install(self._left_over(plan))
@@ -196,6 +197,8 @@ class Activation:
 
     def _undo_before_apps(self) -> None:
         self._replay(0)
+        if self.former is not None:
+            self.supervisor.renew(self.emit)
 
     def _undo_after_apps(self) -> None:
         self._replay(self.boundary)

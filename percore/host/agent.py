@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ class Agent:
             "marks": target.releases.marks(),
             "changes": changes,
             "status": target.status(),
-            "disk_free_bytes": facts.free_bytes(target.releases.deploy_to),
+            "disk_free_bytes": facts.free_bytes(target.releases.folder),
             "versions": {name: facts.program_version(name) for name in message.get("programs", [])},
         }
 
@@ -172,7 +173,9 @@ class Agent:
         target = _Target(message)
         self.pending = None
         target.releases.mark(message["release"], GOOD)
-        return {"pruned": target.releases.prune(int(message["keep"]))}
+        pruned = target.releases.prune(int(message["keep"]))
+        _prune_packages(target)
+        return {"pruned": pruned}
 
     def do_find(self, message: Message) -> Message:
         """The release to go back to: the named one, or the newest good one before the current."""
@@ -285,7 +288,7 @@ class _Target:
     def __init__(self, message: Message) -> None:
         target = message["target"]
         self.releases = Releases(target["deploy_to"])
-        self.supervisor = Supervisor(target["command"], target["home"], target.get("user"))
+        self.supervisor = Supervisor(target["command"], target["home"], target.get("user"), target["package"])
 
     def status(self) -> dict[str, Any]:
         """What runs; nothing, where the supervisor's user is still to be made."""
@@ -321,6 +324,19 @@ def _install_package(package: Message, reader: PartReader) -> None:
     unpack(reader, package["sha256"], staging, needed_bytes=package["unpacked_bytes"])
     compileall.compile_dir(staging, quiet=2, stripdir=staging, prependdir=path)
     os.rename(staging, path)
+
+
+def _prune_packages(target: _Target) -> None:
+    """Remove the on-host packages that no release here leads to any more."""
+    folder, link = target.supervisor.package, os.path.join(target.supervisor.package, "current")
+    needed = {os.path.basename(os.path.realpath(link))}
+    for release in target.releases.marks():
+        if target.releases.exists(release):
+            plan = Plan.load(target.releases, release)
+            needed |= {spec["to"] for spec in plan.before if spec["kind"] == "link" and spec["path"] == link}
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False) and entry.name not in needed:
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _write_release_files(staging: str, message: Message, received: dict[str, bytes], *, user: Optional[str]) -> None:

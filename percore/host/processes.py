@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
+import time
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
 
 Emit = Callable[[dict[str, Any]], None]
 ASK_SECONDS = 30.0
+RENEW_SECONDS = 30.0
 APPLY_SECONDS = 900.0
 
 
 class Supervisor(NamedTuple):
-    """How to reach the supervisor: the command's words, its state folder, and the user it belongs to (None: ours)."""
+    """How to reach the supervisor: the command's words, its state folder, and the user it belongs to (None: ours).
+
+    Without a user of its own it is a background process of ours; with one, a systemd unit starts it again when it ends.
+    `package` is the folder whose link `current` leads to the code it should run.
+    """
 
     command: list[str]
     home: str
     user: Optional[str]
+    package: str
 
     def env(self) -> dict[str, str]:
         if self.user is None:
@@ -107,6 +115,29 @@ class Supervisor(NamedTuple):
         what, _, advice = what.partition(" -> ")
         raise (PartialError if code == 5 else RolloutError)(what, next=advice, detail=detail)
 
+    def renew(self, emit: Emit) -> None:
+        """Let a supervisor that runs other code than the present package end and come back; its workers never notice.
+
+        It is killed, not asked: being killed is what it is built to survive, while a polite stop would end the workers.
+        """
+        pid = self.daemon_pid()
+        wanted = os.path.basename(os.path.realpath(os.path.join(self.package, "current")))
+        if pid is None or wanted.encode() in _command_line(pid):
+            return
+        emit({"event": "progress", "text": f"hand the workers over to the supervisor of package {wanted}"})
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + RENEW_SECONDS
+        while self.daemon_pid(start=self.user is None) in (None, pid):
+            if time.monotonic() > deadline:
+                raise RolloutError(f"the supervisor of package {wanted} did not come up within {RENEW_SECONDS:g} s")
+            time.sleep(0.05)
+
+    def daemon_pid(self, *, start: bool = False) -> Optional[int]:
+        """None when no supervisor runs; `start` starts one in the background."""
+        if not start and not self.status().get("daemon", True):
+            return None
+        return int(self.ask("ping").split()[-1])
+
     def delete(self, record_path: str) -> None:
         """End and forget the apps of a release, and keep the daemon; those that are not known are none to end."""
         with open(record_path, encoding="utf-8") as source:
@@ -123,6 +154,15 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _command_line(pid: int) -> bytes:
+    """The words of a process; those of a process that is gone, or on a system without /proc, are unknown."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as source:
+            return source.read()
+    except OSError:
+        return b""
 
 
 def _last_line(output: bytes) -> str:

@@ -6,6 +6,7 @@ what activation puts elsewhere on the host), `shared/`, `current` (a relative li
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -180,7 +181,7 @@ def check_room(path: str, needed_bytes: int) -> None:
     free = free_bytes(path)
     if free < needed_bytes + SPARE_BYTES:
         raise PreflightError(
-            f"not enough room below {path}: {_mb(needed_bytes)} needed, {_mb(SPARE_BYTES)} to spare, {_mb(free)} free",
+            f"not enough disk space below {path}: {_mb(needed_bytes)} needed, {_mb(SPARE_BYTES)} to spare, {_mb(free)} free",
             next="make room there, or lower keep_releases, then deploy again",
         )
 
@@ -199,7 +200,8 @@ def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) 
         shutil.rmtree(folder, ignore_errors=True)
         place = os.path.dirname(folder)
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RolloutError(
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (PreflightError if full else RolloutError)(
             f"could not unpack below {place}: {reason}; {_mb(needed_bytes)} needed, {_mb(free_bytes(place))} free; "
             "what was unpacked is removed again",
             next="make room there, then deploy again",
