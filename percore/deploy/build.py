@@ -50,6 +50,7 @@ MADE = ("dist", "build")
 PYTHON_PACKAGES = "python_packages"
 PROCESS_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json", "ecosystem.yml", "ecosystem.yaml")
 KEEP_ARTIFACTS = 5
+DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies", "workspaces")
 BUILD_SECONDS = 1800
 OUTPUT_LINES = 15
 
@@ -152,7 +153,9 @@ def check_tools(app: Path, say: Say) -> None:
 
 
 def _build_node(settings: AppSettings, place: _Place, say: Say) -> None:
-    command = settings.build_command or ("npm run build" if "build" in _scripts(settings.path) else None)
+    command = settings.build_command or (
+        "npm run build" if "build" in _package_json(settings.path).get("scripts", {}) else None
+    )
     if command is not None:
         _install_node(place.work, _install_words(settings), say)
         say(command)
@@ -164,11 +167,14 @@ def _install_words(settings: AppSettings) -> list[str]:
     if settings.install_command:
         return settings.install_command.split()
     locked = (settings.path / "package-lock.json").is_file()
-    return ["npm", "ci" if locked else "install", "--no-audit", "--no-fund"]
+    # Without a lock file none may appear: the next build of the same source would find it and differ.
+    return ["npm", *(["ci"] if locked else ["install", "--no-package-lock"]), "--no-audit", "--no-fund"]
 
 
 def _install_node(folder: Path, words: list[str], say: Say) -> None:
     """Install dependencies unless the same ones were installed there by the same command."""
+    if not any(_package_json(folder).get(key) for key in DEPENDENCIES):
+        return
     wish = hashlib.sha256(json.dumps(words).encode())
     for name in ("package.json", "package-lock.json", ".npmrc"):
         wish.update((folder / name).read_bytes() if (folder / name).is_file() else b"-")
@@ -177,7 +183,7 @@ def _install_node(folder: Path, words: list[str], say: Say) -> None:
         return
     say(" ".join(words))
     _run(words, folder, what=f"'{' '.join(words[:2])}'")
-    stamp.parent.mkdir(exist_ok=True)  # an app without dependencies gets no such folder
+    stamp.parent.mkdir(exist_ok=True)  # when all dependencies are left out, there is no such folder
     stamp.write_text(wish.hexdigest())
 
 
@@ -345,13 +351,15 @@ def _is_node(app: Path) -> bool:
     return (app / "package.json").is_file()
 
 
-def _scripts(app: Path) -> dict[str, str]:
+def _package_json(app: Path) -> dict[str, Any]:
     path = app / "package.json"
     try:
-        scripts = json.loads(path.read_text()).get("scripts", {})
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise UsageError(f"not valid JSON: {error}", where=str(path)) from None
-    return dict(scripts)
+    if not isinstance(content, dict):
+        raise UsageError("should be a JSON object", where=str(path))
+    return content
 
 
 def _read_note(place: _Place, source: str) -> Artifact | None:

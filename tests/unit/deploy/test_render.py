@@ -1,0 +1,158 @@
+"""Plans and rendering: values become what a host should have, and each fault says where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.deploy.plan import HostPlan, HostState, make_plan
+from percore.deploy.render import plan_settings, render_plan, render_text
+from percore.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parents[3]
+KNOWN = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc123"}
+APP = {"app_name": "shop", "app_path": "examples/boltlink"}
+
+
+def plan(variables: dict[str, Any] | None = None, project: Path = PROJECT) -> HostPlan:
+    return make_plan("web1", {**APP, **(variables or {})}, env="test", project=project)
+
+
+def render(variables: dict[str, Any] | None = None) -> HostState:
+    return render_plan(plan(variables), known=KNOWN)
+
+
+def own_role(folder: Path, text: str, **templates: str) -> HostPlan:
+    """A project with the shipped roles and one more role called `own`, that a host has beside the app."""
+    (folder / "templates").symlink_to(PROJECT / "templates")
+    (folder / "roles").mkdir()
+    for role in ("app", "percore", "nginx"):
+        (folder / "roles" / role).symlink_to(PROJECT / "roles" / role)
+    (folder / "roles" / "own" / "templates").mkdir(parents=True)
+    (folder / "roles" / "own" / "role.yml").write_text(text)
+    for name, content in templates.items():
+        (folder / "roles" / "own" / "templates" / name).write_text(content)
+    return plan({"roles": ["app", "own"]}, folder)
+
+
+def content_of(state: HostState, path: str) -> str:
+    spec = next(spec for spec in state.resources() if spec.get("path") == path)
+    return state.files[spec["sha256"]].decode()
+
+
+def test_the_shipped_roles_give_a_unit_a_command_and_a_site() -> None:
+    state = render()
+    unit = content_of(state, "/etc/systemd/system/percore.service")
+    assert "User=percore\n" in unit
+    assert "ExecStart=/usr/local/bin/percore daemon\n" in unit
+    assert 'PERCORE_HOME="${PERCORE_HOME:-/var/lib/percore}"' in content_of(state, "/usr/local/bin/percore")
+    site = content_of(state, "/etc/nginx/sites-available/shop")
+    assert site.count("server 127.0.0.1:5000 max_fails=0;") == 2
+    assert "least_conn;" in site
+    assert "X-Forwarded-For" in site
+    assert "X-Real-IP" in site
+
+
+def test_without_nginx_and_systemd_neither_is_touched() -> None:
+    state = render({"nginx": False, "service_manager": "process", "percore_user": ""})
+    kinds = {spec["kind"] for spec in state.resources()}
+    assert kinds == {"directory", "file", "link"}
+    assert state.health() == {"path": None, "seconds": 10}
+
+
+def test_the_same_input_gives_the_same_fingerprint_and_every_change_another() -> None:
+    record = {"apps": []}
+    fingerprint = render().fingerprint("artifact", record)
+    assert render().fingerprint("artifact", record) == fingerprint
+    assert render({"port": 5001}).fingerprint("artifact", record) != fingerprint
+    assert render().fingerprint("other", record) != fingerprint
+    assert render().fingerprint("artifact", {"apps": [1]}) != fingerprint
+
+
+def test_inventory_variables_win_over_the_defaults_of_roles() -> None:
+    assert plan_settings(plan()).deploy_to == "/srv/shop"
+    assert plan_settings(plan({"deploy_to": "/opt/{{ app_name }}"})).deploy_to == "/opt/shop"
+
+
+def test_a_value_that_is_one_expression_keeps_its_type() -> None:
+    settings = plan_settings(plan({"base": 4000, "port": "{{ base + 80 }}", "nginx": "{{ base > 5000 }}"}))
+    assert settings.port == 4080
+    assert settings.nginx is False
+
+
+def test_variables_in_a_circle_are_refused_with_the_circle() -> None:
+    with pytest.raises(UsageError, match="circle: a > b > a"):
+        plan_settings(plan({"deploy_to": "{{ a }}", "a": "{{ b }}", "b": "{{ a }}"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("port", "http", "variable 'port' should be a whole number and is 'http'"),
+        ("port", True, "variable 'port' should be a whole number and is True"),
+        ("nginx", "yes", "variable 'nginx' should be true or false and is 'yes'"),
+        ("service_manager", "sysv", "variable 'service_manager' should be systemd or process and is 'sysv'"),
+        ("deploy_to", "srv", "variable 'deploy_to' should be an absolute path and is 'srv'"),
+        ("env", ["A=1"], "variable 'env' should be a mapping"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(name: str, value: object, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_settings(plan({name: value}))
+    assert told in str(caught.value)
+    assert caught.value.where == "host web1"
+
+
+def test_an_undefined_variable_is_told_with_host_place_and_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_settings(plan({"deploy_to": "/srv/{{ app_nane }}"}))
+    assert str(caught.value) == (
+        "host web1, variable deploy_to: variable 'app_nane' is not defined -> did you mean 'app_name'?"
+    )
+
+
+def test_an_undefined_variable_in_a_template_is_told_with_its_line(tmp_path: Path) -> None:
+    text = "files:\n  - {path: /etc/own, template: own.j2}\n"
+    with pytest.raises(UsageError, match=r"template own\.j2:2: variable 'prot' is not defined -> did you mean 'port'"):
+        render_plan(own_role(tmp_path, text, **{"own.j2": "first\nsecond {{ prot }}\n"}), known=KNOWN)
+
+
+def test_a_template_that_does_not_parse_is_told_with_its_line(tmp_path: Path) -> None:
+    text = "files:\n  - {path: /etc/own, template: own.j2}\n"
+    with pytest.raises(UsageError, match=r"own\.j2:2: template is not valid"):
+        render_plan(own_role(tmp_path, text, **{"own.j2": "first\n{% if %}\n"}), known=KNOWN)
+
+
+def test_a_missing_template_is_told_with_the_role(tmp_path: Path) -> None:
+    text = "files:\n  - {path: /etc/own, template: none.j2}\n"
+    with pytest.raises(UsageError, match=r"own/role\.yml: template 'none\.j2' does not exist"):
+        render_plan(own_role(tmp_path, text), known=KNOWN)
+
+
+def test_items_and_roles_are_left_out_when_their_condition_is_false(tmp_path: Path) -> None:
+    text = "files:\n  - {path: /a, content: x, when: port > 6000}\n  - {path: /b, content: x, when: port < 6000}\n"
+    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    paths = [spec.get("path") for spec in state.before]
+    assert "/b" in paths
+    assert "/a" not in paths
+
+
+def test_a_mode_written_as_a_number_means_what_it_looks_like(tmp_path: Path) -> None:
+    text = "files:\n  - {path: /a, content: x, mode: 0640}\n  - {path: /b, content: x, mode: '0640'}\n"
+    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    assert [spec["mode"] for spec in state.before if spec.get("path") in ("/a", "/b")] == ["0640", "0640"]
+
+
+def test_templates_cannot_reach_into_python() -> None:
+    with pytest.raises(UsageError, match="template fails: access to attribute"):
+        plan_settings(plan({"deploy_to": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}))
+
+
+def test_the_edge_configuration_lists_every_host() -> None:
+    servers = [{"host": f"web{n}", "address": f"10.0.0.{n}", "port": 80} for n in (1, 2)]
+    values = {"app_name": "my-shop", "env_name": "test", "servers": servers, "server_name": "_"}
+    text = render_text("nginx-edge.conf.j2", values, PROJECT / "templates")
+    assert "upstream my_shop {" in text
+    assert "server 10.0.0.1:80; # web1\n    server 10.0.0.2:80; # web2" in text

@@ -1,0 +1,141 @@
+"""Connections: addresses out of Ansible's variables, errors in words, and a real agent at the other end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.deploy.transport import Address, Remote, connect, parse_ssh_options, read_address, remote_error
+from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
+
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+def target(folder: Path) -> dict[str, Any]:
+    return {
+        "deploy_to": str(folder / "app"),
+        "command": [str(folder / "percore")],
+        "home": str(folder / "home"),
+        "package": str(folder / "package"),
+        "user": None,
+    }
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[Remote]:
+    remote = connect(read_address("here", LOCAL), project=tmp_path)
+    yield remote
+    remote.close(wait=True)
+
+
+def test_ansible_variables_become_an_address() -> None:
+    options = "-o UserKnownHostsFile=/k/known -o 'ProxyCommand=nc -X 5 %h %p'"
+    address = read_address(
+        "web1",
+        {
+            "ansible_host": "10.0.0.1",
+            "ansible_port": "2222",
+            "ansible_user": "ann",
+            "ansible_become": True,
+            "ansible_ssh_common_args": options,
+        },
+    )
+    assert (address.address, address.port, address.user, address.become) == ("10.0.0.1", 2222, "ann", True)
+    assert address.known_hosts == ("/k/known",)
+    assert address.proxy_command == "nc -X 5 %h %p"
+
+
+def test_a_host_without_variables_is_reached_by_its_name() -> None:
+    address = read_address("web1", {})
+    assert address.address == "web1"
+    assert address.port is None
+    assert not address.local
+
+
+@pytest.mark.parametrize("text", ["-o ControlMaster=auto", "-oForwardX11=yes", "-A", "-J bastion"])
+def test_an_ssh_option_that_is_not_understood_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not understood -> put it into ~/\.ssh/config"):
+        parse_ssh_options(text, "web1")
+
+
+def test_checking_host_keys_cannot_be_turned_off() -> None:
+    with pytest.raises(UsageError, match="host keys are always checked"):
+        parse_ssh_options("-o StrictHostKeyChecking=no", "web1")
+
+
+def test_both_ways_of_writing_an_option_are_read() -> None:
+    assert parse_ssh_options("-oIdentityFile=/a -o 'UserKnownHostsFile /b'", "x") == {
+        "identityfile": "/a",
+        "userknownhostsfile": "/b",
+    }
+
+
+def test_a_port_that_is_no_number_is_named() -> None:
+    with pytest.raises(UsageError, match="ansible_port should be a number and is 'ssh'"):
+        read_address("web1", {"ansible_port": "ssh"})
+
+
+def test_the_hosts_errors_keep_their_class_and_get_the_hosts_name() -> None:
+    reported = {"what": "x", "where": "/srv", "next": "y", "detail": "log", "exit_code": 6}
+    error = remote_error("web1", reported)
+    assert isinstance(error, LockedError)
+    assert str(error) == "web1: /srv: x -> y"
+    assert error.detail == "log"
+    assert isinstance(remote_error("web1", {**reported, "exit_code": 5}), PartialError)
+    assert type(remote_error("web1", {**reported, "exit_code": 1})) is PercoreError
+
+
+def test_an_agent_tells_its_facts_and_answers(remote: Remote, tmp_path: Path) -> None:
+    assert remote.facts["python"] == ".".join(map(str, sys.version_info[:3]))
+    reply = remote.ask("inspect", target=target(tmp_path))
+    assert reply["current"] is None
+    assert reply["status"]["apps"] == []
+
+
+def test_an_error_on_the_host_is_an_error_here_and_the_agent_lives_on(remote: Remote, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="here: there is no earlier good release"):
+        remote.ask("find", target=target(tmp_path))
+    assert remote.ask("status", target=target(tmp_path))["current"] is None
+
+
+def test_two_runs_at_once_are_refused_and_the_lock_ends_with_its_owner(tmp_path: Path) -> None:
+    first = connect(read_address("here", LOCAL), project=tmp_path)
+    first.ask("inspect", target=target(tmp_path), owner="ann@laptop")
+    second = connect(read_address("here", LOCAL), project=tmp_path)
+    with pytest.raises(LockedError, match="ann@laptop"):
+        second.ask("inspect", target=target(tmp_path), owner="bob@desk")
+    first.close(wait=True)
+    second.ask("inspect", target=target(tmp_path), owner="bob@desk")
+    second.close(wait=True)
+
+
+def test_a_missing_interpreter_is_told_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match="cannot start '/no/python': No such file"):
+        connect(read_address("here", {**LOCAL, "ansible_python_interpreter": "/no/python"}), project=tmp_path)
+
+
+def test_an_interpreter_that_is_none_is_told_with_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(PercoreError) as caught:
+        connect(read_address("here", {**LOCAL, "ansible_python_interpreter": "/bin/false"}), project=tmp_path)
+    assert caught.value.where == "here"
+
+
+def test_a_host_that_is_down_is_unreachable_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address: Address = read_address("web1", {"ansible_host": "127.0.0.1", "ansible_port": sock.getsockname()[1]})
+        with pytest.raises(
+            UnreachableError, match=r"web1: 127\.0\.0\.1:\d+ does not answer: .* -> check that it is up"
+        ):
+            connect(address, project=tmp_path)
+
+
+def test_a_known_hosts_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    options = {"ansible_host": "127.0.0.1", "ansible_ssh_common_args": "-o UserKnownHostsFile=/no/such/file"}
+    with pytest.raises(PreflightError, match="/no/such/file: the known_hosts file does not exist"):
+        connect(read_address("web1", options), project=tmp_path)
