@@ -1,0 +1,342 @@
+"""Deploys to this machine, with the real supervisor and a small real app: what changes, and above all what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from percore.deploy import fleet, rollout
+from percore.deploy.report import Report
+from percore.errors import LockedError, PreflightError, RolloutError, UsageError
+
+SOURCE = Path(__file__).resolve().parents[2]
+APP = """
+const http = require('http');
+const release = process.env.PERCORE_RELEASE;
+const server = http.createServer((request, response) => {
+  response.statusCode = request.url === '/health' && HEALTH ? 500 : 200;
+  response.end(JSON.stringify({ release, pid: process.pid, text: TEXT }));
+});
+server.listen(process.env.PORT, () => console.log(`listening in ${release}`));
+"""
+SINGLETON = "setInterval(() => {}, 1000);"
+
+
+class Project:
+    """A project of its own: the shipped roles and templates, an inventory for this machine, and one app."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        for name in ("roles", "templates"):
+            (folder / name).symlink_to(SOURCE / name)
+        self.app = folder / "app"
+        self.app.mkdir()
+        apps = [
+            {"name": "web", "script": "./web.js", "instances": 2, "exec_mode": "cluster", "listen_timeout": 3000},
+            {"name": "tick", "script": "./tick.js"},
+        ]
+        (self.app / "ecosystem.json").write_text(json.dumps({"apps": apps}))
+        (self.app / "package.json").write_text('{"name": "web"}')
+        (self.app / "tick.js").write_text(SINGLETON)
+        self.write("one")
+        local = yaml.safe_load((SOURCE / "inventories" / "local.yml").read_text())
+        app = {"app_name": "web", "app_path": "app", "port": self.port, "health_path": "/health"}
+        local["all"]["vars"].update(app)
+        (folder / "inventories").mkdir()
+        (folder / "inventories" / "local.yml").write_text(yaml.safe_dump(local))
+
+    def write(self, text: str, *, health: bool = True, prefix: str = "") -> None:
+        """A new version of the app that answers `text`."""
+        source = APP.replace("TEXT", json.dumps(text)).replace("HEALTH", "false" if health else "true")
+        (self.app / "web.js").write_text(prefix + source)
+
+    def deploy(self) -> None:
+        rollout.deploy("local", self.folder, Report())
+
+    def ask(self, path: str = "/") -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def pids(self) -> set[int]:
+        """The pids of all workers, as the supervisor tells them."""
+        hosts = fleet.load_fleet("local", self.folder)
+        assert not fleet.connect_all(hosts, self.folder)
+        try:
+            apps = hosts[0].ask("status")["status"]["apps"]
+        finally:
+            fleet.close_all(hosts)
+        return {worker["pid"] for app in apps for worker in app["workers"]}
+
+    def releases(self) -> list[str]:
+        return sorted(os.listdir(self.folder / ".percore" / "releases"))
+
+    @property
+    def current(self) -> str:
+        return os.readlink(self.folder / ".percore" / "current").rsplit("/", 1)[-1]
+
+    def mark_of(self, release: str) -> str:
+        return str(json.loads((self.folder / ".percore" / "releases.json").read_text())[release]["mark"])
+
+    @contextlib.contextmanager
+    def load(self) -> Iterator[list[object]]:
+        """Requests without a pause; yields the list of what went wrong."""
+        faults: list[object] = []
+        ended = threading.Event()
+
+        def run() -> None:
+            while not ended.is_set():
+                try:
+                    self.ask()
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    faults.append(error)
+                time.sleep(0.003)
+
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield faults
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+def _free_port() -> int:
+    """Below the range from which the kernel takes ports for clients."""
+    while True:
+        port = random.randrange(15000, 30000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("0.0.0.0", port))
+            return port
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
+    yield made
+    if (tmp_path / ".percore" / "bin").exists():
+        rollout.stop("local", tmp_path, Report(quiet=True))
+
+
+@pytest.fixture
+def serving(project: Project) -> Project:
+    project.deploy()
+    return project
+
+
+def test_a_deploy_serves_and_a_second_one_changes_nothing(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serving.ask()["text"] == "one"
+    before, release = serving.pids(), serving.current
+    assert len(before) == 3
+    assert serving.mark_of(release) == "good"
+    started = time.monotonic()
+    serving.deploy()
+    assert time.monotonic() - started < 1.5
+    assert "nothing to change" in capsys.readouterr().out
+    assert serving.pids() == before
+    assert serving.releases() == [release]
+
+
+def test_a_new_version_replaces_the_old_one_without_losing_a_request(serving: Project) -> None:
+    first = serving.current
+    serving.write("two")
+    with serving.load() as faults:
+        serving.deploy()
+    assert faults == []
+    assert serving.ask()["text"] == "two"
+    assert serving.current != first
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"text": "two", "prefix": "throw new Error('no such table');\n"}, "exited with code 1"),
+        ({"text": "two", "health": False}, "/health answered 500"),
+        ({"text": "two", "prefix": "process.exit = 1; require('http').Server.prototype.listen = () => {};\n"}, ""),
+    ],
+    ids=["throws at boot", "unhealthy", "never listens"],
+)
+def test_a_broken_version_leaves_the_old_one_untouched(serving: Project, broken: dict[str, Any], told: str) -> None:
+    before, release = serving.pids(), serving.current
+    serving.write(**broken)
+    with serving.load() as faults, pytest.raises(RolloutError, match="former release") as caught:
+        serving.deploy()
+    assert faults == []
+    assert told in str(caught.value)
+    assert serving.pids() == before
+    assert serving.current == release
+    (failed,) = set(serving.releases()) - {release}
+    assert serving.mark_of(failed) == "bad"
+
+
+def test_a_failure_ends_with_the_apps_own_last_lines(serving: Project) -> None:
+    serving.write("two", prefix="throw new Error('no such table');\n")
+    with pytest.raises(RolloutError) as caught:
+        serving.deploy()
+    assert "no such table" in caught.value.detail
+
+
+def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> None:
+    project.write("one", prefix="throw new Error('no such table');\n")
+    with pytest.raises(RolloutError):
+        project.deploy()
+    assert project.pids() == set()
+    assert not (project.folder / ".percore" / "current").exists()
+    assert not (project.folder / ".percore" / "bin" / "percore").exists()
+    project.write("one")
+    project.deploy()
+    assert project.ask()["text"] == "one"
+
+
+def test_rollback_serves_the_release_before_and_refuses_when_there_is_none(serving: Project) -> None:
+    first = serving.current
+    with pytest.raises(UsageError, match="no earlier good release"):
+        rollout.rollback("local", serving.folder, Report())
+    serving.write("two")
+    serving.deploy()
+    with serving.load() as faults:
+        rollout.rollback("local", serving.folder, Report())
+    assert faults == []
+    assert serving.current == first
+    assert serving.ask()["text"] == "one"
+
+
+def test_a_release_that_is_here_already_is_not_sent_again(serving: Project) -> None:
+    first = serving.current
+    serving.write("two")
+    serving.deploy()
+    serving.write("one")
+    serving.deploy()
+    assert serving.current == first
+    assert serving.ask()["text"] == "one"
+
+
+def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
+    release = serving.current
+    rollout.stop("local", serving.folder, Report())
+    assert serving.pids() == set()
+    serving.deploy()
+    assert serving.current == release
+    assert serving.ask()["text"] == "one"
+
+
+def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
+    release = serving.current
+    serving.write("two")
+    hosts = fleet.load_fleet("local", serving.folder)
+    report = Report()
+    artifacts = rollout.build_apps(hosts, serving.folder, report)
+    rollout.connect_hosts(hosts, serving.folder, report)
+    rollout.look(hosts, artifacts, serving.folder, report)
+    rollout.choose_release(hosts, hosts)
+    rollout.stage(hosts, report)
+    rollout.activate(hosts, report)
+    assert serving.ask()["text"] == "two"
+    fleet.close_all(hosts)  # as if the control machine had died
+    wait_for(lambda: serving.current == release, "the former release")
+    wait_for(lambda: serving.ask()["text"] == "one", "the former version")
+
+
+def test_two_deploys_at_once_are_refused_with_the_owner(serving: Project) -> None:
+    hosts = fleet.load_fleet("local", serving.folder)
+    fleet.connect_all(hosts, serving.folder)
+    hosts[0].ask("inspect", owner="ann@laptop")
+    try:
+        with pytest.raises(LockedError, match="ann@laptop"):
+            serving.deploy()
+    finally:
+        fleet.close_all(hosts, wait=True)
+    serving.deploy()
+
+
+def test_a_port_of_somebody_else_is_told_with_the_program(project: Project) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("0.0.0.0", project.port))
+        stranger.listen()
+        with pytest.raises(RolloutError, match=rf"port {project.port} is already in use by .*\(pid {os.getpid()}\)"):
+            project.deploy()
+    project.deploy()
+
+
+def test_old_releases_are_pruned_and_the_newest_good_ones_stay(serving: Project) -> None:
+    path = serving.folder / "inventories" / "local.yml"
+    path.write_text(path.read_text() + "    keep_releases: 2\n")
+    for text in ("two", "three", "four"):
+        serving.write(text)
+        serving.deploy()
+    assert len(serving.releases()) == 2
+    assert serving.current in serving.releases()
+
+
+def test_a_file_changed_by_hand_is_set_right(serving: Project) -> None:
+    launcher = serving.folder / ".percore" / "bin" / "percore"
+    text = launcher.read_text()
+    launcher.write_text(text + "# by hand\n")
+    serving.deploy()
+    assert launcher.read_text() == text
+
+
+def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    rollout.status("local", serving.folder, Report(), as_json=True)
+    (host,) = json.loads(capsys.readouterr().out)
+    assert set(host) == {"host", "reachable", "release", "apps"}
+    assert [app["name"] for app in host["apps"]] == ["web", "tick"]
+    worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
+    assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}
+    assert host["apps"][0]["workers"][0]["port"] == serving.port
+
+
+def test_starting_at_boot_needs_a_service_manager(project: Project) -> None:
+    with pytest.raises(PreflightError, match="no service manager"):
+        rollout.set_boot("local", project.folder, Report(), enabled=True)
+
+
+def test_logs_are_shown_behind_the_hosts_name(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    rollout.logs("local", serving.folder, Report(), app="web", lines=5, follow=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.startswith("localhost | ") for line in lines)
+    assert any("listening in" in line for line in lines)
+
+
+def test_nothing_of_a_deploy_is_left_in_the_apps_folder(serving: Project) -> None:
+    assert sorted(path.name for path in serving.app.iterdir()) == [
+        "ecosystem.json",
+        "package.json",
+        "tick.js",
+        "web.js",
+    ]
+    shutil.rmtree(serving.app)
+    with pytest.raises(UsageError, match="set app_path"):
+        serving.deploy()
