@@ -99,7 +99,7 @@ class Variables(Mapping[str, Any]):
         return bool(self._evaluate(str(condition), path))
 
     def _resolve_text(self, text: str, path: str) -> Any:
-        whole = EXPRESSION.match(text.strip())
+        whole = EXPRESSION.match(text)
         if whole:
             return self._evaluate(whole.group(1), path)
         try:
@@ -224,7 +224,7 @@ class _StateMaker:
         spec = {
             "kind": "file",
             "sha256": self._content(role, item),
-            **_without(item, "template", "copy", "content", "notify"),
+            **_without(item, "template", "copy", "content"),
         }
         if isinstance(spec.get("validate"), str):
             spec["validate"] = spec["validate"].split()

@@ -28,7 +28,7 @@ class Keys:
         return [*self.required, *self.optional, "when"]
 
 
-FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate", "notify")
+FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate")
 
 ITEM_KEYS: Mapping[str, Keys] = {
     "packages": Keys(("name",), ("program",)),

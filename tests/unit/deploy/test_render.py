@@ -9,6 +9,7 @@ import pytest
 
 from percore.deploy.plan import HostPlan, HostState, make_plan
 from percore.deploy.render import plan_settings, render_plan, render_text
+from percore.deploy.roles import ITEM_KEYS
 from percore.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -156,3 +157,29 @@ def test_the_edge_configuration_lists_every_host() -> None:
     text = render_text("nginx-edge.conf.j2", values, PROJECT / "templates")
     assert "upstream my_shop {" in text
     assert "server 10.0.0.1:80; # web1\n    server 10.0.0.2:80; # web2" in text
+
+
+def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> None:
+    document = (PROJECT / "docs" / "reference" / "roles.md").read_text()
+    example = document.split("```yaml\n")[1].split("```")[0]
+    templates = ("metrics.conf.j2", "metrics.service.j2", "metrics-site.conf.j2")
+    made = own_role(tmp_path, example, **dict.fromkeys(templates, "# {{ app_name }}\n"))
+    role = next(role for role in made.roles if role.name == "own")
+    assert set(role.items) == set(ITEM_KEYS)
+    for kind, keys in ITEM_KEYS.items():
+        shown = {key for item in role[kind] for key in item}
+        assert set(keys.required) <= shown
+    state = render_plan(made, known={**KNOWN, "facts": {"os": "debian"}})
+    assert content_of(state, "/etc/motd") == "Welcome to web1\n"
+    assert {spec["kind"] for spec in state.resources()} >= {
+        "packages",
+        "user",
+        "directory",
+        "file",
+        "link",
+        "absent",
+        "unit",
+        "unit-file",
+        "command",
+        "site",
+    }

@@ -70,7 +70,9 @@ def test_a_connection_that_ends_within_a_file_is_an_error() -> None:
 
 
 def test_too_little_room_is_refused_with_the_arithmetic(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match=r"not enough disk space below .*1000000000\.0 MB needed, 67\.1 MB to spare, \d+\.\d MB free"):
+    with pytest.raises(
+        PreflightError, match=r"disk space below .*: 1000000000\.0 MB needed, 67\.1 MB to spare, \d+\.\d MB free"
+    ):
         check_room(str(tmp_path), 10**15)
 
 
