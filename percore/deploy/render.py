@@ -30,7 +30,7 @@ from percore.errors import UsageError, nearest
 
 T = TypeVar("T")
 
-EXPRESSION = re.compile(r"^\{\{((?:(?!\}\}).)*)\}\}$", re.DOTALL)
+EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 """A value that is one expression keeps the type of its result: "{{ port }}" stays a number."""
 
 MISSING_NAME = re.compile(r"'([^']+)' is undefined")
@@ -99,7 +99,7 @@ class Variables(Mapping[str, Any]):
         return bool(self._evaluate(str(condition), path))
 
     def _resolve_text(self, text: str, path: str) -> Any:
-        whole = EXPRESSION.match(text)
+        whole = EXPRESSION.fullmatch(text)
         if whole:
             return self._evaluate(whole.group(1), path)
         try:
