@@ -7,8 +7,10 @@ that (setsid, double fork) comes back to us as subreaper and is found by the tok
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Collection, Mapping
 from typing import Callable, NamedTuple, Optional
 
@@ -17,6 +19,7 @@ CHANNEL_FD = 3  # Node's IPC channel
 STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (sockets.FdStore)
 
 _PR_SET_CHILD_SUBREAPER = 36
+_DYING_SECONDS = 5.0
 
 
 class Command(NamedTuple):
@@ -248,6 +251,7 @@ def kill_escaped(token: str) -> None:
 def kill_strays(home: str, known_tokens: Collection[str]) -> None:
     """Kills workers of an earlier supervisor of this home that nobody adopted: a singleton must not run twice."""
     home_mark = f"PERCORE_HOME={home}".encode()
+    killed = []
     known = {f"PERCORE_TOKEN={token}".encode() for token in known_tokens}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
@@ -262,6 +266,11 @@ def kill_strays(home: str, known_tokens: Collection[str]) -> None:
         except OSError:
             continue
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        killed.append(pidfd)
+    # Their ports and locks are free only when they are gone. A process that cannot die is not worth waiting for.
+    deadline = time.monotonic() + _DYING_SECONDS
+    for pidfd in killed:
+        select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
         os.close(pidfd)
 
 

@@ -318,21 +318,27 @@ class FdStore:
                 self._ends[0].sendmsg([name.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
 
     def take_all(self, *, close: bool = False) -> dict[str, list[int]]:
+        """Empties the store. Of a recovered pair nobody knows which end is which, so both are read."""
         found: dict[str, list[int]] = {}
-        while True:
-            try:
-                name, descriptors, _, _ = socket.recv_fds(self._ends[1], 4096, 253, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                return found
-            if not name:
-                return found
-            if close:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            else:
-                found.setdefault(name.decode(), []).extend(descriptors)
+        for end in self._ends:
+            while received := _receive(end):
+                name, descriptors = received
+                if close:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                else:
+                    found.setdefault(name, []).extend(descriptors)
+        return found
 
     def close(self) -> None:
         self.take_all(close=True)
         for end in self._ends:
             end.close()
+
+
+def _receive(end: socket.socket) -> Optional[tuple[str, list[int]]]:
+    try:
+        name, descriptors, _, _ = socket.recv_fds(end, 4096, 253, socket.MSG_CMSG_CLOEXEC)
+    except BlockingIOError:
+        return None
+    return (name.decode(), descriptors) if name else None

@@ -52,7 +52,7 @@ def test_a_new_release_reaches_every_host_without_losing_a_request(deployed: Pro
     [
         ("const leaked", "throw new Error('the release is broken'); const leaked", "the release is broken"),
         ("server.listen(port,", "setInterval(() => {}, 1000); if (false) server.listen(port,", "not ready within"),
-        ("(await store.isHealthy()) ? 200 : 503", "503", "/health answered 503"),
+        ("case '/health':", "case '/health': return answer(response, 503, {}); case '/old':", "/health answered 503"),
     ],
     ids=["throws at boot", "never ready", "unhealthy"],
 )

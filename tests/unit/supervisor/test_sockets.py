@@ -118,6 +118,8 @@ def test_the_store_gives_back_what_was_put_in() -> None:
         inode = os.fstat(kept.fileno()).st_ino
         store.put({"one": [kept.fileno()], "many": [kept.fileno()] * 300})
         store.put({"many": [kept.fileno()] * 300})
+        first, second = store._ends
+        store._ends = (second, first)  # as systemd may give them back
         found = store.take_all()
     store.close()
     assert {name: len(descriptors) for name, descriptors in found.items()} == {"many": 300}
