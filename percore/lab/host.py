@@ -123,15 +123,19 @@ class Host:
 
     def power_off(self) -> None:
         """As if the plug was pulled: nothing inside gets to say goodbye."""
-        keeper = self.keeper
-        if not keeper:
-            return
-        for pid in tree_of(keeper):  # the keeper first, so that nothing starts again
-            _kill(pid)
-        self._wait(lambda: not self.is_on and not self.orphans(), _STOP_SECONDS, "it does not stop")
+        if keeper := self.keeper:
+            _kill(keeper)  # first, so that nothing starts again
+        self._wait(self._has_stopped, _STOP_SECONDS, "it does not stop")
 
-    def orphans(self) -> list[int]:
-        """systemd-nspawn processes of this root that outlived their keeper."""
+    def _has_stopped(self) -> bool:
+        nspawns = self._nspawns()
+        for nspawn in nspawns:
+            for pid in tree_of(nspawn):
+                _kill(pid)
+        return not nspawns and not self.is_on
+
+    def _nspawns(self) -> list[int]:
+        """The systemd-nspawn processes of this root, with or without a keeper."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -144,10 +148,6 @@ class Host:
 
     def destroy(self) -> None:
         self.power_off()
-        for nspawn in self.orphans():
-            for pid in tree_of(nspawn):
-                _kill(pid)
-        self._wait(lambda: not self.orphans(), _STOP_SECONDS, "it does not stop")
         self._wait(self._unmounted, _STOP_SECONDS, "its file system stays in use")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -135,7 +135,7 @@ class Project:
 
 def lab_project(tmp_path_factory: pytest.TempPathFactory, name: str, hosts: int, suite: str) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp(name)
-    lab = Lab.up(hosts, suite, name=name, project=folder)
+    lab = Lab.up(hosts, suite, name=f"{name}{os.getpid()}", project=folder)  # two runs at once must not meet
     try:
         yield Project.make(folder, lab)
     finally:

@@ -15,7 +15,7 @@ from percore.lab.lab import lab_folder
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab.up(1, name="labtest", project=tmp_path_factory.mktemp("labtest"))
+    made = Lab.up(1, name=f"labtest{os.getpid()}", project=tmp_path_factory.mktemp("labtest"))
     yield made
     made.down()
 
@@ -50,10 +50,11 @@ def test_a_host_without_power_starts_again(lab: Lab) -> None:
 
 
 def test_down_repairs_what_a_killed_lab_left_behind(tmp_path: Path) -> None:
-    lab = Lab.up(1, name="wreck", project=tmp_path)
+    name = f"wreck{os.getpid()}"
+    lab = Lab.up(1, name=name, project=tmp_path)
     os.kill(lab.hosts[0].keeper, signal.SIGKILL)
-    Lab.down_any("wreck", tmp_path)
-    assert not lab_folder("wreck").exists()
-    assert not Path("/run/netns/percore-wreck").exists()
-    assert str(lab_folder("wreck")) not in Path("/proc/mounts").read_text()
+    Lab.down_any(name, tmp_path)
+    assert not lab_folder(name).exists()
+    assert not Path(f"/run/netns/percore-{name}").exists()
+    assert str(lab_folder(name)) not in Path("/proc/mounts").read_text()
     assert not lab.inventory.exists()
