@@ -501,14 +501,16 @@ class Manager:
                 count = resolve_instances(config.instances, usable_cores())
             app = App(self.runtime, config, record["base_env"], self._next_id)
             app.wanted = record["wanted"]
-            app.listeners = sockets.get(config.name, {})
             self.apps[config.name] = app
             app.set_slots(count)
+            recovered = sockets.get(config.name, {})
             for slot, place in zip(app.slots, record["slots"]):
                 slot.wanted = place["wanted"]
                 if is_same_boot and place["worker"]:
-                    adopted.update(self._adopt(app, slot, place["worker"], channels))
-            app.steer()
+                    adopted.update(self._adopt(app, slot, place["worker"], recovered, channels))
+            # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
+            app.listeners.update(recovered)
+            app.set_slots(count)
         kill_strays(self._home.path, adopted)
         for app in self.apps.values():
             for slot, place in zip(app.slots, record_slots(saved, app.name)):
@@ -518,11 +520,16 @@ class Manager:
         self._watch_memory()
 
     def _adopt(
-        self, app: App, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]
+        self,
+        app: App,
+        slot: Slot,
+        saved: Mapping[str, Any],
+        listeners: Mapping[Address, Listener],
+        channels: Mapping[str, socket.socket],
     ) -> list[str]:
         config = AppConfig.from_record(saved["config"], where=self._home.state)
         addresses = [Address(*fields) for fields in saved["addresses"]]
-        if any(address not in app.listeners for address in addresses):
+        if any(address not in listeners for address in addresses):
             self._log(f"{app.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again")
             return []
         process = adopt(saved["pid"], saved["start_time"], channel=channels.get(saved["token"]))

@@ -429,6 +429,7 @@ class Slot:
         self.incoming: Optional[Worker] = None
         self.outgoing: Optional[Worker] = None
         self._listeners = listeners
+        self._left_generation: Optional[int] = None  # the one that served before the last reload
         self._drain_timer: Optional[Timer] = None
 
     def knows_addresses(self) -> bool:
@@ -464,6 +465,7 @@ class Slot:
         assert not self.outgoing, "a slot has at most two workers"
         self.incoming = Worker(self, config, 1 - self.worker.generation, respawn=False)
         self.incoming.restarts = self.worker.restarts
+        self._left_generation = None
         self.incoming.handle(Event.START)
         return self.incoming
 
@@ -473,6 +475,7 @@ class Slot:
         assert self.incoming.is_ready
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
         self.worker.respawn = True
+        self._left_generation = self.outgoing.generation
         self.retire()
 
     def abandon(self) -> None:
@@ -531,10 +534,13 @@ class Slot:
             self.outgoing = None
 
     def stranded(self) -> bool:
-        """True when clients wait in the queue of the generation that has no worker: only another reload serves them."""
-        if self.outgoing or self.incoming or not self.worker.is_ready:
+        """True when clients wait in the queue of the worker that left in a reload: only another reload serves them.
+
+        What waits for an incoming worker that failed are our own probes.
+        """
+        left = self._left_generation
+        if left is None or self.outgoing or self.incoming or not self.worker.is_ready:
             return False
         return any(
-            listener.steered and listener.queue_length(self.number, 1 - self.worker.generation) > 0
-            for listener in self._listeners.values()
+            listener.steered and listener.queue_length(self.number, left) > 0 for listener in self._listeners.values()
         )

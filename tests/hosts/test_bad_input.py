@@ -95,7 +95,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_of_the_release(tmp_path_factory
         serving, before = project.workers(), host.run("ls -A /srv/boltlink/releases")
         host.run("dd if=/dev/zero of=/srv/filler bs=1M count=200 2>/dev/null", check=False)
         with project.touch_app("not to be deployed"):
-            refused(project, 3, "node1", "/srv/boltlink/releases", "0 MB free")
+            refused(project, 3, "node1", "0 MB free")
             assert host.run("ls -A /srv/boltlink/releases") == before
             assert project.workers() == serving
             host.run("rm /srv/filler")

@@ -83,6 +83,7 @@ def test_a_broken_release_leaves_the_old_one_serving(supervisor: Supervisor, fau
     assert load.counts["bad"] == 0
     assert supervisor.pids("api") + supervisor.pids("tick") == before
     assert {supervisor.get()["release"] for _ in range(20)} == {"good"}
+    assert "clients wait" not in supervisor.log()
 
 
 def test_a_broken_singleton_takes_the_clustered_app_back_too(supervisor: Supervisor) -> None:
