@@ -69,7 +69,7 @@ def rollback(env: str, project: Path, report: Report, *, release: str | None = N
         connect_hosts(hosts, project, report)
         find_release(hosts, release, report)
         activate(hosts, report)
-        confirm(hosts, report)
+        confirm(hosts, report, deployed=False)
         recap(hosts, report)
     finally:
         close_all(hosts, wait=True)
@@ -400,11 +400,11 @@ def _recap_after_failure(hosts: list[Host], lost: Sequence[str], report: Report)
     report.table(["host", "release", "apps"], rows)
 
 
-def confirm(hosts: list[Host], report: Report) -> None:
+def confirm(hosts: list[Host], report: Report, *, deployed: bool = True) -> None:
     """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is taken back."""
 
     def confirm_one(host: Host) -> None:
-        host.ask("confirm", release=host.notes["release"], keep=host.settings.keep_releases)
+        host.ask("confirm", release=host.notes["release"], deployed=deployed, keep=host.settings.keep_releases)
 
     stop_at(on_all(hosts, confirm_one), report)
 

@@ -172,7 +172,8 @@ class Agent:
         """The whole fleet is well: the release is good, and older ones may go."""
         target = _Target(message)
         self.pending = None
-        target.releases.mark(message["release"], GOOD)
+        deployed = {"deployed_at": time.time()} if message["deployed"] else {}
+        target.releases.mark(message["release"], GOOD, **deployed)
         pruned = target.releases.prune(int(message["keep"]))
         _prune_packages(target)
         return {"pruned": pruned}

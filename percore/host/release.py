@@ -87,7 +87,7 @@ class Releases:
         replace_link(self.link, os.path.join("releases", release))
 
     def marks(self) -> dict[str, dict[str, Any]]:
-        """By id: `mark`, `at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`."""
+        """By id: `mark`, `at` and `deployed_at` (seconds since the epoch), `fingerprint` of the host's wanted state, `artifact`."""
         try:
             with open(self.marks_path, encoding="utf-8") as source:
                 marks = json.load(source)
@@ -105,15 +105,28 @@ class Releases:
         write_file(self.marks_path, json.dumps(marks, indent=1, sort_keys=True).encode())
 
     def previous_good(self) -> str:
-        """The newest good release before the current one."""
+        """The good release that was deployed last before the current one.
+
+        A rollback is no deploy: rolling back twice goes back two releases, and a release that was deployed again counts
+        from then.
+        """
+        marks = self.marks()
         current = self.current()
+
+        def deployed(release: str) -> tuple[float, str]:
+            note = marks.get(release, {})
+            return (note.get("deployed_at", note.get("at", 0.0)), release)
+
         good = sorted(
-            release
-            for release, note in self.marks().items()
-            if note.get("mark") == GOOD
-            and self.exists(release)
-            and release != current
-            and (current is None or release < current)
+            (
+                release
+                for release, note in marks.items()
+                if note.get("mark") == GOOD
+                and self.exists(release)
+                and release != current
+                and (current is None or deployed(release) < deployed(current))
+            ),
+            key=deployed,
         )
         if not good:
             raise UsageError("there is no earlier good release to go back to", next="deploy a good one")
