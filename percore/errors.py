@@ -63,7 +63,7 @@ class UnreachableError(PercoreError):
     exit_code = 7
 
 
-def nearest(word: str, known: "list[str]") -> Optional[str]:
+def nearest(word: str, known: list[str]) -> Optional[str]:
     """The known word most like `word`, or None: for 'unknown key X, did you mean Y?'."""
     from difflib import get_close_matches
 

@@ -87,7 +87,7 @@ class Releases:
         replace_link(self.link, os.path.join("releases", release))
 
     def marks(self) -> dict[str, dict[str, Any]]:
-        """By id: `mark`, `at` and `deployed_at` (seconds since the epoch), `fingerprint` of the host's wanted state, `artifact`."""
+        """By id: `mark`, `at`, `deployed_at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`."""
         try:
             with open(self.marks_path, encoding="utf-8") as source:
                 marks = json.load(source)

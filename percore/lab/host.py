@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from percore.errors import PercoreError
+from percore.lab.cgroup import ControlGroup
 from percore.supervisor.process import children_of, start_time_of, state_of, tree_of
 
 BOOT_SECONDS = 60.0
@@ -43,11 +45,11 @@ class Host:
         network = root / "etc/systemd/network/10-host0.network"
         network.parent.mkdir(parents=True, exist_ok=True)
         network.write_text(f"[Match]\nName=host0\n\n[Network]\nAddress={self.address}/24\n")
-        _link(
+        _symlink(
             root / "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
             "/lib/systemd/system/systemd-networkd.service",
         )
-        _link(root / "etc/systemd/system/multi-user.target.wants/ssh.service", "/lib/systemd/system/ssh.service")
+        _symlink(root / "etc/systemd/system/multi-user.target.wants/ssh.service", "/lib/systemd/system/ssh.service")
         (root / "etc/hostname").write_text(f"{self.name}\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n::1 localhost\n")
         for old in (root / "etc/ssh").glob("ssh_host_*"):
@@ -81,6 +83,14 @@ class Host:
     def root(self) -> Path:
         return self.folder / "root"
 
+    @property
+    def group(self) -> ControlGroup:
+        return ControlGroup(f"{self.namespace}-{self.name}")
+
+    @property
+    def _link(self) -> str:
+        return f"vb-{self.name}"
+
     def host_key(self) -> str:
         return (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().rsplit(" ", 1)[0]
 
@@ -91,7 +101,9 @@ class Host:
                 "systemd-nspawn", "-q", "-D", str(self.root), "-M", self.name, "--boot", "--network-bridge=br0",
                 "--console=pipe", "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+4",
             ]  # fmt: skip
-            loop = f'while :; do "$@"; [ $? = {_REBOOT_EXIT_CODE} ] || exit; done'
+            self.group.make()
+            enter = "; ".join(f"echo 0 >{shlex.quote(str(entry))}" for entry in self.group.entries)
+            loop = f'while :; do ({enter}; exec "$@"); [ $? = {_REBOOT_EXIT_CODE} ] || exit; done'
             # nsenter, not `ip netns exec`: that one mounts a new /sys, and systemd-nspawn then finds no cgroups.
             keeper = ["nsenter", f"--net=/run/netns/{self.namespace}", "sh", "-c", loop, "sh", *command]
             started = subprocess.run(
@@ -128,11 +140,17 @@ class Host:
         self._wait(self._has_stopped, _STOP_SECONDS, "it does not stop")
 
     def _has_stopped(self) -> bool:
-        nspawns = self._nspawns()
-        for nspawn in nspawns:
-            for pid in tree_of(nspawn):
-                _kill(pid)
-        return not nspawns and not self.is_on
+        processes = self.group.processes().union(*map(tree_of, self._nspawns()))
+        for pid in processes:
+            _kill(pid)
+        return not processes and not self.is_on and not self._link_is_there()
+
+    def _link_is_there(self) -> bool:
+        """The kernel takes a moment to clear away the link of a host that ended; the next start would trip over it."""
+        shown = subprocess.run(
+            ["ip", "-n", self.namespace, "link", "show", self._link], capture_output=True, check=False
+        )
+        return shown.returncode == 0
 
     def _nspawns(self) -> list[int]:
         """The systemd-nspawn processes of this root, with or without a keeper."""
@@ -149,6 +167,7 @@ class Host:
     def destroy(self) -> None:
         self.power_off()
         self._wait(self._unmounted, _STOP_SECONDS, "its file system stays in use")
+        self._wait(self.group.remove, _STOP_SECONDS, "its control group stays in use")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _unmounted(self) -> bool:
@@ -209,7 +228,7 @@ class Host:
         self.wait_until_answers()
 
     def _set_link(self, state: str) -> None:
-        _call(["ip", "-n", self.namespace, "link", "set", f"vb-{self.name}", state])
+        _call(["ip", "-n", self.namespace, "link", "set", self._link, state])
 
     def _wait(self, condition: Callable[[], bool], seconds: float, failure: str) -> None:
         deadline = time.monotonic() + seconds
@@ -228,7 +247,7 @@ def _kill(pid: int) -> None:
         return
 
 
-def _link(path: Path, target: str) -> None:
+def _symlink(path: Path, target: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(target)

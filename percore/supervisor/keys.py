@@ -175,7 +175,10 @@ WITHOUT_MEANING = frozenset({
 })  # fmt: skip
 
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
-NOT_YET = frozenset({"cron_restart", "watch", "depends_on", "log_file", "log_date_format", "log_type", "pid_file"})
+NOT_YET = frozenset({
+    "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "filter_env", "group", "log_file", "log_date_format",
+    "log_type", "pid_file",
+})  # fmt: skip
 
 
 def camel_case(name: str) -> str:

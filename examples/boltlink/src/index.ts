@@ -3,6 +3,7 @@ import { createServer, IncomingMessage, ServerResponse } from 'node:http';
 import { openStore, Store } from './store';
 
 const port = Number(process.env.PORT ?? 5000);
+const instance = Number(process.env.NODE_APP_INSTANCE ?? 0);
 const release = process.env.PERCORE_RELEASE ?? 'development';
 const version: string = require('../package.json').version;
 const leaked: Buffer[] = [];
@@ -12,26 +13,34 @@ function answer(response: ServerResponse, status: number, body: unknown): void {
   response.end(JSON.stringify(body) + '\n');
 }
 
+/** The number in the query, between 0 and `limit`. */
+function amount(url: URL, name: string, otherwise: number, limit: number): number {
+  const value = Number(url.searchParams.get(name) ?? otherwise);
+  return Number.isFinite(value) ? Math.min(Math.max(value, 0), limit) : otherwise;
+}
+
 async function handle(store: Store, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://localhost');
   switch (url.pathname) {
     case '/':
-      return answer(response, 200, { pid: process.pid, instance: process.env.NODE_APP_INSTANCE ?? '0', release });
+      return answer(response, 200, { pid: process.pid, instance, release, node: process.version });
     case '/health':
-      return answer(response, (await store.isHealthy()) ? 200 : 503, { status: 'ok' });
+      return store.check().then(
+        () => answer(response, 200, { status: 'ok' }),
+        (error: Error) => answer(response, 503, { status: 'unhealthy', error: error.message }),
+      );
     case '/version':
       return answer(response, 200, { version, release, node: process.version });
     case '/count':
       return answer(response, 200, { count: await store.increment('boltlink:count') });
     case '/slow': {
-      const milliseconds = Math.min(Number(url.searchParams.get('ms') ?? 1000), 60_000);
+      const milliseconds = amount(url, 'ms', 1000, 60_000);
       await new Promise((resolve) => setTimeout(resolve, milliseconds));
       return answer(response, 200, { slept: milliseconds });
     }
     case '/leak': {
-      const megabytes = Math.min(Number(url.searchParams.get('mb') ?? 10), 1024);
-      leaked.push(Buffer.alloc(megabytes * 1024 * 1024, 1));
-      return answer(response, 200, { leaked: leaked.length });
+      leaked.push(Buffer.alloc(amount(url, 'mb', 10, 1024) * 1024 * 1024, 1));
+      return answer(response, 200, { leaked_mb: leaked.reduce((sum, piece) => sum + piece.length, 0) / 1024 / 1024 });
     }
     case '/crash':
       console.error(`crash requested in pid ${process.pid}`);
@@ -53,7 +62,9 @@ async function main(): Promise<void> {
     console.error(`cannot listen on port ${port}: ${error.message}`);
     process.exit(1);
   });
-  server.listen(port, () => console.log(`boltlink-api ${release} listens on ${port} (pid ${process.pid})`));
+  server.listen(port, () => {
+    console.log(`boltlink-api listens on ${port} pid=${process.pid} instance=${instance} release=${release}`);
+  });
 
   let isStopping = false;
   const stop = (signal: string) => {

@@ -7,17 +7,29 @@ export interface Store {
   increment(name: string): Promise<number>;
   /** Remembers a tick of a singleton; does nothing without a database. */
   recordTick(service: string, pid: number): Promise<void>;
-  isHealthy(): Promise<boolean>;
+  /** Rejects when a store does not answer. */
+  check(): Promise<void>;
   close(): Promise<void>;
 }
 
+// All workers start at the same moment, and creating a table is not safe against doing it twice: one after the other.
+const CREATE_TABLE = `
+  SELECT pg_advisory_xact_lock(20775);
+  CREATE TABLE IF NOT EXISTS ticks (service text, pid int, at timestamptz DEFAULT now())`;
+
 export async function openStore(): Promise<Store> {
   const counters = new Map<string, number>();
-  const redis = process.env.REDIS_URL ? createClient({ url: process.env.REDIS_URL }) : undefined;
+  // Without its queue for bad times, a lost connection is an error at once and not a request that hangs.
+  const redis = process.env.REDIS_URL
+    ? createClient({ url: process.env.REDIS_URL, disableOfflineQueue: true })
+    : undefined;
   redis?.on('error', (error: Error) => console.error(`redis: ${error.message}`));
   await redis?.connect();
-  const pool = process.env.DATABASE_URL ? new Pool({ connectionString: process.env.DATABASE_URL }) : undefined;
-  await pool?.query('CREATE TABLE IF NOT EXISTS ticks (service text, pid int, at timestamptz DEFAULT now())');
+  const pool = process.env.DATABASE_URL
+    ? new Pool({ connectionString: process.env.DATABASE_URL, connectionTimeoutMillis: 5000 })
+    : undefined;
+  pool?.on('error', (error: Error) => console.error(`postgres: ${error.message}`));
+  await pool?.query(CREATE_TABLE);
 
   return {
     async increment(name) {
@@ -29,10 +41,9 @@ export async function openStore(): Promise<Store> {
     async recordTick(service, pid) {
       await pool?.query('INSERT INTO ticks (service, pid) VALUES ($1, $2)', [service, pid]);
     },
-    async isHealthy() {
+    async check() {
       await pool?.query('SELECT 1');
       await redis?.ping();
-      return true;
     },
     async close() {
       await redis?.quit();

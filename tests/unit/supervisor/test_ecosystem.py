@@ -158,3 +158,13 @@ def test_any_mapping_is_an_app_or_a_usage_error(written: dict[str, Any]) -> None
     except UsageError:
         return
     assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
+
+
+def test_the_reference_names_every_key_and_its_example_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "process-file.md").read_text()
+    for key in KEYS:
+        assert f"`{key.name}`" in text
+    example = text.split("```yaml\n")[1].split("```")[0]
+    loaded = load_process_file(write(tmp_path, "ecosystem.yml", example))
+    assert [app.mode for app in loaded.apps] == ["cluster", "fork"]
+    assert loaded.warnings == ()

@@ -3,9 +3,11 @@ import { openStore } from '../store';
 
 export async function runTicker(service: string): Promise<void> {
   const store = await openStore();
+  const instance = process.env.NODE_APP_INSTANCE ?? '0';
   const release = process.env.PERCORE_RELEASE ?? 'development';
   const tick = () => {
-    console.log(`${new Date().toISOString()} ${service} tick pid=${process.pid} release=${release}`);
+    const worker = `pid=${process.pid} instance=${instance} release=${release}`;
+    console.log(`${new Date().toISOString()} ${service} tick ${worker}`);
     store.recordTick(service, process.pid).catch((error: Error) => console.error(`${service}: ${error.message}`));
   };
   tick();
