@@ -52,7 +52,7 @@ def operator_task(body: Callable[..., None]) -> Any:
             print_error(error)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            print_line("percore: interrupted; what was not confirmed is taken back")
+            print_line("percore: interrupted; a switch that was not confirmed is taken back")
             sys.exit(130)
 
     return task(run, help={name: text for name, text in HELP.items() if name in inspect.signature(body).parameters})

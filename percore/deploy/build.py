@@ -69,6 +69,10 @@ class Artifact:
     was_built: bool
 
     @property
+    def has_python_packages(self) -> bool:
+        return (self.tree / PYTHON_PACKAGES).is_dir()
+
+    @property
     def size_text(self) -> str:
         return f"{self.bytes / 1e6:.1f} MB"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy import bundle
-from percore.deploy.build import Artifact, build
+from percore.deploy.build import PYTHON_PACKAGES, Artifact, build
 from percore.deploy.fleet import (
     Host,
     close_all,
@@ -200,7 +200,7 @@ class _Records:
             release_id=PLACE,
             release_path=path,
             env_name=settings.process_env,
-            extra_env={**port, **settings.env},
+            extra_env={**port, **_python_env(artifact, path), **settings.env},
         )
         for warning in record.pop("warnings", []):
             self._report.warn(warning)
@@ -208,6 +208,11 @@ class _Records:
             if app.get("mode") == "cluster" and settings.health_path:
                 app.setdefault("health", settings.health_path)
         return record
+
+
+def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
+    """Where a Python app finds the packages that were installed into its release."""
+    return {"PYTHONPATH": f"{path}/{PYTHON_PACKAGES}"} if artifact.has_python_packages else {}
 
 
 def choose_release(waiting: list[Host], hosts: list[Host]) -> None:
