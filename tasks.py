@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -114,9 +115,26 @@ def check(context: Context) -> None:
         context.run(f"{bin_path}/{command}", pty=False)
 
 
+def install_for_tests(context: Context) -> None:
+    """As root on Debian: the servers and tools that tests run for real. Elsewhere the tests name what is missing."""
+    wanted = {
+        "redis-server": "redis-server",
+        "pg_ctlcluster": "postgresql",
+        "curl": "curl",
+        "node": "nodejs",
+        "npm": "npm",
+    }
+    missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        # RUNLEVEL: Debian's scripts must not start the servers; the tests start their own.
+        install = f"apt-get -qq install -y --no-install-recommends {' '.join(missing)}"
+        context.run(f"apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive {install}", pty=False)
+
+
 @operator_task
 def test(context: Context) -> None:
-    """Everything that check does, then the tests on real hosts."""
+    """Everything that check does, then real programs and real hosts."""
+    install_for_tests(context)
     check(context)
     context.run(f"{Path(sys.executable).parent}/pytest -q tests", pty=False)
 
