@@ -175,7 +175,7 @@ class Remote:
         self._lines = channel.lines()
         self._closed = threading.Event()
         self._asking = threading.Lock()
-        channel.send(_program())
+        self._send(_program())
         self.facts: dict[str, Any] = self._next()["facts"]
         threading.Thread(target=self._keep_alive, daemon=True).start()
 
