@@ -71,7 +71,7 @@ async function main(): Promise<void> {
     if (isStopping) return;
     isStopping = true;
     console.log(`${signal}: finishing open requests (pid ${process.pid})`);
-    server.close(() => void store.close().then(() => process.exit(0)));
+    server.close(() => void store.close().finally(() => process.exit(0)));
     server.closeIdleConnections();
   };
   process.on('SIGINT', stop);

@@ -14,7 +14,7 @@ export async function runTicker(service: string): Promise<void> {
   const timer = setInterval(tick, 1000);
   const stop = () => {
     clearInterval(timer);
-    void store.close().then(() => process.exit(0));
+    void store.close().finally(() => process.exit(0));
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
