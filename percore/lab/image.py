@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from percore.errors import PercoreError, UsageError
@@ -15,6 +19,9 @@ _PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "sudo", "nginx-light", "iproute2", "procps",
     "ca-certificates",
 )  # fmt: skip
+# What every Debian host has by itself, and new enough for the official builds of Node.js.
+_PLAIN_LIBRARIES = re.compile(r"(linux-vdso|ld-linux.*|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)\.so\.\d+")
+_PRIVATE = Path("/usr/lib/node-of-the-lab")
 _TOOLS = {
     "systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "ssh-keygen": "openssh-client",
     "nsenter": "util-linux",
@@ -28,14 +35,17 @@ def cache_folder() -> Path:
 def need_tools() -> None:
     """Installs what is missing (we are root); raises PercoreError where there is no apt."""
     missing = sorted({package for tool, package in _TOOLS.items() if not shutil.which(tool)})
-    if not missing:
-        return
+    if missing:
+        _install(missing)
+
+
+def _install(packages: list[str]) -> None:
     if not shutil.which("apt-get"):
-        raise PercoreError(f"the lab needs {', '.join(missing)}", next="install these packages")
+        raise PercoreError(f"the lab needs {', '.join(packages)}", next="install these packages")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "-qq", "update"],
-        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing],
+        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages],
     ):
         _run(command, "the lab's tools could not be installed", environment)
 
@@ -46,57 +56,96 @@ def make_image(suite: str) -> Path:
         raise UsageError(f"there is no suite '{suite}'", next=f"one of {', '.join(SUITES)}")
     name = hashlib.sha256(" ".join((suite, *_PACKAGES)).encode()).hexdigest()[:10]
     image = cache_folder() / "images" / f"{suite}-{name}"
-    if image.is_dir():
-        return image
-    unfinished = image.with_name(f"{image.name}.{os.getpid()}")
-    image.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--variant=minbase",
-                f"--include={','.join(_PACKAGES)}",
-                suite,
-                str(unfinished),
-                mirror(),
-            ],
-            f"the image of {suite} could not be made",
-        )
-        unfinished.rename(image)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with _unfinished(image) as place:
+        if place:
+            packages = f"--include={','.join(_PACKAGES)}"
+            _run(
+                ["mmdebstrap", "--quiet", "--variant=minbase", packages, suite, str(place), mirror()],
+                f"the image of {suite} could not be made",
+            )
     return image
 
 
+@contextlib.contextmanager
+def _unfinished(finished: Path) -> Iterator[Path | None]:
+    """Where to make `finished`, which appears whole or not at all; None when it is there. Others wait meanwhile."""
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(finished.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if finished.is_dir():
+            yield None
+            return
+        place = finished.with_name(f"{finished.name}.unfinished")
+        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+        yield place
+        place.rename(finished)
+    finally:
+        os.close(lock)
+
+
 def mirror() -> str:
-    """Where this machine's own packages come from."""
-    targets = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages", "Origin: Debian"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    for line in targets.stdout.splitlines():
-        uri, _, component = line.partition(" ")
-        if component == "main" and "security" not in uri:
-            return uri
-    raise PercoreError("this machine's apt names no Debian mirror", next="apt-get update")
+    """Where this machine's own packages come from. Raises PercoreError where that is not Debian."""
+    query = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(COMPONENT)",
+        "Created-By: Packages",
+        "Origin: Debian",
+    ]
+    for is_second_time in (False, True):
+        if is_second_time:  # who a source is from is known once its lists are here
+            _run(["apt-get", "-qq", "update"], "this machine's package lists could not be fetched")
+        targets = subprocess.run(query, capture_output=True, text=True, check=False)
+        for line in targets.stdout.splitlines():
+            uri, _, component = line.partition(" ")
+            if component == "main" and "security" not in uri:
+                return uri
+    raise PercoreError("this machine's apt names no Debian mirror", next="add one to /etc/apt/sources.list")
 
 
 def node_layer() -> Path:
-    """A folder that holds this machine's `node` as /usr/bin/node, to be laid under a host's root."""
+    """A folder that holds this machine's `node` as /usr/bin/node, to be laid under a host's root.
+
+    A distribution's own node needs many libraries, in that distribution's versions: they come along, and its loader too.
+    """
     found = shutil.which("node")
     if not found:
         raise PercoreError("Node.js is not installed on this machine", next="apt install nodejs")
     node = Path(found).resolve()
     stat = node.stat()
     layer = cache_folder() / "layers" / f"node-{stat.st_size}-{int(stat.st_mtime)}"
-    if not layer.is_dir():
-        unfinished = layer.with_name(f"{layer.name}.{os.getpid()}")
-        (unfinished / "usr" / "bin").mkdir(parents=True)
-        shutil.copy2(node, unfinished / "usr" / "bin" / "node")
-        unfinished.rename(layer)
+    with _unfinished(layer) as place:
+        if place:
+            copy = place / "usr" / "bin" / "node"
+            copy.parent.mkdir(parents=True)
+            shutil.copy2(node, copy)
+            libraries = _libraries_of(node)
+            if not all(_PLAIN_LIBRARIES.fullmatch(library.name) for library in libraries):
+                _add_libraries(place, copy, libraries)
     return layer
+
+
+def _libraries_of(program: Path) -> list[Path]:
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
+    return [Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
+
+
+def _add_libraries(layer: Path, program: Path, libraries: list[Path]) -> None:
+    if not shutil.which("patchelf"):
+        _install(["patchelf"])
+    private = layer / _PRIVATE.relative_to("/")
+    private.mkdir(parents=True)
+    for library in libraries:
+        shutil.copy(library, private / library.name)
+    loader = next(library.name for library in libraries if library.name.startswith("ld-linux"))
+    # --force-rpath: unlike a RUNPATH it also holds for what the libraries themselves need.
+    for words in (["--set-interpreter", str(_PRIVATE / loader)], ["--force-rpath", "--set-rpath", str(_PRIVATE)]):
+        _run(["patchelf", *words, str(program)], "this machine's node could not be made to run on other Debians")
+    scripts = Path("/usr/share/nodejs")  # Debian keeps parts of Node.js itself there
+    if scripts.is_dir():
+        shutil.copytree(scripts, layer / "usr/share/nodejs", symlinks=True)
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -32,14 +33,25 @@ class Lab:
 
     @classmethod
     def up(cls, hosts: int = 3, suite: str = "bookworm", *, name: str = "lab", project: Path | None = None) -> Lab:
-        """Boots the hosts, all at once, and writes `inventories/<name>.yml`. A lab of the same name is taken down first."""
+        """Boots the hosts, all at once, and writes `inventories/<name>.yml`.
+
+        Hosts of the same kind and number that this project has under the name are kept, and started where they are off;
+        others are taken down first. Raises PreflightError when the name is in use by another project.
+        """
         need_root()
         if not 1 <= hosts <= _MOST_HOSTS:
             raise UsageError(f"a lab has 1 to {_MOST_HOSTS} hosts, not {hosts}")
         need_tools()
         layers = [node_layer(), make_image(suite)]
-        lab = cls.describe(name, hosts, project or Path.cwd())
+        lab = cls.describe(name, hosts, (project or Path.cwd()).resolve())
+        lab._refuse_strangers()
+        record = {"project": str(lab.project), "suite": suite, "hosts": hosts}
+        if lab._read_record() == record and lab._is_whole():
+            lab._boot()
+            return lab
         lab.down()
+        lab._record.parent.mkdir(parents=True)
+        lab._record.write_text(json.dumps({**record, "hosts": 0}))  # whose it is; not whole yet
         key = lab.make_key()
         try:
             lab._make_network()
@@ -47,9 +59,8 @@ class Lab:
                 host.make(layers, key)
             known = [f"{host.address} {host.host_key()}\n" for host in lab.hosts]
             lab.hosts[0].known_hosts.write_text("".join(known))
-            with ThreadPoolExecutor(16) as pool:
-                list(pool.map(Host.start, lab.hosts))
-            lab._write_inventory()
+            lab._boot()
+            lab._record.write_text(json.dumps(record))
         except BaseException:
             lab.down()
             raise
@@ -83,7 +94,9 @@ class Lab:
     def down_any(cls, name: str = "lab", project: Path | None = None) -> None:
         """Takes down what there is of the lab of this name, if anything."""
         need_root()
-        cls.describe(name, 0, project or Path.cwd()).down()
+        lab = cls.describe(name, 0, (project or Path.cwd()).resolve())
+        lab._refuse_strangers()
+        lab.down()
 
     def host(self, name: str) -> Host:
         """Raises UsageError when the lab has no such host."""
@@ -114,6 +127,33 @@ class Lab:
         """Runs a command in the lab's network, as a client of the hosts."""
         entered = ["nsenter", f"--net=/run/netns/{self.namespace}", *command]
         return subprocess.run(entered, capture_output=True, text=True, check=False)
+
+    @property
+    def _record(self) -> Path:
+        return lab_folder(self.name) / "lab.json"
+
+    def _read_record(self) -> dict[str, object]:
+        try:
+            record = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _refuse_strangers(self) -> None:
+        """A second checkout on this machine must not end the first one's lab."""
+        owner = str(self._read_record().get("project", self.project))
+        if owner != str(self.project) and Path(owner).is_dir():
+            raise PreflightError(f"the lab '{self.name}' of {owner} is up", next=f"cd {owner} && ./run lab.down")
+
+    def _is_whole(self) -> bool:
+        """Whether only power is missing, if anything."""
+        needed = (Path(f"/run/netns/{self.namespace}"), self.hosts[0].key, self.hosts[0].known_hosts)
+        return all(path.exists() for path in needed) and all(os.path.ismount(host.root) for host in self.hosts)
+
+    def _boot(self) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(Host.start, self.hosts))
+        self._write_inventory()
 
     def make_key(self) -> str:
         """The lab's SSH key, made anew with each lab; returns the public half."""
