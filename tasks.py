@@ -111,7 +111,8 @@ def build(context: Context, env: str = "local") -> None:
 def check(context: Context) -> None:
     """Format, lint, types, layers, unit tests."""
     bin_path = Path(sys.executable).parent
-    for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", "pytest -q tests/unit"):
+    on_hosts = "vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/errors.py"
+    for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", on_hosts, "pytest -q tests/unit"):
         context.run(f"{bin_path}/{command}", pty=False)
 
 
