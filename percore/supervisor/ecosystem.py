@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
-from percore.supervisor.keys import BY_NAME, KEYS, NOT_YET, WITHOUT_MEANING, camel_case
+from percore.supervisor.keys import BY_NAME, KEYS, MODIFIERS, NOT_YET, WITHOUT_MEANING, camel_case, flag, is_plain, port
+from percore.supervisor.written import line_of, read_content
 
-_NODE_SECONDS = 10
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
 _INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
-                 ".rb": "ruby", ".pl": "perl", ".php": "php"}  # fmt: skip
+                 ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
+_PATHS = ("cwd", "script", "interpreter", "out_file", "error_file", "log_file", "pid_file")
+_TEXTS = ("args", "interpreter_args", "watch", "ignore_watch")
 
 
 class ProcessFile(NamedTuple):
@@ -37,9 +39,12 @@ def load_process_file(path: str, *, env_name: Optional[str] = None) -> ProcessFi
         make_app(written, path=path, number=number, env_name=env_name, warnings=warnings)
         for number, written in enumerate(list_apps(content, path, warnings))
     ]
-    for app in apps:
-        if sum(other.name == app.name for other in apps) > 1:
-            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each a name of its own")
+    _check_names(apps, path)
+    folder = os.path.dirname(path)
+    if os.path.realpath(folder) != folder:
+        # Node's __dirname is the real path: the apps of `current/` stay below the link, whatever it points to.
+        move = make_mover([os.path.realpath(folder)], folder)
+        apps = [move_app(app, move) for app in apps]
     return ProcessFile(tuple(apps), tuple(warnings))
 
 
@@ -51,108 +56,66 @@ def resolve_for_release(
     env_name: Optional[str] = None,
     extra_env: Optional[Mapping[str, str]] = None,
 ) -> dict[str, Any]:
-    """The release record (docs/reference/process-file.md) of the built tree that `path` lies in.
+    """The release record (docs/reference/process-file.md) of the built tree that `path` lies in, and its `warnings`.
 
     Paths in that tree become paths below `release_path` on the host. `extra_env` (env file, inventory) wins over the file's
-    own `env`: it is the operator's word about this one environment.
+    own `env`: it is the operator's word about this one environment. Only apps that each name a port of their own keep it.
     """
     loaded = load_process_file(path, env_name=env_name)
+    warnings = list(loaded.warnings)
     tree = os.path.dirname(os.path.abspath(path))
-
-    def move(place: str) -> str:
-        inside = os.path.relpath(place, tree)
-        return place if inside.startswith("..") else os.path.normpath(os.path.join(release_path, inside))
-
-    apps = []
-    for app in loaded.apps:
-        env = {**app.env, **(extra_env or {})}
-        script = move(app.script) if os.path.isabs(app.script) else app.script
-        moved = app._replace(cwd=move(app.cwd), script=script, env=env, release=release_id, source="")
-        if "PORT" in env and app.port is not None:
-            moved = moved._replace(port=int(env["PORT"]))
-        apps.append(moved.to_record())
-    return {"version": 1, "release": release_id, "apps": apps, "warnings": list(loaded.warnings)}
+    move = make_mover([tree, os.path.realpath(tree)], release_path)
+    moved = [move_app(app, move)._replace(release=release_id, source="") for app in loaded.apps]
+    apps = set_environment(moved, dict(extra_env or {}), os.path.abspath(path), warnings)
+    return {"version": 1, "release": release_id, "apps": [app.to_record() for app in apps], "warnings": warnings}
 
 
-# -- reading the file ------------------------------------------------------------------------------------------------
+def set_environment(
+    apps: Sequence[AppConfig], extra_env: Mapping[str, str], path: str, warnings: list[str]
+) -> list[AppConfig]:
+    """The apps with the operator's variables over their own."""
+    own_ports = {app.name: str(app.port or app.env["PORT"]) for app in apps if app.port or "PORT" in app.env}
+    given = extra_env.get("PORT")
+    keep_ports = given is not None and len(set(own_ports.values())) > 1
+    if keep_ports:
+        warnings.append(
+            f"{path}: PORT={given} of the environment does not reach the apps that name ports of their own: "
+            + ", ".join(own_ports)
+        )
+    changed = []
+    for app in apps:
+        env = {**app.env, **extra_env}
+        if keep_ports and app.name in own_ports:
+            env["PORT"] = own_ports[app.name]
+        elif given is not None and app.port is not None:
+            try:
+                app = app._replace(port=port(given))
+            except ValueError as error:
+                raise UsageError(f"PORT of the environment must be {error}, not {shown(given)}", where=path) from None
+        changed.append(app._replace(env=env))
+    return changed
 
 
-def read_content(path: str) -> Any:
-    """What the file says, as plain values."""
-    name = os.path.basename(path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            written = file.read()
-    except OSError as error:
-        raise UsageError(f"the process file cannot be read: {error.strerror}", where=path) from None
-    except UnicodeDecodeError:
-        raise UsageError("the process file is not UTF-8 text", where=path) from None
-    if name.endswith((".yml", ".yaml")):
-        return _read_yaml(path, written)
-    if ".json" in name:
-        try:
-            return json.loads(written)
-        except ValueError:
-            # PM2's JSON is JavaScript: comments, bare keys, trailing commas.
-            return _ask_node(f"({written}\n)", path, is_expression=True)
-    if name.endswith((".js", ".cjs", ".mjs")):
-        return _ask_node(path, path, is_expression=False)
-    raise UsageError("it is not a process file", where=path, next="name it ecosystem.config.js, .json or .yml")
+# -- moving an app to another folder ---------------------------------------------------------------------------------
 
 
-def _read_yaml(path: str, written: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(written)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        raise UsageError(f"invalid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+def make_mover(trees: Sequence[str], target: str) -> Callable[[str], str]:
+    """A function that replaces each of `trees`, wherever it stands as a whole path or the beginning of one, by `target`."""
+    longest_first = sorted(set(trees), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w.-])")
+    return lambda text: pattern.sub(lambda _: target, text)
 
 
-_EVALUATE = "const v = require('vm').runInNewContext(require('fs').readFileSync(0, 'utf8'), {}, { timeout: 1000 });"
-_IMPORT = "const m = await import(require('url').pathToFileURL(process.argv[1])); const v = m.default ?? m;"
-_PRINT = "process.stdout.write('\\n\\u0000' + JSON.stringify(v, (k, x) => typeof x === 'function' ? undefined : x));"
-
-
-def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:
-    body = _EVALUATE if is_expression else _IMPORT
-    program = (
-        f"(async () => {{ {body} {_PRINT} }})().catch(e => {{ console.error(e && e.stack || e); process.exit(1); }});"
-    )
-    try:
-        answer = subprocess.run(
-            ["node", "-e", program, "--", *([] if is_expression else [path])], input=source if is_expression else "",
-            capture_output=True, text=True, timeout=_NODE_SECONDS, cwd=os.path.dirname(path),
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise UsageError(
-            "Node.js is needed to read it, and 'node' is not in PATH", where=path, next="install Node.js"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"it did not finish within {_NODE_SECONDS} s", where=path) from None
-    if answer.returncode != 0:
-        raise UsageError(*_explain_node(answer.stderr), where=_node_place(answer.stderr, path))
-    try:
-        # What the file itself prints comes first, and is nobody's business here.
-        return json.loads(answer.stdout.rpartition("\0")[2])
-    except ValueError:
-        raise UsageError("it gives no object of apps", where=path, next="see docs/reference/process-file.md") from None
-
-
-def _explain_node(stderr: str) -> tuple[str]:
-    lines = [line.strip() for line in stderr.splitlines()]
-    errors = [line for line in lines if re.match(r"\w*Error\b", line)]
-    return (errors[0] if errors else (lines[-1] if lines else "node could not read it"),)
-
-
-def _node_place(stderr: str, path: str) -> str:
-    """file:line when node's report names a line of this file."""
-    match = re.search(re.escape(os.path.basename(path)) + r":(\d+)", stderr) or re.search(
-        r"evalmachine\.<anonymous>:(\d+)", stderr
-    )
-    return f"{path}:{match[1]}" if match else path
+def move_app(app: AppConfig, move: Callable[[str], str]) -> AppConfig:
+    """Paths, and what stands in arguments and variables because the file wrote it with __dirname."""
+    changed: dict[str, Any] = {}
+    for field in _PATHS:
+        place = getattr(app, field)
+        if place and os.path.isabs(place) and (moved := move(os.path.normpath(place))) != os.path.normpath(place):
+            changed[field] = moved.replace(os.sep, "/")
+    for field in _TEXTS:
+        changed[field] = tuple(move(text) for text in getattr(app, field))
+    return app._replace(env={name: move(value) for name, value in app.env.items()}, **changed)
 
 
 # -- from written values to AppConfig --------------------------------------------------------------------------------
@@ -166,13 +129,32 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
             apps = content.get("apps", content.get("pm2"))
             known = sorted(_TOP_LEVEL)
             warnings += [unknown_key(key, known, path, "the top level") for key in content if key not in _TOP_LEVEL]
+            if content.get("static"):
+                warnings.append(f"{line_of(content, 'static', path)}: key 'static' has no effect in this version")
         elif not content:
             apps = []
     if isinstance(apps, Mapping):
         apps = [apps]
-    if not isinstance(apps, list) or not apps or not all(isinstance(app, Mapping) for app in apps):
+    if not isinstance(apps, list) or not apps:
         raise UsageError("it names no apps", where=path, next="see docs/reference/process-file.md")
+    for number, app in enumerate(apps):
+        if not isinstance(app, Mapping):
+            raise UsageError(f"app {number} must be a mapping of keys to values, not {shown(app)}", where=path)
     return apps
+
+
+def _check_names(apps: Sequence[AppConfig], path: str) -> None:
+    names = [app.name for app in apps]
+    for app in apps:
+        if names.count(app.name) > 1:
+            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each a name of its own")
+        for other in app.depends_on:
+            if other not in names or other == app.name:
+                like = nearest(other, [name for name in names if name != app.name])
+                raise UsageError(
+                    f"'depends_on' of app '{app.name}' names '{other}', which is no other app of this file", where=path,
+                    next=f"did you mean '{like}'?" if like else "",
+                )  # fmt: skip
 
 
 def unknown_key(key: object, known: Sequence[str], path: str, place: str) -> str:
@@ -180,29 +162,22 @@ def unknown_key(key: object, known: Sequence[str], path: str, place: str) -> str
     return f"{path}: key '{key}' of {place} is not known" + (f" -> did you mean '{like}'?" if like else "")
 
 
+def shown(value: object) -> str:
+    """A written value in an error line."""
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, TypeError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def make_app(
     written: Mapping[str, Any], *, path: str, number: int, env_name: Optional[str], warnings: list[str]
 ) -> AppConfig:
     """One app. Raises UsageError that names the app and the key."""
-    title = f"app '{written.get('name', number)}'"
-    fields: dict[str, Any] = {}
-    for key, value in written.items():
-        known = BY_NAME.get(str(key))
-        if known is None:
-            if key != "env" and not re.match(r"env_\w+$", str(key)) and key not in _MEANINGLESS:
-                warnings.append(unknown_key(key, [key.name for key in KEYS], path, title))
-            continue
-        if value is None:
-            continue
-        if known.name in NOT_YET and value is not False:
-            warnings.append(f"{path}: key '{key}' of {title} has no effect in this version")
-        try:
-            fields[known.field] = known.read(value)
-        except (ValueError, TypeError) as error:
-            wanted = str(error) if isinstance(error, ValueError) else "another kind of value"
-            raise UsageError(
-                f"key '{key}' of {title} must be {wanted}, not {json.dumps(value, default=str)}", where=path
-            ) from None
+    name = written.get("name")
+    title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
+    fields = _read_fields(written, path, title, warnings)
     if not fields.get("script"):
         raise UsageError(f"{title} has no 'script'", where=path)
     base = os.path.dirname(path)
@@ -210,22 +185,47 @@ def make_app(
     fields["env"] = make_env(written, path, title, env_name, warnings)
     fields["source"] = path
     _settle_script(fields)
-    fields.setdefault("name", os.path.splitext(os.path.basename(fields["script"]))[0])
-    if "mode" not in fields:
-        count = fields.get("instances")
-        is_node = os.path.basename(fields["interpreter"]) in ("node", "bun")
-        fields["mode"] = (
-            CLUSTER
-            if is_node and (count == "max" or (isinstance(count, int) and (count >= 0 or count == -1)))
-            else FORK
-        )
+    if not fields.get("name"):
+        fields["name"] = os.path.splitext(os.path.basename(fields["script"]))[0] or fields["script"]
+    _settle_mode(fields)
+    _apply_modifiers(written, fields, path, title, env_name)
     watch = fields.get("watch")
     if isinstance(watch, bool):
         fields["watch"] = (fields["cwd"],) if watch else ()
     return AppConfig(**fields)
 
 
-_MEANINGLESS = WITHOUT_MEANING | {camel_case(name) for name in WITHOUT_MEANING}
+_SILENT = WITHOUT_MEANING | MODIFIERS
+_ACCEPTED = {"env", *_SILENT, *(camel_case(name) for name in _SILENT)}
+
+
+def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: list[str]) -> dict[str, Any]:
+    """The fields of the keys that are written, each through its own reader."""
+    fields: dict[str, Any] = {}
+    given: dict[str, str] = {}  # field -> the key that gave it
+    for key, value in written.items():
+        where = line_of(written, key, path)
+        known = BY_NAME.get(str(key))
+        if known is None:
+            if key not in _ACCEPTED and not re.match(r"env_\S+$", str(key)):
+                warnings.append(unknown_key(key, [key.name for key in KEYS], where, title))
+            continue
+        if value is None:
+            continue
+        if known.name in NOT_YET and value is not False:
+            warnings.append(f"{where}: key '{key}' of {title} has no effect in this version")
+        try:
+            read = known.read(value)
+        except (ValueError, TypeError) as error:
+            wanted = str(error) if isinstance(error, ValueError) else "another kind of value"
+            raise UsageError(f"key '{key}' of {title} must be {wanted}, not {shown(value)}", where=where) from None
+        if read is None and known.field in fields:
+            continue
+        if known.field in given:
+            warnings.append(f"{where}: '{given[known.field]}' and '{key}' of {title} mean the same -> '{key}' counts")
+        given[known.field] = str(key)
+        fields[known.field] = read
+    return fields
 
 
 def make_env(
@@ -234,34 +234,87 @@ def make_env(
     """`env`, then `env_<name>` over it. Values become text; nested ones JSON, as in PM2."""
     env: dict[str, str] = {}
     chosen = f"env_{env_name}" if env_name else None
-    if chosen and chosen not in written and any(str(key).startswith("env_") for key in written):
-        warnings.append(f"{path}: {title} has no '{chosen}'")
+    others = [str(key) for key in written if str(key).startswith("env_")]
+    if chosen and others and chosen not in others:
+        like = nearest(chosen, others)
+        warnings.append(f"{path}: {title} has no '{chosen}'" + (f" -> did you mean '{like}'?" if like else ""))
     for key in ("env", chosen):
         values = written.get(key) if key else None
         if values is None:
             continue
+        where = line_of(written, key, path)
         if not isinstance(values, Mapping):
-            raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=path)
+            raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=where)
         for name, value in values.items():
-            if not re.fullmatch(r"[^=\0]+", str(name)):
-                raise UsageError(f"'{name}' in '{key}' of {title} cannot name a variable", where=path)
-            shown = json.dumps(value) if isinstance(value, (dict, list, bool)) else "" if value is None else str(value)
-            if "\0" in shown:
-                raise UsageError(f"'{name}' in '{key}' of {title} holds a zero byte", where=path)
-            env[str(name)] = shown
+            if not re.fullmatch(r"[^=]+", str(name)) or not is_plain(str(name)):
+                raise UsageError(f"{shown(name)} in '{key}' of {title} cannot name a variable", where=where)
+            text = variable_text(value)
+            if text is None:
+                raise UsageError(
+                    f"'{name}' in '{key}' of {title} cannot be the value of a variable (zero byte, no UTF-8, or endless)",
+                    where=line_of(values, name, path),
+                )
+            env[str(name)] = text
     return env
+
+
+def variable_text(value: Any) -> Optional[str]:
+    """The text a worker gets; None when no variable can hold it."""
+    try:
+        if isinstance(value, (dict, list, bool)):
+            text = json.dumps(value, default=str)
+        elif isinstance(value, float) and value.is_integer():
+            text = str(int(value))  # as JavaScript writes it
+        else:
+            text = "" if value is None else str(value)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return text if is_plain(text) else None
 
 
 def _settle_script(fields: dict[str, Any]) -> None:
     """Works out what is executed: an interpreter by extension, a program from PATH, or a shell for a command line."""
     script, cwd = fields["script"], fields["cwd"]
     is_file = os.path.isfile(os.path.join(cwd, script))
-    if " " in script and not is_file:
-        fields.setdefault("name", script.split()[0])
-        command = " ".join([script, *fields.get("args", ())])
-        fields.update(script="-c", args=(command,), interpreter="sh")
+    if re.search(r"\s", script) and not is_file and fields.get("interpreter", "none") == "none":
+        command = " ".join([script.strip(), *map(shlex.quote, fields.get("args", ()))])
+        if not fields.get("name"):
+            fields["name"] = os.path.basename(next(iter(script.split()), script))
+        fields.update(script="-c", args=(command,), interpreter="/bin/sh", interpreter_args=())
         return
-    if "interpreter" not in fields:
+    if not fields.get("interpreter"):
         fields["interpreter"] = _INTERPRETERS.get(os.path.splitext(script)[1], "none")
         if fields["interpreter"] == "none" and is_file and not os.access(os.path.join(cwd, script), os.X_OK):
             fields["interpreter"] = "node"
+
+
+def _settle_mode(fields: dict[str, Any]) -> None:
+    """PM2's rule: several Node workers form a cluster, and so does one when `instances` is written."""
+    if "mode" not in fields:
+        count = fields.get("instances")
+        is_wide = count == "max" or (isinstance(count, int) and count >= -1)
+        fields["mode"] = CLUSTER if is_wide and _runs_node(fields) else FORK
+
+
+def _runs_node(fields: Mapping[str, Any]) -> bool:
+    return os.path.basename(fields["interpreter"]) in ("node", "bun")
+
+
+def _apply_modifiers(
+    written: Mapping[str, Any], fields: dict[str, Any], path: str, title: str, env_name: Optional[str]
+) -> None:
+    def is_on(name: str) -> bool:
+        key = name if name in written else camel_case(name)
+        value = written.get(key)
+        try:
+            return value is not None and flag(value)
+        except (ValueError, TypeError):
+            where = line_of(written, key, path)
+            raise UsageError(f"key '{key}' of {title} must be true or false, not {shown(value)}", where=where) from None
+
+    if is_on("execute_command"):
+        fields["mode"] = FORK
+    if is_on("append_env_to_name") and env_name:
+        fields["name"] = f"{fields['name']}-{env_name}"
+    if is_on("source_map_support") and os.path.basename(fields["interpreter"]) == "node":
+        fields["interpreter_args"] = (*fields.get("interpreter_args", ()), "--enable-source-maps")

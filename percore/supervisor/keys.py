@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -20,10 +21,38 @@ class Key(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
+_LONGEST_SECONDS = 10 * 365 * 86400
+
+
 def text(value: Any) -> str:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
+        if is_plain(found := str(value)):
+            return found
+        raise ValueError("a text that a program can be given (UTF-8, no zero byte)")
     raise ValueError("a text")
+
+
+def is_plain(value: str) -> bool:
+    """False for what the system cannot take as an argument, a path or a variable."""
+    return not re.search(r"[\0\ud800-\udfff]", value)
+
+
+def app_name(value: Any) -> str:
+    if (name := text(value)).isprintable():
+        return name
+    raise ValueError("a text of printable characters")
+
+
+def variable(value: Any) -> str:
+    if (name := text(value)) and "=" not in name:
+        return name
+    raise ValueError("the name of a variable")
+
+
+def url_path(value: Any) -> str:
+    if re.fullmatch(r"/[!-~]*", path := text(value)):
+        return path
+    raise ValueError("a path such as /health")
 
 
 def flag(value: Any) -> bool:
@@ -49,14 +78,17 @@ def words(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        return tuple(shlex.split(value))
+        try:
+            return tuple(shlex.split(text(value)))
+        except ValueError as error:
+            raise ValueError(f"a text that can be split at blanks ({error})") from None
     if isinstance(value, (list, tuple)):
         return tuple(text(item) for item in value)
     raise ValueError("a list, or a text with blanks between its parts")
 
 
 def names(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else words(value)
+    return (text(value),) if isinstance(value, str) else words(value)
 
 
 def numbers(value: Any) -> tuple[int, ...]:
@@ -67,21 +99,27 @@ def milliseconds(value: Any) -> float:
     """PM2 counts in milliseconds; `10s`, `5m`, `1h` and `500ms` are understood too. Returns seconds."""
     if isinstance(value, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())
-        if match:
-            return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 0.001}[match[2]]
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return value / 1000
+        seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 0.001}[match[2]] if match else -1
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < _LONGEST_SECONDS * 1000:
+        seconds = value / 1000
+    else:
+        seconds = -1
+    if 0 <= seconds < _LONGEST_SECONDS:
+        return seconds
     raise ValueError("milliseconds, or a time such as 10s")
 
 
-def memory(value: Any) -> int:
-    """Bytes, or a number with K, M or G (1024 each)."""
+def memory(value: Any) -> Optional[int]:
+    """Bytes, or a number with K, M or G (1024 each); 0 means no limit."""
+    size = -1.0
     if isinstance(value, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])?B?", value.strip(), re.IGNORECASE)
         if match:
-            return int(float(match[1]) * 1024 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0))
-    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
+            size = float(match[1]) * 1024.0 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < 2**63:
+        size = float(value)
+    if math.isfinite(size) and 0 <= size < 2**63:
+        return int(size) or None
     raise ValueError("bytes, or a size such as 300M")
 
 
@@ -112,17 +150,37 @@ def signal_name(value: Any) -> str:
     return name
 
 
-def log_path(value: Any) -> Optional[str]:
-    return os.devnull if value in (False, "NULL", "/dev/null") else text(value)
+def count(value: Any) -> int:
+    if (number := whole(value)) >= 0:
+        return number
+    raise ValueError("a whole number, 0 or more")
+
+
+def log_path(value: Any) -> str:
+    return os.devnull if value is False or value in ("NULL", "null", "/dev/null") else text(value)
+
+
+def combined_log(value: Any) -> Optional[str]:
+    """Empty: at the usual place."""
+    return ("" if value else None) if isinstance(value, bool) else log_path(value)
+
+
+def date_format(value: Any) -> Optional[str]:
+    return ("YYYY-MM-DDTHH:mm:ss" if value else None) if isinstance(value, bool) else text(value)
 
 
 def paths_or_flag(value: Any) -> Any:
     return value if isinstance(value, bool) else names(value)
 
 
+def variables(value: Any) -> tuple[str, ...]:
+    """Parts of names. Every name contains the empty one: `true` means all variables."""
+    return (("",) if value else ()) if isinstance(value, bool) else names(value)
+
+
 KEYS = (
     Key("script", "script", text, ("exec", "cmd", "command")),
-    Key("name", "name", text),
+    Key("name", "name", app_name),
     Key("namespace", "namespace", text),
     Key("cwd", "cwd", text),
     Key("args", "args", words),
@@ -132,9 +190,9 @@ KEYS = (
     Key("exec_mode", "mode", mode),
     Key("share_port", "share_port", flag),
     Key("port", "port", port),
-    Key("health", "health", text),
-    Key("instance_var", "instance_var", text),
-    Key("increment_var", "increment_var", text),
+    Key("health", "health", url_path),
+    Key("instance_var", "instance_var", variable),
+    Key("increment_var", "increment_var", variable),
     Key("wait_ready", "wait_ready", flag),
     Key("listen_timeout", "listen_timeout", milliseconds),
     Key("kill_timeout", "kill_timeout", milliseconds),
@@ -145,7 +203,7 @@ KEYS = (
     Key("autorestart", "autorestart", flag),
     Key("stop_exit_codes", "stop_exit_codes", numbers),
     Key("min_uptime", "min_uptime", milliseconds),
-    Key("max_restarts", "max_restarts", whole),
+    Key("max_restarts", "max_restarts", count),
     Key("restart_delay", "restart_delay", milliseconds),
     Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
     Key("max_memory_restart", "max_memory", memory),
@@ -155,23 +213,26 @@ KEYS = (
     Key("watch_delay", "watch_delay", milliseconds),
     Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
     Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
-    Key("log_file", "log_file", log_path, ("log",)),
+    Key("log_file", "log_file", combined_log, ("log",)),
     Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
-    Key("log_date_format", "log_date_format", text),
+    Key("log_date_format", "log_date_format", date_format, ("time",)),
     Key("log_type", "log_type", text),
     Key("disable_logs", "disable_logs", flag),
     Key("pid_file", "pid_file", text, ("pid",)),
-    Key("filter_env", "filter_env", names),
+    Key("filter_env", "filter_env", variables),
     Key("depends_on", "depends_on", names),
     Key("user", "user", text, ("uid",)),
     Key("group", "group", text, ("gid",)),
 )  # fmt: skip
 
+# Keys that change how others are read.
+MODIFIERS = frozenset({"append_env_to_name", "execute_command", "source_map_support"})
+
 # Keys that PM2 knows and that have no meaning here: taken without a word, so that a PM2 file loads unchanged.
 WITHOUT_MEANING = frozenset({
-    "append_env_to_name", "automation", "deep_monitoring", "disable_source_map_support", "disable_trace", "event_loop_inspector",
-    "exec_timeout", "execute_command", "force", "install_url", "io", "kill_retry_time", "name_prefix", "pmx", "post_update",
-    "source_map_support", "time", "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
+    "automation", "deep_monitoring", "disable_source_map_support", "disable_trace", "event_loop_inspector",
+    "exec_timeout", "force", "install_url", "io", "kill_retry_time", "name_prefix", "pmx", "post_update",
+    "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
 })  # fmt: skip
 
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.

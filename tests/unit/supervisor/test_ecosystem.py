@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from percore.errors import UsageError
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.ecosystem import load_process_file, make_app, resolve_for_release
-from percore.supervisor.keys import KEYS
+from percore.supervisor.keys import KEYS, MODIFIERS
 
 SEED = """
 module.exports = {
@@ -80,6 +81,17 @@ def test_an_unknown_key_is_a_warning_that_names_the_nearest(tmp_path: Path) -> N
         ("max_memory_restart", "lots", "a size such as 300M"),
         ("port", 70000, "a port between 1 and 65535"),
         ("env", "A=1", "a mapping of names to values"),
+        ("env", {"A": "zero \0 byte"}, "cannot be the value"),
+        ("args", "an 'open quote", "can be split at blanks"),
+        ("args", ["zero \0 byte"], "no zero byte"),
+        ("kill_timeout", "soon", "a time such as 10s"),
+        ("kill_timeout", -1, "a time such as 10s"),
+        ("max_memory_restart", "9" * 400, "a size such as 300M"),
+        ("health", "health", "a path such as /health"),
+        ("kill_signal", "SIGNAL", "a signal such as SIGTERM"),
+        ("max_restarts", -1, "0 or more"),
+        ("instance_var", "A=B", "the name of a variable"),
+        ("execute_command", "maybe", "true or false"),
     ],
 )
 def test_a_wrong_value_names_file_app_and_key(tmp_path: Path, key: str, value: Any, told: str) -> None:
@@ -99,6 +111,16 @@ def test_a_wrong_value_names_file_app_and_key(tmp_path: Path, key: str, value: A
         ("x.json", '{"apps": [{"name": "a"}]}', "app 'a' has no 'script'"),
         ("x.json", '[{"name": "a", "script": "a"}, {"name": "a", "script": "b"}]', "two apps are called 'a'"),
         ("x.txt", "apps", "not a process file"),
+        ("x.yml", "apps:\n  - script: a.js\n    port: none\n", "x.yml:3: key 'port'"),
+        ("x.yml", "script: a.js\nscript: b.js\n", "x.yml:2:1: invalid YAML: key 'script' is given twice"),
+        ("x.yml", "script: !!int a.js\n", "x.yml: invalid YAML"),
+        ("x.yml", "script: a.js\nenv: &all {A: *all}\n", "'A' in 'env'"),
+        ("x.json", "[" * 100000, "nested too deeply"),
+        ("x.json", '{"apps": [{"name": "a", "script": "a.js", }, ]', "SyntaxError: Unexpected token"),
+        ("x.json", '{"apps": ["a.js"]}', 'app 0 must be a mapping of keys to values, not "a.js"'),
+        ("x.config.js", "throw new Error('no database');", "x.config.js:1: Error: no database"),
+        ("x.config.js", "module.exports = undefined;", "it names no apps"),
+        ("x.json", '[{"script": "a.js", "depends_on": "db"}, {"script": "dbs.js"}]', "did you mean 'dbs'?"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, name: str, text: str, told: str) -> None:
@@ -119,7 +141,7 @@ def test_interpreters_follow_the_extension_and_the_mode_follows_both(tmp_path: P
     assert one(tmp_path, instances=2).mode == "cluster"
     assert one(tmp_path, script="app.py", instances=2).mode == "fork"
     command = one(tmp_path, script="npm run serve")
-    assert (command.interpreter, command.args, command.name) == ("sh", ("npm run serve",), "npm")
+    assert (command.interpreter, command.args, command.name) == ("/bin/sh", ("npm run serve",), "npm")
 
 
 def test_a_release_record_lies_below_the_release_on_the_host(tmp_path: Path) -> None:
@@ -131,6 +153,175 @@ def test_a_release_record_lies_below_the_release_on_the_host(tmp_path: Path) -> 
     assert (api.cwd, api.script, api.release) == ("/srv/shop/releases/r7", "./dist/index.js", "r7")
     assert api.env == {"PORT": "5000"}
     assert str(tmp_path) not in json.dumps(record)
+
+
+def test_paths_of_the_built_tree_become_paths_of_the_release(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "link").symlink_to("tree")
+    text = """
+    module.exports = {
+      name: 'a', cwd: __dirname + '/', script: __dirname + '/dist/a.js', interpreter: '/usr/bin/node',
+      out_file: __dirname + '/log/o',
+      node_args: ['-r', __dirname + '/hook.js'], args: ['--conf=' + __dirname + '/a.json', __dirname + '-other/x'],
+      env: { HERE: __dirname, BOTH: __dirname + '/a:' + __dirname + '/b', PLACE: '/srv' },
+    };"""
+    write(tree, "ecosystem.config.js", text)
+    for folder in (tree, tmp_path / "link"):
+        record = resolve_for_release(str(folder / "ecosystem.config.js"), release_id="r", release_path="/srv/r")
+        (app,) = (AppConfig.from_record(app) for app in record["apps"])
+        assert (app.cwd, app.script, app.interpreter) == ("/srv/r", "/srv/r/dist/a.js", "/usr/bin/node")
+        assert (app.out_file, app.interpreter_args) == ("/srv/r/log/o", ("-r", "/srv/r/hook.js"))
+        assert app.args == ("--conf=/srv/r/a.json", f"{tree}-other/x")
+        assert app.env == {"HERE": "/srv/r", "BOTH": "/srv/r/a:/srv/r/b", "PLACE": "/srv"}
+
+
+def test_an_app_started_below_a_link_stays_below_it(tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "current").symlink_to("releases")
+    write(tmp_path / "releases", "ecosystem.config.js", "module.exports = { script: 'a.js', cwd: __dirname };")
+    assert load_process_file(str(tmp_path / "current" / "ecosystem.config.js")).apps[0].cwd == f"{tmp_path}/current"
+
+
+def resolve(folder: Path, apps: Any, **extra_env: str) -> tuple[list[AppConfig], list[str]]:
+    path = write(folder, "x.json", json.dumps(apps))
+    record = resolve_for_release(path, release_id="r", release_path="/srv/r", extra_env=extra_env)
+    return [AppConfig.from_record(app) for app in record["apps"]], record["warnings"]
+
+
+def test_the_operators_variables_win_over_the_files(tmp_path: Path) -> None:
+    (app,), _ = resolve(
+        tmp_path, {"script": "a.js", "port": 5000, "env": {"A": "file", "B": "file"}}, A="ours", PORT="6000"
+    )
+    assert app.env == {"A": "ours", "B": "file", "PORT": "6000"}
+    assert app.port == 6000
+
+
+def test_one_port_is_not_given_to_apps_that_name_different_ones(tmp_path: Path) -> None:
+    apps, warnings = resolve(
+        tmp_path,
+        [
+            {"name": "a", "script": "a.js", "port": 5000},
+            {"name": "b", "script": "b.js", "env": {"PORT": 5001}},
+            {"name": "c", "script": "c.js"},
+        ],
+        PORT="7000",
+    )
+    assert [app.env["PORT"] for app in apps] == ["5000", "5001", "7000"]
+    assert apps[0].port == 5000
+    assert warnings[0].endswith(
+        "PORT=7000 of the environment does not reach the apps that name ports of their own: a, b"
+    )
+
+
+def test_a_port_of_the_environment_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="PORT of the environment must be a whole number"):
+        resolve(tmp_path, {"script": "a.js", "port": 5000}, PORT="http")
+
+
+def test_yaml_means_what_it_means_to_pm2(tmp_path: Path) -> None:
+    text = (
+        "script: a.js\nenv: {A: on, B: 12:30, C: 010, D: 2020-01-01, E: 1.0, F: true, G: , H: 0x10, I: 1e3, J: yes}\n"
+    )
+    assert load_process_file(write(tmp_path, "x.yml", text)).apps[0].env == {
+        "A": "on", "B": "12:30", "C": "10", "D": "2020-01-01", "E": "1", "F": "true", "G": "", "H": "16", "I": "1000", "J": "yes",
+    }  # fmt: skip
+    merged = "x: &env {A: 1, B: 1}\napps:\n  - {name: a, script: a.js, env: {<<: *env, B: 2}}\n"
+    assert load_process_file(write(tmp_path, "x.yml", merged)).apps[0].env == {"A": "1", "B": "2"}
+
+
+def test_a_javascript_file_may_print_and_leave_things_open(tmp_path: Path) -> None:
+    text = "console.log('hello'); setInterval(() => {}, 1e6); module.exports = Promise.resolve({ script: 'a.js' });"
+    assert load_process_file(write(tmp_path, "x.config.js", text)).apps[0].script == "a.js"
+
+
+def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
+    text = "apps: [{script: a.js, time: true, watch: true}]\nstatic: [{path: .}]\n"
+    warnings = load_process_file(write(tmp_path, "x.yml", text)).warnings
+    assert [warning.partition(": ")[2].split(" has")[0].split(" of")[0] for warning in warnings] == [
+        "key 'static'", "key 'time'", "key 'watch'",
+    ]  # fmt: skip
+
+
+def test_two_keys_for_one_thing_are_said(tmp_path: Path) -> None:
+    loaded = load_process_file(write(tmp_path, "x.json", '{"script": "a.js", "exec": "b.js"}'))
+    assert loaded.apps[0].script == "b.js"
+    assert loaded.warnings[0].endswith("'script' and 'exec' of app 0 mean the same -> 'exec' counts")
+
+
+def test_keys_that_change_others(tmp_path: Path) -> None:
+    path = write(tmp_path, "x.json", '{"name": "a", "script": "a.js", "append_env_to_name": true, "env_prod": {}}')
+    assert load_process_file(path, env_name="prod").apps[0].name == "a-prod"
+    assert "did you mean 'env_prod'?" in load_process_file(path, env_name="prodd").warnings[0]
+    assert one(tmp_path, instances=2, execute_command=True).mode == "fork"
+    assert one(tmp_path, sourceMapSupport=True).interpreter_args == ("--enable-source-maps",)
+
+
+def test_a_command_line_keeps_its_arguments_whole(tmp_path: Path) -> None:
+    assert one(tmp_path, script="npm run serve", args=["a b"]).args == ("npm run serve 'a b'",)
+    npm = one(tmp_path, script="npm", args="run 'a b'")
+    assert (npm.interpreter, npm.script, npm.args) == ("none", "npm", ("run", "a b"))
+
+
+def test_a_file_that_cannot_be_executed_and_has_no_extension_is_run_by_node(tmp_path: Path) -> None:
+    program = tmp_path / "server"
+    program.write_text("")
+    assert one(tmp_path, script="server").interpreter == "node"
+    program.chmod(0o755)
+    assert one(tmp_path, script="server").interpreter == "none"
+
+
+# In the forms of PM2's own examples (names and contents are ours).
+FORMS = {
+    "two-ports.config.js": """
+        module.exports = { apps: [
+          { script: 'api.js', instances: 'max', exec_mode: 'cluster', env: { PORT: 8000, NODE_ENV: 'development' },
+            env_production: { NODE_ENV: 'production' } },
+          { name: 'single', script: 'api.js', env: { PORT: 8001 } } ] }""",
+    "languages.yml": """
+        apps:
+          - {name: bash, script: a.sh}
+          - {name: python, script: a.py, interpreter: python3}
+          - {name: ruby, script: a.rb}
+          - {name: php, script: a.php, autorestart: false}
+          - {name: perl, script: a.pl, exec_mode: fork_mode}""",
+    "binary.yml": "apps:\n  - script: /bin/ls\n    args: -l -a\n    autorestart: false\n",
+    "object.json": '{"apps": {"name": "tree", "script": "tree.js", "treekill": false}}',
+    "ready.json": """{ // loose JSON
+        "apps": [{ "name": "ready", script: "./ready.js", "wait_ready": true, "listen_timeout": "10s", "kill_timeout": 3000,
+                   "err_file": "err.log", out: "NULL", mergeLogs: true, }] }""",
+    "sections.json": """{"apps": [{"name": "shop", "script": "a.js", "args": ["--a", 1], "pmx": false, "vizion": false,
+        "nodeArgs": "--inspect=0 --expose-gc", "maxMemoryRestart": "1.5G", "stop_exit_codes": 0, "instances": "-1"}],
+        "deploy": {"production": {"host": "example.com"}}}""",
+    "joined.json": '[{"name": "a", "script": ["a", "js"].join(".")}]',
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_files_in_the_forms_of_pm2s_examples_load_without_a_word(tmp_path: Path, name: str) -> None:
+    loaded = load_process_file(write(tmp_path, name, FORMS[name]))
+    assert loaded.warnings == ()
+    for app in loaded.apps:
+        assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
+
+
+def test_values_of_pm2s_forms_arrive_typed(tmp_path: Path) -> None:
+    def load(name: str) -> tuple[AppConfig, ...]:
+        return load_process_file(write(tmp_path, name, FORMS[name])).apps
+
+    assert [(app.mode, app.env["PORT"]) for app in load("two-ports.config.js")] == [
+        ("cluster", "8000"),
+        ("fork", "8001"),
+    ]
+    assert [app.interpreter for app in load("languages.yml")] == ["bash", "python3", "ruby", "php", "perl"]
+    assert [(app.name, app.interpreter, app.args) for app in load("binary.yml")] == [("ls", "none", ("-l", "-a"))]
+    (ready,) = load("ready.json")
+    assert (ready.listen_timeout, ready.kill_timeout, ready.error_file, ready.out_file, ready.merge_logs) == (
+        10.0, 3.0, "err.log", "/dev/null", True,
+    )  # fmt: skip
+    (shop,) = load("sections.json")
+    assert (shop.args, shop.interpreter_args) == (("--a", "1"), ("--inspect=0", "--expose-gc"))
+    assert (shop.max_memory, shop.stop_exit_codes, shop.instances, shop.mode) == (3 << 29, (0,), -1, "cluster")
 
 
 @pytest.mark.parametrize(("wished", "cores", "count"), [("max", 4, 4), (0, 4, 4), (-1, 4, 3), (-9, 4, 1), (3, 1, 3)])
@@ -160,10 +351,50 @@ def test_any_mapping_is_an_app_or_a_usage_error(written: dict[str, Any]) -> None
     assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
 
 
+words = st.text(max_size=20)
+fields = {
+    "name": words,
+    "script": words,
+    "cwd": words,
+    "args": st.lists(words).map(tuple),
+    "interpreter": words,
+    "instances": st.integers() | st.just("max"),
+    "share_port": st.booleans(),
+    "port": st.none() | st.integers(1, 65535),
+    "env": st.dictionaries(words, words),
+    "listen_timeout": st.floats(0, 1e6),
+    "stop_exit_codes": st.lists(st.integers(0, 255)).map(tuple),
+    "max_restarts": st.none() | st.integers(0),
+    "max_memory": st.none() | st.integers(1),
+    "out_file": st.none() | words,
+    "depends_on": st.lists(words).map(tuple),
+}
+
+
+@given(st.fixed_dictionaries(fields))
+def test_every_app_survives_its_record(values: dict[str, Any]) -> None:
+    app = AppConfig(**values)
+    assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(known | words, inner, max_size=3))
+)
+def test_any_json_is_a_process_file_or_a_usage_error(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(content))
+    with contextlib.suppress(UsageError):
+        load_process_file(str(path))
+
+
 def test_the_reference_names_every_key_and_its_example_is_read(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs" / "reference" / "process-file.md").read_text()
     for key in KEYS:
-        assert f"`{key.name}`" in text
+        for name in (key.name, *key.aliases):
+            assert f"`{name}`" in text, name
+    for name in MODIFIERS:
+        assert f"`{name}`" in text, name
     example = text.split("```yaml\n")[1].split("```")[0]
     loaded = load_process_file(write(tmp_path, "ecosystem.yml", example))
     assert [app.mode for app in loaded.apps] == ["cluster", "fork"]
