@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -29,14 +30,14 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         raise NoDaemon(f"no supervisor runs in {home.path}", next="percore start FILE") from None
     except OSError as error:
         raise PercoreError(f"the supervisor cannot be reached: {error.strerror}", where=home.control_socket) from None
-    with sock:
+    # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
+    with sock, sock.makefile("rb") as replies, contextlib.suppress(ConnectionError):
         sock.sendall(protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
-        with sock.makefile("rb") as replies:
-            for line in replies:
-                message = protocol.decode(line)
-                yield message
-                if message["event"] == "result":
-                    return
+        while line := replies.readline():
+            message = protocol.decode(line)
+            yield message
+            if message["event"] == "result":
+                return
     raise PercoreError("the supervisor closed the connection before it answered", next="see 'percore list'")
 
 

@@ -167,8 +167,7 @@ class Worker:
             )
         user = None
         if config.user and os.geteuid() == 0:
-            entry = pwd.getpwnam(config.user)
-            user = (entry.pw_uid, entry.pw_gid)
+            user = find_user(config.user)
         return Command(
             (*argv, script, *config.args), config.cwd, env, out_fd, err_fd, () if user else self.slot.runtime.store_fds,
             "NODE_CHANNEL_FD" in env, user,
@@ -394,6 +393,15 @@ class Worker:
         self.is_stable = True
         if process.channel:
             self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
+
+
+def find_user(user: str) -> tuple[int, int]:
+    """Uid and gid of a user given by name or by number; raises PercoreError when there is none."""
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
+    return entry.pw_uid, entry.pw_gid
 
 
 def is_program(name: str, cwd: str, path: str) -> bool:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -118,6 +119,13 @@ class Supervisor:
 
     def daemon_pid(self) -> int:
         return int(self.run("ping").stdout.split()[-1])
+
+    def kill_daemon(self) -> None:
+        """kill -9, and returns when it is gone: a process that was told to die still accepts for a moment."""
+        pid = self.daemon_pid()
+        with open(os.pidfd_open(pid)) as pidfd:
+            os.kill(pid, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 10)[0]
 
     def get(self, path: str = "/", source: str = "127.0.0.1") -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=8, source_address=(source, 0))

@@ -31,7 +31,7 @@ def test_the_supervisor_is_killed_under_load_and_nobody_notices(supervisor: Supe
     before = supervisor.pids("api") + supervisor.pids("tick")
     with Load(supervisor.port) as load:
         for _ in range(6):
-            os.kill(supervisor.daemon_pid(), signal.SIGKILL)
+            supervisor.kill_daemon()
             supervisor.run("ping")
         assert supervisor.pids("api") + supervisor.pids("tick") == before
         supervisor.run("reload", "api")
@@ -42,7 +42,7 @@ def test_the_supervisor_is_killed_under_load_and_nobody_notices(supervisor: Supe
 def test_a_worker_that_dies_while_there_is_no_supervisor_is_started_by_the_next(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api(), supervisor.singleton())
     victim, *others = supervisor.pids("api")
-    os.kill(supervisor.daemon_pid(), signal.SIGKILL)
+    supervisor.kill_daemon()
     os.kill(victim, signal.SIGKILL)
     supervisor.run("ping")
     wait_for(lambda: all(worker["state"] == "running" for worker in supervisor.workers("api")), "both workers")
@@ -85,6 +85,14 @@ def test_a_program_that_does_not_exist_is_said_in_one_line(supervisor: Superviso
     result = supervisor.apply(supervisor.singleton(interpreter="no-such-program"), check=False)
     assert result["exit_code"] == 4
     assert "the interpreter 'no-such-program' is not in PATH" in result["error"]
+
+
+def test_a_user_that_does_not_exist_fails_the_app_and_not_the_supervisor(supervisor: Supervisor) -> None:
+    before = supervisor.daemon_pid()
+    result = supervisor.apply(supervisor.singleton(user="nosuchuser"), check=False)
+    assert result["exit_code"] == 4
+    assert "there is no user 'nosuchuser' here" in result["error"]
+    assert supervisor.daemon_pid() == before
 
 
 def test_the_state_file_and_sockets_are_private(supervisor: Supervisor) -> None:
