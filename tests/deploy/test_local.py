@@ -6,12 +6,11 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import yaml
 from percore.deploy import fleet, rollout
 from percore.deploy.report import Report
 from percore.errors import LockedError, PreflightError, RolloutError, UsageError
+from tests.waiting import free_port, wait_for
 
 SOURCE = Path(__file__).resolve().parents[2]
 APP = """
@@ -40,7 +40,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         for name in ("roles", "templates"):
             (folder / name).symlink_to(SOURCE / name)
         self.app = folder / "app"
@@ -118,25 +118,6 @@ class Project:
             ended.set()
             for thread in threads:
                 thread.join()
-
-
-def _free_port() -> int:
-    """Below the range from which the kernel takes ports for clients."""
-    while True:
-        port = random.randrange(15000, 30000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("0.0.0.0", port))
-            return port
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s for {what}")
 
 
 @pytest.fixture

@@ -6,19 +6,19 @@ import collections
 import http.client
 import json
 import os
-import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import free_port, wait_for
 
 SERVER = """
 const http = require('http');
@@ -33,29 +33,6 @@ const server = http.createServer((request, response) => {
 if (process.env.FAIL === 'silent') setInterval(() => {}, 1000);
 else server.listen(process.env.PORT, () => console.log('listening'));
 """
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    """The first true value of `condition`; fails with `what` when the time is over."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s for {what}")
-
-
-def free_port() -> int:
-    """Below the range from which the kernel takes ports for clients: the load must not use up the server's own."""
-    while True:
-        port = random.randrange(15000, 30000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        return port
 
 
 class Supervisor:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from percore.supervisor.ecosystem import resolve_for_release
-from tests.supervisor.conftest import Supervisor, free_port, wait_for
+from tests.supervisor.conftest import Supervisor
+from tests.waiting import free_port, wait_for
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "boltlink"
 

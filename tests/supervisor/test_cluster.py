@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from tests.supervisor.conftest import Load, Supervisor, wait_for
+from tests.supervisor.conftest import Load, Supervisor
+from tests.waiting import wait_for
 
 
 def test_workers_share_a_port_that_is_declared_nowhere(supervisor: Supervisor) -> None:
