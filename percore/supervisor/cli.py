@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from percore.errors import PercoreError, UsageError, nearest
+from percore.errors import PercoreError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -152,12 +152,12 @@ def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None,
     return result
 
 
-def ask_or_nothing(op: str) -> Optional[dict[str, Any]]:
+def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
     """As `ask`, but None when no supervisor runs: nothing runs then, which is an answer."""
     from percore.supervisor.client import NoDaemon
 
     try:
-        return ask(op)
+        return ask(op, **arguments)
     except NoDaemon:
         return None
 
@@ -299,8 +299,7 @@ def show_status(options: Any) -> int:
 
 
 def list_apps(_: Any) -> int:
-    answer = ask_or_nothing("describe")
-    workers = answer["workers"] if answer else []
+    workers = select_workers()
     rows = [
         [
             str(worker["id"]), worker["name"], worker["mode"], str(worker["pid"] or "-"),
@@ -344,8 +343,7 @@ def size(number: int) -> str:
 
 
 def print_jlist(_: Any) -> int:
-    answer = ask_or_nothing("describe")
-    sys.stdout.write(json.dumps([pm2_fields(worker) for worker in (answer["workers"] if answer else [])]))
+    sys.stdout.write(json.dumps([pm2_fields(worker) for worker in select_workers()]))
     return 0
 
 
@@ -373,23 +371,12 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def select_workers(selector: str) -> list[dict[str, Any]]:
-    answer = ask_or_nothing("describe")
-    workers = answer["workers"] if answer else []
-    if selector == "all":
-        return workers
-    pattern = re.compile(selector[1:-1]) if len(selector) > 2 and selector[0] == selector[-1] == "/" else None
-    chosen = [
-        worker
-        for worker in workers
-        if (pattern and pattern.search(worker["name"]))
-        or selector in (str(worker["id"]), worker["name"], worker["namespace"])
-    ]
-    if not chosen:
-        known = nearest(selector, [worker["name"] for worker in workers])
-        hint = f"did you mean '{known}'?" if known else "see 'percore list'"
-        raise UsageError(f"no app, id or namespace is called '{selector}'", next=hint)
-    return chosen
+def select_workers(selector: str = "all") -> list[dict[str, Any]]:
+    """The supervisor selects, by the same rules as for `stop`; where none runs, there is nothing to select."""
+    answer = ask_or_nothing("describe", selector=selector)
+    if answer is None and selector != "all":
+        raise UsageError(f"no app, id or namespace is called '{selector}'", next="see 'percore list'")
+    return answer["workers"] if answer else []
 
 
 def describe_workers(options: Any) -> int:

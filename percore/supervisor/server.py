@@ -63,7 +63,7 @@ class Server:
     def _perform(self, request: Mapping[str, Any], reply: Reply) -> None:
         manager, op = self._manager, request["op"]
         if op in ("ping", "status", "describe"):
-            reply({"event": "result", "ok": True, **self._look(op)})
+            reply({"event": "result", "ok": True, **self._look(op, request)})
         elif op in ("apply", "start"):
             configs = [AppConfig.from_record(record) for record in request["apps"]]
             base_env = request.get("env") or clean_environment()
@@ -84,10 +84,10 @@ class Server:
         else:
             raise UsageError(f"the supervisor knows no operation '{op}'")
 
-    def _look(self, op: str) -> Mapping[str, Any]:
+    def _look(self, op: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         if op == "ping":
             return {"pid": os.getpid()}
-        return self._manager.status() if op == "status" else {"workers": self._manager.describe()}
+        return self._manager.status() if op == "status" else {"workers": self._manager.describe(request["selector"])}
 
 
 class Client:

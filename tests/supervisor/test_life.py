@@ -6,7 +6,8 @@ import json
 import os
 import signal
 
-from tests.supervisor.conftest import Load, Supervisor, wait_for
+from tests.supervisor.conftest import Load, Supervisor
+from tests.waiting import wait_for
 
 
 def test_a_singleton_never_runs_twice_during_a_new_release(supervisor: Supervisor) -> None:
@@ -131,6 +132,8 @@ def test_unknown_names_and_files_get_one_line_and_exit_code_2(supervisor: Superv
         (("stop", "agregator"), "did you mean 'aggregator'?"),
         (("start", "missing.yml"), "there is no such file"),
         (("reload", "/(/"), "not a regular expression"),
+        (("logs", "/(/", "--nostream"), "not a regular expression"),
+        (("describe", "agregator"), "did you mean 'aggregator'?"),
     ):
         done = supervisor.run(*arguments, check=False)
         assert done.returncode == 2
