@@ -65,10 +65,6 @@ class Inventory:
                 found.setdefault(name, []).append(origin)
         return found
 
-    def group_names(self, host: str) -> list[str]:
-        """The groups of `host`, from the outermost; `all` left out, as in Ansible's `group_names`."""
-        return [name for name in self._groups_of(host) if name != "all"]
-
     def select(self, pattern: str = "all") -> list[str]:
         """Hosts that match an Ansible pattern (`a:b`, `a,b`, `:&`, `:!`, globs, `~regex`), in inventory order."""
         terms = [term for term in re.split(r"[,:]", pattern) if term]

@@ -27,6 +27,7 @@ class App:
         self.config = config
         self.base_env = dict(base_env)
         self.slots: list[Slot] = []
+        self.leaving: list[Slot] = []  # scaled away, and not down yet
         self.listeners: dict[Address, Listener] = {}
         self.wanted = False
         self._take_id = take_id
@@ -38,6 +39,11 @@ class App:
     @property
     def workers(self) -> Iterator[Worker]:
         return (worker for slot in self.slots for worker in slot.workers)
+
+    @property
+    def living(self) -> Iterator[Worker]:
+        """Every worker that has a process, also those of slots that were given up."""
+        return (worker for slot in (*self.slots, *self.leaving) for worker in slot.workers if worker.process)
 
     # -- sockets -----------------------------------------------------------------------------------------------------
 
@@ -96,7 +102,7 @@ class App:
         ends = worker.restarts
         while not (worker.is_ready and (worker.is_stable or worker.config.shares_port or worker.config.wait_ready)):
             if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
-                raise WorkerFailed(worker, worker.last_end)
+                raise WorkerFailed(worker)
             if worker.state is State.EXITED:
                 return
             yield
@@ -155,7 +161,7 @@ class App:
             while incoming.state is State.STARTING or (soak and incoming.is_ready and not incoming.is_stable):
                 yield
             if not incoming.is_ready:
-                raise WorkerFailed(incoming, incoming.last_end)
+                raise WorkerFailed(incoming)
         except BaseException:
             slot.abandon()
             raise
@@ -170,6 +176,7 @@ class App:
         """More slots start; fewer means the highest numbers are steered away from, drained and stopped."""
         before = len(self.slots)
         surplus = self.set_slots(count)
+        self.leaving = [*(slot for slot in self.leaving if not slot.is_down), *surplus]
         for slot in surplus:
             slot.leave()
         if count > before and self.wanted:

@@ -51,7 +51,7 @@ class Manager:
         self._current: Optional[Ticket] = None
         self._has_changed = False
         self._replacing: set[Slot] = set()
-        self._surplus: list[Slot] = []  # slots that were scaled away and still have a process
+        self._saved: dict[str, Any] = {}  # what the state file says
         self._memory_timer_runs = False
         self.runtime = Runtime(loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed)
 
@@ -73,8 +73,7 @@ class Manager:
 
     def reap_children(self) -> None:
         """Called on SIGCHLD. A worker's group is killed while its leader's pid is still ours, so it can hit nobody else."""
-        by_pid = {worker.pid: worker for app in self.apps.values() for worker in app.workers if worker.process}
-        by_pid.update({worker.pid: worker for slot in self._surplus for worker in slot.workers if worker.process})
+        by_pid = {worker.pid: worker for app in self.apps.values() for worker in app.living}
         for pid, status in reap(lambda pid: by_pid[pid]._kill() if pid in by_pid else None):
             if pid in by_pid:
                 by_pid[pid].ended(status)
@@ -172,8 +171,8 @@ class Manager:
             change = "started"
         app.config = config
         if count != former_count:
-            undo.append(lambda: self._scale(app, former_count))
-            yield from self._scale(app, count)
+            undo.append(lambda: app.scale(former_count))
+            yield from app.scale(count)
             change = "scaled" if change == "unchanged" else change
         return change
 
@@ -243,7 +242,7 @@ class Manager:
         count = len(app.slots) + int(wish) if wish.startswith(("+", "-")) else resolve_instances(wish, usable_cores())
         if count < 1:
             raise UsageError(f"'{name}' cannot have {count} workers", next=f"percore stop {name}")
-        yield from self._scale(app, count)
+        yield from app.scale(count)
         return {"workers": count}
 
     def kill(self) -> Outcome:
@@ -276,13 +275,6 @@ class Manager:
         yield from app.stop()
         app.close()
         self.apps.pop(app.name, None)
-
-    def _scale(self, app: App, count: int) -> Job:
-        self._surplus = app.slots[count:]
-        try:
-            yield from app.scale(count)
-        finally:
-            self._surplus = []
 
     # -- selecting ---------------------------------------------------------------------------------------------------
 
@@ -330,8 +322,8 @@ class Manager:
 
     def find_worker(self, token: str) -> Optional[Worker]:
         for app in self.apps.values():
-            for worker in app.workers:
-                if worker.token == token and worker.process:
+            for worker in app.living:
+                if worker.token == token:
                     return worker
         return None
 
@@ -417,11 +409,11 @@ class Manager:
             "workers": [worker.status() for worker in app.workers],
         }
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Everything about each worker, for `describe`, `jlist` and `logs`; values of the environment are left out."""
+    def describe(self, selector: str) -> list[dict[str, Any]]:
+        """Everything about each selected worker, for `describe`, `jlist` and `logs`; values of the environment are left out."""
         found = []
-        for app in self.apps.values():
-            for slot in app.slots:
+        for app, slots in self.select(selector):
+            for slot in slots:
                 worker = slot.worker
                 config = worker.config.to_record()
                 config["env"] = sorted(config.get("env", {}))
@@ -458,8 +450,12 @@ class Manager:
             }
             for app in self.apps.values()
         ]
+        content = {"release": self.release, "apps": apps}
+        if content == self._saved:
+            return
         try:
-            snapshot.save(self._home.state, {"release": self.release, "apps": apps})
+            snapshot.save(self._home.state, content)
+            self._saved = content
         except OSError as error:
             self._log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")
 

@@ -54,9 +54,9 @@ class Runtime(NamedTuple):
 class WorkerFailed(PercoreError):
     """A worker did not become, or stay, ready; `detail` holds its last log lines."""
 
-    def __init__(self, worker: Worker, what: str = "") -> None:
+    def __init__(self, worker: Worker) -> None:
         super().__init__(
-            what or worker.failure or f"it is {worker.state.value}",
+            worker.last_end or f"it is {worker.state.value}",
             where=f"{worker.config.name} worker {worker.slot.number}",
             detail="\n".join(worker.log_tail()),
         )
@@ -438,7 +438,6 @@ class Slot:
         self.outgoing: Optional[Worker] = None
         self._listeners = listeners
         self._left_generation: Optional[int] = None  # the one that served before the last reload
-        self._drain_timer: Optional[Timer] = None
 
     def knows_addresses(self) -> bool:
         return bool(self._listeners)
