@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Callable, Optional
 
-from percore.errors import PercoreError
+from percore.errors import PartialError, PercoreError
 from percore.supervisor.config import AppConfig
 from percore.supervisor.slot import Runtime, Slot, Worker, WorkerFailed
 from percore.supervisor.sockets import Address, Listener, source_number
@@ -129,7 +129,8 @@ class App:
     def reload(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
         """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
 
-        The first failure ends it: the slots already moved go back to the former config, and WorkerFailed tells why.
+        The first failure ends it: the slots already moved go back to the former config, and WorkerFailed tells why;
+        PartialError when they could not go back.
         """
         chosen = list(slots) if slots is not None else self.slots
         former = self.config
@@ -138,10 +139,12 @@ class App:
             for slot in chosen:
                 yield from self._move(slot, config, soak=not moved)
                 moved.append(slot)
-        except PercoreError:
-            if config != former:
-                for slot in moved:
+        except PercoreError as cause:
+            try:
+                for slot in moved if config != former else ():
                     yield from self._move(slot, former, soak=False)
+            except PercoreError as worse:
+                raise not_taken_back(cause, [str(worse)]) from cause
             yield from self._until_drained(chosen)
             raise
         self.config = config
@@ -183,3 +186,10 @@ class App:
             yield from self.start(self.slots[before:])
         while not all(slot.is_down for slot in surplus):
             yield
+
+
+def not_taken_back(cause: PercoreError, problems: Iterable[str]) -> PartialError:
+    """What failed first, and why the way back failed as well."""
+    error = PartialError(f"{cause}; going back failed: {'; '.join(problems)}", detail=cause.detail)
+    error.app = cause.app
+    return error

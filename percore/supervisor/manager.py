@@ -15,7 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError, nearest
 from percore.supervisor import snapshot
-from percore.supervisor.app import App, Job
+from percore.supervisor.app import App, Job, not_taken_back
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home, place_preload
@@ -183,12 +183,11 @@ class Manager:
                 yield from step()
             except PercoreError as error:
                 problems.append(str(error))
-        outcome: PercoreError
         if problems:
-            outcome = PartialError(f"{cause.what}; and taking it back failed: {'; '.join(problems)}", where=cause.where)
-        else:
-            outcome = RolloutError(cause.what, where=cause.where, next=cause.next)
-        outcome.detail = cause.detail
+            raise not_taken_back(cause, problems) from cause
+        if isinstance(cause, PartialError):
+            raise cause
+        outcome = RolloutError(cause.what, where=cause.where, next=cause.next, detail=cause.detail)
         outcome.app = cause.app
         raise outcome from cause
 

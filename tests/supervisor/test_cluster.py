@@ -87,6 +87,22 @@ def test_a_broken_release_leaves_the_old_one_serving(supervisor: Supervisor, fau
     assert "clients wait" not in supervisor.log()
 
 
+def test_a_reload_that_cannot_go_back_either_does_not_call_itself_taken_back(supervisor: Supervisor) -> None:
+    script = supervisor.folder / "first.js"
+    script.write_text((supervisor.folder / "server.js").read_text())
+    supervisor.apply(supervisor.api(script="first.js"), release="r1")
+    (supervisor.folder / "second.js").write_text(
+        "if (process.env.NODE_APP_INSTANCE === '1') { require('fs').unlinkSync('first.js'); throw new Error('broken'); }\n"
+        + script.read_text()
+    )
+    result = supervisor.apply(supervisor.api(script="second.js"), release="r2", check=False)
+    assert result["exit_code"] == 5
+    assert "api worker 1: exited with code 1" in result["error"]
+    assert "going back failed: api worker 0: " in result["error"]
+    # Neither slot was left without its last good worker.
+    assert [worker["release"] for worker in supervisor.workers("api")] == ["r2", "r1"]
+
+
 def test_a_broken_singleton_takes_the_clustered_app_back_too(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api(), supervisor.singleton(), release="good")
     with Load(supervisor.port) as load:
