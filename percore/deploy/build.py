@@ -7,6 +7,7 @@ all dependencies, where the build runs; `production/` holds only the dependencie
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -275,7 +276,7 @@ def _pack(settings: AppSettings, place: _Place, source: str) -> Artifact:
     artifact = Artifact(
         content, path, path.stat().st_size, unpacked, tree, process_file, _is_node(settings.path), was_built=True
     )
-    _check_built(artifact)
+    _check_built(settings, artifact)
     _write_note(place, source, artifact)
     return artifact
 
@@ -288,11 +289,24 @@ def find_process_file(settings: AppSettings) -> str:
     raise UsageError(f"there is no process file ({' or '.join(names)})", where=str(settings.path), next="write one")
 
 
-def _check_built(artifact: Artifact) -> None:
+@contextlib.contextmanager
+def told_of_the_apps_own_file(settings: AppSettings, artifact: Artifact) -> Iterator[None]:
+    """Faults of the process file name the app's own one: the built copy is read, but not the place to mend it."""
+    try:
+        yield
+    except UsageError as error:
+        error.where = error.where.replace(str(artifact.tree), str(settings.path))
+        error.next = error.next or "mend that file (docs/reference/process-file.md) and deploy again"
+        raise
+
+
+def _check_built(settings: AppSettings, artifact: Artifact) -> None:
     """Every script that the process file names must be in the built tree."""
     from percore.supervisor.ecosystem import load_process_file
 
-    for app in load_process_file(str(artifact.tree / artifact.process_file)).apps:
+    with told_of_the_apps_own_file(settings, artifact):
+        apps = load_process_file(str(artifact.tree / artifact.process_file)).apps
+    for app in apps:
         script = Path(app.cwd) / app.script
         if "/" in app.script and not script.exists() and script.is_relative_to(artifact.tree):
             missing = script.relative_to(artifact.tree)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy import bundle
-from percore.deploy.build import PYTHON_PACKAGES, Artifact, build
+from percore.deploy.build import PYTHON_PACKAGES, Artifact, build, told_of_the_apps_own_file
 from percore.deploy.fleet import (
     Host,
     close_all,
@@ -195,15 +195,16 @@ class _Records:
     def _make(self, settings: AppSettings, artifact: Artifact) -> dict[str, Any]:
         path = f"{settings.deploy_to}/releases/{PLACE}"
         port = {"PORT": str(settings.port)} if settings.port else {}
-        record = resolve_for_release(
-            str(artifact.tree / artifact.process_file),
-            release_id=PLACE,
-            release_path=path,
-            env_name=settings.process_env,
-            extra_env={**port, **_python_env(artifact, path), **settings.env},
-        )
+        with told_of_the_apps_own_file(settings, artifact):
+            record = resolve_for_release(
+                str(artifact.tree / artifact.process_file),
+                release_id=PLACE,
+                release_path=path,
+                env_name=settings.process_env,
+                extra_env={**port, **_python_env(artifact, path), **settings.env},
+            )
         for warning in record.pop("warnings", []):
-            self._report.warn(warning)
+            self._report.warn(warning.replace(str(artifact.tree), str(settings.path)))
         for app in record["apps"]:
             if app.get("mode") == "cluster" and settings.health_path:
                 app.setdefault("health", settings.health_path)

@@ -268,6 +268,21 @@ def test_a_port_of_somebody_else_is_told_with_the_program(project: Project) -> N
     project.deploy()
 
 
+def test_a_fault_in_the_process_file_names_the_apps_own_file_and_touches_nothing(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, path = serving.pids(), serving.app / "ecosystem.json"
+    path.write_text(path.read_text().replace('"instances": 2', '"instances": "maks"'))
+    with pytest.raises(UsageError) as caught:
+        serving.deploy()
+    assert str(caught.value).startswith(f"{path}: key 'instances' of app 'web' must be a whole number")
+    assert caught.value.next
+    assert serving.pids() == before
+    path.write_text(path.read_text().replace('"instances": "maks"', '"instances": 2, "kill_timeot": 1'))
+    serving.deploy()
+    assert f"{path}: key 'kill_timeot' of app 'web' is not known" in "".join(capsys.readouterr())
+
+
 def test_old_releases_are_pruned_and_the_newest_good_ones_stay(serving: Project) -> None:
     path = serving.folder / "inventories" / "local.yml"
     path.write_text(path.read_text() + "    keep_releases: 2\n")
