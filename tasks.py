@@ -164,5 +164,25 @@ def ssh(context: Context, host: str) -> None:
     os.execvp(command[0], command)
 
 
+@task(
+    name="supervisor",
+    help={
+        "only": "rows by name, separated by commas",
+        "json": "write the figures to this file",
+        "quick": "rough, in 3 minutes",
+    },
+)
+def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bool = False) -> None:
+    """Measure the supervisor and PM2 side by side; see docs/benchmarks.md."""
+    from tests.bench.supervisor.run import run
+
+    try:
+        run(only, json, quick=quick)
+    except PercoreError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
 namespace = Collection(deploy, rollback, status, logs, stop, startup, unstartup, build, check, test)
 namespace.add_collection(Collection("lab", up, down, ssh))
+namespace.add_collection(Collection("bench", bench_supervisor))

@@ -1,0 +1,2 @@
+// Lives, listens nowhere and is never ready.
+setInterval(() => {}, 1000);
