@@ -88,19 +88,22 @@ class App:
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
-    def start(self, slots: Optional[Iterable[Slot]] = None) -> Job:
-        """Starts the slots (default: all) and waits until each worker is ready; raises WorkerFailed on the first that is not."""
+    def start(self, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
+        """Starts the slots (default: all) and waits until each worker is ready; raises WorkerFailed on the first that is not.
+
+        With `soak`, what has no better proof of life must still be there after `min_uptime`.
+        """
         chosen = list(slots) if slots is not None else self.slots
         self.wanted = True
         for slot in chosen:
             slot.start()
         for slot in chosen:
-            yield from self._until_ready(slot.worker)
+            yield from self._until_ready(slot.worker, soak=soak)
 
-    def _until_ready(self, worker: Worker) -> Job:
-        """Waits for the first proof of life: ready, and for what has no better proof, still there after `min_uptime`."""
+    def _until_ready(self, worker: Worker, *, soak: bool) -> Job:
         ends = worker.restarts
-        while not (worker.is_ready and (worker.is_stable or worker.config.shares_port or worker.config.wait_ready)):
+        has_proof = not soak or worker.config.shares_port or worker.config.wait_ready
+        while not (worker.is_ready and (has_proof or worker.is_stable)):
             if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
                 raise WorkerFailed(worker)
             if worker.state is State.EXITED:
@@ -116,15 +119,15 @@ class App:
         while not all(slot.is_down for slot in chosen):
             yield
 
-    def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
-        """Stops, then starts again with `config`."""
+    def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
+        """Stops, then starts again with `config`; `soak` as in `start`."""
         chosen = list(slots) if slots is not None else self.slots
         yield from self.stop(chosen)
         for slot in chosen:
             slot.replace_config(config)
         if len(chosen) == len(self.slots):
             self.config = config
-        yield from self.start(chosen)
+        yield from self.start(chosen, soak=soak)
 
     def reload(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
         """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
@@ -186,6 +189,30 @@ class App:
             yield from self.start(self.slots[before:])
         while not all(slot.is_down for slot in surplus):
             yield
+
+
+def together(jobs: Iterable[Job]) -> Job:
+    """Does all of them at once. One that fails does not stop the others; the first failure is raised when all are over."""
+    running = list(jobs)
+    failures = []
+    try:
+        while running:
+            for job in list(running):
+                try:
+                    next(job)
+                    continue
+                except StopIteration:
+                    pass
+                except PercoreError as error:
+                    failures.append(error)
+                running.remove(job)
+            if running:
+                yield
+    finally:
+        for job in running:
+            job.close()
+    if failures:
+        raise failures[0]
 
 
 def not_taken_back(cause: PercoreError, problems: Iterable[str]) -> PartialError:

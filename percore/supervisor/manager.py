@@ -15,7 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError, nearest
 from percore.supervisor import snapshot
-from percore.supervisor.app import App, Job, not_taken_back
+from percore.supervisor.app import App, Job, not_taken_back, together
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home, place_preload
@@ -144,7 +144,7 @@ class Manager:
         return {"changes": changes, "release": self.release}
 
     def _apply_one(
-        self, config: AppConfig, base_env: Mapping[str, str], undo: list[Callable[[], Job]]
+        self, config: AppConfig, base_env: Mapping[str, str], undo: list[Callable[[], Job]], *, soak: bool = True
     ) -> Generator[None, None, str]:
         count = resolve_instances(config.instances, usable_cores())
         app = self.apps.get(config.name)
@@ -152,7 +152,7 @@ class Manager:
             app = self._add(config, base_env, count)
             undo.append(lambda: self._delete(app))
             if config.autostart:
-                yield from app.start()
+                yield from app.start(soak=soak)
             return "added"
         change = "unchanged"
         former, former_count = app.config, len(app.slots)
@@ -163,11 +163,11 @@ class Manager:
                 change = "reloaded"
             else:
                 undo.append(lambda: app.restart(former))
-                yield from app.restart(config)
+                yield from app.restart(config, soak=soak)
                 change = "restarted"
         elif not app.wanted:
             undo.append(app.stop)
-            yield from app.start()
+            yield from app.start(soak=soak)
             change = "started"
         app.config = config
         if count != former_count:
@@ -193,33 +193,29 @@ class Manager:
 
     def start(self, configs: Sequence[AppConfig], base_env: Mapping[str, str]) -> Outcome:
         """PM2's `start FILE`: missing apps start, known ones get the file's config; a failing one does not stop the others."""
-        failures: list[PercoreError] = []
-        changes = []
-        for config in configs:
-            try:
-                change = yield from self._apply_one(config, base_env, [])
-                changes.append({"app": config.name, "change": change})
-            except PercoreError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        self._refuse_doubles(configs)
+        changes: list[dict[str, str]] = []
+
+        def start_one(config: AppConfig) -> Job:
+            change = yield from self._apply_one(config, base_env, [], soak=False)
+            changes.append({"app": config.name, "change": change})
+
+        yield from together([start_one(config) for config in configs])
         return {"changes": changes}
 
     def start_selected(self, selector: str) -> Outcome:
-        for app, slots in self.select(selector):
-            app.wanted = True
-            yield from app.start([slot for slot in slots if slot.is_down])
+        chosen = self.select(selector)
+        yield from together([app.start([slot for slot in slots if slot.is_down], soak=False) for app, slots in chosen])
         return {}
 
     def stop(self, selector: str) -> Outcome:
-        for app, slots in self.select(selector):
-            yield from app.stop(None if len(slots) == len(app.slots) else slots)
+        chosen = self.select(selector)
+        yield from together([app.stop(None if len(slots) == len(app.slots) else slots) for app, slots in chosen])
         return {}
 
     def restart(self, selector: str) -> Outcome:
-        for app, slots in self.select(selector):
-            app.wanted = True
-            yield from app.restart(app.config, slots)
+        chosen = self.select(selector)
+        yield from together([app.restart(app.config, slots, soak=False) for app, slots in chosen])
         return {}
 
     def reload(self, selector: str) -> Outcome:
@@ -232,8 +228,7 @@ class Manager:
         return {}
 
     def delete(self, selector: str) -> Outcome:
-        for app, _ in self.select(selector):
-            yield from self._delete(app)
+        yield from together([self._delete(app) for app, _ in self.select(selector)])
         return {}
 
     def scale(self, name: str, wish: str) -> Outcome:
@@ -246,8 +241,7 @@ class Manager:
 
     def kill(self) -> Outcome:
         """Stops and forgets everything, then ends the loop."""
-        for app in list(self.apps.values()):
-            yield from self._delete(app)
+        yield from together([self._delete(app) for app in self.apps.values()])
         self.runtime.loop.stop()
         return {}
 
