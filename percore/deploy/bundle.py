@@ -85,9 +85,9 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
     for name in ("__init__.py", "errors.py"):
         yield f"percore/{name}", code / name
     for part in ("supervisor", "host"):
-        for path in sorted((code / part).iterdir()):
+        for path in sorted((code / part).rglob("*")):
             if path.suffix in SUPERVISOR_FILES or path.name == f"bindshim-{machine}.so":
-                yield f"percore/{part}/{path.name}", path
+                yield f"percore/{path.relative_to(code)}", path
     for path in sorted(_module_folder("yaml").glob("*.py")):
         yield f"yaml/{path.name}", path
     psutil = _module_folder("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -53,6 +52,8 @@ def ensure_daemon(home: Home) -> None:
     """Starts a supervisor in the background unless one runs; returns when it answers."""
     if is_running(home):
         return
+    import subprocess  # not for those who only ask
+
     home.make()
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     # Without site-packages: the daemon needs the standard library only, and is two megabytes smaller.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import socket
 import zlib
 from typing import NamedTuple, Optional
@@ -111,7 +110,7 @@ class Preload(NamedTuple):
 def place_preload(home: Home) -> Preload:
     """Copies both files to a folder named by their content: an upgrade of percore never pulls them from under a worker."""
     contents = {}
-    for name in (f"bindshim-{platform.machine()}.so", "preload.cjs"):
+    for name in (f"bindshim-{os.uname().machine}.so", "preload.cjs"):
         try:
             with open(os.path.join(_PACKAGE, name), "rb") as file:
                 contents[name] = file.read()
@@ -129,5 +128,5 @@ def place_preload(home: Home) -> Preload:
             with open(f"{target}.new", "wb") as file:
                 file.write(content)
             os.rename(f"{target}.new", target)
-    shim = os.path.join(folder, f"bindshim-{platform.machine()}.so")
+    shim = os.path.join(folder, f"bindshim-{os.uname().machine}.so")
     return Preload(shim if os.path.exists(shim) else None, os.path.join(folder, "preload.cjs"))

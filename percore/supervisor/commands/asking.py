@@ -1,0 +1,71 @@
+"""Asking the supervisor, and what is said meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.client import NoDaemon, request
+from percore.supervisor.home import Home
+
+_is_silent = False
+
+
+def be_silent() -> None:
+    global _is_silent
+    _is_silent = True
+
+
+def is_silent() -> bool:
+    return _is_silent
+
+
+def say(text: str) -> None:
+    """What is not the answer itself; --silent keeps it back."""
+    if not _is_silent:
+        print(text)
+
+
+def warn(text: str) -> None:
+    print(f"percore: {text}", file=sys.stderr)
+
+
+def show_progress(event: Mapping[str, Any]) -> None:
+    pid = f" (pid {event['pid']})" if event["pid"] else ""
+    trouble = f": {event['failure']}" if event.get("failure") else ""
+    if not _is_silent:
+        print(f"{event['app']} {event['slot']}: {event['state']}{pid}{trouble}", file=sys.stderr)
+
+
+def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:
+    """The result of one request; raises the error that the supervisor reports."""
+    result: dict[str, Any] = {}
+    for message in request(Home.of_user(), op, **arguments):
+        if message["event"] == "result":
+            result = message
+        else:
+            on_event(message)
+    if not result["ok"]:
+        error = PercoreError(result["error"], detail="\n".join(result.get("log_tail", ())))
+        error.exit_code = result["exit_code"]
+        error.app = result.get("app", "")
+        raise error
+    return result
+
+
+def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
+    """As `ask`, but None when no supervisor runs: nothing runs then, which is an answer."""
+    try:
+        return ask(op, **arguments)
+    except NoDaemon:
+        return None
+
+
+def select_workers(selector: str = "all") -> list[dict[str, Any]]:
+    """The supervisor selects, by the same rules as for `stop`; where none runs, there is nothing to select."""
+    answer = ask_or_nothing("describe", selector=selector)
+    if answer is None and selector != "all":
+        raise UsageError(f"no app, id or namespace is called '{selector}'", next="see 'percore list'")
+    return answer["workers"] if answer else []
