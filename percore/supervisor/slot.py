@@ -161,7 +161,8 @@ class Worker:
         script = config.script
         if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
             script = os.path.join(config.cwd, script)
-        if argv and not is_program(argv[0], config.cwd, env.get("PATH", os.defpath)):
+        program = find_program([*argv, script][0], config.cwd, env.get("PATH", os.defpath))
+        if argv and not program:
             raise PercoreError(
                 f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
             )
@@ -169,8 +170,8 @@ class Worker:
         if config.user and os.geteuid() == 0:
             user = find_user(config.user)
         return Command(
-            (*argv, script, *config.args), config.cwd, env, out_fd, err_fd, () if user else self.slot.runtime.store_fds,
-            "NODE_CHANNEL_FD" in env, user,
+            (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
+            () if user else self.slot.runtime.store_fds, "NODE_CHANNEL_FD" in env, user,
         )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
@@ -404,10 +405,11 @@ def find_user(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def is_program(name: str, cwd: str, path: str) -> bool:
-    """True when `name` can be executed: found in PATH, or a path by itself (shutil.which would load four compressors)."""
+def find_program(name: str, cwd: str, path: str) -> Optional[str]:
+    """Where the program `name` is: in a folder of `path`, or by itself (shutil.which would load four compressors)."""
     folders = [cwd] if os.sep in name else path.split(os.pathsep)
-    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in folders)
+    found = (os.path.join(folder, name) for folder in folders)
+    return next((place for place in found if os.access(place, os.X_OK) and not os.path.isdir(place)), None)
 
 
 _PERFORM: dict[Action, Callable[[Worker], None]] = {

@@ -7,7 +7,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, TypeVar
 
 from tests.bench.supervisor import proc
 from tests.bench.supervisor.load import Load, arrive, requests_per_second
@@ -16,6 +16,7 @@ from tests.bench.supervisor.table import Goal, Sample, at_most, both, times_pm2
 from tests.waiting import wait_for
 
 MB = 1024 * 1024
+Found = TypeVar("Found")
 Measure = Callable[[Side, bool], Sample]
 
 
@@ -116,22 +117,32 @@ def release_silent(side: Side, quick: bool) -> Sample:
 
 
 def crash_to_process(side: Side, quick: bool) -> Sample:
-    """From kill -9 to the moment when another program runs below the daemon; the pauses are longer than `min_uptime`."""
-    side.start({"name": "idle", "script": "idle.cjs"})
+    """From kill -9 to a new process below the daemon, of a program that dies fast; the pauses are longer than `min_uptime`."""
+    side.start({"name": "idle", "script": "idle.py", "interpreter": "python3"})
     daemon = side.daemon_pid
     own = proc.command_line(daemon)
-    times = []
-    for _ in range(4 if quick else 15):
+    created, executed = [], []
+    for _ in range(4 if quick else 12):
         time.sleep(1.5)
         before = set(proc.children(daemon))
-        (victim,) = (pid for pid in before if b"idle.cjs" in proc.command_line(pid))
+        (victim,) = (pid for pid in before if b"idle.py" in proc.command_line(pid))
         start = time.perf_counter()
         os.kill(victim, signal.SIGKILL)
-        while not any(proc.command_line(pid) not in (own, b"") for pid in set(proc.children(daemon)) - before):
-            if time.perf_counter() - start > 5:
-                raise RuntimeError(f"{side.name} started no new process within 5 s")
-        times.append((time.perf_counter() - start) * 1000)
-    return Sample(statistics.median(times), f"{min(times):.1f} to {max(times):.1f} ms")
+        new = _await(lambda: set(proc.children(daemon)) - before)  # noqa: B023 called before the loop goes on
+        created.append((time.perf_counter() - start) * 1000)
+        _await(lambda: any(proc.command_line(pid) not in (own, b"") for pid in new))  # noqa: B023
+        executed.append((time.perf_counter() - start) * 1000)
+    note = f"{min(created):.1f} to {max(created):.1f} ms; its program runs after {statistics.median(executed):.1f} ms"
+    return Sample(statistics.median(created), note)
+
+
+def _await(condition: Callable[[], Found]) -> Found:
+    """Without a pause: a millisecond counts here."""
+    deadline = time.monotonic() + 5
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise RuntimeError("no new process within 5 s")
+    return found
 
 
 def memory_limit(side: Side, quick: bool) -> Sample:
@@ -225,7 +236,9 @@ def two_hundred_slots(side: Side, quick: bool) -> Sample:
     count = 60 if quick else 200
 
     def rss_with(instances: int) -> int:
-        side.start(side.web("accept.py", interpreter="python3", interpreter_args=["-I", "-S"], instances=instances))
+        # Not PORT: it speaks no HTTP that `start` could wait for.
+        app = side.web("accept.py", interpreter="python3", interpreter_args=["-I", "-S"], instances=instances)
+        side.start({**app, "env": {"SHARED_PORT": str(side.port)}})
         wait_for(lambda: side.statuses() == ["online"] * instances, f"{instances} workers", seconds=120)
         time.sleep(3)
         return proc.rss_bytes(side.daemon_pid)
@@ -240,19 +253,19 @@ def two_hundred_slots(side: Side, quick: bool) -> Sample:
 
 
 ROWS = [
-    Row("close", "req/s, connection per request, 2 workers", "1/s", times_pm2(2.2, more=True), speed_closing, 5),
-    Row("keep-alive", "req/s, keep-alive", "1/s", times_pm2(1.0, more=True), speed_keeping, 5),
-    Row("p99", "p99 at half load, 4 ms CPU per request", "ms", times_pm2(1.1), tail, 5),
+    Row("close", "req/s, connection per request, 2 workers", "1/s", times_pm2(2.2, more=True), speed_closing),
+    Row("keep-alive", "req/s, keep-alive", "1/s", times_pm2(1.0, more=True), speed_keeping),
+    Row("p99", "p99 at half load, 4 ms CPU per request", "ms", times_pm2(1.1), tail),
     Row("reload", "failed requests, 10 reloads under load", "requests", at_most(0, "0"), lost_in_reloads, 2),
     Row("daemon-kill", "failed while the supervisor is killed 6 times", "requests", at_most(0, "0"), lost_while_killed, 2),
     Row("worker-kill", "hung clients, 26 kills of workers", "requests", at_most(0, "0"), hung_in_kills, 2),
     Row("throws", "reload to a release that throws", "s", at_most(4.0, "old serves, exit > 0, <= 4 s"), release_throws, 2),
     Row("silent", "reload to a release that is never ready", "s", at_most(3.0, "old serves, exit > 0, <= 3 s"),
         release_silent, 2),
-    Row("crash", "crash -> new process", "ms", both(at_most(5.0, "<= 5 ms"), times_pm2(0.5)), crash_to_process, 3),
-    Row("memory-limit", "100 MB limit, leak of 50 MB/s: peak", "MB", at_most(200, "<= 200 MB"), memory_limit, 2),
+    Row("crash", "crash -> new process", "ms", both(at_most(5.0, "<= 5 ms"), times_pm2(0.5)), crash_to_process, 2),
+    Row("memory-limit", "100 MB limit, leak of 50 MB/s: peak", "MB", at_most(200, "<= 200 MB"), memory_limit, 1),
     Row("rss", "daemon RSS, 4 workers idle", "MB", at_most(14, "<= 14 MB"), daemon_memory),
-    Row("idle", "daemon CPU idle with 20 apps", "% of a core", at_most(0.05, "<= 0.05 %"), idle_cpu, 2),
+    Row("idle", "daemon CPU idle with 20 apps", "% of a core", at_most(0.05, "<= 0.05 %"), idle_cpu, 1),
     Row("cold", "cold start of the daemon", "ms", times_pm2(0.4), cold_start, 5),
     Row("jlist", "jlist with 20 apps", "ms", times_pm2(0.3), list_json, 5),
     Row("start", "start 20 apps", "ms", times_pm2(0.5), start_twenty, 5),

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from percore import __version__
 from percore.errors import UsageError
 from tests.bench.supervisor.rows import ROWS, Row, rows_named
-from tests.bench.supervisor.sides import Percore, Pm2, Side, install_pm2
+from tests.bench.supervisor.sides import Percore, Pm2, Side, install_percore, install_pm2
 from tests.bench.supervisor.table import Result, Sample, number, render
 
 
@@ -23,9 +23,15 @@ def run(only: str = "", json_path: str = "", *, quick: bool = False) -> None:
     rows = [row for name in names for row in rows_named(name)]
     if len(rows) < len(names):
         raise UsageError(f"no such row: {only}", next=f"one of {', '.join(row.name for row in ROWS)}")
+    install_percore()
     machine = describe_machine(install_pm2(), quick=quick)
     print(json.dumps(machine), flush=True)
-    results = [measure(row, quick=quick) for row in rows]
+    results = []
+    for row in rows:
+        try:
+            results.append(measure(row, quick=quick))
+        except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            print(f"  {row.name:<13} could not be measured: {error}", flush=True)
     print(render(results))
     if json_path:
         record = {"machine": machine, "rows": [result.to_record() for result in results]}

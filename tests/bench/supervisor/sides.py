@@ -20,7 +20,8 @@ from tests.bench.supervisor import proc
 from tests.waiting import free_port, wait_for
 
 APPS = Path(__file__).with_name("apps")
-PM2_FOLDER = Path("~/.cache/percore/bench").expanduser()
+PROJECT = Path(__file__).resolve().parents[3]
+CACHE = Path("~/.cache/percore/bench").expanduser()
 _MARK = "PERCORE_BENCH"
 
 
@@ -110,7 +111,7 @@ class Side:
 
 class Percore(Side):
     name = "percore"
-    command = (str(Path(sys.executable).with_name("percore")),)
+    command = (str(CACHE / "installed/bin/percore"),)
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "PERCORE_HOME": str(self.home)}
@@ -125,7 +126,7 @@ class Percore(Side):
 
 class Pm2(Side):
     name = "pm2"
-    command = ("node", str(PM2_FOLDER / "node_modules/pm2/bin/pm2"))
+    command = ("node", str(CACHE / "node_modules/pm2/bin/pm2"))
 
     def environment(self) -> dict[str, str]:
         quiet = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true"}
@@ -144,16 +145,29 @@ def install_pm2() -> str:
     for program, package in (("node", "nodejs"), ("npm", "npm"), ("wrk", "wrk")):
         if shutil.which(program) is None:
             raise PreflightError(f"the benchmark needs {program}", next=f"apt install {package}")
-    manifest = PM2_FOLDER / "node_modules/pm2/package.json"
+    manifest = CACHE / "node_modules/pm2/package.json"
     if not manifest.exists():
-        PM2_FOLDER.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(PM2_FOLDER), "pm2@7"],
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise PreflightError(f"pm2 could not be installed: {done.stderr.strip()}", where=str(PM2_FOLDER))
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _install("pm2", ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE), "pm2@7"])
     return str(json.loads(manifest.read_text())["version"])
+
+
+def install_percore() -> None:
+    """This checkout as a user gets it by pip: the link to a checkout that developers have makes every command slower."""
+    place = CACHE / "installed"
+    shutil.rmtree(place, ignore_errors=True)
+    _install("a virtual environment", [sys.executable, "-m", "venv", str(place)])
+    with tempfile.TemporaryDirectory() as wheels:
+        build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, str(PROJECT)]
+        _install("percore's wheel", build)
+        (wheel,) = Path(wheels).iterdir()
+        _install("percore", [str(place / "bin/python"), "-m", "pip", "install", str(wheel)])
+
+
+def _install(what: str, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        raise PreflightError(f"{what} could not be installed: {done.stderr.strip()}", where=str(CACHE))
 
 
 def get(port: int, path: str = "/", timeout: float = 5.0) -> bytes:
