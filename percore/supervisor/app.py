@@ -6,11 +6,13 @@ job reads as the story it is, and the loop never waits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Callable, Optional
 
 from percore.errors import PartialError, PercoreError
 from percore.supervisor.config import AppConfig
+from percore.supervisor.feedback import Feedback, Look
 from percore.supervisor.slot import Runtime, Slot, Worker, WorkerFailed
 from percore.supervisor.sockets import Address, Listener, source_number
 from percore.supervisor.states import State
@@ -31,6 +33,8 @@ class App:
         self.listeners: dict[Address, Listener] = {}
         self.wanted = False
         self._take_id = take_id
+        self._feedback = Feedback(runtime.loop, self._balance)
+        self._directed: dict[int, tuple[int, int]] = {}
 
     @property
     def name(self) -> str:
@@ -58,16 +62,44 @@ class App:
 
     def steer(self) -> None:
         """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there."""
-        ready = [slot for slot in self.slots if slot.worker.is_ready]
-        places = [(slot.number, slot.worker.generation) for slot in ready or self.slots]
-        directed = {}
+        self._directed = {}
         for slot in self.slots:
-            directed[source_number(slot.number, incoming=False)] = (slot.number, slot.worker.generation)
-            directed[source_number(slot.number, incoming=True)] = (slot.number, 1 - slot.worker.generation)
+            self._directed[source_number(slot.number, incoming=False)] = place_of(slot)
+            self._directed[source_number(slot.number, incoming=True)] = (slot.number, 1 - slot.worker.generation)
+        serving = self._serving()
+        places = [place_of(slot) for slot in serving or self.slots]
         for listener in self.listeners.values():
-            listener.steer(places, directed)
+            listener.steer(places, self._directed)
+        self._feedback.watch([
+            listener.socket_for(*place_of(slot)).fileno()
+            for listener in self.listeners.values() if listener.steered
+            for slot in serving
+        ])  # fmt: skip
+
+    def _serving(self) -> list[Slot]:
+        """Slots that new connections may go to: the ready ones, without the unwell as long as there is another."""
+        ready = [slot for slot in self.slots if slot.worker.is_ready]
+        return [slot for slot in ready if not slot.worker.unwell] or ready
+
+    def _balance(self) -> Look:
+        """Reads the accept queues, and steers new connections to the shortest."""
+        now = time.monotonic()
+        found: list[int] = []
+        ready = [slot for slot in self.slots if slot.worker.is_ready]
+        for listener in self.listeners.values():
+            if not listener.steered or not ready:
+                continue
+            lengths = {slot: listener.queue_length(*place_of(slot)) for slot in ready}
+            for slot, length in lengths.items():
+                slot.worker.note_queue(length, now)
+            serving = self._serving()
+            shortest = min(lengths[slot] for slot in serving)
+            listener.steer([place_of(slot) for slot in serving if lengths[slot] == shortest], self._directed)
+            found.extend(lengths.values())
+        return Look(tuple(found))
 
     def close(self) -> None:
+        self._feedback.close()
         for listener in self.listeners.values():
             listener.close()
         self.listeners.clear()
@@ -213,6 +245,11 @@ def together(jobs: Iterable[Job]) -> Job:
             job.close()
     if failures:
         raise failures[0]
+
+
+def place_of(slot: Slot) -> tuple[int, int]:
+    """Which of a listener's sockets the slot's current worker accepts from."""
+    return slot.number, slot.worker.generation
 
 
 def not_taken_back(cause: PercoreError, problems: Iterable[str]) -> PartialError:

@@ -37,6 +37,8 @@ class AppConfig(NamedTuple):
     increment_var: Optional[str] = None
     wait_ready: bool = False
     listen_timeout: float = 30.0  # a limit, never a success
+    health_interval: float = 10.0  # between two checks of `health` while the worker runs; 0: only when it starts
+    liveness_timeout: float = 30.0  # failing its check, or accepting nothing, for so long: it is replaced; 0: never
     kill_timeout: float = 1.6
     kill_signal: str = "SIGINT"
     shutdown_with_message: bool = False

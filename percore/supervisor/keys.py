@@ -195,6 +195,8 @@ KEYS = (
     Key("increment_var", "increment_var", variable),
     Key("wait_ready", "wait_ready", flag),
     Key("listen_timeout", "listen_timeout", milliseconds),
+    Key("health_interval", "health_interval", milliseconds),
+    Key("liveness_timeout", "liveness_timeout", milliseconds),
     Key("kill_timeout", "kill_timeout", milliseconds),
     Key("kill_signal", "kill_signal", signal_name),
     Key("shutdown_with_message", "shutdown_with_message", flag),

@@ -53,7 +53,10 @@ class Manager:
         self._replacing: set[Slot] = set()
         self._saved: dict[str, Any] = {}  # what the state file says
         self._memory_timer_runs = False
-        self.runtime = Runtime(loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed)
+        self.runtime = Runtime(
+            loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed,
+            self._replace_unwell,
+        )  # fmt: skip
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
 
@@ -63,6 +66,9 @@ class Manager:
         app = self.apps.get(worker.config.name)
         if app:
             app.steer()
+        if worker.is_ready and worker.unwell:
+            self._log(f"{worker.config.name} {worker.slot.number}: {worker.unwell}; new connections go to the others")
+            return
         if worker.is_ready and worker.is_stable:
             return  # "running" was said when it became ready
         pid = f" (pid {worker.pid})" if worker.pid else ""
@@ -354,6 +360,11 @@ class Manager:
                     used, limit = worker.stats.memory_bytes >> 20, (worker.config.max_memory or 0) >> 20
                     self._replace(app, slot, f"{app.name} {slot.number}: {used} MB is over its limit of {limit} MB")
         self._watch_memory()
+
+    def _replace_unwell(self, worker: Worker, reason: str) -> None:
+        slot, app = worker.slot, self.apps.get(worker.config.name)
+        if app and slot in app.slots and slot not in self._replacing:
+            self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
 
     def _serve_stranded(self) -> None:
         for app in self.apps.values():

@@ -34,12 +34,17 @@ class Target:
 
 
 class Probe:
-    """Tries until the first proof, then calls `on_ready` once. `reason` always says why the last attempt was none."""
+    """Tries until the first proof, then calls `on_ready` once. `reason` always says why the last attempt was none.
 
-    def __init__(self, loop: Loop, target: Target, on_ready: Callable[[], None]) -> None:
+    `on_failure` hears that reason after each attempt that was none.
+    """
+
+    def __init__(self, loop: Loop, target: Target, on_ready: Callable[[], None],
+                 on_failure: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
         self._loop = loop
         self._target = target
         self._on_ready = on_ready
+        self._on_failure = on_failure
         self._wait = _FIRST_WAIT
         self._sock: Optional[socket.socket] = None
         self._timer: Optional[Timer] = None
@@ -122,6 +127,7 @@ class Probe:
         self.cancel()
         self._timer = self._loop.later(self._wait, self._try)
         self._wait = min(self._wait * 1.5, _LONGEST_WAIT)
+        self._on_failure(reason)
 
     def _drop(self) -> None:
         if self._sock:

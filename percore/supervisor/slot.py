@@ -38,10 +38,16 @@ _DRAIN_POLL_SECONDS = 0.02
 # Longer than Node's keepAliveTimeout (5 s), after which idle clients are gone by themselves.
 _DRAIN_LIMIT_SECONDS = 6.0
 _TAIL_LINES = 20
+# From when on a queue that does not move is called stuck; until then the program may just be busy.
+_STUCK_SECONDS = 1.0
+_STUCK = "it accepts no connections"
 
 
 class Runtime(NamedTuple):
-    """What all workers of one supervisor share. `tell` receives every change of a worker's state."""
+    """What all workers of one supervisor share.
+
+    `tell` receives every change of a worker's state; `replace` is asked for a new worker, and why.
+    """
 
     loop: Loop
     home: Home
@@ -49,6 +55,7 @@ class Runtime(NamedTuple):
     store_fds: tuple[int, ...]
     can_steer: bool
     tell: Callable[[Worker], None]
+    replace: Callable[[Worker, str], None]
 
 
 class WorkerFailed(PercoreError):
@@ -88,6 +95,11 @@ class Worker:
         self.stats = Sampler()
         self._timer: Optional[Timer] = None
         self._probe: Optional[readiness.Probe] = None
+        self.unwell = ""  # why it gets no new connections although it runs
+        self._unwell_since = 0.0
+        self._checkup: Optional[Timer] = None
+        self._queue_length = 0
+        self._queue_moved_at = 0.0
         self._log_starts = (0, 0)
         self._channel_rest = b""
 
@@ -108,7 +120,9 @@ class Worker:
             self._set_timer(self.config.listen_timeout, self._start_timed_out)
         elif self.state is State.RUNNING:
             self._set_timer(self.config.min_uptime, self._became_stable)
+            self._plan_checkup()
         elif self.state is State.STOPPING:
+            self.end_checkups()
             self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
         elif self.state is State.BACKOFF:
             delay = restart_delay(self.config, self.quick_failures) if self.respawn else None
@@ -236,14 +250,21 @@ class Worker:
             return
         if self.config.port is not None and address.port != self.config.port:
             return
-        host = address.probe_host
-        if host is None:
+        target = self._target_at(address, listener)
+        if target is None:
             # Nothing can be sent to this one worker alone; that it holds the address is the best proof there is.
             self._later(lambda: self.handle(Event.READY))
             return
+        self._start_probe(target)
+
+    def _target_at(self, address: Address, listener: Listener) -> Optional[readiness.Target]:
+        """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
+        host = address.probe_host
+        if host is None:
+            return None
         source = sockets.probe_source(self.slot.number, incoming=self.is_incoming) if listener.steered else ""
         queue = listener.socket_for(self.slot.number, self.generation)
-        self._start_probe(readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue))
+        return readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue)
 
     def _start_probe(self, target: readiness.Target) -> None:
         self._probe = readiness.Probe(self.slot.runtime.loop, target, lambda: self.handle(Event.READY))
@@ -285,6 +306,72 @@ class Worker:
         self.quick_failures = 0
         self.slot.runtime.tell(self)
 
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    def _plan_checkup(self) -> None:
+        if self.config.health and self.config.health_interval:
+            self._checkup = self.slot.runtime.loop.later(self.config.health_interval, self._check_health)
+
+    def _check_health(self) -> None:
+        target = self._checkup_target()
+        if target:
+            self._probe = readiness.Probe(self.slot.runtime.loop, target, self._passed_checkup, self._failed_checkup)
+
+    def _checkup_target(self) -> Optional[readiness.Target]:
+        config = self.config
+        if not config.shares_port:
+            return readiness.Target("127.0.0.1", config.port, health=config.health) if config.port else None
+        for address in self.addresses:
+            listener = self.slot.listener_at(address)
+            if listener and listener.steered and config.port in (None, address.port):
+                return self._target_at(address, listener)
+        return None
+
+    def _passed_checkup(self) -> None:
+        self._probe = None
+        self._set_unwell("")
+        self._plan_checkup()
+
+    def _failed_checkup(self, reason: str) -> None:
+        self._set_unwell(reason)
+        self._replace_if_unwell_too_long(time.monotonic())
+
+    def note_queue(self, length: int, now: float) -> None:
+        """What a look at its accept queue found. A queue that nothing was taken from for long means a blocked program."""
+        if length == 0 or length < self._queue_length:
+            self._queue_moved_at = now
+            if self.unwell == _STUCK:
+                self._set_unwell("")
+        elif self._queue_length == 0:
+            self._queue_moved_at = now
+        elif now - self._queue_moved_at > _STUCK_SECONDS and not self.unwell:
+            self._set_unwell(_STUCK)
+            self._unwell_since = self._queue_moved_at
+        self._queue_length = length
+        self._replace_if_unwell_too_long(now)
+
+    def _set_unwell(self, reason: str) -> None:
+        if bool(reason) != bool(self.unwell):
+            self._unwell_since = time.monotonic()
+            self.unwell = reason
+            self.slot.runtime.tell(self)
+        self.unwell = reason
+
+    def _replace_if_unwell_too_long(self, now: float) -> None:
+        limit = self.config.liveness_timeout
+        if self.unwell and limit and now - self._unwell_since >= limit and self.slot.worker is self:
+            self._unwell_since = now  # where the replacement fails as well, the next one is not due at once
+            self.slot.runtime.replace(self, f"{self.unwell}, for {limit:g} s")
+
+    def end_checkups(self) -> None:
+        if self._checkup:
+            self._checkup.cancel()
+            self._checkup = None
+        if self._probe:
+            self._probe.cancel()
+            self._probe = None
+        self.unwell = ""
+
     # -- the end of a process ----------------------------------------------------------------------------------------
 
     def ended(self, status: Optional[int]) -> None:
@@ -303,9 +390,8 @@ class Worker:
             self.process.close()
             self.process = None
         kill_escaped(self.token)
-        if self._probe:
-            self._probe.cancel()
-            self._probe = None
+        self.end_checkups()
+        self._queue_length = 0
         self.preloads.clear()
         was_ready = self.state in (State.RUNNING, State.STOPPING)
         if self.state is not State.STOPPING:
@@ -362,7 +448,7 @@ class Worker:
             "cpu_percent": self.stats.cpu_percent if self.process else 0.0,
             "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,
             "restarts": self.restarts,
-            "failure": self.failure if not self.is_ready else "",
+            "failure": self.unwell if self.is_ready else self.failure,
         }
 
     def to_snapshot(self) -> Optional[dict[str, Any]]:
@@ -392,6 +478,7 @@ class Worker:
         self._log_starts = tuple(saved["log_starts"])
         self.state = State.RUNNING
         self.is_stable = True
+        self._plan_checkup()
         if process.channel:
             self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
 
@@ -443,6 +530,9 @@ class Slot:
 
     def knows_addresses(self) -> bool:
         return bool(self._listeners)
+
+    def listener_at(self, address: Address) -> Optional[Listener]:
+        return self._listeners.get(address)
 
     @property
     def workers(self) -> list[Worker]:
@@ -504,6 +594,7 @@ class Slot:
             self.outgoing.handle(Event.STOP)
             self.sweep()
             return
+        self.outgoing.end_checkups()
         for preload in self.outgoing.preloads:
             preload.ask()
         now = time.monotonic()

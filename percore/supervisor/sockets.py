@@ -84,7 +84,7 @@ class Listener:
         self.address = address
         self.steered = steered and address.can_steer
         self.sockets: list[socket.socket] = []
-        self._program: Optional[bytes] = None
+        self._steered_to: object = None
         if address.family == socket.AF_UNIX:
             _remove_stale_path(address.host)
         else:
@@ -96,7 +96,7 @@ class Listener:
         """A listener from the sockets an earlier supervisor opened, in its order."""
         listener = cls.__new__(cls)
         listener.address, listener.steered = address, steered and address.can_steer
-        listener.sockets, listener._program = list(sockets), None
+        listener.sockets, listener._steered_to = list(sockets), None
         return listener
 
     def grow(self, slots: int) -> None:
@@ -133,13 +133,15 @@ class Listener:
         """New connections go to the `ready` (slot, generation) pairs; those from a source address in `directed` to that one."""
         if not self.steered or not ready:
             return
+        wish = (list(ready), dict(directed), len(self.sockets))
+        if self._steered_to == wish:
+            return
         program = steering_program(
             [self.index(*place) for place in ready],
             {source: self.index(*place) for source, place in directed.items() if place[0] * 2 < len(self.sockets)},
         )
-        if program != self._program:
-            attach(self.sockets[0], program)
-            self._program = program
+        attach(self.sockets[0], program)
+        self._steered_to = wish
 
     def queue_length(self, slot: int, generation: int) -> int:
         """Connections that were made and not yet accepted."""
