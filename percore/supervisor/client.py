@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from percore.errors import PercoreError
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
+from percore.supervisor.update import this_program
 
 _START_SECONDS = 10.0
 
@@ -55,13 +55,10 @@ def ensure_daemon(home: Home) -> None:
     import subprocess  # not for those who only ask
 
     home.make()
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    # Without site-packages: the daemon needs the standard library only, and is two megabytes smaller.
-    code = f"import sys; sys.path.insert(0, {root!r}); from percore.supervisor.daemon import main; main()"
     with open(home.daemon_log, "ab") as log:
         environment = {**os.environ, "PERCORE_HOME": home.path}
         daemon = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            this_program().argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd="/", env=environment,
         )  # fmt: skip
     deadline = time.monotonic() + _START_SECONDS

@@ -11,7 +11,9 @@ import sys
 import time
 from typing import Optional
 
+from percore.errors import PercoreError
 from percore.supervisor import snapshot
+from percore.supervisor.config import AppConfig
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
@@ -19,15 +21,15 @@ from percore.supervisor.manager import Manager
 from percore.supervisor.process import STORE_FDS, become_subreaper, start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.sockets import FdStore
+from percore.supervisor.update import STORE, become, passed_fds, passed_lock
 
 _SYS_PIDFD_GETFD = 438
-_FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 
 
 def main() -> None:
     home = Home.of_user()
     home.make()
-    lock = take_lock(home.lock)
+    lock = passed_lock() or take_lock(home.lock)
     if lock is None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path}")
     become_subreaper()
@@ -41,17 +43,40 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(number, lambda: manager.submit("shut down", manager.shut_down(), lambda _: None, urgent=True))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
     if saved:
         manager.restore(saved, shelves)
+    manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
     notify("READY=1")
     log(f"supervisor ready (pid {os.getpid()})")
     loop.run(manager.after_turn)
-    notify("STOPPING=1")
+    if not manager.successor:
+        notify("STOPPING=1")
     handover.close()
     server.close()
+    if manager.successor:
+        log("supervisor replaced by another version")
+        become(manager.successor, store.fds, lock)
     log("supervisor stopped")
+
+
+def check() -> None:
+    """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
+    home = Home.of_user()
+    try:
+        for record in snapshot.read(home.state)["apps"]:
+            AppConfig.from_record(record["config"], where=home.state)
+            for slot in record["slots"]:
+                if slot["worker"]:
+                    AppConfig.from_record(slot["worker"]["config"], where=home.state)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{home.state} cannot be read: {error!r}") from None
+    except PercoreError as error:
+        raise SystemExit(str(error)) from None
 
 
 def log(line: str) -> None:
@@ -89,8 +114,8 @@ def notify(state: str, descriptors: tuple[int, ...] = ()) -> None:
 
 
 def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str, list[int]]]:
-    """The store of an earlier supervisor and what is in it: from systemd, else out of a living worker; else a new one."""
-    ends = _ends_from_systemd() or _ends_from_workers(saved or {})
+    """The store of an earlier supervisor and what is in it: passed to us, else out of a living worker; else a new one."""
+    ends = _passed_ends() or _ends_from_workers(saved or {})
     store = FdStore(ends)
     shelves = store.take_all() if ends else {}
     if not ends:
@@ -99,12 +124,8 @@ def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str
     return store, shelves
 
 
-def _ends_from_systemd() -> Optional[tuple[socket.socket, socket.socket]]:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return None
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    kept = [_FIRST_PASSED_FD + i for i in range(count) if i < len(names) and names[i] == "store"]
+def _passed_ends() -> Optional[tuple[socket.socket, socket.socket]]:
+    kept = passed_fds(STORE)
     return _pair(kept[0], kept[1]) if len(kept) == 2 else None
 
 

@@ -24,6 +24,7 @@ from percore.supervisor.process import Process, adopt, kill_strays, reap
 from percore.supervisor.protocol import failure
 from percore.supervisor.slot import Runtime, Slot, Worker
 from percore.supervisor.sockets import Address, AddressInUse, FdStore, Listener, can_steer_here
+from percore.supervisor.update import Program
 
 Reply = Callable[[Mapping[str, Any]], None]
 Outcome = Generator[None, None, Mapping[str, Any]]
@@ -45,6 +46,7 @@ class Manager:
         self.apps: dict[str, App] = {}
         self.release = ""
         self.store = store
+        self.successor: Optional[Program] = None  # what this process is to execute next
         self._log = log
         self._home = home
         self._queue: deque[Ticket] = deque()
@@ -249,6 +251,15 @@ class Manager:
         """Stops and forgets everything, then ends the loop."""
         yield from together([self._delete(app) for app in self.apps.values()])
         self.runtime.loop.stop()
+        return {}
+
+    def update(self, program: Program) -> Outcome:
+        """Ends the loop, so that this process can execute the program; everything goes on running."""
+        self.save()
+        self._fill_store()
+        self.successor = program
+        self.runtime.loop.stop()
+        yield from ()
         return {}
 
     def shut_down(self) -> Outcome:
@@ -539,7 +550,8 @@ class Manager:
         worker.config = config
         worker.generation = saved["generation"]
         worker.adopt(process, saved)
-        self.runtime.loop.watch(process.pidfd, lambda: self._adopted_ended(worker, process))
+        if not process.is_child:
+            self.runtime.loop.watch(process.pidfd, lambda: self._adopted_ended(worker, process))
         self._log(f"{app.name} {slot.number}: adopted (pid {process.pid})")
         return [worker.token]
 

@@ -172,13 +172,22 @@ def start_time_of(pid: int) -> int:
 def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None) -> Optional[Process]:
     """The living process that an earlier supervisor started, or None when it is gone or its pid is somebody else's."""
     try:
-        process = Process(pid, is_child=False, channel=channel)
+        process = Process(pid, is_child=parent_of(pid) == os.getpid(), channel=channel)
     except OSError:
         return None
     if process.start_time != start_time or state_of(pid) == "Z":
         process.close()
         return None
     return process
+
+
+def parent_of(pid: int) -> int:
+    """0 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def state_of(pid: int) -> str:

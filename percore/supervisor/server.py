@@ -9,11 +9,13 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from percore import __version__
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import home, protocol
 from percore.supervisor.config import AppConfig
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager, Reply, clean_environment
+from percore.supervisor.update import Program
 
 # A client that does not read its replies loses the connection, not the supervisor its memory.
 _MOST_UNREAD_BYTES = 4 * 1024 * 1024
@@ -24,6 +26,7 @@ class Server:
         self._loop = loop
         self._manager = manager
         self._path = path
+        self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
         self._socket = home.listen(path)
         self.clients: set[Client] = set()
         loop.watch(self._socket.fileno(), self._accept)
@@ -50,7 +53,7 @@ class Server:
     def _answer(self, line: bytes, reply: Reply) -> None:
         try:
             request = protocol.decode(line)
-            if request.get("version") != protocol.VERSION:
+            if request.get("version") != protocol.VERSION and request.get("op") not in ("ping", "update"):
                 raise UsageError(
                     "this command is of another version than the running supervisor", next="percore update"
                 )
@@ -79,6 +82,8 @@ class Server:
             manager.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
         elif op == "scale":
             manager.submit("scale", manager.scale(request["name"], request["count"]), reply)
+        elif op == "update":
+            manager.submit("update", manager.update(Program(request["root"], request["python"])), reply)
         elif op == "kill":
             manager.submit("kill", manager.kill(), reply, urgent=True)
         else:
@@ -86,7 +91,7 @@ class Server:
 
     def _look(self, op: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         if op == "ping":
-            return {"pid": os.getpid()}
+            return {"pid": os.getpid(), "version": __version__, "instance": self._instance}
         return self._manager.status() if op == "status" else {"workers": self._manager.describe(request["selector"])}
 
 

@@ -28,14 +28,7 @@ def save(path: str, content: Mapping[str, Any]) -> None:
 def load(path: str) -> tuple[Optional[dict[str, Any]], str]:
     """(content, problem): None and "" when there is no file; None and a sentence when it was set aside as unreadable."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        if (
-            not isinstance(content, dict)
-            or content.get("version") != VERSION
-            or not isinstance(content.get("apps"), list)
-        ):
-            raise ValueError(f"it is not a state file of version {VERSION}")
+        return read(path), ""
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:
@@ -45,7 +38,15 @@ def load(path: str) -> tuple[Optional[dict[str, Any]], str]:
         except OSError:
             aside = path
         return None, f"{path} could not be read ({error}); it was set aside as {aside}"
-    return content, ""
+
+
+def read(path: str) -> dict[str, Any]:
+    """The content of a state file, which stays where it is. Raises OSError, or ValueError when it is none of this version."""
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    if not isinstance(content, dict) or content.get("version") != VERSION or not isinstance(content.get("apps"), list):
+        raise ValueError(f"it is not a state file of version {VERSION}")
+    return content
 
 
 def boot_id() -> str:

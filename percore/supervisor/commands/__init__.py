@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("delete del", "lifecycle:delete_apps", "stop and forget"),
         Command("scale", "lifecycle:scale_app", "change the number of workers"),
         Command("apply", "applying:apply_file", "make what runs match a file without losing a request; taken back when it fails"),
+        Command("update updatePM2", "updating:update_supervisor", "let this percore take over from the running supervisor"),
         Command("kill", "lifecycle:kill_daemon", "stop and forget all apps, and end the supervisor"),
         Command("ping", "lifecycle:ping", "start the supervisor if none runs"),
         Command("daemon", "daemon:run_daemon", "run the supervisor in the foreground (for service units)"),

@@ -1,0 +1,88 @@
+"""`percore update`: another version takes over in the same process, or it changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import percore
+from tests.supervisor.conftest import Load, Supervisor
+from tests.waiting import wait_for
+
+
+def another_version(supervisor: Supervisor, version: str) -> Path:
+    """A copy of percore that differs from the running one."""
+    root = supervisor.folder / version
+    shutil.copytree(Path(percore.__file__).parent, root / "percore", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "percore" / "__init__.py").write_text(f'__version__ = "{version}"\n')
+    return root
+
+
+def update_to(supervisor: Supervisor, root: Path) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); from percore.supervisor.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "update"], capture_output=True, text=True, timeout=60, cwd=supervisor.folder,
+        env={**os.environ, "PERCORE_HOME": str(supervisor.home)}, check=False,
+    )  # fmt: skip
+
+
+def test_another_version_takes_over_under_load_and_no_worker_notices(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(), supervisor.singleton())
+    before = supervisor.pids("api") + supervisor.pids("tick")
+    daemon = supervisor.daemon_pid()
+    newer = another_version(supervisor, "99.1")
+    with Load(supervisor.port) as load:
+        for root in (newer, another_version(supervisor, "99.2"), newer):
+            done = update_to(supervisor, root)
+            assert done.returncode == 0, done.stderr + supervisor.log()
+            assert f"version {root.name} took over" in done.stdout
+        assert supervisor.pids("api") + supervisor.pids("tick") == before
+        assert supervisor.daemon_pid() == daemon, "systemd goes on watching the same process"
+        supervisor.run("reload", "api")
+    assert load.failures == []
+    assert supervisor.log().count("adopted") == 9
+
+
+def test_the_new_version_hears_of_workers_that_end(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    assert update_to(supervisor, another_version(supervisor, "99.1")).returncode == 0
+    victim = supervisor.pids("api")[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: victim not in supervisor.pids("api"), "a successor")
+    wait_for(lambda: "killed by SIGKILL" in supervisor.log(), "the way it ended to be known")
+
+
+def test_a_version_that_cannot_start_leaves_the_running_one(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    before, daemon = supervisor.pids("api"), supervisor.daemon_pid()
+    broken = another_version(supervisor, "99.1")
+    with (broken / "percore" / "supervisor" / "manager.py").open("a") as module:
+        module.write("raise RuntimeError('a bad merge')\n")
+    done = update_to(supervisor, broken)
+    assert done.returncode == 1
+    assert (
+        f"cannot take over (RuntimeError: a bad merge); the supervisor of version {percore.__version__}" in done.stderr
+    )
+    assert supervisor.pids("api") == before
+    assert supervisor.daemon_pid() == daemon
+    assert "replaced" not in supervisor.log()
+
+
+def test_a_version_that_cannot_read_the_state_leaves_the_running_one(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    before = supervisor.pids("api")
+    other = another_version(supervisor, "99.1")
+    module = other / "percore" / "supervisor" / "snapshot.py"
+    module.write_text(module.read_text().replace("\nVERSION = 1\n", "\nVERSION = 2\n"))
+    done = update_to(supervisor, other)
+    assert done.returncode == 1
+    assert "not a state file of version 2" in done.stderr
+    assert supervisor.pids("api") == before
+
+
+def test_where_nothing_runs_there_is_nothing_to_update(supervisor: Supervisor) -> None:
+    assert "no supervisor runs" in supervisor.run("update").stdout
