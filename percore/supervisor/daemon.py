@@ -18,6 +18,7 @@ from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
+from percore.supervisor.notices import Notices
 from percore.supervisor.process import STORE_FDS, become_subreaper, start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.sockets import FdStore
@@ -45,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
+    notices = Notices(loop, home, manager.worker_is_ready)
     if saved:
         manager.restore(saved, shelves)
     manager.reap_children()  # those that ended while another program ran in this process
@@ -55,6 +57,7 @@ def main() -> None:
     if not manager.successor:
         notify("STOPPING=1")
     handover.close()
+    notices.close()
     server.close()
     if manager.successor:
         log("supervisor replaced by another version")

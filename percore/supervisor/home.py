@@ -37,6 +37,14 @@ class Home(NamedTuple):
         return os.path.join(self.run, "worker.sock")
 
     @property
+    def notify_address(self) -> str:
+        """What workers find in NOTIFY_SOCKET. A program has no way round a long path, so then the name is an abstract one."""
+        path = os.path.join(self.run, "notify.sock")
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        return f"@percore-{os.geteuid()}-{zlib.crc32(os.fsencode(path)):08x}"
+
+    @property
     def lock(self) -> str:
         return os.path.join(self.run, "lock")
 

@@ -337,6 +337,15 @@ class Manager:
                     return worker
         return None
 
+    def worker_is_ready(self, pid: int) -> bool:
+        """A process said READY=1; False when it is not a worker's main process."""
+        for app in self.apps.values():
+            for worker in app.living:
+                if worker.pid == pid:
+                    worker.said_ready()
+                    return True
+        return False
+
     def open_listener(self, worker: Worker, address: Address) -> App:
         """The app of `worker`, unless another app shares this address already."""
         for app in self.apps.values():

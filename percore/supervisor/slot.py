@@ -205,6 +205,8 @@ class Worker:
             env.setdefault("PYTHONUNBUFFERED", "1")
         if program in ("node", "bun", "nodejs"):
             env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
+        if config.wait_ready:
+            env["NOTIFY_SOCKET"] = self.slot.runtime.home.notify_address
         if config.shares_port:
             preload = self.slot.runtime.preload
             if preload.shim is None:
@@ -287,7 +289,12 @@ class Worker:
             self.slot.runtime.loop.unwatch(channel.fileno())
             return
         *lines, self._channel_rest = (self._channel_rest + part)[-1_000_000:].split(b"\n")
-        if self.config.wait_ready and b'"ready"' in lines:
+        if b'"ready"' in lines:
+            self.said_ready()
+
+    def said_ready(self) -> None:
+        """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
+        if self.config.wait_ready:
             self.handle(Event.READY)
 
     def _start_timed_out(self) -> None:

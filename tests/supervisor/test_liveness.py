@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import wait_for
@@ -87,3 +89,32 @@ def test_a_quiet_supervisor_is_not_woken(supervisor: Supervisor) -> None:
 def wakeups(pid: int) -> int:
     with open(f"/proc/{pid}/status") as status:
         return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
+
+
+NOTIFIES = """
+import os, socket, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+address = os.environ["NOTIFY_SOCKET"]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(b"STATUS=warm\\nREADY=1\\n", address.replace("@", "\\0", 1))
+time.sleep(1000)
+"""
+
+
+def test_a_program_is_ready_when_it_says_so_in_systemds_words_even_below_a_shell(supervisor: Supervisor) -> None:
+    (supervisor.folder / "notifies.py").write_text(NOTIFIES)
+    go = supervisor.folder / "go"
+    command = f"{sys.executable} notifies.py {go}; true"
+    with ThreadPoolExecutor() as background:
+        applied = background.submit(
+            supervisor.apply,
+            {"name": "warm", "script": "-c", "args": [command], "interpreter": "sh", "cwd": str(supervisor.folder),
+             "wait_ready": True, "min_uptime": 0.1},
+        )  # fmt: skip
+        try:
+            wait_for(lambda: [w["state"] for w in supervisor.workers("warm")] == ["starting"], "it to start")
+        finally:
+            go.touch()
+        assert applied.result()["ok"]
+    assert [worker["state"] for worker in supervisor.workers("warm")] == ["running"]
