@@ -35,11 +35,12 @@ def main() -> None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path}")
     become_subreaper()
     loop = Loop()
-    saved, problem = snapshot.load(home.state)
+    state = snapshot.StateFile(home.state)
+    saved, problem = state.load()
     if problem:
         log(problem)
     store, shelves = recover_store(saved)
-    manager = Manager(loop, home, log, store)
+    manager = Manager(loop, home, log, store, state)
     loop.on_signal(signal.SIGCHLD, manager.reap_children)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(number, lambda: manager.submit("shut down", manager.shut_down(), lambda _: None, urgent=True))
@@ -69,7 +70,7 @@ def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
     home = Home.of_user()
     try:
-        for record in snapshot.read(home.state)["apps"]:
+        for record in snapshot.StateFile(home.state).read()["apps"]:
             AppConfig.from_record(record["config"], where=home.state)
             for slot in record["slots"]:
                 if slot["worker"]:

@@ -42,7 +42,9 @@ class Ticket(NamedTuple):
 
 
 class Manager:
-    def __init__(self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore) -> None:
+    def __init__(
+        self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: snapshot.StateFile
+    ) -> None:
         self.apps: dict[str, App] = {}
         self.release = ""
         self.store = store
@@ -53,6 +55,7 @@ class Manager:
         self._current: Optional[Ticket] = None
         self._has_changed = False
         self._replacing: set[Slot] = set()
+        self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
         self._memory_timer_runs = False
         self.runtime = Runtime(
@@ -478,7 +481,7 @@ class Manager:
         if content == self._saved:
             return
         try:
-            snapshot.save(self._home.state, content)
+            self._state.save(content)
             self._saved = content
         except OSError as error:
             self._log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")

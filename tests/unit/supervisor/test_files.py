@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor import snapshot
 from percore.supervisor.config import AppConfig
 from percore.supervisor.logs import last_lines, log_paths
+from percore.supervisor.snapshot import StateFile
 
 
 @pytest.mark.parametrize("size", [1, 100, 200_000])
@@ -37,13 +37,39 @@ def test_workers_write_files_of_their_own_unless_merged() -> None:
 
 def test_a_state_file_cut_at_any_byte_is_set_aside_and_never_believed(tmp_path: Path) -> None:
     path = str(tmp_path / "state.json")
-    snapshot.save(path, {"apps": [{"name": "a"}], "release": "r"})
+    StateFile(path).save({"apps": [{"name": "a"}], "release": "r"})
     whole = Path(path).read_bytes()
     assert Path(path).stat().st_mode & 0o777 == 0o600
-    assert snapshot.load(path)[0] == json.loads(whole)
+    assert StateFile(path).load()[0] == json.loads(whole)
     for length in range(len(whole)):
         Path(path).write_bytes(whole[:length])
-        content, problem = snapshot.load(path)
+        content, problem = StateFile(path).load()
         assert content is None
         assert "set aside" in problem
-    assert snapshot.load(path) == (None, "")
+    assert StateFile(path).load() == (None, "")
+
+
+def test_the_state_before_takes_the_place_of_an_unreadable_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    state = StateFile(str(path))
+    for name in ("first", "second"):
+        state.save({"apps": [{"config": {"name": name, "env": {"NAME": name}}}]})
+    path.write_text("garbage")
+    content, problem = StateFile(str(path)).load()
+    assert content
+    assert content["apps"] == [{"config": {"name": "first", "env": {"NAME": "first"}}}]
+    assert "the one before it is used" in problem
+
+
+def test_secrets_lie_in_a_private_file_of_their_own_and_leave_it_with_their_app(tmp_path: Path) -> None:
+    state = StateFile(str(tmp_path / "state.json"))
+    app = {"config": {"name": "a", "env": {"TOKEN": "hunter2"}}, "base_env": {"HOME": "/home/a"}}
+    state.save({"apps": [app]})
+    environments = tmp_path / "state.env.json"
+    assert "hunter2" not in (tmp_path / "state.json").read_text()
+    assert "hunter2" in environments.read_text()
+    assert environments.stat().st_mode & 0o777 == 0o600
+    assert StateFile(str(tmp_path / "state.json")).read()["apps"] == [app]
+    state.save({"apps": []})
+    state.save({"apps": [], "release": "r2"})
+    assert "hunter2" not in "".join(path.read_text() for path in tmp_path.iterdir())
