@@ -139,6 +139,8 @@ class App:
             if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
                 raise WorkerFailed(worker)
             if worker.state is State.EXITED:
+                if worker.has_failed:
+                    raise WorkerFailed(worker)
                 return
             yield
 

@@ -78,7 +78,8 @@ class Manager:
             return  # "running" was said when it became ready
         pid = f" (pid {worker.pid})" if worker.pid else ""
         trouble = f": {worker.failure}" if worker.failure and not worker.is_ready else ""
-        self._log(f"{worker.config.name} {worker.slot.number}: {worker.state.value}{pid}{trouble}")
+        state = "crash-looping" if worker.is_crash_looping else worker.state.value
+        self._log(f"{worker.config.name} {worker.slot.number}: {state}{pid}{trouble}")
         if self._current:
             self._current.reply({"event": "worker", "app": worker.config.name, **worker.status()})
 

@@ -20,6 +20,7 @@ STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies 
 
 _PR_SET_CHILD_SUBREAPER = 36
 _DYING_SECONDS = 5.0
+NOT_STARTED = 127  # the exit code, as a shell has it, of what could not be executed
 
 
 class Command(NamedTuple):
@@ -154,7 +155,7 @@ def _become(command: Command, channel: Optional[socket.socket], error_write: int
         reason = getattr(error, "strerror", None) or str(error)
         os.write(error_write, f"cannot {step}: {reason}".encode())
     finally:
-        os._exit(127)
+        os._exit(NOT_STARTED)
 
 
 def start_time_of(pid: int) -> int:

@@ -21,6 +21,7 @@ from percore.supervisor.home import Home, Preload
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process import (
     CHANNEL_FD,
+    NOT_STARTED,
     Command,
     Process,
     describe_status,
@@ -28,8 +29,9 @@ from percore.supervisor.process import (
     kill_escaped,
     spawn,
 )
+from percore.supervisor.restarts import CALM_SECONDS, Failures, ends_for_good, has_given_up, restart_delay
 from percore.supervisor.sockets import Address, Listener
-from percore.supervisor.states import HAS_PROCESS, Action, Event, State, ends_for_good, react, restart_delay
+from percore.supervisor.states import HAS_PROCESS, Action, Event, State, react
 from percore.supervisor.stats import Sampler
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
@@ -41,6 +43,7 @@ _TAIL_LINES = 20
 # From when on a queue that does not move is called stuck; until then the program may just be busy.
 _STUCK_SECONDS = 1.0
 _STUCK = "it accepts no connections"
+_TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
 
 class Runtime(NamedTuple):
@@ -86,7 +89,7 @@ class Worker:
         self.last_tail: list[str] = []  # of the last process that failed
         self.exit_code = 0
         self.restarts = 0
-        self.quick_failures = 0
+        self.failures = Failures()
         self.is_stable = False
         self.started_at = 0.0  # monotonic, for durations
         self.started_time = 0.0  # wall clock, for people and for the state file
@@ -125,11 +128,12 @@ class Worker:
             self.end_checkups()
             self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
         elif self.state is State.BACKOFF:
-            delay = restart_delay(self.config, self.quick_failures) if self.respawn else None
-            if delay is None:
+            if not self.respawn:
                 self._later(lambda: self.handle(Event.GAVE_UP))
+            elif has_given_up(self.config, self.failures):
+                self._later(self._give_up)
             else:
-                self._set_timer(delay, lambda: self.handle(Event.TIMEOUT))
+                self._set_timer(restart_delay(self.config, self.failures), lambda: self.handle(Event.TIMEOUT))
 
     def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
         if self._timer:
@@ -157,6 +161,7 @@ class Worker:
         except (OSError, PercoreError) as error:
             # Treated as any other end: same back-off, same report.
             reason = f"cannot be started: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            self.exit_code = NOT_STARTED
             self.slot.runtime.loop.later(0, lambda: self._ended(None, reason))
             return
         finally:
@@ -310,8 +315,29 @@ class Worker:
 
     def _became_stable(self) -> None:
         self.is_stable = True
-        self.quick_failures = 0
         self.slot.runtime.tell(self)
+        if self.failures.in_a_row:
+            self._set_timer(max(0.0, CALM_SECONDS - self.config.min_uptime), self._became_calm)
+
+    def _became_calm(self) -> None:
+        self.failures.calm()
+        self.slot.runtime.tell(self)
+
+    def _give_up(self) -> None:
+        self.failure = (
+            f"{self.last_end}; given up, because it ended {self.failures.quick} times in a row before its min_uptime of "
+            f"{self.config.min_uptime:g} s (max_restarts {self.config.max_restarts}) -> percore start {self.config.name}"
+        )
+        self.handle(Event.GAVE_UP)
+
+    @property
+    def has_failed(self) -> bool:
+        """True for the end of a program that is not to be run again (`autorestart: false`), when it was no success."""
+        return self.exit_code not in (0, *self.config.stop_exit_codes)
+
+    @property
+    def is_crash_looping(self) -> bool:
+        return self.failures.is_loop and not self.is_stable and self.state in _TRIES
 
     # -- liveness ----------------------------------------------------------------------------------------------------
 
@@ -405,10 +431,11 @@ class Worker:
             self.last_tail = self._read_log_tail()
         self.failure = self.last_end = self.failure or (reason if was_ready else f"{reason} before it was ready")
         if self.state in (State.STARTING, State.RUNNING):
-            self.quick_failures += not self.is_stable
-            if status is not None and self.respawn and ends_for_good(self.config, self.exit_code):
+            if self.respawn and ends_for_good(self.config, None if status is None else self.exit_code):
                 self.handle(Event.FINISHED)
                 return
+            self.failures.add(time.monotonic(), was_stable=self.is_stable)
+            self.is_stable = False
             self.restarts += self.respawn
         self.handle(Event.EXITED)
 
@@ -455,6 +482,8 @@ class Worker:
             "cpu_percent": self.stats.cpu_percent if self.process else 0.0,
             "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,
             "restarts": self.restarts,
+            "unstable_restarts": self.failures.unstable,
+            "crash_looping": self.is_crash_looping,
             "failure": self.unwell if self.is_ready else self.failure,
         }
 
@@ -547,6 +576,8 @@ class Slot:
 
     def start(self) -> None:
         self.wanted = True
+        if not self.worker.process:
+            self.worker.failures = Failures()
         self.worker.handle(Event.START)
 
     def stop(self) -> None:
@@ -561,7 +592,6 @@ class Slot:
     def replace_config(self, config: AppConfig) -> None:
         """For a slot whose worker is down."""
         self.worker.config = config
-        self.worker.quick_failures = 0
 
     # -- reload: one worker more, for a while ------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.parsing import make_parser
-from percore.supervisor.commands.pm2json import PM2_STATES
+from percore.supervisor.commands.pm2json import shown_state
 from percore.supervisor.commands.tables import duration, size, table
 
 
@@ -15,7 +15,7 @@ def describe_workers(arguments: list[str]) -> int:
     for worker in select_workers(options.selector):
         config = worker["config"]
         rows = [
-            ("status", PM2_STATES[worker["state"]] + (f" ({worker['failure']})" if worker["failure"] else "")),
+            ("status", shown_state(worker) + (f" ({worker['failure']})" if worker["failure"] else "")),
             ("name", worker["name"]), ("namespace", worker["namespace"]), ("mode", worker["mode"]),
             ("pid", str(worker["pid"] or "-")), ("release", worker["release"] or "-"), ("restarts", str(worker["restarts"])),
             ("last end", worker["last_end"] or "-"), ("uptime", duration(worker["uptime_seconds"])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from percore.supervisor.commands.asking import ask_or_nothing, select_workers
-from percore.supervisor.commands.pm2json import PM2_STATES
+from percore.supervisor.commands.pm2json import shown_state
 from percore.supervisor.commands.tables import duration, size, table
 
 
@@ -32,7 +32,7 @@ def print_list() -> None:
         [
             str(worker["id"]), worker["name"], worker["mode"], str(worker["pid"] or "-"),
             duration(worker["uptime_seconds"]) if worker["pid"] else "-", str(worker["restarts"]),
-            PM2_STATES[worker["state"]], f"{worker['cpu_percent']:.0f}%", size(worker["memory_bytes"]),
+            shown_state(worker), f"{worker['cpu_percent']:.0f}%", size(worker["memory_bytes"]),
         ]
         for worker in sorted(workers, key=lambda worker: worker["id"])
     ]  # fmt: skip

@@ -14,6 +14,11 @@ PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stoppin
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
 
 
+def shown_state(worker: Mapping[str, Any]) -> str:
+    """As people see it; scripts that know PM2's words read those in `jlist`."""
+    return "crash-looping" if worker["crash_looping"] else PM2_STATES[worker["state"]]
+
+
 def print_jlist(arguments: list[str]) -> int:
     if arguments:
         from percore.supervisor.commands.parsing import take_none
@@ -34,7 +39,8 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
         "monit": {"memory": worker["memory_bytes"], "cpu": worker["cpu_percent"]},
         "pm2_env": {
             "name": worker["name"], "namespace": worker["namespace"], "pm_id": worker["id"],
-            "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"], "unstable_restarts": 0,
+            "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"],
+            "unstable_restarts": worker["unstable_restarts"],
             "exec_mode": f"{worker['mode']}_mode", "exec_interpreter": config.get("interpreter", "none"),
             "pm_exec_path": os.path.join(worker["cwd"], config["script"]), "pm_cwd": worker["cwd"],
             "args": config.get("args", []), "node_args": config.get("interpreter_args", []),

@@ -5,10 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.supervisor.config import AppConfig
-from percore.supervisor.states import HAS_PROCESS, TABLE, Action, Event, State, ends_for_good, react, restart_delay
-
-CONFIG = AppConfig("app", "app.js", "/srv")
+from percore.supervisor.states import HAS_PROCESS, TABLE, Action, Event, State, react
 
 
 def reachable(start: State) -> set[State]:
@@ -51,31 +48,3 @@ def test_a_stop_always_ends(events: list[Event]) -> None:
     for event in (Event.TIMEOUT, Event.EXITED):
         state = react(state, event).state
     assert state is State.STOPPED
-
-
-def test_the_first_crash_after_a_stable_run_waits_for_nothing() -> None:
-    assert restart_delay(CONFIG, 1) == 0
-
-
-def test_a_crash_loop_slows_down_to_a_limit_and_never_ends_by_itself() -> None:
-    delays = [restart_delay(CONFIG, count) for count in range(2, 200)]
-    assert all(delay is not None and 0.05 < delay < 15 * 1.21 for delay in delays)
-    assert (delays[-1] or 0) > 15 * 0.7
-
-
-def test_max_restarts_is_final_only_where_it_is_set() -> None:
-    limited = CONFIG._replace(max_restarts=3)
-    assert restart_delay(limited, 3) is not None
-    assert restart_delay(limited, 4) is None
-
-
-def test_a_fixed_and_a_growing_delay_are_honoured() -> None:
-    assert restart_delay(CONFIG._replace(restart_delay=2.5), 7) == 2.5
-    growing = CONFIG._replace(exp_backoff_restart_delay=0.1)
-    assert [round(restart_delay(growing, count) or 0, 3) for count in (1, 2, 3)] == [0.1, 0.15, 0.225]
-
-
-def test_listed_exit_codes_and_autorestart_false_end_for_good() -> None:
-    assert ends_for_good(CONFIG._replace(stop_exit_codes=(3,)), 3)
-    assert not ends_for_good(CONFIG._replace(stop_exit_codes=(3,)), 0)
-    assert ends_for_good(CONFIG._replace(autorestart=False), 0)

@@ -1,0 +1,82 @@
+"""Workers that end without being asked: started again, slowed down, said, and given up only where a process file says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from tests.supervisor.conftest import Supervisor
+from tests.waiting import wait_for
+
+
+def state(supervisor: Supervisor, app: str = "tick") -> str:
+    return str(supervisor.workers(app)[0]["state"])
+
+
+def test_a_crash_loop_is_shown_in_list_describe_and_log_and_goes_on(supervisor: Supervisor) -> None:
+    app = supervisor.singleton(restart_delay=0.01)
+    supervisor.apply({**app, "args": ["echo run; sleep 0.05; test -e fixed || exit 3; sleep 1000"], "min_uptime": 0})
+    wait_for(lambda: supervisor.workers("tick")[0]["crash_looping"], "ten ends")
+    wait_for(lambda: "crash-looping" in supervisor.run("list").stdout, "the table to say it")
+    wait_for(lambda: "crash-looping" in supervisor.run("describe", "tick").stdout, "describe to say it")
+    assert "tick 0: crash-looping: exited with code 3" in supervisor.log()
+    (supervisor.folder / "fixed").touch()
+    wait_for(lambda: state(supervisor) == "running", "the repaired app")
+
+
+def test_max_restarts_is_final_and_loud_and_a_start_tries_again(supervisor: Supervisor) -> None:
+    app = supervisor.singleton(args=["test -e ok || exit 3; sleep 1000"], max_restarts=2, restart_delay=0.01)
+    supervisor.run("start", write_file(supervisor, {**app, "exec_mode": "fork"}), check=False)
+    wait_for(lambda: state(supervisor) == "fatal", "it to be given up")
+    assert "given up, because it ended 3 times in a row" in supervisor.log()
+    [listed] = json.loads(supervisor.run("jlist").stdout)
+    assert listed["pm2_env"]["status"] == "errored"
+    assert listed["pm2_env"]["unstable_restarts"] == 3
+    (supervisor.folder / "ok").touch()
+    supervisor.run("start", "tick")
+    assert state(supervisor) == "running"
+
+
+def write_file(supervisor: Supervisor, app: dict[str, object]) -> str:
+    path = supervisor.folder / "one.json"
+    times = {key: f"{value}s" for key, value in app.items() if isinstance(value, float)}
+    path.write_text(json.dumps({"apps": [{**app, **times}]}))
+    return str(path)
+
+
+def test_listed_exit_codes_and_autorestart_false_leave_it_ended(supervisor: Supervisor) -> None:
+    for number, settings in enumerate(({"stop_exit_codes": [3]}, {"autorestart": False, "restart_delay": 0.01})):
+        app = supervisor.singleton(name=f"job{number}", args=["sleep 1.2; exit 3"], **settings)
+        supervisor.apply(app, release=f"r{number}")
+        wait_for(lambda app=app: state(supervisor, app["name"]) == "exited", "its end")
+        [listed] = json.loads(supervisor.run("jlist").stdout)
+        assert (listed["pm2_env"]["status"], listed["pid"]) == ("stopped", 0)
+
+
+def test_a_job_that_fails_at_once_fails_its_start_and_one_that_succeeds_does_not(supervisor: Supervisor) -> None:
+    failing = supervisor.apply(supervisor.singleton(args=["exit 3"], autorestart=False), check=False)
+    assert failing["exit_code"] == 4
+    assert "exited with code 3" in failing["error"]
+    assert supervisor.apply(supervisor.singleton(args=["exit 0"], autorestart=False), release="r2")["ok"]
+
+
+def test_an_adopted_job_is_not_started_again_when_it_ends(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(autorestart=False))
+    [pid] = supervisor.pids("tick")
+    supervisor.kill_daemon()
+    supervisor.run("ping")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: state(supervisor) == "exited", "its end")
+
+
+def test_a_folder_that_vanished_is_an_end_like_any_other(supervisor: Supervisor) -> None:
+    folder = supervisor.folder / "gone"
+    folder.mkdir()
+    supervisor.apply(supervisor.singleton(cwd=str(folder)))
+    folder.rmdir()
+    os.kill(supervisor.pids("tick")[0], signal.SIGKILL)
+    told = wait_for(lambda: supervisor.workers("tick")[0]["failure"], "the failure")
+    assert f"cannot change to folder {folder}: No such file or directory" in told
+    folder.mkdir()
+    wait_for(lambda: state(supervisor) == "running", "the next try")
