@@ -239,7 +239,7 @@ WITHOUT_MEANING = frozenset({
 
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
 NOT_YET = frozenset({
-    "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "filter_env", "group", "log_file", "log_date_format",
+    "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "log_file", "log_date_format",
     "log_type", "pid_file",
 })  # fmt: skip
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 from collections import deque
@@ -30,7 +29,6 @@ Reply = Callable[[Mapping[str, Any]], None]
 Outcome = Generator[None, None, Mapping[str, Any]]
 
 _MEMORY_CHECK_SECONDS = 1.0
-_KEPT_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
 
 class Ticket(NamedTuple):
@@ -582,11 +580,6 @@ def record_slots(saved: Mapping[str, Any], name: str) -> Iterable[Mapping[str, A
             yield from record["slots"]
     while True:
         yield {}
-
-
-def clean_environment() -> dict[str, str]:
-    """What a worker's environment begins with when nobody's shell comes along."""
-    return {name: value for name, value in os.environ.items() if name in _KEPT_ENVIRONMENT or name.startswith("LC_")}
 
 
 def _refusal(sentence: str) -> dict[str, Any]:

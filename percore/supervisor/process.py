@@ -14,6 +14,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Callable, NamedTuple, Optional
 
+from percore.supervisor.identity import Identity
+
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 CHANNEL_FD = 3  # Node's IPC channel
 STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (sockets.FdStore)
@@ -34,7 +36,7 @@ class Command(NamedTuple):
     err_fd: int
     store_fds: tuple[int, ...] = ()
     channel: bool = False  # open Node's IPC channel
-    user: Optional[tuple[int, int]] = None  # uid, gid
+    identity: Optional[Identity] = None
 
 
 class Process:
@@ -143,11 +145,10 @@ def _become(command: Command, channel: Optional[socket.socket], error_write: int
         for number, descriptor in high.items():
             os.dup2(descriptor, number, inheritable=True)
         step = f"change to folder {command.cwd}"
-        if command.user:
-            uid, gid = command.user
-            os.setgroups([gid])
-            os.setgid(gid)
-            os.setuid(uid)
+        if command.identity:
+            os.setgroups(command.identity.groups)
+            os.setgid(command.identity.gid)
+            os.setuid(command.identity.uid)
         os.chdir(command.cwd)
         step = f"execute {command.argv[0]}"
         os.execve(command.program, list(command.argv), dict(command.env))

@@ -13,8 +13,9 @@ from percore import __version__
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import home, protocol
 from percore.supervisor.config import AppConfig
+from percore.supervisor.identity import clean_environment
 from percore.supervisor.loop import Loop
-from percore.supervisor.manager import Manager, Reply, clean_environment
+from percore.supervisor.manager import Manager, Reply
 from percore.supervisor.update import Program
 
 # A client that does not read its replies loses the connection, not the supervisor its memory.
@@ -69,7 +70,7 @@ class Server:
             reply({"event": "result", "ok": True, **self._look(op, request)})
         elif op in ("apply", "start"):
             configs = [AppConfig.from_record(record) for record in request["apps"]]
-            base_env = request.get("env") or clean_environment()
+            base_env = request.get("env") or clean_environment(os.environ)
             if op == "start":
                 manager.submit("start", manager.start(configs, base_env), reply)
             else:

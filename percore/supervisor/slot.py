@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import pwd
 import signal
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from percore.errors import PercoreError
 from percore.supervisor import logs, readiness, sockets
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
+from percore.supervisor.identity import filter_environment, identity_of
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process import (
     CHANNEL_FD,
@@ -185,17 +185,17 @@ class Worker:
             raise PercoreError(
                 f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
             )
-        user = None
-        if config.user and os.geteuid() == 0:
-            user = find_user(config.user)
+        identity = identity_of(config)
         return Command(
             (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
-            () if user else self.slot.runtime.store_fds, "NODE_CHANNEL_FD" in env, user,
+            () if identity else self.slot.runtime.store_fds, "NODE_CHANNEL_FD" in env, identity,
         )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
         config, number = self.config, self.slot.number
-        env = {**self.slot.base_env, **config.env}
+        identity = identity_of(config)
+        given = filter_environment(self.slot.base_env, config.filter_env)
+        env = {**given, **(identity.variables if identity else {}), **config.env}
         if config.port is not None:
             env["PORT"] = str(config.port)
         if config.increment_var and env.get(config.increment_var, "").lstrip("-").isdigit():
@@ -517,15 +517,6 @@ class Worker:
         self._plan_checkup()
         if process.channel:
             self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
-
-
-def find_user(user: str) -> tuple[int, int]:
-    """Uid and gid of a user given by name or by number; raises PercoreError when there is none."""
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except (KeyError, OverflowError):
-        raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
-    return entry.pw_uid, entry.pw_gid
 
 
 def find_program(name: str, cwd: str, path: str) -> Optional[str]:

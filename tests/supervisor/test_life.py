@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
+
+import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import wait_for
@@ -139,3 +142,11 @@ def test_unknown_names_and_files_get_one_line_and_exit_code_2(supervisor: Superv
         assert done.returncode == 2
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose who a worker runs as")
+def test_a_worker_runs_as_its_user_and_group_with_that_users_home(supervisor: Supervisor) -> None:
+    script = "echo $(id -un) $(id -gn) $HOME; exec sleep 1000"
+    supervisor.apply(supervisor.singleton(cwd="/", args=[script], user="nobody", group="daemon"))
+    log = supervisor.home / "logs" / "tick-out.log"
+    assert wait_for(log.read_text, "its output").split() == ["nobody", "daemon", pwd.getpwnam("nobody").pw_dir]

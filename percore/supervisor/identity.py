@@ -1,0 +1,58 @@
+"""Who a worker runs as, and which of the given variables it gets."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor.config import AppConfig
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
+
+
+class Identity(NamedTuple):
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    variables: Mapping[str, str]  # what names the user in an environment
+
+
+def identity_of(config: AppConfig) -> Optional[Identity]:
+    """The user and group that the app names; None where it names none, or where we may not choose: only root may."""
+    if os.geteuid() != 0 or not (config.user or config.group):
+        return None
+    entry = find_user(config.user) if config.user else pwd.getpwuid(0)
+    gid = find_group(config.group) if config.group else entry.pw_gid
+    variables = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
+    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), variables if config.user else {})
+
+
+def find_user(user: str) -> pwd.struct_passwd:
+    """The user of this name or number; raises PercoreError when there is none."""
+    try:
+        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
+
+
+def find_group(group: str) -> int:
+    """The number of the group of this name or number; raises PercoreError when there is no such name."""
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise PercoreError(f"there is no group '{group}' here", next="create the group, or change 'group'") from None
+
+
+def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """What is left of `variables` when nobody's shell comes along."""
+    return {name: value for name, value in variables.items() if name in _KEPT or name.startswith("LC_")}
+
+
+def filter_environment(variables: Mapping[str, str], parts: tuple[str, ...]) -> dict[str, str]:
+    """`variables` without those whose names contain one of `parts`; an empty part stands for all that is not clean."""
+    kept = clean_environment(variables) if "" in parts else variables
+    return {name: value for name, value in kept.items() if not any(part and part in name for part in parts)}
