@@ -38,7 +38,7 @@ class Row(NamedTuple):
 def _speed(side: Side, quick: bool, *, closes: bool) -> Sample:
     side.start(side.web("hello.cjs"))
     requests_per_second(side.port, connections=32, seconds=1, closes=closes)  # the programs get warm
-    return Sample(requests_per_second(side.port, connections=32, seconds=2 if quick else 6, closes=closes))
+    return Sample(requests_per_second(side.port, connections=32, seconds=2 if quick else 5, closes=closes))
 
 
 def speed_closing(side: Side, quick: bool) -> Sample:
@@ -52,7 +52,7 @@ def speed_keeping(side: Side, quick: bool) -> Sample:
 def tail(side: Side, quick: bool) -> Sample:
     side.start(side.web("busy.cjs"))
     arrive(side.port, rate=100, seconds=1)
-    count = arrive(side.port, rate=250, seconds=4 if quick else 20)
+    count = arrive(side.port, rate=250, seconds=4 if quick else 15)
     return Sample(count.p99, f"median {count.p50:.1f} ms; {count}", kept=count.failed == 0)
 
 
@@ -122,7 +122,7 @@ def crash_to_process(side: Side, quick: bool) -> Sample:
     daemon = side.daemon_pid
     own = proc.command_line(daemon)
     created, executed = [], []
-    for _ in range(4 if quick else 12):
+    for _ in range(4 if quick else 8):
         time.sleep(1.5)
         before = set(proc.children(daemon))
         (victim,) = (pid for pid in before if b"idle.py" in proc.command_line(pid))
@@ -258,19 +258,19 @@ ROWS = [
     Row("p99", "p99 at half load, 4 ms CPU per request", "ms", times_pm2(1.1), tail),
     Row("reload", "failed requests, 10 reloads under load", "requests", at_most(0, "0"), lost_in_reloads, 2),
     Row("daemon-kill", "failed while the supervisor is killed 6 times", "requests", at_most(0, "0"), lost_while_killed, 2),
-    Row("worker-kill", "hung clients, 26 kills of workers", "requests", at_most(0, "0"), hung_in_kills, 2),
-    Row("throws", "reload to a release that throws", "s", at_most(4.0, "old serves, exit > 0, <= 4 s"), release_throws, 2),
+    Row("worker-kill", "hung clients, 26 kills of workers", "requests", at_most(0, "0"), hung_in_kills, 1),
+    Row("throws", "reload to a release that throws", "s", at_most(4.0, "old serves, exit > 0, <= 4 s"), release_throws, 1),
     Row("silent", "reload to a release that is never ready", "s", at_most(3.0, "old serves, exit > 0, <= 3 s"),
-        release_silent, 2),
+        release_silent, 1),
     Row("crash", "crash -> new process", "ms", both(at_most(5.0, "<= 5 ms"), times_pm2(0.5)), crash_to_process, 2),
     Row("memory-limit", "100 MB limit, leak of 50 MB/s: peak", "MB", at_most(200, "<= 200 MB"), memory_limit, 1),
-    Row("rss", "daemon RSS, 4 workers idle", "MB", at_most(14, "<= 14 MB"), daemon_memory),
+    Row("rss", "daemon RSS, 4 workers idle", "MB", at_most(14, "<= 14 MB"), daemon_memory, 2),
     Row("idle", "daemon CPU idle with 20 apps", "% of a core", at_most(0.05, "<= 0.05 %"), idle_cpu, 1),
-    Row("cold", "cold start of the daemon", "ms", times_pm2(0.4), cold_start, 5),
-    Row("jlist", "jlist with 20 apps", "ms", times_pm2(0.3), list_json, 5),
-    Row("start", "start 20 apps", "ms", times_pm2(0.5), start_twenty, 5),
-    Row("restart", "restart all of 20 apps", "ms", times_pm2(0.5), restart_twenty, 5),
-    Row("logs", "500,000 log lines: supervisor CPU", "s", at_most(0.05, "~0 (<= 0.05 s)"), log_lines, 2),
+    Row("cold", "cold start of the daemon", "ms", times_pm2(0.4), cold_start),
+    Row("jlist", "jlist with 20 apps", "ms", times_pm2(0.3), list_json),
+    Row("start", "start 20 apps", "ms", times_pm2(0.5), start_twenty),
+    Row("restart", "restart all of 20 apps", "ms", times_pm2(0.5), restart_twenty),
+    Row("logs", "500,000 log lines: supervisor CPU", "s", at_most(0.05, "~0 (<= 0.05 s)"), log_lines, 1),
     Row("slots", "200 slots: daemon RSS per slot", "kB", at_most(50, "< 50 kB, no busy loop"), two_hundred_slots, 1, True),
 ]  # fmt: skip
 
