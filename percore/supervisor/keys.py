@@ -240,7 +240,7 @@ WITHOUT_MEANING = frozenset({
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
 NOT_YET = frozenset({
     "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "log_file", "log_date_format",
-    "log_type", "pid_file",
+    "log_type",
 })  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
@@ -19,6 +20,7 @@ from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import filter_environment, identity_of
 from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.pidfile import pid_path, write_pid
 from percore.supervisor.process import (
     CHANNEL_FD,
     NOT_STARTED,
@@ -115,6 +117,7 @@ class Worker:
             _PERFORM[action](self)
         if self.state is not before:
             self._enter()
+            self.slot.note_pid()
             self.slot.runtime.tell(self)
 
     def _enter(self) -> None:
@@ -515,6 +518,7 @@ class Worker:
         self.state = State.RUNNING
         self.is_stable = True
         self._plan_checkup()
+        self.slot.note_pid()
         if process.channel:
             self.slot.runtime.loop.watch(process.channel.fileno(), self._read_channel)
 
@@ -553,6 +557,7 @@ class Slot:
         self.incoming: Optional[Worker] = None
         self.outgoing: Optional[Worker] = None
         self._listeners = listeners
+        self._noted = ("", 0)  # the pid file, and what it says
         self._left_generation: Optional[int] = None  # the one that served before the last reload
 
     def knows_addresses(self) -> bool:
@@ -564,6 +569,22 @@ class Slot:
     @property
     def workers(self) -> list[Worker]:
         return [worker for worker in (self.worker, self.incoming, self.outgoing) if worker]
+
+    def note_pid(self) -> None:
+        """The pid file names the slot's worker, and is gone when there is none."""
+        wished = (pid_path(self.worker.config, self.id), self.worker.pid)
+        if wished == self._noted:
+            return
+        for path, pid in {self._noted[0]: 0, wished[0]: wished[1]}.items():
+            try:
+                if path:
+                    write_pid(path, pid)
+            except OSError as error:
+                # The worker runs all the same; stderr is the supervisor's log.
+                sys.stderr.write(
+                    f"{self.worker.config.name} {self.number}: {path} cannot be written: {error.strerror}\n"
+                )
+        self._noted = wished
 
     def start(self) -> None:
         self.wanted = True
@@ -602,6 +623,7 @@ class Slot:
         assert self.incoming.is_ready
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
         self.worker.respawn = True
+        self.note_pid()
         self._left_generation = self.outgoing.generation
         self.retire()
 

@@ -150,3 +150,13 @@ def test_a_worker_runs_as_its_user_and_group_with_that_users_home(supervisor: Su
     supervisor.apply(supervisor.singleton(cwd="/", args=[script], user="nobody", group="daemon"))
     log = supervisor.home / "logs" / "tick-out.log"
     assert wait_for(log.read_text, "its output").split() == ["nobody", "daemon", pwd.getpwnam("nobody").pw_dir]
+
+
+def test_a_pid_file_names_the_living_worker_also_after_a_reload_and_goes_with_it(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(instances=1, pid_file="run/api.pid"))
+    path = supervisor.folder / "run" / "api-0.pid"
+    for _ in range(2):
+        assert [int(path.read_text())] == supervisor.pids("api")
+        supervisor.run("reload", "api")
+    supervisor.run("stop", "api")
+    assert not path.exists()
