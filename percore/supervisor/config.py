@@ -58,6 +58,8 @@ class AppConfig(NamedTuple):
     out_file: Optional[str] = None
     error_file: Optional[str] = None
     log_file: Optional[str] = None
+    log_max_size: int = 10 << 20  # bytes in one file before the oldest move to another; 0: never
+    log_keep: int = 10  # older files that are kept of each log
     merge_logs: bool = False
     log_date_format: Optional[str] = None
     log_type: Optional[str] = None

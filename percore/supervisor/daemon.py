@@ -50,6 +50,7 @@ def main() -> None:
     notices = Notices(loop, home, manager.worker_is_ready)
     if saved:
         manager.restore(saved, shelves)
+    manager.rotate_logs()
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
     notify("READY=1")

@@ -21,6 +21,7 @@ class Key(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
+_SMALLEST_LOG = 64 << 10
 _LONGEST_SECONDS = 10 * 365 * 86400
 
 
@@ -123,6 +124,13 @@ def memory(value: Any) -> Optional[int]:
     raise ValueError("bytes, or a size such as 300M")
 
 
+def log_size(value: Any) -> int:
+    size = memory(value) or 0
+    if 0 < size < _SMALLEST_LOG:
+        raise ValueError("0, or a size from 64K on")
+    return size
+
+
 def instances(value: Any) -> Any:
     return "max" if value == "max" else whole(value)
 
@@ -216,6 +224,8 @@ KEYS = (
     Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
     Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
     Key("log_file", "log_file", combined_log, ("log",)),
+    Key("log_max_size", "log_max_size", log_size),
+    Key("log_keep", "log_keep", count),
     Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
     Key("log_date_format", "log_date_format", date_format, ("time",)),
     Key("log_type", "log_type", text),

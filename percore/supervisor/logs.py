@@ -7,6 +7,7 @@ never in the way.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import NamedTuple, Optional
 
@@ -63,6 +64,16 @@ def size_of(path: str) -> int:
         return 0
 
 
+def data_begins(log: int) -> int:
+    """The first byte of an open log that is not in the hole which a rotation left (rotation.py)."""
+    try:
+        return os.lseek(log, 0, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nothing but a hole, or nothing at all
+            return os.fstat(log).st_size
+        raise
+
+
 def last_lines(path: str, count: int, *, since: int = 0, until: Optional[int] = None) -> list[str]:
     """The last `count` lines of the file between byte `since` and byte `until`, read from its end, whatever its size."""
     with contextlib.ExitStack() as stack:
@@ -70,7 +81,8 @@ def last_lines(path: str, count: int, *, since: int = 0, until: Optional[int] = 
             file = stack.enter_context(open(path, "rb"))
         except OSError:
             return []
-        end = file.seek(0, os.SEEK_END)
+        first, end = data_begins(file.fileno()), file.seek(0, os.SEEK_END)
+        since = max(since, first) if since <= end else first
         end = end if until is None else min(end, until)
         start = end
         tail = b""

@@ -21,6 +21,7 @@ from percore.supervisor.home import Home, place_preload
 from percore.supervisor.loop import Loop
 from percore.supervisor.process import Process, adopt, kill_strays, reap
 from percore.supervisor.protocol import failure
+from percore.supervisor.rotation import Limits, rotate
 from percore.supervisor.slot import Runtime, Slot, Worker
 from percore.supervisor.sockets import Address, AddressInUse, FdStore, Listener, can_steer_here
 from percore.supervisor.update import Program
@@ -29,6 +30,7 @@ Reply = Callable[[Mapping[str, Any]], None]
 Outcome = Generator[None, None, Mapping[str, Any]]
 
 _MEMORY_CHECK_SECONDS = 1.0
+_LONGEST_LOG_WAIT = 10.0
 
 
 class Ticket(NamedTuple):
@@ -55,6 +57,8 @@ class Manager:
         self._replacing: set[Slot] = set()
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
+        self._log_wait = 0.0
+        self._said: set[str] = set()
         self._memory_timer_runs = False
         self.runtime = Runtime(
             loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed,
@@ -362,6 +366,30 @@ class Manager:
         if is_new:
             self._fill_store()  # before any worker can serve from it
         return app
+
+    # -- logs --------------------------------------------------------------------------------------------------------
+
+    def rotate_logs(self) -> None:
+        """Looks at every log now and then, at once again while one is too long, and rarely while none grows."""
+        limits = {self._home.daemon_log: Limits(AppConfig._field_defaults["log_max_size"], 1)}
+        for app in self.apps.values():
+            for worker in app.living:
+                if worker.config.log_max_size:
+                    for path in worker.log_paths:
+                        limits[path] = Limits(worker.config.log_max_size, worker.config.log_keep)
+        moved = 0
+        for path, limit in limits.items():
+            try:
+                moved += rotate(path, limit)
+            except OSError as error:
+                self._say_once(f"{path} cannot be rotated: {error.strerror}")
+        self._log_wait = 0.0 if moved else min(_LONGEST_LOG_WAIT, max(1.0, 2 * self._log_wait))
+        self.runtime.loop.later(self._log_wait, self.rotate_logs)
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._log(sentence)
 
     # -- memory, stranded clients ------------------------------------------------------------------------------------
 

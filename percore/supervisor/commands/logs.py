@@ -12,6 +12,7 @@ from typing import Any
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.parsing import Parser, make_parser
 from percore.supervisor.logs import last_lines, size_of
+from percore.supervisor.rotation import Follower
 
 
 def make_logs_parser() -> Parser:
@@ -36,33 +37,20 @@ def show_logs(arguments: list[str]) -> int:
             path = worker["out_file" if stream == "out" else "error_file"]
             if wanted and path != os.devnull:
                 files.setdefault(path, (worker, stream))
-    offsets = {}
+    followers = {}
     for path, (worker, stream) in files.items():
-        offsets[path] = size_of(path)
-        for line in last_lines(path, options.lines, until=offsets[path]):
+        size = size_of(path)
+        followers[path] = Follower(path, size)
+        for line in last_lines(path, options.lines, until=size):
             print_log_line(options, worker, stream, line)
     sys.stdout.flush()
     while not options.nostream:
         for path, (worker, stream) in files.items():
-            offsets[path], lines = read_new_lines(path, offsets[path])
-            for line in lines:
+            for line in followers[path].read().decode(errors="replace").splitlines():
                 print_log_line(options, worker, stream, line)
         sys.stdout.flush()
         time.sleep(0.2)
     return 0
-
-
-def read_new_lines(path: str, offset: int) -> tuple[int, list[str]]:
-    """Whole lines after byte `offset`, and where to go on. A file that became shorter was emptied."""
-    try:
-        with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            offset = offset if offset <= end else 0
-            file.seek(offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-    except FileNotFoundError:
-        return 0, []
-    return offset + len(whole) + len(newline), [line.decode(errors="replace") for line in whole.splitlines()]
 
 
 def print_log_line(options: Any, worker: Mapping[str, Any], stream: str, line: str) -> None:
