@@ -86,9 +86,9 @@ class Manager:
             self._current.reply({"event": "worker", "app": worker.config.name, **worker.status()})
 
     def reap_children(self) -> None:
-        """Called on SIGCHLD. A worker's group is killed while its leader's pid is still ours, so it can hit nobody else."""
+        """Called on SIGCHLD. A dead worker still holds its pid when it is asked for its group, so nobody else is hit."""
         by_pid = {worker.pid: worker for app in self.apps.values() for worker in app.living}
-        for pid, status in reap(lambda pid: by_pid[pid]._kill() if pid in by_pid else None):
+        for pid, status in reap(lambda pid: by_pid[pid].main_process_died() if pid in by_pid else None):
             if pid in by_pid:
                 by_pid[pid].ended(status)
 

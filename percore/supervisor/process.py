@@ -6,6 +6,7 @@ that (setsid, double fork) comes back to us as subreaper and is found by the tok
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -242,9 +243,10 @@ def tree_of(pid: int) -> list[int]:
     return found
 
 
-def kill_escaped(token: str) -> None:
-    """Kills what left its worker's session: orphans of ours, and their descendants, that carry the worker's token."""
+def open_survivors(token: str) -> list[int]:
+    """Pidfds of what a worker left behind: orphans of ours, and their descendants, that carry the worker's token."""
     marker = f"PERCORE_TOKEN={token}".encode()
+    found = []
     for orphan in children_of(os.getpid()):
         try:
             with open(f"/proc/{orphan}/environ", "rb") as file:
@@ -253,11 +255,22 @@ def kill_escaped(token: str) -> None:
             continue
         for pid in tree_of(orphan) if is_ours else ():
             try:
-                pidfd = os.pidfd_open(pid)
+                found.append(os.pidfd_open(pid))
             except OSError:
                 continue
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+    return found
+
+
+def kill_survivors(token: str) -> None:
+    for pidfd in open_survivors(token):
+        kill(pidfd)
+        os.close(pidfd)
+
+
+def kill(pidfd: int) -> None:
+    """Nothing happens when the process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def kill_strays(home: str, known_tokens: Collection[str]) -> None:

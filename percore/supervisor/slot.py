@@ -28,7 +28,9 @@ from percore.supervisor.process import (
     Process,
     describe_status,
     exit_code_of,
-    kill_escaped,
+    kill,
+    kill_survivors,
+    open_survivors,
     spawn,
 )
 from percore.supervisor.restarts import CALM_SECONDS, Failures, ends_for_good, has_given_up, restart_delay
@@ -107,6 +109,7 @@ class Worker:
         self._queue_moved_at = 0.0
         self._log_starts = (0, 0)
         self._channel_rest = b""
+        self._survivors: list[int] = []  # pidfds of what outlived the main process in a polite stop
 
     # -- the table ---------------------------------------------------------------------------------------------------
 
@@ -236,6 +239,8 @@ class Worker:
             self.process.signal(number, whole_group=self.config.treekill)
 
     def _kill(self) -> None:
+        for pidfd in self._survivors:
+            kill(pidfd)
         if self.process:
             self.process.kill_group()
 
@@ -410,13 +415,40 @@ class Worker:
 
     # -- the end of a process ----------------------------------------------------------------------------------------
 
+    def main_process_died(self) -> None:
+        """Its pid is still ours. In a polite stop, what it leaves behind gets the rest of `kill_timeout`; else it goes too.
+
+        npm, or a shell, ends at once at a signal; the program below it may have something to finish.
+        """
+        if self.state is State.STOPPING:
+            self._survivors = open_survivors(self.token)
+        if not self._survivors:
+            self._kill()
+
     def ended(self, status: Optional[int]) -> None:
         """The process is gone, with this wait status (None: unknown, it was not our child)."""
         assert self.process
         self.exit_code = exit_code_of(status)
-        self._ended(status, describe_status(status))
+        if not self._survivors:
+            self._ended(status, describe_status(status))
+            return
+        self._release_process()
+        for pidfd in self._survivors:
+            self._wait_for_survivor(pidfd, status)
 
-    def _ended(self, status: Optional[int], reason: str) -> None:
+    def _wait_for_survivor(self, pidfd: int, status: Optional[int]) -> None:
+        loop = self.slot.runtime.loop
+
+        def has_ended() -> None:
+            loop.unwatch(pidfd)
+            os.close(pidfd)
+            self._survivors.remove(pidfd)
+            if not self._survivors:
+                self._ended(status, describe_status(status))
+
+        loop.watch(pidfd, has_ended)
+
+    def _release_process(self) -> None:
         if self.process:
             if self.process.exec_fd >= 0:
                 self.slot.runtime.loop.unwatch(self.process.exec_fd)
@@ -425,7 +457,10 @@ class Worker:
                 self.slot.runtime.loop.unwatch(self.process.channel.fileno())
             self.process.close()
             self.process = None
-        kill_escaped(self.token)
+
+    def _ended(self, status: Optional[int], reason: str) -> None:
+        self._release_process()
+        kill_survivors(self.token)
         self.end_checkups()
         self._queue_length = 0
         self.preloads.clear()

@@ -160,3 +160,30 @@ def test_a_pid_file_names_the_living_worker_also_after_a_reload_and_goes_with_it
         supervisor.run("reload", "api")
     supervisor.run("stop", "api")
     assert not path.exists()
+
+
+# As npm does: the shell dies of the signal at once, the program below it has something to finish.
+BELOW_A_SHELL = """
+(trap 'echo finishing; sleep 0.4; echo finished; exit 0' INT; echo ready; while :; do sleep 0.05; done) &
+trap - INT; wait
+"""
+
+
+def test_a_stop_waits_for_the_program_below_a_launcher_that_died_of_the_signal(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(args=[BELOW_A_SHELL], interpreter="bash", kill_timeout=20.0))
+    log = supervisor.home / "logs" / "tick-out.log"
+    wait_for(lambda: "ready" in log.read_text(), "the program below the shell")
+    supervisor.run("stop", "tick")
+    assert log.read_text().split() == ["ready", "finishing", "finished"]
+
+
+def test_what_does_not_end_below_a_dead_launcher_is_killed_after_the_kill_timeout(supervisor: Supervisor) -> None:
+    script = "(trap 'echo no' INT; echo ready $BASHPID; while :; do sleep 0.05; done) & trap - INT; wait"
+    supervisor.apply(supervisor.singleton(args=[script], interpreter="bash", kill_timeout=0.5))
+    log = supervisor.home / "logs" / "tick-out.log"
+    wait_for(lambda: "ready" in log.read_text(), "the program below the shell")
+    stubborn = log.read_text().split()[1]
+    supervisor.run("stop", "tick")
+    assert log.read_text().split()[2:] == ["no"]
+    assert not os.path.exists(f"/proc/{stubborn}")
+    assert [worker["state"] for worker in supervisor.workers("tick")] == ["stopped"]
