@@ -187,3 +187,23 @@ def test_what_does_not_end_below_a_dead_launcher_is_killed_after_the_kill_timeou
     assert log.read_text().split()[2:] == ["no"]
     assert not os.path.exists(f"/proc/{stubborn}")
     assert [worker["state"] for worker in supervisor.workers("tick")] == ["stopped"]
+
+
+def test_asking_for_help_or_mistyping_does_nothing_else(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton())
+    before = supervisor.pids("tick")
+    for arguments, code in (
+        (("kill", "--help"), 0),
+        (("kill", "tick"), 2),
+        (("daemon", "--help"), 0),
+        (("ping", "x"), 2),
+    ):
+        assert supervisor.run(*arguments, check=False).returncode == code, arguments
+    assert supervisor.pids("tick") == before
+
+
+def test_silent_keeps_back_the_table_and_not_the_answer(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton())
+    assert "tick" in supervisor.run("restart", "tick").stdout
+    assert supervisor.run("restart", "tick", "-s").stdout == ""
+    assert json.loads(supervisor.run("--silent", "jlist").stdout)[0]["name"] == "tick"

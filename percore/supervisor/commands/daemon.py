@@ -5,6 +5,10 @@ from __future__ import annotations
 from percore.supervisor import daemon
 
 
-def run_daemon(_: list[str]) -> int:
+def run_daemon(arguments: list[str]) -> int:
+    if arguments:
+        from percore.supervisor.commands.parsing import take_none
+
+        take_none("daemon", arguments)
     daemon.main()
     return 0

@@ -76,7 +76,8 @@ def show_list() -> int:
     return 0
 
 
-def kill_daemon(_: list[str]) -> int:
+def kill_daemon(arguments: list[str]) -> int:
+    refuse_arguments("kill", arguments)
     try:
         ask("kill", show_progress)
     except NoDaemon:
@@ -87,7 +88,15 @@ def kill_daemon(_: list[str]) -> int:
     return 0
 
 
-def ping(_: list[str]) -> int:
+def refuse_arguments(name: str, arguments: list[str]) -> None:
+    if arguments:
+        from percore.supervisor.commands.parsing import take_none
+
+        take_none(name, arguments)
+
+
+def ping(arguments: list[str]) -> int:
+    refuse_arguments("ping", arguments)
     ensure_daemon(Home.of_user())
     print(f"pong from pid {ask('ping')['pid']}")
     return 0
