@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from percore.errors import PartialError, PercoreError
 from percore.supervisor.config import AppConfig
-from percore.supervisor.feedback import Feedback, Look
+from percore.supervisor.feedback import Feedback
 from percore.supervisor.slot import Runtime, Slot, Worker, WorkerFailed
 from percore.supervisor.sockets import Address, Listener, source_number
 from percore.supervisor.states import State
@@ -78,25 +78,25 @@ class App:
 
     def _serving(self) -> list[Slot]:
         """Slots that new connections may go to: the ready ones, without the unwell as long as there is another."""
-        ready = [slot for slot in self.slots if slot.worker.is_ready]
-        return [slot for slot in ready if not slot.worker.unwell] or ready
+        return [slot for slot in self._ready if not slot.worker.unwell] or self._ready
 
-    def _balance(self) -> Look:
-        """Reads the accept queues, and steers new connections to the shortest."""
+    @property
+    def _ready(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.worker.is_ready]
+
+    def _balance(self) -> tuple[int, ...]:
+        """Reads the accept queues, and steers new connections to the shortest; returns the length of each."""
         now = time.monotonic()
-        found: list[int] = []
-        ready = [slot for slot in self.slots if slot.worker.is_ready]
-        for listener in self.listeners.values():
-            if not listener.steered or not ready:
-                continue
-            lengths = {slot: listener.queue_length(*place_of(slot)) for slot in ready}
-            for slot, length in lengths.items():
-                slot.worker.note_queue(length, now)
-            serving = self._serving()
-            shortest = min(lengths[slot] for slot in serving)
-            listener.steer([place_of(slot) for slot in serving if lengths[slot] == shortest], self._directed)
-            found.extend(lengths.values())
-        return Look(tuple(found))
+        ready = self._ready
+        steered = [listener for listener in self.listeners.values() if listener.steered]
+        lengths = [{slot: listener.queue_length(*place_of(slot)) for slot in ready} for listener in steered]
+        for slot in ready:
+            slot.worker.note_queue(sum(by_slot[slot] for by_slot in lengths), now)
+        serving = self._serving()
+        for listener, by_slot in zip(steered, lengths):
+            shortest = min((by_slot[slot] for slot in serving), default=0)
+            listener.steer([place_of(slot) for slot in serving if by_slot[slot] == shortest], self._directed)
+        return tuple(length for by_slot in lengths for length in by_slot.values())
 
     def close(self) -> None:
         self._feedback.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Collection
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from percore.supervisor.loop import Loop, Timer
 
@@ -27,26 +27,19 @@ _LINGER_SECONDS = 0.25
 _REST = 0.05
 
 
-class Look(NamedTuple):
-    """What one look at the queues found: the length of each, by socket."""
-
-    lengths: tuple[int, ...]
-
-    @property
-    def somebody_waits(self) -> bool:
-        return any(self.lengths)
-
-
 class Feedback:
-    """Calls `look`, which reads the queues and steers, for as long as it finds somebody waiting."""
+    """Calls `look`, which reads the queues and steers, for as long as it finds somebody waiting.
 
-    def __init__(self, loop: Loop, look: Callable[[], Look]) -> None:
+    `look` returns the length of every queue.
+    """
+
+    def __init__(self, loop: Loop, look: Callable[[], tuple[int, ...]]) -> None:
         self._loop = loop
         self._look_at_queues = look
         self._epoll: Optional[select.epoll] = None
         self._armed: set[int] = set()
         self._timer: Optional[Timer] = None
-        self._last = Look(())
+        self._last: tuple[int, ...] = ()
         self._moved_at = 0.0
         self._waited_at = 0.0
 
@@ -83,20 +76,20 @@ class Feedback:
 
     def _look(self) -> None:
         now = time.monotonic()
-        found = self._look_at_queues()
-        if found != self._last:
-            self._last, self._moved_at = found, now
-        if found.somebody_waits:
+        lengths = self._look_at_queues()
+        if lengths != self._last:
+            self._last, self._moved_at = lengths, now
+        if any(lengths):
             self._waited_at = now
         if now - self._waited_at > _LINGER_SECONDS:
             self._timer = self._loop.later(_REST, self._arm)
-        elif found.somebody_waits and now - self._moved_at > _STILL_SECONDS:
+        elif any(lengths) and now - self._moved_at > _STILL_SECONDS:
             self._timer = self._loop.later(_STILL_PERIOD, self._look)
         else:
-            self._timer = self._loop.later(max(_PERIOD, _PERIOD_PER_SOCKET * len(found.lengths)), self._look)
+            self._timer = self._loop.later(max(_PERIOD, _PERIOD_PER_SOCKET * len(lengths)), self._look)
 
     def _arm(self) -> None:
         self._timer = None
-        for descriptor in self._armed if self._epoll else ():
-            assert self._epoll
+        assert self._epoll
+        for descriptor in self._armed:
             self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLONESHOT)

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.supervisor.conftest import Load, Supervisor
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 
 SICK = """
 const http = require('http');
@@ -118,3 +118,20 @@ def test_a_program_is_ready_when_it_says_so_in_systemds_words_even_below_a_shell
             go.touch()
         assert applied.result()["ok"]
     assert [worker["state"] for worker in supervisor.workers("warm")] == ["running"]
+
+
+def test_a_worker_of_several_ports_that_is_stuck_is_seen_although_nobody_waits_at_the_others(
+    supervisor: Supervisor,
+) -> None:
+    (supervisor.folder / "two.js").write_text(
+        "require('http').createServer((q, r) => r.end()).listen(process.env.SECOND);\n"
+        + (supervisor.folder / "server.js").read_text()
+    )
+    supervisor.apply(supervisor.api(script="two.js", env={"SECOND": str(free_port())}, liveness_timeout=0.0))
+    frozen = supervisor.pids("api")[0]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        with socket.create_connection(("127.0.0.1", supervisor.port), source_address=("127.77.0.1", 0)):
+            wait_for(lambda: "accepts no connections" in supervisor.log(), "the stuck queue to be seen")
+    finally:
+        os.kill(frozen, signal.SIGCONT)
