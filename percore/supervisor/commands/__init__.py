@@ -14,10 +14,6 @@ class Command(NamedTuple):
     place: str  # module:function
     summary: str
 
-    @property
-    def name(self) -> str:
-        return self.names.split()[0]
-
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "Life": (
@@ -50,3 +46,11 @@ def find(name: str) -> Optional[Command]:
             if name in command.names.split():
                 return command
     return None
+
+
+def take_none(name: str, arguments: list[str]) -> None:
+    """For a command without arguments: only where there are some is a parser needed, to refuse them or to help."""
+    if arguments:
+        from percore.supervisor.commands.parsing import make_parser
+
+        make_parser(name).parse_args(arguments)

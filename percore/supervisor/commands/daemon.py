@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from percore.supervisor import daemon
+from percore.supervisor.commands import take_none
 
 
 def run_daemon(arguments: list[str]) -> int:
-    if arguments:
-        from percore.supervisor.commands.parsing import take_none
-
-        take_none("daemon", arguments)
+    take_none("daemon", arguments)
     daemon.main()
     return 0

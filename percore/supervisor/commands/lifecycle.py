@@ -6,6 +6,7 @@ import os
 
 from percore.errors import UsageError
 from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone
+from percore.supervisor.commands import take_none
 from percore.supervisor.commands.asking import ask, is_silent, show_progress
 from percore.supervisor.home import Home
 
@@ -77,7 +78,7 @@ def show_list() -> int:
 
 
 def kill_daemon(arguments: list[str]) -> int:
-    refuse_arguments("kill", arguments)
+    take_none("kill", arguments)
     try:
         ask("kill", show_progress)
     except NoDaemon:
@@ -88,15 +89,8 @@ def kill_daemon(arguments: list[str]) -> int:
     return 0
 
 
-def refuse_arguments(name: str, arguments: list[str]) -> None:
-    if arguments:
-        from percore.supervisor.commands.parsing import take_none
-
-        take_none(name, arguments)
-
-
 def ping(arguments: list[str]) -> int:
-    refuse_arguments("ping", arguments)
+    take_none("ping", arguments)
     ensure_daemon(Home.of_user())
     print(f"pong from pid {ask('ping')['pid']}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from percore.supervisor.commands import take_none
 from percore.supervisor.commands.asking import ask_or_nothing, select_workers
 from percore.supervisor.commands.pm2json import shown_state
 from percore.supervisor.commands.tables import duration, size, table
@@ -18,10 +19,7 @@ def show_status(arguments: list[str]) -> int:
 
 
 def list_apps(arguments: list[str]) -> int:
-    if arguments:
-        from percore.supervisor.commands.parsing import take_none
-
-        take_none("list", arguments)
+    take_none("list", arguments)
     print_list()
     return 0
 

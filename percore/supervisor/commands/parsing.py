@@ -18,9 +18,3 @@ def make_parser(name: str, *, usage: str = "") -> Parser:
     command = find(name)
     assert command, f"'{name}' is no command"
     return Parser(prog=f"percore {name}", description=command.summary, allow_abbrev=False, usage=usage or None)
-
-
-def take_none(name: str, arguments: list[str]) -> None:
-    """For a command without arguments."""
-    if arguments:
-        make_parser(name).parse_args(arguments)

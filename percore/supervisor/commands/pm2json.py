@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from percore.supervisor.commands import take_none
 from percore.supervisor.commands.asking import select_workers
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
@@ -20,10 +21,7 @@ def shown_state(worker: Mapping[str, Any]) -> str:
 
 
 def print_jlist(arguments: list[str]) -> int:
-    if arguments:
-        from percore.supervisor.commands.parsing import take_none
-
-        take_none("jlist", arguments)
+    take_none("jlist", arguments)
     sys.stdout.write(json.dumps([pm2_fields(worker) for worker in select_workers()]))
     return 0
 
