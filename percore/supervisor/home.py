@@ -77,17 +77,22 @@ def connect(path: str) -> socket.socket:
 
 def listen(path: str) -> socket.socket:
     """A private listening Unix socket at `path`; one left behind by a dead supervisor is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    bind(sock, path)
+    sock.listen(128)
+    return sock
+
+
+def bind(sock: socket.socket, path: str) -> None:
+    """Binds a Unix socket to `path`, for its owner only, in the place of one that a dead supervisor left."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     mask = os.umask(0o177)  # the socket is never, not even for a moment, open to others
     try:
         with _short(path) as short:
             sock.bind(short)
     finally:
         os.umask(mask)
-    sock.listen(128)
-    return sock
 
 
 class _short:

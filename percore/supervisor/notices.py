@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Callable
 
-from percore.supervisor.home import Home
+from percore.supervisor.home import Home, bind
 from percore.supervisor.loop import Loop
 from percore.supervisor.process import parent_of
 
@@ -25,16 +25,12 @@ class Notices:
         self._loop = loop
         self._is_ready = is_ready
         self._path = "" if home.notify_address.startswith("@") else home.notify_address
-        if self._path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        mask = os.umask(0o177)
-        try:
-            self._socket.bind(self._path or "\0" + home.notify_address[1:])
-        finally:
-            os.umask(mask)
+        if self._path:
+            bind(self._socket, self._path)
+        else:
+            self._socket.bind("\0" + home.notify_address[1:])
         loop.watch(self._socket.fileno(), self._read)
 
     def close(self) -> None:

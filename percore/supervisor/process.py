@@ -161,15 +161,31 @@ def _become(command: Command, channel: Optional[socket.socket], error_write: int
 
 
 def start_time_of(pid: int) -> int:
-    """Clock ticks after boot at which `pid` started (proc(5), stat field 22); 0 when there is no such process.
+    """Clock ticks after boot at which `pid` started; 0 when there is no such process.
 
     Pid and start time together name one process for ever; a pid alone does not.
     """
+    return int(_stat_field(pid, 22) or 0)
+
+
+def parent_of(pid: int) -> int:
+    """0 when there is no such process."""
+    return int(_stat_field(pid, 4) or 0)
+
+
+def state_of(pid: int) -> str:
+    """One letter, as in proc(5): R, S, D, Z...; empty when there is no such process."""
+    return _stat_field(pid, 3).decode()
+
+
+def _stat_field(pid: int, number: int) -> bytes:
+    """A field of /proc/PID/stat, counted as in proc(5), from 3 on; empty when there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            # The name, field 2, may hold blanks and brackets.
+            return file.read().rpartition(b")")[2].split()[number - 3]
     except (OSError, IndexError):
-        return 0
+        return b""
 
 
 def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None) -> Optional[Process]:
@@ -182,24 +198,6 @@ def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None)
         process.close()
         return None
     return process
-
-
-def parent_of(pid: int) -> int:
-    """0 when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def state_of(pid: int) -> str:
-    """One letter, as in proc(5): R, S, D, Z...; empty when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode()
-    except (OSError, IndexError):
-        return ""
 
 
 def become_subreaper() -> None:
