@@ -85,11 +85,13 @@ def last_lines(path: str, count: int, *, since: int = 0, until: Optional[int] = 
         since = max(since, first) if since <= end else first
         end = end if until is None else min(end, until)
         start = end
-        tail = b""
-        while start > since and tail.count(b"\n") <= count:
+        parts: list[bytes] = []  # last one first: to join them each time would read a long line again and again
+        newlines = 0
+        while start > since and newlines <= count:
             step = min(64 * 1024, start - since)
             start -= step
             file.seek(start)
-            tail = file.read(step) + tail
-        lines = tail.splitlines()
+            parts.append(file.read(step))
+            newlines += parts[-1].count(b"\n")
+        lines = b"".join(reversed(parts)).splitlines()
         return [line.decode(errors="replace") for line in lines[-count:]] if count else []

@@ -1,4 +1,4 @@
-"""Rotating a log under its writer: the oldest bytes move to another file, the writer never notices, no line is lost.
+"""Rotating a log under its writer: the oldest bytes move to another file, and the writer never notices.
 
 A worker appends to its file by itself and knows nothing of us, so the file cannot be renamed away. Instead its first blocks
 are copied out and then cut off: ext4 and xfs take them out of the file (COLLAPSE_RANGE); tmpfs, btrfs and others leave a
@@ -109,7 +109,10 @@ def _fallocate(log: int, mode: int, offset: int, length: int) -> None:
 
 
 def _finish_interrupted(log: int, path: str, keep: int) -> None:
-    """A supervisor was killed in between: what it copied may be cut off already, or not."""
+    """A supervisor was killed in between: what it copied may be cut off already, or not.
+
+    The contents tell, unless the log goes on with the very same bytes: then repetitions of one line can be dropped.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{path}.moving")
     try:
@@ -158,6 +161,8 @@ class Follower:
     def read(self) -> bytes:
         """Whole lines that were written since the last call. A file that became shorter by itself was emptied."""
         before = self._rotations()
+        if before is None:
+            return b""  # what a rotation moves is read when it is done
         try:
             log = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -176,8 +181,8 @@ class Follower:
             return b""
         finally:
             os.close(log)
-        if before is None or before != self._rotations():
-            return b""  # a rotation is under way; what it moves is read when it is done
+        if before != self._rotations():
+            return b""  # one began meanwhile
         whole, newline, rest = text.rpartition(b"\n")
         self._offset, self._newest_older = end - len(rest), before
         return whole + newline
