@@ -13,9 +13,11 @@ from typing import Callable, Optional
 from percore.errors import PartialError, PercoreError
 from percore.supervisor.config import AppConfig
 from percore.supervisor.feedback import Feedback
-from percore.supervisor.slot import Runtime, Slot, Worker, WorkerFailed
+from percore.supervisor.launch import Place
+from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Address, Listener, source_number
 from percore.supervisor.states import State
+from percore.supervisor.worker import Runtime, Worker, WorkerFailed
 
 Job = Generator[None, None, None]
 
@@ -91,7 +93,7 @@ class App:
         steered = [listener for listener in self.listeners.values() if listener.steered]
         lengths = [{slot: listener.queue_length(*place_of(slot)) for slot in ready} for listener in steered]
         for slot in ready:
-            slot.worker.note_queue(sum(by_slot[slot] for by_slot in lengths), now)
+            slot.worker.liveness.note_queue(sum(by_slot[slot] for by_slot in lengths), now)
         serving = self._serving()
         for listener, by_slot in zip(steered, lengths):
             shortest = min((by_slot[slot] for slot in serving), default=0)
@@ -111,8 +113,8 @@ class App:
         surplus = self.slots[count:]
         del self.slots[count:]
         while len(self.slots) < count:
-            number = len(self.slots)
-            self.slots.append(Slot(self.runtime, self.config, number, self._take_id(), self.base_env, self.listeners))
+            place = Place(len(self.slots), self._take_id(), self.base_env)
+            self.slots.append(Slot(self.runtime, self.config, place, self.listeners))
         for listener in self.listeners.values():
             listener.grow(count)
         self.steer()

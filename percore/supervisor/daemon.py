@@ -43,14 +43,16 @@ def main() -> None:
     manager = Manager(loop, home, log, store, state)
     loop.on_signal(signal.SIGCHLD, manager.reap_children)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.on_signal(number, lambda: manager.submit("shut down", manager.shut_down(), lambda _: None, urgent=True))
+        loop.on_signal(
+            number, lambda: manager.jobs.submit("shut down", manager.shut_down(), lambda _: None, urgent=True)
+        )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
     notices = Notices(loop, home, manager.worker_is_ready)
     if saved:
         manager.restore(saved, shelves)
-    manager.rotate_logs()
+    manager.log_rounds.go_round()
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
     notify("READY=1")

@@ -13,8 +13,8 @@ from percore.errors import PercoreError
 from percore.supervisor import home
 from percore.supervisor.app import App
 from percore.supervisor.loop import Loop
-from percore.supervisor.slot import Drainable, Worker
 from percore.supervisor.sockets import Address
+from percore.supervisor.worker import Drainable, Worker
 
 _LONGEST_REQUEST = 1024
 
@@ -79,7 +79,7 @@ class Handover:
             worker.failure = f"it may not listen on {address}: {error.strerror}"
             _send(connection, b"fail %d\n" % (error.errno or errno.EADDRINUSE))
             return
-        shared = listener.socket_for(worker.slot.number, worker.generation)
+        shared = listener.socket_for(worker.number, worker.generation)
         try:
             socket.send_fds(connection, [b"take\n"], [shared.fileno()])
         except OSError:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 
 from percore.supervisor.config import FORK, AppConfig
 
+_TAIL_LINES = 20
 _NOWHERE = {"/dev/null", "NULL", "null"}
 
 
@@ -95,3 +96,12 @@ def last_lines(path: str, count: int, *, since: int = 0, until: Optional[int] = 
             newlines += parts[-1].count(b"\n")
         lines = b"".join(reversed(parts)).splitlines()
         return [line.decode(errors="replace") for line in lines[-count:]] if count else []
+
+
+def last_words(paths: LogPaths, since: tuple[int, int]) -> list[str]:
+    """The last lines of both streams after these bytes, errors last: what tells why a worker ended."""
+    out = last_lines(paths.out, _TAIL_LINES, since=since[0])
+    if paths.error == paths.out:
+        return out
+    error = last_lines(paths.error, _TAIL_LINES, since=since[1])
+    return [*out[-(_TAIL_LINES - len(error)) :], *error] if len(error) < _TAIL_LINES else error

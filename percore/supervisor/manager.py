@@ -1,44 +1,28 @@
-"""All apps of one supervisor: what is asked of them, one job at a time, and what they are.
-
-`stop`, `delete` and `kill` do not queue behind a job: they cancel it, because somebody wants quiet now.
-"""
+"""All apps of one supervisor: what is asked of them, and what follows when one of their workers changes."""
 
 from __future__ import annotations
 
-import json
-import re
-import socket
-from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Optional
 
-from percore.errors import PartialError, PercoreError, RolloutError, UsageError, nearest
-from percore.supervisor import snapshot
+from percore.errors import PartialError, PercoreError, RolloutError, UsageError
+from percore.supervisor import reporting, restoring, selecting, snapshot
 from percore.supervisor.app import App, Job, not_taken_back, together
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home, place_preload
+from percore.supervisor.jobs import Jobs, Outcome
+from percore.supervisor.launch import Site
+from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.loop import Loop
-from percore.supervisor.process import Process, adopt, kill_strays, reap
-from percore.supervisor.protocol import failure
-from percore.supervisor.rotation import Limits, rotate
-from percore.supervisor.slot import Runtime, Slot, Worker
-from percore.supervisor.sockets import Address, AddressInUse, FdStore, Listener, can_steer_here
+from percore.supervisor.memory import MemoryWatch
+from percore.supervisor.process import reap
+from percore.supervisor.replacements import Replacements
+from percore.supervisor.rotation import Limits
+from percore.supervisor.slot import Slot
+from percore.supervisor.sockets import Address, AddressInUse, FdStore, can_steer_here
 from percore.supervisor.update import Program
-
-Reply = Callable[[Mapping[str, Any]], None]
-Outcome = Generator[None, None, Mapping[str, Any]]
-
-_MEMORY_CHECK_SECONDS = 1.0
-_LONGEST_LOG_WAIT = 10.0
-
-
-class Ticket(NamedTuple):
-    """A job in the queue, and where its progress goes."""
-
-    title: str
-    steps: Outcome
-    reply: Reply
+from percore.supervisor.worker import Runtime, Worker
 
 
 class Manager:
@@ -49,41 +33,34 @@ class Manager:
         self.release = ""
         self.store = store
         self.successor: Optional[Program] = None  # what this process is to execute next
+        self.jobs = Jobs(log)
         self._log = log
         self._home = home
-        self._queue: deque[Ticket] = deque()
-        self._current: Optional[Ticket] = None
-        self._has_changed = False
-        self._replacing: set[Slot] = set()
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
-        self._log_wait = 0.0
-        self._said: set[str] = set()
-        self._memory_timer_runs = False
-        self.runtime = Runtime(
-            loop, home, place_preload(home), store.fds, can_steer_here(), self._worker_changed,
-            self._replace_unwell,
-        )  # fmt: skip
+        self._replacements = Replacements(self.apps, self.jobs, log)
+        self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
+        self.log_rounds = LogRounds(loop, self._log_limits, log)
+        site = Site(home, place_preload(home), store.fds)
+        self.runtime = Runtime(loop, site, can_steer_here(), self._worker_changed, self._replacements.ask)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
 
     def _worker_changed(self, worker: Worker) -> None:
-        self._has_changed = True
-        worker.slot.sweep()
+        self.jobs.note_change()
         app = self.apps.get(worker.config.name)
         if app:
             app.steer()
         if worker.is_ready and worker.unwell:
-            self._log(f"{worker.config.name} {worker.slot.number}: {worker.unwell}; new connections go to the others")
+            self._log(f"{worker.config.name} {worker.number}: {worker.unwell}; new connections go to the others")
             return
         if worker.is_ready and worker.is_stable:
             return  # "running" was said when it became ready
         pid = f" (pid {worker.pid})" if worker.pid else ""
         trouble = f": {worker.failure}" if worker.failure and not worker.is_ready else ""
         state = "crash-looping" if worker.is_crash_looping else worker.state.value
-        self._log(f"{worker.config.name} {worker.slot.number}: {state}{pid}{trouble}")
-        if self._current:
-            self._current.reply({"event": "worker", "app": worker.config.name, **worker.status()})
+        self._log(f"{worker.config.name} {worker.number}: {state}{pid}{trouble}")
+        self.jobs.tell({"event": "worker", "app": worker.config.name, **worker.status()})
 
     def reap_children(self) -> None:
         """Called on SIGCHLD. A dead worker still holds its pid when it is asked for its group, so nobody else is hit."""
@@ -94,45 +71,13 @@ class Manager:
 
     def after_turn(self) -> None:
         """Jobs go on whenever something changed; then the state on disk follows."""
-        if not self._has_changed:
-            return
-        while self._has_changed:
-            self._has_changed = False
-            self._step_jobs()
-        self._serve_stranded()
-        self._fill_store()
-        self.save()
-
-    # -- jobs --------------------------------------------------------------------------------------------------------
-
-    def submit(self, title: str, steps: Outcome, reply: Reply, *, urgent: bool = False) -> None:
-        if urgent and self._current:
-            cancelled, self._current = self._current, None
-            cancelled.steps.close()
-            cancelled.reply(_refusal(f"'{cancelled.title}' was cancelled by '{title}'"))
-        ticket = Ticket(title, steps, reply)
-        if urgent:
-            self._queue.appendleft(ticket)
-        else:
-            self._queue.append(ticket)
-        self._has_changed = True
-
-    def _step_jobs(self) -> None:
-        while self._current or self._queue:
-            if self._current is None:
-                self._current = self._queue.popleft()
-            ticket = self._current
-            try:
-                next(ticket.steps)
-                return
-            except StopIteration as done:
-                self._current = None
-                ticket.reply({"event": "result", "ok": True, **(done.value or {})})
-            except PercoreError as error:
-                self._current = None
-                self._log(f"{ticket.title} failed: {error}")
-                ticket.reply(failure(error))
-            self._has_changed = True
+        has_changed = False
+        while self.jobs.advance():
+            has_changed = True
+            self._replacements.serve_stranded()
+        if has_changed:
+            self._fill_store()
+            self.save()
 
     # -- operations --------------------------------------------------------------------------------------------------
 
@@ -284,7 +229,7 @@ class Manager:
         app = App(self.runtime, config, base_env, self._next_id)
         self.apps[config.name] = app
         app.set_slots(count)
-        self._watch_memory()
+        self._memory.plan()
         return app
 
     def _delete(self, app: App) -> Job:
@@ -292,32 +237,10 @@ class Manager:
         app.close()
         self.apps.pop(app.name, None)
 
-    # -- selecting ---------------------------------------------------------------------------------------------------
+    # -- names and ids -----------------------------------------------------------------------------------------------
 
     def select(self, selector: str) -> list[tuple[App, list[Slot]]]:
-        """PM2's selectors: `all`, an id, a name, a namespace, `/regex/`. Raises UsageError when nothing matches."""
-        apps = list(self.apps.values())
-        if selector == "all":
-            return [(app, app.slots) for app in apps]
-        if selector.isdigit():
-            by_id = [(app, [slot]) for app in apps for slot in app.slots if slot.id == int(selector)]
-            if by_id:
-                return by_id
-        if len(selector) > 2 and selector.startswith("/") and selector.endswith("/"):
-            try:
-                pattern = re.compile(selector[1:-1])
-            except re.error as error:
-                raise UsageError(f"{selector} is not a regular expression: {error}") from None
-            chosen = [app for app in apps if pattern.search(app.name)]
-        else:
-            chosen = [app for app in apps if app.name == selector] or [
-                app for app in apps if app.config.namespace == selector
-            ]
-        if not chosen:
-            known = nearest(selector, list(self.apps))
-            hint = f"did you mean '{known}'?" if known else "see 'percore list'"
-            raise UsageError(f"no app, id or namespace is called '{selector}'", next=hint)
-        return [(app, app.slots) for app in chosen]
+        return selecting.select(self.apps, selector)
 
     def _named(self, name: str) -> App:
         if name not in self.apps:
@@ -367,80 +290,19 @@ class Manager:
             self._fill_store()  # before any worker can serve from it
         return app
 
-    # -- logs --------------------------------------------------------------------------------------------------------
+    # -- what is watched ---------------------------------------------------------------------------------------------
 
-    def rotate_logs(self) -> None:
-        """Looks at every log now and then, at once again while one is too long, and rarely while none grows."""
+    def _limited_workers(self) -> Iterator[Worker]:
+        return (slot.worker for app in self.apps.values() if app.config.max_memory for slot in app.slots)
+
+    def _log_limits(self) -> dict[str, Limits]:
         limits = {self._home.daemon_log: Limits(AppConfig._field_defaults["log_max_size"], 1)}
         for app in self.apps.values():
             for worker in app.living:
                 if worker.config.log_max_size:
                     for path in worker.log_paths:
                         limits[path] = Limits(worker.config.log_max_size, worker.config.log_keep)
-        moved = 0
-        for path, limit in limits.items():
-            try:
-                moved += rotate(path, limit)
-            except OSError as error:
-                self._say_once(f"{path} cannot be rotated: {error.strerror}")
-        self._log_wait = 0.0 if moved else min(_LONGEST_LOG_WAIT, max(1.0, 2 * self._log_wait))
-        self.runtime.loop.later(self._log_wait, self.rotate_logs)
-
-    def _say_once(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self._log(sentence)
-
-    # -- memory, stranded clients ------------------------------------------------------------------------------------
-
-    def _watch_memory(self) -> None:
-        if not self._memory_timer_runs and any(app.config.max_memory for app in self.apps.values()):
-            self._memory_timer_runs = True
-            self.runtime.loop.later(_MEMORY_CHECK_SECONDS, self._check_memory)
-
-    def _check_memory(self) -> None:
-        self._memory_timer_runs = False
-        for app in self.apps.values():
-            for slot in app.slots if app.config.max_memory else ():
-                worker = slot.worker
-                if not worker.is_ready or slot in self._replacing:
-                    continue
-                worker.stats.sample(worker.pid)
-                if worker.stats.memory_bytes > (worker.config.max_memory or 0):
-                    used, limit = worker.stats.memory_bytes >> 20, (worker.config.max_memory or 0) >> 20
-                    self._replace(app, slot, f"{app.name} {slot.number}: {used} MB is over its limit of {limit} MB")
-        self._watch_memory()
-
-    def _replace_unwell(self, worker: Worker, reason: str) -> None:
-        slot, app = worker.slot, self.apps.get(worker.config.name)
-        if app and slot in app.slots and slot not in self._replacing:
-            self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
-
-    def _serve_stranded(self) -> None:
-        for app in self.apps.values():
-            for slot in app.slots:
-                if slot not in self._replacing and slot.stranded():
-                    self._replace(
-                        app, slot, f"{app.name} {slot.number}: clients wait in the queue of a worker that is gone"
-                    )
-
-    def _replace(self, app: App, slot: Slot, reason: str) -> None:
-        """A graceful replacement that nobody asked for."""
-        self._log(reason)
-        self._replacing.add(slot)
-
-        def steps() -> Outcome:
-            try:
-                if app.config.shares_port:
-                    yield from app.reload(app.config, [slot])
-                else:
-                    yield from app.restart(app.config, [slot])
-                slot.worker.restarts += 1
-            finally:
-                self._replacing.discard(slot)
-            return {}
-
-        self.submit(reason, steps(), lambda _: None)
+        return limits
 
     # -- what others see ---------------------------------------------------------------------------------------------
 
@@ -448,63 +310,16 @@ class Manager:
         return {
             "release": self.release or None,
             "daemon": True,
-            "apps": [self._app_status(app) for app in self.apps.values()],
-        }
-
-    def _app_status(self, app: App) -> dict[str, Any]:
-        addresses = list(app.listeners)
-        ports = [address.port for address in addresses if address.port]
-        return {
-            "name": app.name,
-            "mode": app.config.mode,
-            "wanted": len(app.slots) if app.wanted else 0,
-            "port": ports[0] if ports else app.config.port,
-            "addresses": [str(address) for address in addresses],
-            "workers": [worker.status() for worker in app.workers],
+            "apps": [reporting.app_status(app) for app in self.apps.values()],
         }
 
     def describe(self, selector: str) -> list[dict[str, Any]]:
-        """Everything about each selected worker, for `describe`, `jlist` and `logs`; values of the environment are left out."""
-        found = []
-        for app, slots in self.select(selector):
-            for slot in slots:
-                worker = slot.worker
-                config = worker.config.to_record()
-                config["env"] = sorted(config.get("env", {}))
-                paths = worker.log_paths
-                found.append({
-                    **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
-                    "config": config, "out_file": paths.out, "error_file": paths.error, "cwd": worker.config.cwd,
-                    "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
-                    "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
-                    "sharing": ("steered" if self.runtime.can_steer else "one socket") if worker.config.shares_port else "none",
-                    "instances": len(app.slots),
-                })  # fmt: skip
-        return found
+        return [found for app, slots in self.select(selector) for found in reporting.describe(app, slots)]
 
     # -- surviving ourselves -----------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        apps = [
-            {
-                "config": app.config.to_record(),
-                "base_env": app.base_env,
-                "wanted": app.wanted,
-                "slots": [
-                    {
-                        "id": slot.id,
-                        "wanted": slot.wanted,
-                        "worker": slot.worker.to_snapshot(),
-                        "others": [
-                            other.to_snapshot() for other in (slot.incoming, slot.outgoing) if other and other.process
-                        ],
-                    }
-                    for slot in app.slots
-                ],
-            }
-            for app in self.apps.values()
-        ]
-        content = {"release": self.release, "apps": apps}
+        content = restoring.record_of(self.apps.values(), self.release)
         if content == self._saved:
             return
         try:
@@ -514,101 +329,14 @@ class Manager:
             self._log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")
 
     def _fill_store(self) -> None:
-        shelves: dict[str, list[int]] = {}
-        for app in self.apps.values():
-            for address, listener in app.listeners.items():
-                shelves[json.dumps([app.name, *address])] = [sock.fileno() for sock in listener.sockets]
-            for worker in app.workers:
-                # Node's end of a channel whose other end closes makes the next process.send() throw.
-                if worker.process and worker.process.channel:
-                    shelves[json.dumps([worker.token])] = [worker.process.channel.fileno()]
         try:
-            self.store.put(shelves)
+            self.store.put(restoring.shelves_of(self.apps.values()))
         except OSError as error:
             self._log(f"sockets could not be put into the store ({error.strerror}); they end with this supervisor")
 
     def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
-        """Adopts what still runs and starts what should: `saved` is the state file, `shelves` the recovered sockets."""
+        """Goes on where an earlier supervisor ended."""
         self.release = saved.get("release") or ""
-        is_same_boot = saved.get("boot") == snapshot.boot_id()
-        sockets: dict[str, dict[Address, Listener]] = {}
-        channels: dict[str, socket.socket] = {}
-        for name, descriptors in shelves.items():
-            app_name, *fields = json.loads(name)
-            if not fields:
-                channels[app_name] = socket.socket(fileno=descriptors[0])
-                continue
-            address = Address(*fields)
-            opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-            sockets.setdefault(app_name, {})[address] = Listener.recovered(
-                address, opened, steered=self.runtime.can_steer
-            )
-        adopted: set[str] = set()
-        for record in saved["apps"]:
-            config = AppConfig.from_record(record["config"], where=self._home.state)
-            count = len(record["slots"])
-            if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
-                count = resolve_instances(config.instances, usable_cores())
-            app = App(self.runtime, config, record["base_env"], self._next_id)
-            app.wanted = record["wanted"]
-            self.apps[config.name] = app
-            app.set_slots(count)
-            recovered = sockets.get(config.name, {})
-            for slot, place in zip(app.slots, record["slots"]):
-                slot.wanted = place["wanted"]
-                if is_same_boot and place["worker"]:
-                    adopted.update(self._adopt(app, slot, place["worker"], recovered, channels))
-            # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
-            app.listeners.update(recovered)
-            app.set_slots(count)
-        kill_strays(self._home.path, adopted)
-        for app in self.apps.values():
-            for slot, place in zip(app.slots, record_slots(saved, app.name)):
-                if place.get("wanted", app.wanted) and not slot.worker.process:
-                    slot.start()
+        restoring.Restorer(self.runtime, self.apps, self._next_id, self._log).restore(saved, shelves)
         self._fill_store()
-        self._watch_memory()
-
-    def _adopt(
-        self,
-        app: App,
-        slot: Slot,
-        saved: Mapping[str, Any],
-        listeners: Mapping[Address, Listener],
-        channels: Mapping[str, socket.socket],
-    ) -> list[str]:
-        config = AppConfig.from_record(saved["config"], where=self._home.state)
-        addresses = [Address(*fields) for fields in saved["addresses"]]
-        if any(address not in listeners for address in addresses):
-            self._log(f"{app.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again")
-            return []
-        process = adopt(saved["pid"], saved["start_time"], channel=channels.get(saved["token"]))
-        if process is None:
-            return []
-        worker = slot.worker
-        worker.config = config
-        worker.generation = saved["generation"]
-        worker.adopt(process, saved)
-        if not process.is_child:
-            self.runtime.loop.watch(process.pidfd, lambda: self._adopted_ended(worker, process))
-        self._log(f"{app.name} {slot.number}: adopted (pid {process.pid})")
-        return [worker.token]
-
-    def _adopted_ended(self, worker: Worker, process: Process) -> None:
-        self.runtime.loop.unwatch(process.pidfd)
-        if worker.process is process:
-            process.kill_group()
-            worker.ended(None)
-
-
-def record_slots(saved: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
-    """The saved slots of an app, then an endless row of empty ones: there may be more slots than before."""
-    for record in saved["apps"]:
-        if record["config"]["name"] == name:
-            yield from record["slots"]
-    while True:
-        yield {}
-
-
-def _refusal(sentence: str) -> dict[str, Any]:
-    return {"event": "result", "ok": False, "error": sentence, "exit_code": 1}
+        self._memory.plan()

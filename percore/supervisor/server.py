@@ -14,8 +14,9 @@ from percore.errors import PercoreError, UsageError
 from percore.supervisor import home, protocol
 from percore.supervisor.config import AppConfig
 from percore.supervisor.identity import clean_environment
+from percore.supervisor.jobs import Reply
 from percore.supervisor.loop import Loop
-from percore.supervisor.manager import Manager, Reply
+from percore.supervisor.manager import Manager
 from percore.supervisor.update import Program
 
 # A client that does not read its replies loses the connection, not the supervisor its memory.
@@ -72,21 +73,21 @@ class Server:
             configs = [AppConfig.from_record(record) for record in request["apps"]]
             base_env = request.get("env") or clean_environment(os.environ)
             if op == "start":
-                manager.submit("start", manager.start(configs, base_env), reply)
+                manager.jobs.submit("start", manager.start(configs, base_env), reply)
             else:
                 steps = manager.apply(configs, base_env, release=request["release"], owner=request["owner"])
-                manager.submit("apply", steps, reply)
+                manager.jobs.submit("apply", steps, reply)
         elif op in ("start_selected", "stop", "restart", "reload", "delete"):
             selector = request["selector"]
             manager.select(selector)  # refused at once, not after what is in the queue
             perform: Callable[..., Any] = getattr(manager, op)
-            manager.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
+            manager.jobs.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
         elif op == "scale":
-            manager.submit("scale", manager.scale(request["name"], request["count"]), reply)
+            manager.jobs.submit("scale", manager.scale(request["name"], request["count"]), reply)
         elif op == "update":
-            manager.submit("update", manager.update(Program(request["root"], request["python"])), reply)
+            manager.jobs.submit("update", manager.update(Program(request["root"], request["python"])), reply)
         elif op == "kill":
-            manager.submit("kill", manager.kill(), reply, urgent=True)
+            manager.jobs.submit("kill", manager.kill(), reply, urgent=True)
         else:
             raise UsageError(f"the supervisor knows no operation '{op}'")
 

@@ -1,0 +1,79 @@
+"""What the supervisor was asked to do, one job at a time, in order.
+
+A job is a generator that yields whenever it must wait for a change. `stop`, `delete` and `kill` do not queue behind a job:
+they cancel it, because somebody wants quiet now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Mapping
+from typing import Any, Callable, NamedTuple, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor.protocol import failure
+
+Reply = Callable[[Mapping[str, Any]], None]
+Outcome = Generator[None, None, Mapping[str, Any]]
+
+
+class Ticket(NamedTuple):
+    """A job in the queue, and where its progress goes."""
+
+    title: str
+    steps: Outcome
+    reply: Reply
+
+
+class Jobs:
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._queue: deque[Ticket] = deque()
+        self._current: Optional[Ticket] = None
+        self._has_news = False
+
+    def submit(self, title: str, steps: Outcome, reply: Reply, *, urgent: bool = False) -> None:
+        if urgent and self._current:
+            cancelled, self._current = self._current, None
+            cancelled.steps.close()
+            cancelled.reply(_refusal(f"'{cancelled.title}' was cancelled by '{title}'"))
+        ticket = Ticket(title, steps, reply)
+        if urgent:
+            self._queue.appendleft(ticket)
+        else:
+            self._queue.append(ticket)
+        self._has_news = True
+
+    def note_change(self) -> None:
+        """Something changed that a job may have waited for."""
+        self._has_news = True
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Progress, for whoever asked for the current job."""
+        if self._current:
+            self._current.reply(message)
+
+    def advance(self) -> bool:
+        """Takes a step when something changed; False when nothing did."""
+        if not self._has_news:
+            return False
+        self._has_news = False
+        while self._current or self._queue:
+            if self._current is None:
+                self._current = self._queue.popleft()
+            ticket = self._current
+            try:
+                next(ticket.steps)
+                break
+            except StopIteration as done:
+                self._current = None
+                ticket.reply({"event": "result", "ok": True, **(done.value or {})})
+            except PercoreError as error:
+                self._current = None
+                self._log(f"{ticket.title} failed: {error}")
+                ticket.reply(failure(error))
+        return True
+
+
+def _refusal(sentence: str) -> dict[str, Any]:
+    return {"event": "result", "ok": False, "error": sentence, "exit_code": 1}

@@ -1,0 +1,89 @@
+"""From an app's config to the command that starts one of its workers: the program, its arguments, its whole environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor.config import AppConfig
+from percore.supervisor.home import Home, Preload
+from percore.supervisor.identity import Identity, filter_environment, identity_of
+from percore.supervisor.process import CHANNEL_FD, Command
+
+
+class Site(NamedTuple):
+    """What every worker of one supervisor finds."""
+
+    home: Home
+    preload: Preload
+    store_fds: tuple[int, ...]
+
+
+class Place(NamedTuple):
+    """Which worker of its app one is, and what its environment begins with."""
+
+    number: int
+    id: int  # PM2's id: unique among all apps
+    base_env: Mapping[str, str]
+
+
+def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int) -> Command:
+    """Raises PercoreError when something that the worker needs is not on this host."""
+    identity = identity_of(config)
+    env = make_environment(site, place, config, token, identity)
+    argv = [*([] if config.interpreter == "none" else [config.interpreter, *config.interpreter_args])]
+    script = config.script
+    if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
+        script = os.path.join(config.cwd, script)
+    program = find_program([*argv, script][0], config.cwd, env.get("PATH", os.defpath))
+    if argv and not program:
+        raise PercoreError(
+            f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
+        )
+    return Command(
+        (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
+        () if identity else site.store_fds, "NODE_CHANNEL_FD" in env, identity,
+    )  # fmt: skip
+
+
+def make_environment(
+    site: Site, place: Place, config: AppConfig, token: str, identity: Optional[Identity]
+) -> dict[str, str]:
+    given = filter_environment(place.base_env, config.filter_env)
+    env = {**given, **(identity.variables if identity else {}), **config.env}
+    if config.port is not None:
+        env["PORT"] = str(config.port)
+    if config.increment_var and env.get(config.increment_var, "").lstrip("-").isdigit():
+        env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
+    env[config.instance_var] = str(place.number)
+    env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
+    env["PERCORE_TOKEN"] = token
+    if config.release:
+        env["PERCORE_RELEASE"] = config.release
+    program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script)
+    if program.startswith("python"):
+        env.setdefault("PYTHONUNBUFFERED", "1")
+    if program in ("node", "bun", "nodejs"):
+        env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
+    if config.wait_ready:
+        env["NOTIFY_SOCKET"] = site.home.notify_address
+    if config.shares_port:
+        if site.preload.shim is None:
+            raise PercoreError(
+                f"this installation has no bind shim for {platform.machine()}, so workers cannot share a port",
+                next="install a C compiler and install percore again, or set share_port: false",
+            )
+        env["PERCORE_SOCKET"] = site.home.worker_socket
+        env["LD_PRELOAD"] = " ".join(filter(None, (site.preload.shim, env.get("LD_PRELOAD"))))
+        env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{site.preload.node}"')))
+    return env
+
+
+def find_program(name: str, cwd: str, path: str) -> Optional[str]:
+    """Where the program `name` is: in a folder of `path`, or by itself (shutil.which would load four compressors)."""
+    folders = [cwd] if os.sep in name else path.split(os.pathsep)
+    found = (os.path.join(folder, name) for folder in folders)
+    return next((place for place in found if os.access(place, os.X_OK) and not os.path.isdir(place)), None)

@@ -1,0 +1,468 @@
+"""One process of an app, through all its restarts. `handle` is the only place that assigns its state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Callable, NamedTuple, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor import logs, readiness, sockets
+from percore.supervisor.config import AppConfig
+from percore.supervisor.launch import Place, Site, make_command
+from percore.supervisor.liveness import Liveness
+from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.process import (
+    NOT_STARTED,
+    Process,
+    describe_status,
+    exit_code_of,
+    kill,
+    kill_survivors,
+    open_survivors,
+    spawn,
+)
+from percore.supervisor.restarts import CALM_SECONDS, Failures, ends_for_good, has_given_up, restart_delay
+from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.states import Action, Event, State, react
+from percore.supervisor.stats import Sampler
+
+_TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
+
+
+class Runtime(NamedTuple):
+    """What all workers of one supervisor share.
+
+    `tell` receives every change of a worker's state; `replace` is asked for a new worker, and why.
+    """
+
+    loop: Loop
+    site: Site
+    can_steer: bool
+    tell: Callable[[Worker], None]
+    replace: Callable[[Worker, str], None]
+
+
+class Role(Enum):
+    """What a worker is to its slot. Only the current one is started again when it ends by itself."""
+
+    CURRENT = "current"
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+
+
+class WorkerFailed(PercoreError):
+    """A worker did not become, or stay, ready; `detail` holds its last log lines."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(
+            worker.last_end or f"it is {worker.state.value}",
+            where=f"{worker.config.name} worker {worker.number}",
+            detail="\n".join(worker.log_tail()),
+        )
+        self.app = worker.config.name
+
+
+class Worker:
+    def __init__(self, runtime: Runtime, place: Place, listeners: Mapping[Address, Listener], config: AppConfig,
+                 generation: int, role: Role, on_change: Callable[[Worker], None]) -> None:  # fmt: skip
+        """`listeners` are those of its app, `generation` says which sockets of its slot are its own."""
+        self.place = place
+        self.config = config
+        self.generation = generation
+        self.role = role
+        self.state = State.STOPPED
+        self.process: Optional[Process] = None
+        self.token = ""
+        self.failure = ""
+        self.last_end = ""
+        self.last_tail: list[str] = []  # of the last process that failed
+        self.exit_code = 0
+        self.restarts = 0
+        self.failures = Failures()
+        self.is_stable = False
+        self.started_at = 0.0  # monotonic, for durations
+        self.started_time = 0.0  # wall clock, for people and for the state file
+        self.addresses: list[Address] = []
+        self.preloads: list[Drainable] = []
+        self.stats = Sampler()
+        self._timer: Optional[Timer] = None
+        self._probe: Optional[readiness.Probe] = None
+        self.liveness = Liveness(runtime.loop, self._checkup_target, self._has_changed, self._ask_for_replacement)
+        self._runtime = runtime
+        self._listeners = listeners
+        self._on_change = on_change
+        self._log_starts = (0, 0)
+        self._channel_rest = b""
+        self._survivors: list[int] = []  # pidfds of what outlived the main process in a polite stop
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        before = self.state
+        self.state, action = react(before, event)
+        if action:
+            _PERFORM[action](self)
+        if self.state is not before:
+            self._enter()
+            self._has_changed()
+
+    def _has_changed(self) -> None:
+        self._on_change(self)
+
+    def _enter(self) -> None:
+        self._set_timer(None)
+        self._drop_probe()
+        if self.state is State.STARTING:
+            self._set_timer(self.config.listen_timeout, self._start_timed_out)
+        elif self.state is State.RUNNING:
+            self._set_timer(self.config.min_uptime, self._became_stable)
+            self.liveness.begin(self.config)
+        elif self.state is State.STOPPING:
+            self.liveness.end()
+            self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
+        elif self.state is State.BACKOFF:
+            if self.role is not Role.CURRENT:
+                self._later(lambda: self.handle(Event.GAVE_UP))
+            elif has_given_up(self.config, self.failures):
+                self._later(self._give_up)
+            else:
+                self._set_timer(restart_delay(self.config, self.failures), lambda: self.handle(Event.TIMEOUT))
+
+    def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._runtime.loop.later(seconds, callback)
+
+    def _later(self, callback: Callable[[], None]) -> None:
+        """In this turn of the loop, but not before everybody saw the state entered."""
+        self._set_timer(0, callback)
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        self.token = os.urandom(12).hex()
+        self.failure = ""
+        self.addresses = []
+        self.is_stable = False
+        self.started_at, self.started_time = time.monotonic(), time.time()
+        paths = self.log_paths
+        self._log_starts = (logs.size_of(paths.out), logs.size_of(paths.error))
+        opened: list[int] = []
+        try:
+            opened = [logs.open_log(path) for path in paths]
+            command = make_command(self._runtime.site, self.place, self.config, self.token, *opened)
+            self.process = spawn(command)
+        except (OSError, PercoreError) as error:
+            # Treated as any other end: same back-off, same report.
+            reason = f"cannot be started: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            self.exit_code = NOT_STARTED
+            self._runtime.loop.later(0, lambda: self._ended(None, reason))
+            return
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        if self.process.channel:
+            self._runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
+        self._runtime.loop.watch(self.process.exec_fd, self._executed)
+        if not self.config.shares_port and not self.config.wait_ready and self.config.port:
+            self._start_probe(readiness.Target("127.0.0.1", self.config.port, health=self.config.health))
+
+    def _terminate(self) -> None:
+        assert self.process
+        if self.config.shutdown_with_message and self.process.channel:
+            self.process.channel.send(b'"shutdown"\n')
+        else:
+            number = getattr(signal, self.config.kill_signal)
+            self.process.signal(number, whole_group=self.config.treekill)
+
+    def _kill(self) -> None:
+        for pidfd in self._survivors:
+            kill(pidfd)
+        if self.process:
+            self.process.kill_group()
+
+    # -- readiness ---------------------------------------------------------------------------------------------------
+
+    def _must_prove_ready(self) -> bool:
+        return self.config.wait_ready or self.config.shares_port or self.config.port is not None
+
+    def _executed(self) -> None:
+        assert self.process
+        self._runtime.loop.unwatch(self.process.exec_fd)
+        self.failure = self.process.take_exec_result()
+        if not self.failure and not self._must_prove_ready():
+            self.handle(Event.READY)
+
+    def bound(self, address: Address, listener: Listener) -> None:
+        """The worker asked for, and got, its socket of `listener`."""
+        if address in self.addresses:
+            return
+        self.addresses.append(address)
+        if self.state is not State.STARTING or self.config.wait_ready or self._probe:
+            return
+        if self.config.port is not None and address.port != self.config.port:
+            return
+        target = self._target_at(address, listener)
+        if target is None:
+            # Nothing can be sent to this one worker alone; that it holds the address is the best proof there is.
+            self._later(lambda: self.handle(Event.READY))
+            return
+        self._start_probe(target)
+
+    def _target_at(self, address: Address, listener: Listener) -> Optional[readiness.Target]:
+        """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
+        host = address.probe_host
+        if host is None:
+            return None
+        is_incoming = self.role is Role.INCOMING
+        source = sockets.probe_source(self.number, incoming=is_incoming) if listener.steered else ""
+        queue = listener.socket_for(self.number, self.generation)
+        return readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue)
+
+    def _start_probe(self, target: readiness.Target) -> None:
+        self._probe = readiness.Probe(self._runtime.loop, target, lambda: self.handle(Event.READY))
+
+    def _drop_probe(self) -> None:
+        if self._probe:
+            self._probe.cancel()
+            self._probe = None
+
+    def _read_channel(self) -> None:
+        assert self.process
+        assert self.process.channel
+        channel = self.process.channel
+        try:
+            part = channel.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:
+            self._runtime.loop.unwatch(channel.fileno())
+            return
+        *lines, self._channel_rest = (self._channel_rest + part)[-1_000_000:].split(b"\n")
+        if b'"ready"' in lines:
+            self.said_ready()
+
+    def said_ready(self) -> None:
+        """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
+        if self.config.wait_ready:
+            self.handle(Event.READY)
+
+    def _start_timed_out(self) -> None:
+        config = self.config
+        if not config.wait_ready and config.port is None and not config.health and not self._listeners:
+            # A clustered app that listens nowhere (a queue consumer) has nothing else to prove.
+            self.handle(Event.READY)
+            return
+        waited_for = "the ready message" if config.wait_ready else "it to listen"
+        reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
+        self.failure = f"not ready within {config.listen_timeout:g} s ({reason})"
+        self.handle(Event.TIMEOUT)
+
+    def _became_stable(self) -> None:
+        self.is_stable = True
+        self._has_changed()
+        if self.failures.in_a_row:
+            self._set_timer(max(0.0, CALM_SECONDS - self.config.min_uptime), self._became_calm)
+
+    def _became_calm(self) -> None:
+        self.failures.calm()
+        self._has_changed()
+
+    def _give_up(self) -> None:
+        self.failure = (
+            f"{self.last_end}; given up, because it ended {self.failures.quick} times in a row before its min_uptime of "
+            f"{self.config.min_uptime:g} s (max_restarts {self.config.max_restarts}) -> percore start {self.config.name}"
+        )
+        self.handle(Event.GAVE_UP)
+
+    @property
+    def has_failed(self) -> bool:
+        """True for the end of a program that is not to be run again (`autorestart: false`), when it was no success."""
+        return self.exit_code not in (0, *self.config.stop_exit_codes)
+
+    @property
+    def is_crash_looping(self) -> bool:
+        return self.failures.is_loop and not self.is_stable and self.state in _TRIES
+
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    def _checkup_target(self) -> Optional[readiness.Target]:
+        config = self.config
+        if not config.shares_port:
+            return readiness.Target("127.0.0.1", config.port, health=config.health) if config.port else None
+        for address in self.addresses:
+            listener = self._listeners.get(address)
+            if listener and listener.steered and config.port in (None, address.port):
+                return self._target_at(address, listener)
+        return None
+
+    def _ask_for_replacement(self, reason: str) -> None:
+        if self.role is Role.CURRENT:
+            self._runtime.replace(self, reason)
+
+    @property
+    def unwell(self) -> str:
+        """Why it gets no new connections although it runs; empty when it is well."""
+        return self.liveness.unwell
+
+    # -- the end of a process ----------------------------------------------------------------------------------------
+
+    def main_process_died(self) -> None:
+        """Its pid is still ours. In a polite stop, what it leaves behind gets the rest of `kill_timeout`; else it goes too.
+
+        npm, or a shell, ends at once at a signal; the program below it may have something to finish.
+        """
+        if self.state is State.STOPPING:
+            self._survivors = open_survivors(self.token)
+        if not self._survivors:
+            self._kill()
+
+    def ended(self, status: Optional[int]) -> None:
+        """The process is gone, with this wait status (None: unknown, it was not our child)."""
+        assert self.process
+        self.exit_code = exit_code_of(status)
+        if not self._survivors:
+            self._ended(status, describe_status(status))
+            return
+        self._release_process()
+        for pidfd in self._survivors:
+            self._wait_for_survivor(pidfd, status)
+
+    def _wait_for_survivor(self, pidfd: int, status: Optional[int]) -> None:
+        loop = self._runtime.loop
+
+        def has_ended() -> None:
+            loop.unwatch(pidfd)
+            os.close(pidfd)
+            self._survivors.remove(pidfd)
+            if not self._survivors:
+                self._ended(status, describe_status(status))
+
+        loop.watch(pidfd, has_ended)
+
+    def _release_process(self) -> None:
+        if self.process:
+            if self.process.exec_fd >= 0:
+                self._runtime.loop.unwatch(self.process.exec_fd)
+                self.failure = self.process.take_exec_result()
+            if self.process.channel:
+                self._runtime.loop.unwatch(self.process.channel.fileno())
+            self.process.close()
+            self.process = None
+
+    def _ended(self, status: Optional[int], reason: str) -> None:
+        self._release_process()
+        kill_survivors(self.token)
+        self.liveness.end()
+        self.preloads.clear()
+        was_ready = self.state in (State.RUNNING, State.STOPPING)
+        if self.state is not State.STOPPING:
+            self.last_tail = self._read_log_tail()
+        self.failure = self.last_end = self.failure or (reason if was_ready else f"{reason} before it was ready")
+        if self.state in (State.STARTING, State.RUNNING):
+            is_current = self.role is Role.CURRENT
+            if is_current and ends_for_good(self.config, None if status is None else self.exit_code):
+                self.handle(Event.FINISHED)
+                return
+            self.failures.add(time.monotonic(), was_stable=self.is_stable)
+            self.is_stable = False
+            self.restarts += is_current
+        self.handle(Event.EXITED)
+
+    def log_tail(self) -> list[str]:
+        """The last lines that the process wrote, or when it failed and another took its place, those of the failed one."""
+        return self.last_tail or self._read_log_tail()
+
+    def _read_log_tail(self) -> list[str]:
+        return logs.last_words(self.log_paths, self._log_starts)
+
+    # -- what others see ---------------------------------------------------------------------------------------------
+
+    @property
+    def log_paths(self) -> logs.LogPaths:
+        return logs.log_paths(self.config, self.number, self._runtime.site.home.logs)
+
+    @property
+    def number(self) -> int:
+        return self.place.number
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is State.RUNNING
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+    def status(self) -> dict[str, Any]:
+        if self.process:
+            self.stats.sample(self.process.pid)
+        shown = State.STOPPING if self.role is Role.OUTGOING and self.is_ready else self.state
+        ports = [address.port for address in self.addresses if address.port]
+        return {
+            "slot": self.number,
+            "id": self.place.id,
+            "pid": self.pid,
+            "state": shown.value,
+            "release": self.config.release,
+            "port": ports[0] if ports else self.config.port,
+            "memory_bytes": self.stats.memory_bytes if self.process else 0,
+            "cpu_percent": self.stats.cpu_percent if self.process else 0.0,
+            "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,
+            "restarts": self.restarts,
+            "unstable_restarts": self.failures.unstable,
+            "crash_looping": self.is_crash_looping,
+            "failure": self.unwell if self.is_ready else self.failure,
+        }
+
+    def to_snapshot(self) -> Optional[dict[str, Any]]:
+        """What a new supervisor needs to adopt the process; None when there is none."""
+        if not self.process:
+            return None
+        return {
+            "pid": self.process.pid,
+            "start_time": self.process.start_time,
+            "token": self.token,
+            "generation": self.generation,
+            "config": self.config.to_record(),
+            "addresses": [list(address) for address in self.addresses],
+            "started_time": self.started_time,
+            "restarts": self.restarts,
+            "log_starts": list(self._log_starts),
+        }
+
+    def adopt(self, process: Process, saved: Mapping[str, Any]) -> None:
+        """Takes over a living process of an earlier supervisor; it counts as ready, and is watched from now on."""
+        self.process = process
+        self.token = saved["token"]
+        self.addresses = [Address(*fields) for fields in saved["addresses"]]
+        self.started_time = saved["started_time"]
+        self.started_at = time.monotonic() - max(0.0, time.time() - self.started_time)
+        self.restarts = saved["restarts"]
+        self._log_starts = tuple(saved["log_starts"])
+        self.state = State.RUNNING
+        self.is_stable = True
+        self.liveness.begin(self.config)
+        if process.channel:
+            self._runtime.loop.watch(process.channel.fileno(), self._read_channel)
+
+
+_PERFORM: dict[Action, Callable[[Worker], None]] = {
+    Action.SPAWN: Worker._spawn,
+    Action.TERMINATE: Worker._terminate,
+    Action.KILL: Worker._kill,
+}
+
+
+class Drainable:
+    """A process of a worker that can be asked to finish its connections (handover.py makes these)."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self.ask = ask
+        self.is_drained = False
