@@ -20,6 +20,9 @@ _GROWTH = 1.5  # of exp_backoff_restart_delay
 LOOP_ENDS = 10
 LOOP_SECONDS = 60.0
 _LOOP_WAIT = 5.0
+# While clients wait for a worker that had served, its starts are no further apart than this. So they soon have an answer, and
+# a program that dies of its clients is still slow.
+SERVE_AGAIN_SECONDS = 1.0
 # After running this long, earlier ends count no more.
 CALM_SECONDS = 30.0
 
@@ -69,6 +72,11 @@ def restart_delay(config: AppConfig, failures: Failures) -> float:
         return config.restart_delay
     wait = min(_FIRST_WAIT * 2.0 ** min(failures.quick - 2, 30), LONGEST_WAIT) if failures.quick > 1 else 0.0
     return _with_jitter(max(wait, _LOOP_WAIT) if failures.is_loop else wait)
+
+
+def may_be_cut_short(config: AppConfig) -> bool:
+    """Whether waiting clients shorten the delay: not one that the process file sets."""
+    return not (config.restart_delay or config.exp_backoff_restart_delay)
 
 
 def _with_jitter(wait: float) -> float:

@@ -151,18 +151,11 @@ class Slot:
         if worker is not self.outgoing or not worker.is_ready:
             return
         now = time.monotonic()
-        is_drained = all(preload.is_drained for preload in worker.preloads) and self.queue_length(worker) == 0
+        is_drained = all(preload.is_drained for preload in worker.preloads) and worker.queue_length() == 0
         if now >= limit or (is_drained and now >= settled_at):
             worker.handle(Event.STOP)
         else:
             self._runtime.loop.later(_DRAIN_POLL_SECONDS, lambda: self._drain(worker, settled_at, limit))
-
-    def queue_length(self, worker: Worker) -> int:
-        return sum(
-            self._listeners[address].queue_length(self.number, worker.generation)
-            for address in worker.addresses
-            if address in self._listeners
-        )
 
     def leave(self) -> None:
         """The slot is given up: its worker finishes its connections and stops."""

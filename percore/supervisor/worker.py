@@ -25,11 +25,20 @@ from percore.supervisor.process import (
     open_survivors,
     spawn,
 )
-from percore.supervisor.restarts import CALM_SECONDS, Failures, ends_for_good, has_given_up, restart_delay
+from percore.supervisor.restarts import (
+    CALM_SECONDS,
+    SERVE_AGAIN_SECONDS,
+    Failures,
+    ends_for_good,
+    has_given_up,
+    may_be_cut_short,
+    restart_delay,
+)
 from percore.supervisor.sockets import Address, Listener
 from percore.supervisor.states import Action, Event, State, react
 from percore.supervisor.stats import Sampler
 
+_QUEUE_LOOK_SECONDS = 0.2  # between two looks for waiting clients in a back-off
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
 
@@ -84,6 +93,7 @@ class Worker:
         self.restarts = 0
         self.failures = Failures()
         self.is_stable = False
+        self._had_served = False  # the last process that ended was ready
         self.started_at = 0.0  # monotonic, for durations
         self.started_time = 0.0  # wall clock, for people and for the state file
         self.addresses: list[Address] = []
@@ -130,7 +140,19 @@ class Worker:
             elif has_given_up(self.config, self.failures):
                 self._later(self._give_up)
             else:
-                self._set_timer(restart_delay(self.config, self.failures), lambda: self.handle(Event.TIMEOUT))
+                due = time.monotonic() + restart_delay(self.config, self.failures)
+                self._later(lambda: self._wait_until(due))
+
+    def _wait_until(self, due: float) -> None:
+        """Back-off. Who waits in the queue of a worker that had served cannot go to another one, so it ends sooner for them."""
+        now = time.monotonic()
+        can_help = self._had_served and may_be_cut_short(self.config)
+        soonest = self.started_at + SERVE_AGAIN_SECONDS
+        if now >= due or (can_help and now >= soonest and self.queue_length() > 0):
+            self.handle(Event.TIMEOUT)
+            return
+        next_look = max(soonest, now + _QUEUE_LOOK_SECONDS) if can_help else due
+        self._set_timer(min(due, next_look) - now, lambda: self._wait_until(due))
 
     def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
         if self._timer:
@@ -311,6 +333,11 @@ class Worker:
         """Why it gets no new connections although it runs; empty when it is well."""
         return self.liveness.unwell
 
+    def queue_length(self) -> int:
+        """Clients that nobody has accepted yet, on all its addresses."""
+        listeners = filter(None, map(self._listeners.get, self.addresses))
+        return sum(listener.queue_length(self.number, self.generation) for listener in listeners)
+
     # -- the end of a process ----------------------------------------------------------------------------------------
 
     def main_process_died(self) -> None:
@@ -361,7 +388,7 @@ class Worker:
         kill_survivors(self.token)
         self.liveness.end()
         self.preloads.clear()
-        was_ready = self.state in (State.RUNNING, State.STOPPING)
+        self._had_served = was_ready = self.state in (State.RUNNING, State.STOPPING)
         if self.state is not State.STOPPING:
             self.last_tail = self._read_log_tail()
         self.failure = self.last_end = self.failure or (reason if was_ready else f"{reason} before it was ready")

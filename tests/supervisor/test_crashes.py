@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import time
 
-from tests.supervisor.conftest import Supervisor
+from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import wait_for
+
+FRAGILE = """
+require('http').createServer(() => process.exit(3)).listen(process.env.PORT);
+"""
 
 
 def state(supervisor: Supervisor, app: str = "tick") -> str:
@@ -23,6 +30,49 @@ def test_a_crash_loop_is_shown_in_list_describe_and_log_and_goes_on(supervisor: 
     assert "tick 0: crash-looping: exited with code 3" in supervisor.log()
     (supervisor.folder / "fixed").touch()
     wait_for(lambda: state(supervisor) == "running", "the repaired app")
+
+
+def test_clients_in_the_queue_of_a_killed_worker_do_not_wait_for_its_whole_back_off(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    for _ in range(9):  # after the ninth, the back-off alone would be ten seconds or more
+        worker = wait_for(lambda: running(supervisor), "the worker to be back")
+        os.kill(worker, signal.SIGSTOP)
+        with socket.create_connection(("127.0.0.1", supervisor.port), source_address=("127.77.0.1", 0)) as client:
+            client.settimeout(8)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            os.kill(worker, signal.SIGKILL)
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def running(supervisor: Supervisor) -> int:
+    """The pid of slot 0's worker, when it runs."""
+    first = supervisor.workers("api")[0]
+    return int(first["pid"]) if first["state"] == "running" else 0
+
+
+def test_workers_that_are_killed_again_and_again_leave_no_client_without_an_answer(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    with Load(supervisor.port) as load:
+        for _ in range(6):
+            os.kill(wait_for(lambda: running(supervisor), "the worker to be back"), signal.SIGKILL)
+    assert load.counts["hung"] == 0
+
+
+def test_a_program_that_dies_of_its_clients_is_not_started_in_a_rush(supervisor: Supervisor) -> None:
+    (supervisor.folder / "fragile.js").write_text(FRAGILE)
+    supervisor.apply(supervisor.api(script="fragile.js", listen_timeout=10.0))
+    began = time.monotonic()
+
+    def ask_and_count() -> int:
+        with socket.create_connection(("127.0.0.1", supervisor.port), source_address=("127.77.0.1", 0)) as client:
+            client.settimeout(20)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1000) == b""
+        return int(supervisor.workers("api")[0]["restarts"])
+
+    wait_for(lambda: ask_and_count() >= 9, "nine crashes", seconds=60)
+    assert time.monotonic() - began > 4, "one start a second at most, once it is known to fail"
 
 
 def test_max_restarts_is_final_and_loud_and_a_start_tries_again(supervisor: Supervisor) -> None:
