@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from percore.deploy.address import Address, read_address
 from percore.deploy.inventory import find_inventory, load_inventory
 from percore.deploy.plan import AppSettings, HostPlan, HostState, make_plan
+from percore.deploy.remote import Remote, connect
 from percore.deploy.render import plan_settings, render_plan
 from percore.deploy.report import Report
-from percore.deploy.transport import Address, Remote, connect, read_address
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
 
 FORKS = 32

@@ -113,7 +113,7 @@ def _unfit(host: Host) -> PercoreError | None:
         advice = "set service_manager: process in the inventory"
         return PreflightError("systemd does not run there", where=host.name, next=advice)
     if host.settings.has_systemd and facts["uid"] != 0:
-        user = host.address.user or facts["user"] or facts["uid"]
+        user = host.address.ssh.user or facts["user"] or facts["uid"]
         return PreflightError(
             f"user '{user}' may not set up services", where=host.name, next="set ansible_become: true"
         )

@@ -1,160 +1,38 @@
-"""One connection to one host, and the agent that runs at its other end. The only place that knows Fabric.
+"""Bytes to and from a program on a host: over SSH, or on this machine. The only place that knows Fabric.
 
-`connect` gives a `Remote`: over SSH, or on this machine for `ansible_connection: local`. Either starts the same agent
-from streamed source and speaks the same messages, so nothing above this module asks where a host is.
+Fabric and paramiko make the connection; how to make it is what OpenSSH's client would do (openssh.py). Host keys are always
+checked: an unknown one is refused, or with `StrictHostKeyChecking=accept-new` noted; a changed one is always refused.
+Hosts behind the same bastion share one connection to it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import json
 import logging
 import os
 import re
 import shlex
+import socket
 import subprocess
-import sys
 import threading
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import percore
-from percore.errors import (
-    LockedError,
-    PartialError,
-    PercoreError,
-    PreflightError,
-    RolloutError,
-    UnreachableError,
-    UsageError,
-)
+from percore.deploy.address import Address
+from percore.deploy.openssh import Route, Wish, find_route, jump_wish
+from percore.errors import PercoreError, PreflightError, UnreachableError
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
-Part = bytes | Path
-
-CONNECT_SECONDS = 10
 SILENCE_SECONDS = 15.0
 """The agent says every few seconds that it lives; so long without a word, and the link is cut."""
 
-ALIVE_SECONDS = 5.0
-"""How often we tell an agent that has nothing to do that we are still there."""
-
 END_SECONDS = 60.0
-PIECE_BYTES = 1 << 18
-AGENT_MODULES = (
-    "percore/__init__.py",
-    "percore/errors.py",
-    "percore/host/__init__.py",
-    "percore/host/facts.py",
-    "percore/host/lock.py",
-    "percore/host/resources.py",
-    "percore/host/release.py",
-    "percore/host/health.py",
-    "percore/host/processes.py",
-    "percore/host/activation.py",
-    "percore/host/agent.py",
-)
-
-LOADER = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.readline()))).decode())"
-"""All that stands on the host's command line: read the program's length and the program, then run it."""
-
-BOOT = """\
-import importlib.abc, importlib.util, sys
-
-SOURCES = {sources!r}
-
-
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path=None, target=None):
-        for module in (name, name + '.__init__'):
-            if module in SOURCES:
-                return importlib.util.spec_from_loader(name, self, is_package=module != name)
-
-    def exec_module(self, module):
-        name = module.__name__ if module.__name__ in SOURCES else module.__name__ + '.__init__'
-        exec(compile(SOURCES[name], '<agent ' + name + '>', 'exec'), module.__dict__)
-
-
-sys.meta_path.insert(0, Finder())
-from percore.host.agent import main
-main()
-"""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where and how to reach a host: Ansible's own variables, under short names."""
-
-    host: str
-    address: str
-    local: bool
-    port: int | None
-    user: str | None
-    key_file: str | None
-    known_hosts: tuple[str, ...]
-    proxy_command: str | None
-    become: bool
-    become_user: str
-    python: str
-
-
-def read_address(host: str, variables: Mapping[str, Any]) -> Address:
-    """UsageError for an SSH option that is not understood: dropping it silently could reach another host."""
-    options = parse_ssh_options(str(variables.get("ansible_ssh_common_args") or ""), host)
-    local = variables.get("ansible_connection") == "local"
-    return Address(
-        host=host,
-        address=str(variables.get("ansible_host") or host),
-        local=local,
-        port=_port(variables.get("ansible_port"), host),
-        user=_optional(variables.get("ansible_user")),
-        key_file=_optional(variables.get("ansible_ssh_private_key_file") or options.get("identityfile")),
-        known_hosts=tuple(options.get("userknownhostsfile", "").split()),
-        proxy_command=options.get("proxycommand"),
-        become=bool(variables.get("ansible_become", False)),
-        become_user=str(variables.get("ansible_become_user") or "root"),
-        python=str(
-            variables.get("ansible_python_interpreter") or (os.path.realpath(sys.executable) if local else "python3")
-        ),
-    )
-
-
-SSH_OPTIONS = {"userknownhostsfile", "proxycommand", "identityfile", "stricthostkeychecking", "identitiesonly"}
-
-
-def parse_ssh_options(text: str, host: str) -> dict[str, str]:
-    """`-o Name=value` words of ansible_ssh_common_args, names in lower case."""
-    options: dict[str, str] = {}
-    words = iter(shlex.split(text))
-    for word in words:
-        if word == "-i":
-            options["identityfile"] = next(words, "")
-            continue
-        pair = next(words, "") if word == "-o" else word[2:]
-        name, _, value = pair.replace(" ", "=", 1).partition("=") if "=" not in pair else pair.partition("=")
-        if not word.startswith("-o") or name.lower() not in SSH_OPTIONS:
-            raise UsageError(
-                f"ansible_ssh_common_args: '{word if not word.startswith('-o') else name}' is not understood",
-                where=f"host {host}",
-                next="put it into ~/.ssh/config, which is read",
-            )
-        options[name.lower()] = value
-    if options.get("stricthostkeychecking", "yes") not in ("yes", "ask"):
-        raise UsageError(
-            "ansible_ssh_common_args: host keys are always checked; StrictHostKeyChecking cannot be turned off",
-            where=f"host {host}",
-            next="put the host's key into known_hosts",
-        )
-    return options
+SUDO_PROMPT = "[percore] sudo password: "
 
 
 class Channel(Protocol):
-    """Bytes to and from the agent, whatever lies between."""
+    """Bytes to and from the program, whatever lies between."""
 
     def send(self, data: bytes) -> None: ...
 
@@ -165,207 +43,101 @@ class Channel(Protocol):
     def complaint(self) -> str: ...
 
 
-class Remote:
-    """One host with its running agent. Made by `connect`; `facts` are what the agent said first."""
+def open_channel(address: Address, program: list[str], *, folder: Path) -> Channel:
+    """Starts the program on the host, with the rights the address asks for; `folder` is where a local one runs.
 
-    def __init__(self, address: Address, channel: Channel) -> None:
-        self.address = address
-        self.host = address.host
-        self._channel = channel
-        self._lines = channel.lines()
-        self._closed = threading.Event()
-        self._asking = threading.Lock()
-        self._send(_program())
-        self.facts: dict[str, Any] = self._next()["facts"]
-        threading.Thread(target=self._keep_alive, daemon=True).start()
-
-    def ask(
-        self, op: str, *, parts: Mapping[str, Part] | None = None, on_event: OnEvent | None = None, **message: Any
-    ) -> dict[str, Any]:
-        """One message, its whole answer. Raises the error that the host reports, with the host's name in it."""
-        with self._asking:
-            self._send(json.dumps({"op": op, **message}).encode() + b"\n")
-            return self._answer(parts or {}, on_event)
-
-    def _answer(self, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
-        while True:
-            event = self._next()
-            if event["event"] == "need":
-                for sha256 in event["parts"]:
-                    self._send_part(parts[sha256])
-            elif event["event"] == "result":
-                if not event["ok"]:
-                    raise remote_error(self.host, event["error"])
-                return event
-            elif on_event is not None and event["event"] != "alive":
-                on_event(event)
-
-    def _keep_alive(self) -> None:
-        """An empty line now and then while nothing is asked: within a message it would be taken for its parts."""
-        while not self._closed.wait(ALIVE_SECONDS):
-            if self._asking.acquire(blocking=False):
-                try:
-                    self._channel.send(b"\n")
-                except (OSError, EOFError):
-                    return
-                finally:
-                    self._asking.release()
-
-    def close(self, *, wait: bool = False) -> None:
-        """End of input: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
-        if not self._closed.is_set():
-            self._closed.set()
-            with contextlib.suppress(OSError, EOFError):
-                self._channel.finish(wait=wait)
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self._channel.send(data)
-        except (OSError, EOFError) as error:
-            raise self._lost(str(error)) from None
-
-    def _send_part(self, part: Part) -> None:
-        if isinstance(part, bytes):
-            self._send(part)
-            return
-        with part.open("rb") as source:
-            for piece in iter(lambda: source.read(PIECE_BYTES), b""):
-                self._send(piece)
-
-    def _next(self) -> Event:
-        try:
-            line = next(self._lines, b"")
-        except TimeoutError:
-            raise self._lost(f"nothing was heard for {SILENCE_SECONDS:g} s, the link is cut") from None
-        except (OSError, EOFError) as error:
-            raise self._lost(str(error)) from None
-        if not line.endswith(b"\n"):
-            raise self._lost(line.decode(errors="replace").strip())
-        try:
-            event: Event = json.loads(line)
-        except ValueError:
-            raise self._lost(line.decode(errors="replace").strip()) from None
-        return event
-
-    def _lost(self, said: str) -> PercoreError:
-        complaint = self._channel.complaint() or said
-        last = complaint.strip().splitlines()[-1] if complaint.strip() else "the connection was lost"
-        if "sudo" in complaint and "password" in complaint:
-            return UnreachableError(
-                "sudo asks for a password",
-                where=self.host,
-                next="allow this user NOPASSWD in sudoers, or log in as root",
-            )
-        if "not found" in complaint or "No such file" in complaint:
-            return PreflightError(
-                last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
-            )
-        return UnreachableError(
-            last, where=self.host, next="look at the host, then try again", detail=complaint.strip()
-        )
+    Raises UnreachableError, PreflightError or UsageError, in one line.
+    """
+    words = _as_user(address, program)
+    return _LocalChannel(address, words, folder) if address.local else _SshChannel(address, words)
 
 
-def connect(address: Address, *, project: Path) -> Remote:
-    """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails."""
-    channel: Channel = _LocalChannel(address, project) if address.local else _SshChannel(address)
-    try:
-        return Remote(address, channel)
-    except BaseException:
-        with contextlib.suppress(OSError, EOFError):
-            channel.finish(wait=False)
-        raise
+def _as_user(address: Address, program: list[str]) -> list[str]:
+    if not address.become:
+        return program
+    # Without a password sudo must not wait for one; with one it reads it from standard input, before the program does.
+    asking = ["-S", "-p", SUDO_PROMPT] if address.become_password else ["-n"]
+    return ["sudo", *asking, "-H", "-u", address.become_user, "--", *program]
 
 
-def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
-    """The host's error as the same class here, told apart by its exit code."""
-    kinds: list[type[PercoreError]] = [
-        UsageError, PreflightError, RolloutError, PartialError, LockedError, UnreachableError,
-    ]  # fmt: skip
-    kind = next((kind for kind in kinds if kind.exit_code == error["exit_code"]), PercoreError)
-    where = f"{host}: {error['where']}" if error.get("where") else host
-    return kind(
-        error["what"], where=where, next=error.get("next", ""), detail=error.get("detail") or error.get("trace", "")
-    )
+class _Errors:
+    """What the program says on standard error. A second question for the password means that the first was wrong."""
 
+    def __init__(self, pieces: Iterator[bytes], on_refusal: Any) -> None:
+        self._said = bytearray()
+        self._reader = threading.Thread(target=self._read, args=(pieces, on_refusal), daemon=True)
+        self._reader.start()
 
-def agent_command(address: Address) -> list[str]:
-    words = [address.python, "-I", "-S", "-c", LOADER]
-    if address.become:
-        words = ["sudo", "-n", "-H", "-u", address.become_user, "--", *words]
-    return words
+    def _read(self, pieces: Iterator[bytes], on_refusal: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            for piece in pieces:
+                self._said += piece
+                if self._said.count(SUDO_PROMPT.encode()) > 1:
+                    on_refusal()
 
-
-@cache
-def _program() -> bytes:
-    """The agent's whole source with a loader for it, compressed, behind its length."""
-    root = Path(percore.__file__).parent.parent
-    sources = {name[: -len(".py")].replace("/", "."): (root / name).read_text() for name in AGENT_MODULES}
-    packed = zlib.compress(BOOT.format(sources=sources).encode())
-    return f"{len(packed)}\n".encode() + packed
+    def text(self) -> str:
+        self._reader.join(1.0)
+        return self._said.decode(errors="replace").replace(SUDO_PROMPT, "")
 
 
 class _LocalChannel:
-    """The agent as a child process of ours, in a session of its own so that Ctrl-C here does not end it halfway."""
+    """A child process of ours, in a session of its own so that Ctrl-C here does not end it halfway."""
 
-    def __init__(self, address: Address, project: Path) -> None:
-        self._said = ""
+    def __init__(self, address: Address, words: list[str], folder: Path) -> None:
         try:
             self._child = subprocess.Popen(
-                agent_command(address),
+                words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=project,
+                cwd=folder,
                 start_new_session=True,
             )
         except OSError as error:
             raise PreflightError(
-                f"cannot start '{agent_command(address)[0]}': {error.strerror}",
+                f"cannot start '{words[0]}': {error.strerror}",
                 where=address.host,
                 next="set ansible_python_interpreter",
             ) from None
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._input, self._output, self._error = self._child.stdin, self._child.stdout, self._child.stderr
+        pieces = iter(lambda: os.read(self._error.fileno(), 4096), b"")
+        self._errors = _Errors(pieces, self._input.close)
 
     def send(self, data: bytes) -> None:
-        assert self._child.stdin is not None
-        self._child.stdin.write(data)
-        self._child.stdin.flush()
+        self._input.write(data)
+        self._input.flush()
 
     def lines(self) -> Iterator[bytes]:
-        assert self._child.stdout is not None
-        return iter(self._child.stdout.readline, b"")
+        return iter(self._output.readline, b"")
 
     def complaint(self) -> str:
-        if not self._said and self._child.stderr is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(1)
-                self._said = self._child.stderr.read().decode(errors="replace")
-        return self._said
+        return self._errors.text()
 
     def finish(self, *, wait: bool) -> None:
         with contextlib.suppress(OSError):
-            if self._child.stdin is not None:
-                self._child.stdin.close()
+            self._input.close()
         try:
             self._child.wait(END_SECONDS if wait else 5.0)
         except subprocess.TimeoutExpired:
             return
-        for pipe in (self._child.stdout, self._child.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._errors.text()
+        self._output.close()
+        self._error.close()
 
 
 class _SshChannel:
-    """The agent at the end of a Fabric connection; host keys must be known."""
+    """A program at the end of a Fabric connection."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._connection = _open_connection(address)
-        self._channel = self._connection.client.get_transport().open_session(timeout=CONNECT_SECONDS)
+    def __init__(self, address: Address, words: list[str]) -> None:
+        self._link = _open_link(address)
+        self._channel = self._link.connection.client.get_transport().open_session(timeout=self._link.route.seconds)
         self._channel.settimeout(SILENCE_SECONDS)
-        self._channel.exec_command(shlex.join(agent_command(address)))
-        self._errors = bytearray()
-        self._reader = threading.Thread(target=self._read_errors, daemon=True)
-        self._reader.start()
+        self._channel.exec_command(shlex.join(words))
+        pieces = iter(lambda: self._channel.recv_stderr(4096), b"")
+        self._errors = _Errors(pieces, self._channel.shutdown_write)
 
     def send(self, data: bytes) -> None:
         self._channel.sendall(data)
@@ -375,110 +147,300 @@ class _SshChannel:
         return iter(source.readline, b"")
 
     def complaint(self) -> str:
-        self._reader.join(1.0)
-        return self._errors.decode(errors="replace")
+        return self._errors.text()
 
     def finish(self, *, wait: bool) -> None:
         self._channel.shutdown_write()
         if wait:
             self._channel.status_event.wait(END_SECONDS)
-        self._connection.close()
-
-    def _read_errors(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            for piece in iter(lambda: self._channel.recv_stderr(4096), b""):
-                self._errors += piece
+        self._link.close()
 
 
-def _open_connection(address: Address) -> Any:
-    """A Fabric connection with the user's own SSH configuration, that refuses host keys nobody vouched for."""
-    from fabric import Connection  # type: ignore[import-untyped]
-    from paramiko import RejectPolicy  # type: ignore[import-untyped]
+# -- connections -----------------------------------------------------------------------------------------------------
 
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads would print tracebacks of lost links
 
-    keys = {"key_filename": os.path.expanduser(address.key_file)} if address.key_file else {}
-    try:
-        connection = Connection(
-            address.address,
-            user=address.user,
-            port=address.port,
-            gateway=_expand(address),
-            connect_timeout=CONNECT_SECONDS,
-            connect_kwargs={**keys, "banner_timeout": CONNECT_SECONDS, "auth_timeout": CONNECT_SECONDS},
+class _Link:
+    """An open connection along a route, and the bastion it goes through."""
+
+    def __init__(self, route: Route, password: str | None, bastion: _Link | None) -> None:
+        from fabric import Config, Connection
+        from paramiko import SSHConfig
+
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads would print tracebacks of lost links
+        self.route = route
+        self._bastion = bastion
+        self._proxy = _Proxy(route.proxy_command) if route.proxy_command else None
+        keys = _make_keys(route, password)
+        # The configuration was read already, by ssh itself: an empty one keeps Fabric from reading it once more.
+        self.connection: Any = Connection(
+            route.host,
+            config=Config(ssh_config=SSHConfig()),
+            user=route.user,
+            port=route.port,
+            gateway=bastion.connection if bastion else None,
+            connect_timeout=route.seconds,
+            connect_kwargs={
+                "auth_strategy": keys,
+                "banner_timeout": route.seconds,
+                "auth_timeout": route.seconds,
+                "channel_timeout": route.seconds,
+                **({"sock": self._proxy.socket} if self._proxy else {}),
+            },
         )
-        connection.client.set_missing_host_key_policy(RejectPolicy())
-        for path in address.known_hosts or ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts"):
-            _load_known_hosts(connection.client, os.path.expanduser(path), required=bool(address.known_hosts))
-        connection.open()
+        try:
+            _trust(self.connection.client, route)
+            self.connection.open()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            keys.close()
+
+    def close(self) -> None:
+        self.connection.client.close()  # Fabric's own close leaves a connection alone that was not quite opened
+        if self._proxy:
+            self._proxy.close()
+        if self._bastion:
+            _bastions.give_back(self._bastion)
+
+
+class _Proxy:
+    """A ProxyCommand. paramiko's own leaves the process and its pipes behind."""
+
+    def __init__(self, command: str) -> None:
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            # ssh_config(5): the command is run by a shell, with exec so that nothing stays between.
+            words = ["/bin/sh", "-c", f"exec {command}"]
+            self._child = subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+
+    def close(self) -> None:
+        self.socket.close()
+        self._child.terminate()
+        self._child.wait()
+
+
+class _Bastions:
+    """Connections to hosts on the way: each is opened once, and ends with the last connection through it."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._opening: dict[tuple[Wish, ...], threading.Lock] = {}
+        self._links: dict[tuple[Wish, ...], tuple[_Link, int]] = {}
+
+    def borrow(self, way: tuple[Wish, ...]) -> _Link | None:
+        """The connection to the last host of the way."""
+        if not way:
+            return None
+        with self._changing:
+            opening = self._opening.setdefault(way, threading.Lock())
+        with opening:
+            link, users = self._links.get(way, (None, 0))
+            if link is None or not link.connection.is_connected:
+                link, users = _connect(way[-1].host, find_route(way[-1]), None, self.borrow(way[:-1])), 0
+            with self._changing:
+                self._links[way] = link, users + 1
+            return link
+
+    def give_back(self, link: _Link) -> None:
+        with self._changing:
+            way = next((way for way, (known, _) in self._links.items() if known is link), None)
+            if way is None:
+                return
+            users = self._links[way][1] - 1
+            self._links[way] = link, users
+            if users == 0:
+                del self._links[way]
+        if users == 0:
+            link.close()
+
+
+_bastions = _Bastions()
+
+
+def _open_link(address: Address) -> _Link:
+    try:
+        route = find_route(address.ssh)
+        way: tuple[Wish, ...] = ()
+        for jump in route.jumps:
+            at = jump_wish(jump, address.ssh)
+            # A bastion that is itself behind another says so in its own configuration.
+            way = (*way, at) if way else (*_way_to(at), at)
+        return _connect(address.host, route, address.password, _bastions.borrow(way))
+    except PercoreError as error:
+        places = [address.host, *([error.where] if error.where not in ("", address.host) else [])]
+        raise type(error)(error.what, where=": ".join(places), next=error.next) from None
+
+
+def _connect(name: str, route: Route, password: str | None, bastion: _Link | None) -> _Link:
+    try:
+        return _Link(route, password, bastion)
     except PercoreError:
         raise
     except Exception as error:
-        raise _explain(address, error) from None
-    return connection
+        raise _explain(name, route, error) from None
 
 
-def _expand(address: Address) -> str | None:
-    """A proxy command with its user filled in, as OpenSSH does; Fabric fills in host and port."""
-    command = address.proxy_command
-    if command is None or command == "none":
+def _way_to(jump: Wish) -> tuple[Wish, ...]:
+    way: tuple[Wish, ...] = ()
+    for further in find_route(jump).jumps:
+        at = jump_wish(further, jump)
+        if at != jump:
+            way = (*way, at)
+    return way
+
+
+# -- who we are, and who they are ------------------------------------------------------------------------------------
+
+_reading_agent = threading.Lock()
+
+
+def _make_keys(route: Route, password: str | None) -> Any:
+    """The keys to try, in OpenSSH's order: the agent's that the configuration names, the others of the agent, the files."""
+    from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey, Password
+
+    class Keys(AuthStrategy):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(ssh_config=None)
+            self.locked: list[str] = []  # files that need a passphrase
+            self._agent = _open_agent(route.agent)
+
+        def close(self) -> None:
+            if self._agent:
+                self._agent.close()
+
+        def get_sources(self) -> Iterator[Any]:
+            named = set(map(_public_part, route.key_files))
+            agent_keys = self._agent.get_keys() if self._agent else ()
+            for key in sorted(agent_keys, key=lambda key: key.asbytes() not in named):
+                if key.asbytes() in named or not route.only_named_keys:
+                    yield InMemoryPrivateKey(route.user, key)
+            for path in route.key_files:
+                key = self._load(path)
+                if key is not None:
+                    yield InMemoryPrivateKey(route.user, key)
+            if password is not None:
+                yield Password(route.user, lambda: password)
+
+        def _load(self, path: str) -> Any:
+            from paramiko import PasswordRequiredException, PKey, SSHException
+            from paramiko.pkey import UnknownKeyType
+
+            try:
+                key = PKey.from_path(path)
+                if os.path.exists(f"{path}-cert.pub"):
+                    key.load_certificate(f"{path}-cert.pub")
+                return key
+            except (PasswordRequiredException, TypeError):  # TypeError: what the library under paramiko says of it
+                self.locked.append(path)
+            except (SSHException, UnknownKeyType, OSError, ValueError):
+                pass  # not a key that can be used here; the others are tried
+            return None
+
+    return Keys()
+
+
+def _open_agent(path: str | None) -> Any:
+    """The agent at this socket, or None. Its library looks into the environment only."""
+    from paramiko import Agent, SSHException
+
+    if path is None:
         return None
-    return command.replace("%r", address.user) if address.user else command
+    with _reading_agent:
+        before = os.environ.get("SSH_AUTH_SOCK")
+        os.environ["SSH_AUTH_SOCK"] = path
+        try:
+            return Agent()
+        except (SSHException, OSError):
+            return None
+        finally:
+            if before is None:
+                del os.environ["SSH_AUTH_SOCK"]
+            else:
+                os.environ["SSH_AUTH_SOCK"] = before
 
 
-def _load_known_hosts(client: Any, path: str, *, required: bool) -> None:
+def _public_part(path: str) -> bytes:
+    """The public key beside a private one; empty when there is none."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return base64.b64decode(Path(f"{path}.pub").read_text().split()[1])
+    return b""
+
+
+def _trust(client: Any, route: Route) -> None:
+    """Load the keys of known hosts; what is not among them is refused, or noted where that was asked for."""
+    from paramiko import HostKeys, MissingHostKeyPolicy, RejectPolicy
+
+    for path in route.known_hosts:
+        with contextlib.suppress(FileNotFoundError):
+            client.load_system_host_keys(path)
+    name = route.host if route.port == 22 else f"[{route.host}]:{route.port}"
+    if route.known_as:
+        # HostKeyAlias: only what is known under that name counts.
+        aliased = client._system_host_keys.lookup(route.known_as)
+        client._system_host_keys = HostKeys()
+        for kind, key in dict(aliased or {}).items():
+            client._system_host_keys.add(name, kind, key)
+
+    class AcceptNew(MissingHostKeyPolicy):  # type: ignore[misc]
+        def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+            shown = route.known_as or name
+            text = f"{HostKeys.hash_host(shown) if route.hash_names else shown} {key.get_name()} {key.get_base64()}\n"
+            _append_line(route.known_hosts[0], text)
+
+    client.set_missing_host_key_policy(AcceptNew() if route.accept_new and route.known_hosts else RejectPolicy())
+
+
+def _append_line(path: str, line: str) -> None:
+    """In one write, so that two at once do not mix their lines."""
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        client.load_system_host_keys(path)
-    except FileNotFoundError:
-        if required:
-            raise PreflightError(
-                "the known_hosts file does not exist", where=path, next="see UserKnownHostsFile"
-            ) from None
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
-def _explain(address: Address, error: Exception) -> PercoreError:
+def _explain(host: str, route: Route, error: Exception) -> PercoreError:
     """What went wrong with a connection, in the operator's words."""
-    from paramiko import AuthenticationException, BadHostKeyException, PasswordRequiredException
+    from paramiko import AuthenticationException, BadHostKeyException
 
-    place = f"{address.address}:{address.port or 22}"
-    files = ", ".join(address.known_hosts) or "~/.ssh/known_hosts"
+    place = f"{route.host}:{route.port}"
+    files = route.known_hosts[0] if route.known_hosts else "~/.ssh/known_hosts"
+    name = route.known_as or (route.host if route.port == 22 else f"[{route.host}]:{route.port}")
     if isinstance(error, BadHostKeyException):
         return PreflightError(
             f"the host key of {place} is not the known one ({error.key.get_name()}); this may be an attack",
-            where=address.host,
-            next=f"if the host was really set up anew, remove its old line: ssh-keygen -f {files} -R {address.address}",
+            where=host,
+            next=f"if the host was really set up anew, remove its old line: ssh-keygen -f {files} -R {shlex.quote(name)}",
         )
-    text = str(error) or type(error).__name__
+    text = str(getattr(error, "text", error)) or type(error).__name__
     if "not found in known_hosts" in text:
+        port = "" if route.port == 22 else f"-p {route.port} "
         return PreflightError(
             f"the host key of {place} is not known",
-            where=address.host,
-            next=f"compare and add it: ssh-keyscan {address.address} >> {files}",
+            where=host,
+            next=f"compare and add it: ssh-keyscan {port}{route.host} >> {files}",
         )
-    if isinstance(error, (AuthenticationException, PasswordRequiredException)):
-        user = f" as {address.user}" if address.user else ""
-        return UnreachableError(
-            f"{place} does not let us log in{user}: {text.rstrip('.')}",
-            where=address.host,
-            next="check ansible_user and the key",
-        )
+    if isinstance(error, AuthenticationException):
+        return _explain_refusal(host, place, route, error)
     if "banner" in text or "No existing session" in text:
-        text = f"no SSH server said anything within {CONNECT_SECONDS} s"
+        text = f"no SSH server said anything within {route.seconds} s"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     reason = re.sub(r"^\[Errno [^]]*\] ", "", reason)
     return UnreachableError(
-        f"{place} does not answer: {reason}", where=address.host, next="check that it is up, then try again"
+        f"{place} does not answer: {reason}", where=host, next="check that it is up, then try again"
     )
 
 
-def _optional(value: object) -> str | None:
-    return None if value in (None, "") else str(value)
-
-
-def _port(value: object, host: str) -> int | None:
-    if value in (None, ""):
-        return None
-    try:
-        return int(str(value))
-    except ValueError:
-        raise UsageError(f"ansible_port should be a number and is {value!r}", where=f"host {host}") from None
+def _explain_refusal(host: str, place: str, route: Route, error: Exception) -> PercoreError:
+    strategy = getattr(getattr(error, "result", None), "strategy", None)
+    tried = len(getattr(error, "result", ()))
+    locked = getattr(strategy, "locked", [])
+    what = f"{place} does not let us log in as {route.user}: "
+    if locked:
+        return UnreachableError(
+            f"{what}the key {locked[0]} has a passphrase", where=host, next=f"ssh-add {locked[0]}, then try again"
+        )
+    reason = f"{tried} keys or passwords were tried" if tried else "there is no key to try"
+    return UnreachableError(f"{what}{reason}", where=host, next="check ansible_user and the key")

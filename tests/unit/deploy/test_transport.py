@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.transport import Address, Remote, connect, parse_ssh_options, read_address, remote_error
+from percore.deploy.address import Address, read_address
+from percore.deploy.remote import Remote, connect, remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -34,50 +35,48 @@ def remote(tmp_path: Path) -> Iterator[Remote]:
 
 
 def test_ansible_variables_become_an_address() -> None:
-    options = "-o UserKnownHostsFile=/k/known -o 'ProxyCommand=nc -X 5 %h %p'"
     address = read_address(
         "web1",
         {
             "ansible_host": "10.0.0.1",
             "ansible_port": "2222",
             "ansible_user": "ann",
-            "ansible_become": True,
-            "ansible_ssh_common_args": options,
+            "ansible_become": "yes",
+            "ansible_become_password": "geheim",
+            "ansible_ssh_common_args": "-o UserKnownHostsFile=/k/known",
+            "ansible_ssh_extra_args": "-o 'ProxyCommand=nc -X 5 %h %p'",
         },
     )
-    assert (address.address, address.port, address.user, address.become) == ("10.0.0.1", 2222, "ann", True)
-    assert address.known_hosts == ("/k/known",)
-    assert address.proxy_command == "nc -X 5 %h %p"
+    assert (address.address, address.ssh.port, address.ssh.user, address.become) == ("10.0.0.1", 2222, "ann", True)
+    assert address.ssh.arguments == ("-o", "UserKnownHostsFile=/k/known", "-o", "ProxyCommand=nc -X 5 %h %p")
+    assert address.become_password == "geheim"
+    assert "geheim" not in repr(address)
 
 
 def test_a_host_without_variables_is_reached_by_its_name() -> None:
     address = read_address("web1", {})
     assert address.address == "web1"
-    assert address.port is None
+    assert address.ssh.port is None
     assert not address.local
 
 
-@pytest.mark.parametrize("text", ["-o ControlMaster=auto", "-oForwardX11=yes", "-A", "-J bastion"])
-def test_an_ssh_option_that_is_not_understood_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is not understood -> put it into ~/\.ssh/config"):
-        parse_ssh_options(text, "web1")
-
-
-def test_checking_host_keys_cannot_be_turned_off() -> None:
-    with pytest.raises(UsageError, match="host keys are always checked"):
-        parse_ssh_options("-o StrictHostKeyChecking=no", "web1")
-
-
-def test_both_ways_of_writing_an_option_are_read() -> None:
-    assert parse_ssh_options("-oIdentityFile=/a -o 'UserKnownHostsFile /b'", "x") == {
-        "identityfile": "/a",
-        "userknownhostsfile": "/b",
-    }
-
-
-def test_a_port_that_is_no_number_is_named() -> None:
-    with pytest.raises(UsageError, match="ansible_port should be a number and is 'ssh'"):
-        read_address("web1", {"ansible_port": "ssh"})
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"ansible_connection": "winrm"}, "host web1: ansible_connection 'winrm' is not known -> use ssh or local"),
+        (
+            {"ansible_become": 1, "ansible_become_method": "su"},
+            "host web1: ansible_become_method 'su' is not supported",
+        ),
+        ({"ansible_port": "ssh"}, "host web1: ansible_port should be a number and is 'ssh'"),
+        ({"ansible_ssh_common_args": "-o 'a"}, "host web1: ansible_ssh_common_args cannot be split into words"),
+        ({"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"}, "host web1: host keys are always checked"),
+        ({"ansible_ssh_extra_args": "'-oStrictHostKeyChecking off'"}, "host web1: host keys are always checked"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(variables: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        read_address("web1", variables)
 
 
 def test_the_hosts_errors_keep_their_class_and_get_the_hosts_name() -> None:

@@ -1,0 +1,93 @@
+"""Where a host is and who to be there, out of Ansible's own variables. Pure."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from percore.deploy.openssh import Wish, check_host_keys
+from percore.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where and how to reach a host, under short names. Passwords are never shown."""
+
+    host: str
+    local: bool
+    ssh: Wish
+    password: str | None = field(repr=False)
+    become: bool
+    become_user: str
+    become_password: str | None = field(repr=False)
+    python: str
+
+    @property
+    def address(self) -> str:
+        return self.ssh.host
+
+
+def read_address(host: str, variables: Mapping[str, Any]) -> Address:
+    """Raises UsageError for a value that cannot be honoured: dropping it silently could reach another host."""
+
+    def text(*names: str) -> str | None:
+        return next((str(variables[name]) for name in names if variables.get(name) not in (None, "")), None)
+
+    connection = text("ansible_connection") or "ssh"
+    if connection not in ("local", "ssh", "smart", "paramiko", "paramiko_ssh"):
+        raise UsageError(
+            f"ansible_connection '{connection}' is not known", where=f"host {host}", next="use ssh or local"
+        )
+    method = text("ansible_become_method") or "sudo"
+    become = is_true(variables.get("ansible_become", False))
+    if become and method not in ("sudo", "ansible.builtin.sudo"):
+        raise UsageError(f"ansible_become_method '{method}' is not supported", where=f"host {host}", next="use sudo")
+    is_local = connection == "local"
+    return Address(
+        host=host,
+        local=is_local,
+        ssh=Wish(
+            host=text("ansible_host", "ansible_ssh_host") or host,
+            port=_port(text("ansible_port", "ansible_ssh_port"), host),
+            user=text("ansible_user", "ansible_ssh_user"),
+            key_file=text("ansible_ssh_private_key_file", "ansible_private_key_file"),
+            arguments=() if is_local else _ssh_arguments(variables, host),
+        ),
+        password=text("ansible_password", "ansible_ssh_password", "ansible_ssh_pass"),
+        become=become,
+        become_user=text("ansible_become_user") or "root",
+        become_password=text("ansible_become_password", "ansible_become_pass")
+        or os.environ.get("PERCORE_BECOME_PASSWORD"),
+        python=text("ansible_python_interpreter") or (os.path.realpath(sys.executable) if is_local else "python3"),
+    )
+
+
+def is_true(value: object) -> bool:
+    """As Ansible reads a switch: `yes`, `on`, `1` and `true`, in any case."""
+    return value is True or str(value).lower() in ("yes", "on", "1", "true", "y", "t")
+
+
+def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:
+    words: list[str] = []
+    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+        try:
+            words += shlex.split(str(variables.get(name) or ""))
+        except ValueError as error:
+            raise UsageError(f"{name} cannot be split into words: {error}", where=f"host {host}") from None
+    try:
+        check_host_keys(words)
+    except UsageError as error:
+        raise UsageError(error.what, where=f"host {host}", next=error.next) from None
+    return tuple(words)
+
+
+def _port(value: str | None, host: str) -> int | None:
+    if value is None:
+        return None
+    if value.isdigit() and 0 < int(value) < 65536:
+        return int(value)
+    raise UsageError(f"ansible_port should be a number and is {value!r}", where=f"host {host}")

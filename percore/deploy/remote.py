@@ -1,0 +1,231 @@
+"""The agent at the other end of a connection: one message to it, its whole answer back.
+
+`connect` gives a `Remote`, over SSH or on this machine. Either starts the same agent from streamed source and speaks the
+same messages, so nothing above this module asks where a host is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import percore
+from percore.deploy.address import Address
+from percore.deploy.transport import SILENCE_SECONDS, Channel, open_channel
+from percore.errors import (
+    LockedError,
+    PartialError,
+    PercoreError,
+    PreflightError,
+    RolloutError,
+    UnreachableError,
+    UsageError,
+)
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+Part = bytes | Path
+
+ALIVE_SECONDS = 5.0
+"""How often we tell an agent that has nothing to do that we are still there."""
+
+PIECE_BYTES = 1 << 18
+AGENT_MODULES = (
+    "percore/__init__.py",
+    "percore/errors.py",
+    "percore/host/__init__.py",
+    "percore/host/facts.py",
+    "percore/host/lock.py",
+    "percore/host/resources.py",
+    "percore/host/release.py",
+    "percore/host/health.py",
+    "percore/host/processes.py",
+    "percore/host/activation.py",
+    "percore/host/agent.py",
+)
+
+GREETING = b"percore agent\n"
+LOADER = (
+    "import sys,zlib;i=sys.stdin.buffer;print('percore agent',flush=True);"
+    "exec(zlib.decompress(i.read(int(next(l for l in i if l[:1]==b'#')[1:]))).decode())"
+)
+"""All that stands on the host's command line: read the program's length and the program, then run it. A line before that,
+a password which sudo did not ask for, is passed over."""
+
+BOOT = """\
+import importlib.abc, importlib.util, sys
+
+SOURCES = {sources!r}
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        for module in (name, name + '.__init__'):
+            if module in SOURCES:
+                return importlib.util.spec_from_loader(name, self, is_package=module != name)
+
+    def exec_module(self, module):
+        name = module.__name__ if module.__name__ in SOURCES else module.__name__ + '.__init__'
+        exec(compile(SOURCES[name], '<agent ' + name + '>', 'exec'), module.__dict__)
+
+
+sys.meta_path.insert(0, Finder())
+from percore.host.agent import main
+main()
+"""
+
+
+class Remote:
+    """One host with its running agent. Made by `connect`; `facts` are what the agent said first."""
+
+    def __init__(self, address: Address, channel: Channel) -> None:
+        self.address = address
+        self.host = address.host
+        self._channel = channel
+        self._lines = channel.lines()
+        self._closed = threading.Event()
+        self._asking = threading.Lock()
+        if address.become and address.become_password:
+            self._send(address.become_password.encode() + b"\n")
+            self._greet()  # no program is sent to where a password may be asked for once more
+            self._send(_program())
+        else:
+            self._send(_program())
+            self._greet()
+        self.facts: dict[str, Any] = self._next()["facts"]
+        threading.Thread(target=self._keep_alive, daemon=True).start()
+
+    def ask(
+        self, op: str, *, parts: Mapping[str, Part] | None = None, on_event: OnEvent | None = None, **message: Any
+    ) -> dict[str, Any]:
+        """One message, its whole answer. Raises the error that the host reports, with the host's name in it."""
+        with self._asking:
+            self._send(json.dumps({"op": op, **message}).encode() + b"\n")
+            return self._answer(parts or {}, on_event)
+
+    def _answer(self, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
+        while True:
+            event = self._next()
+            if event["event"] == "need":
+                for sha256 in event["parts"]:
+                    self._send_part(parts[sha256])
+            elif event["event"] == "result":
+                if not event["ok"]:
+                    raise remote_error(self.host, event["error"])
+                return event
+            elif on_event is not None and event["event"] != "alive":
+                on_event(event)
+
+    def _keep_alive(self) -> None:
+        """An empty line now and then while nothing is asked: within a message it would be taken for its parts."""
+        while not self._closed.wait(ALIVE_SECONDS):
+            if self._asking.acquire(blocking=False):
+                try:
+                    self._channel.send(b"\n")
+                except (OSError, EOFError):
+                    return
+                finally:
+                    self._asking.release()
+
+    def close(self, *, wait: bool = False) -> None:
+        """End of input: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
+        if not self._closed.is_set():
+            self._closed.set()
+            with contextlib.suppress(OSError, EOFError):
+                self._channel.finish(wait=wait)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._channel.send(data)
+        except (OSError, EOFError) as error:
+            raise self._lost(str(error)) from None
+
+    def _send_part(self, part: Part) -> None:
+        if isinstance(part, bytes):
+            self._send(part)
+            return
+        with part.open("rb") as source:
+            for piece in iter(lambda: source.read(PIECE_BYTES), b""):
+                self._send(piece)
+
+    def _greet(self) -> None:
+        line = self._read_line()
+        while line != GREETING:  # what a login shell prints comes first
+            if not line.endswith(b"\n"):
+                raise self._lost(line.decode(errors="replace"))
+            line = self._read_line()
+
+    def _next(self) -> Event:
+        line = self._read_line()
+        if not line.endswith(b"\n"):
+            raise self._lost(line.decode(errors="replace"))
+        try:
+            event: Event = json.loads(line)
+        except ValueError:
+            raise self._lost(line.decode(errors="replace")) from None
+        return event
+
+    def _read_line(self) -> bytes:
+        try:
+            return next(self._lines, b"")
+        except TimeoutError:
+            raise self._lost(f"nothing was heard for {SILENCE_SECONDS:g} s, the link is cut") from None
+        except (OSError, EOFError, ValueError) as error:
+            raise self._lost(str(error)) from None
+
+    def _lost(self, said: str) -> PercoreError:
+        complaint = (self._channel.complaint() or said).strip()
+        last = complaint.splitlines()[-1] if complaint else "the connection was lost"
+        if "incorrect password" in complaint or "no password was provided" in complaint:
+            return UnreachableError(
+                f"sudo does not take the password for user '{self.address.become_user}'", where=self.host,
+                next="check ansible_become_password",
+            )  # fmt: skip
+        if "sudo" in complaint and "password" in complaint:
+            return UnreachableError(
+                "sudo asks for a password", where=self.host,
+                next="set ansible_become_password (in a vault) or PERCORE_BECOME_PASSWORD, or allow NOPASSWD in sudoers",
+            )  # fmt: skip
+        if "not found" in complaint or "No such file" in complaint:
+            return PreflightError(
+                last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
+            )
+        return UnreachableError(last, where=self.host, next="look at the host, then try again", detail=complaint)
+
+
+def connect(address: Address, *, project: Path) -> Remote:
+    """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails."""
+    channel = open_channel(address, [address.python, "-I", "-S", "-c", LOADER], folder=project)
+    try:
+        return Remote(address, channel)
+    except BaseException:
+        with contextlib.suppress(OSError, EOFError):
+            channel.finish(wait=False)
+        raise
+
+
+def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
+    """The host's error as the same class here, told apart by its exit code."""
+    kinds: list[type[PercoreError]] = [
+        UsageError, PreflightError, RolloutError, PartialError, LockedError, UnreachableError,
+    ]  # fmt: skip
+    kind = next((kind for kind in kinds if kind.exit_code == error["exit_code"]), PercoreError)
+    where = f"{host}: {error['where']}" if error.get("where") else host
+    return kind(
+        error["what"], where=where, next=error.get("next", ""), detail=error.get("detail") or error.get("trace", "")
+    )
+
+
+@cache
+def _program() -> bytes:
+    """The agent's whole source with a loader for it, compressed, behind its length."""
+    root = Path(percore.__file__).parent.parent
+    sources = {name[: -len(".py")].replace("/", "."): (root / name).read_text() for name in AGENT_MODULES}
+    packed = zlib.compress(BOOT.format(sources=sources).encode())
+    return f"#{len(packed)}\n".encode() + packed
