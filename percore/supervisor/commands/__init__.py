@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("status", "listing:show_status", "a table of all workers, or JSON"),
         Command("jlist", "pm2json:print_jlist", "PM2's JSON of all workers"),
         Command("describe desc info show", "describing:describe_workers", "everything about the workers of an app"),
+        Command("monit dash dashboard imonit", "monitoring:show_monitor", "a live view of all workers, with keys to change them"),
         Command("logs", "logs:show_logs", "the last lines of the logs, then what follows"),
     ),
 }  # fmt: skip
