@@ -161,6 +161,8 @@ def show_event(report: Report, host: str, event: Mapping[str, Any]) -> None:
     """The agent's progress as a line of ours."""
     if event["event"] == "progress":
         report.host(host, event["text"])
+    elif event["event"] == "sent":
+        report.host(host, f"{event['bytes'] / 1e6:.0f} of {event['total'] / 1e6:.0f} MB sent")
     elif event["event"] == "worker" and event.get("state") == "running":
         report.host(host, f"{event['app']} {event['slot']}: running (pid {event['pid']})")
     elif event["event"] == "worker" and event.get("failure") and event["state"] in ("backoff", "fatal"):

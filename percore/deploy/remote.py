@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import threading
+import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,13 @@ from percore.errors import (
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
-Part = bytes | Path
+Part = bytes | mmap.mmap
 
 ALIVE_SECONDS = 5.0
 """How often we tell an agent that has nothing to do that we are still there."""
 
 PIECE_BYTES = 1 << 18
+TELL_SECONDS = 2.0
 AGENT_MODULES = (
     "percore/__init__.py",
     "percore/errors.py",
@@ -43,6 +46,7 @@ AGENT_MODULES = (
     "percore/host/facts.py",
     "percore/host/lock.py",
     "percore/host/resources.py",
+    "percore/host/archives.py",
     "percore/host/release.py",
     "percore/host/health.py",
     "percore/host/processes.py",
@@ -113,8 +117,12 @@ class Remote:
         while True:
             event = self._next()
             if event["event"] == "need":
-                for sha256 in event["parts"]:
-                    self._send_part(parts[sha256])
+                sending = _Sending(event, parts, on_event)
+                try:
+                    for piece in sending.pieces():
+                        self._channel.send(piece)
+                except (OSError, EOFError) as error:
+                    raise self._lost(str(error)) from None
             elif event["event"] == "result":
                 if not event["ok"]:
                     raise remote_error(self.host, event["error"])
@@ -145,14 +153,6 @@ class Remote:
             self._channel.send(data)
         except (OSError, EOFError) as error:
             raise self._lost(str(error)) from None
-
-    def _send_part(self, part: Part) -> None:
-        if isinstance(part, bytes):
-            self._send(part)
-            return
-        with part.open("rb") as source:
-            for piece in iter(lambda: source.read(PIECE_BYTES), b""):
-                self._send(piece)
 
     def _greet(self) -> None:
         line = self._read_line()
@@ -197,6 +197,28 @@ class Remote:
                 last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
             )
         return UnreachableError(last, where=self.host, next="look at the host, then try again", detail=complaint)
+
+
+class _Sending:
+    """What a host asked for, piece by piece; how far it came is told now and then."""
+
+    def __init__(self, need: Event, parts: Mapping[str, Part], on_event: OnEvent | None) -> None:
+        offsets = need.get("offsets", {})
+        self._parts = [(parts[sha256], offsets.get(sha256, 0)) for sha256 in need["parts"]]
+        self._on_event = on_event
+        self._total = sum(len(part) - offset for part, offset in self._parts)
+
+    def pieces(self) -> Iterator[bytes]:
+        sent = 0
+        told_at = time.monotonic()
+        for part, offset in self._parts:
+            for begin in range(offset, len(part), PIECE_BYTES):
+                piece = part[begin : begin + PIECE_BYTES]
+                yield piece
+                sent += len(piece)
+                if self._on_event and time.monotonic() - told_at > TELL_SECONDS:
+                    told_at = time.monotonic()
+                    self._on_event({"event": "sent", "bytes": sent, "total": self._total})
 
 
 def connect(address: Address, *, project: Path) -> Remote:

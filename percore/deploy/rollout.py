@@ -6,7 +6,9 @@ does so when we fail, when we say so because another host failed, and when we ar
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -28,6 +30,7 @@ from percore.deploy.fleet import (
     who_am_i,
 )
 from percore.deploy.plan import AppSettings
+from percore.deploy.remote import Part
 from percore.deploy.render import render_text
 from percore.deploy.report import WORKER_HEADS, Report, describe_apps, worker_rows
 from percore.errors import PartialError, PercoreError, PreflightError, RolloutError, UnreachableError, UsageError
@@ -254,11 +257,11 @@ def _refusal(host: Host) -> PercoreError | None:
     artifact: Artifact = host.notes["artifact"]
     if artifact.is_node and not seen["versions"].get("node"):
         return PreflightError("Node.js is missing there", where=host.name, next="apt-get install -y nodejs on the host")
-    needed = 0 if host.notes["is_staged"] else artifact.unpacked_bytes + SPARE_BYTES
+    needed = 0 if host.notes["is_staged"] else artifact.bytes + artifact.unpacked_bytes + SPARE_BYTES
     if seen["disk_free_bytes"] < needed:
         return PreflightError(
             f"not enough disk space below {host.settings.deploy_to}: {needed / 1e6:.0f} MB needed "
-            f"({artifact.unpacked_bytes / 1e6:.0f} for the release, {SPARE_BYTES / 1e6:.0f} to spare), "
+            f"({(needed - SPARE_BYTES) / 1e6:.0f} for the release and its archive, {SPARE_BYTES / 1e6:.0f} to spare), "
             f"{seen['disk_free_bytes'] / 1e6:.0f} MB free",
             where=host.name,
             next="make room there, or lower keep_releases, then deploy again",
@@ -285,13 +288,28 @@ def _has_native_modules(artifact: Artifact) -> bool:
 def stage(hosts: list[Host], report: Report) -> None:
     """Bring the release to every host and have it verified there; a fault on one host stops all."""
     report.phase("stage", f"{hosts[0].notes['artifact'].size_text} for each of {len(hosts)} {_hosts(hosts)}")
-    faults = on_all(hosts, lambda host: _stage_one(host, report))
+    with contextlib.ExitStack() as opened:
+        contents = _map_files({path for host in hosts for path in _large_files(host)}, opened)
+        faults = on_all(hosts, lambda host: _stage_one(host, contents, report))
     if faults:
         report.host("all", "nothing was switched: what ran before still runs")
     stop_at(faults, report)
 
 
-def _stage_one(host: Host, report: Report) -> None:
+def _large_files(host: Host) -> tuple[Path, Path]:
+    return host.notes["package"].path, host.notes["artifact"].path
+
+
+def _map_files(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path, mmap.mmap]:
+    """Their contents, once in memory for however many hosts."""
+    contents = {}
+    for path in paths:
+        file = opened.enter_context(path.open("rb"))
+        contents[path] = opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return contents
+
+
+def _stage_one(host: Host, contents: Mapping[Path, mmap.mmap], report: Report) -> None:
     assert host.state is not None
     if host.notes["is_staged"]:
         host.ask("prepare", report, resources=list(host.state.prepare))
@@ -299,7 +317,11 @@ def _stage_one(host: Host, report: Report) -> None:
         return
     artifact: Artifact = host.notes["artifact"]
     package: bundle.Package = host.notes["package"]
-    parts: dict[str, bytes | Path] = {**host.state.files, package.sha256: package.path, artifact.sha256: artifact.path}
+    parts: dict[str, Part] = {
+        **host.state.files,
+        package.sha256: contents[package.path],
+        artifact.sha256: contents[artifact.path],
+    }
     release = host.notes["release"]
     host.ask(
         "stage",

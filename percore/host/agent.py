@@ -42,6 +42,9 @@ SMALL_BYTES = 4 * 1024 * 1024
 """Files of roles are held in memory while they are staged; archives are not."""
 
 
+PIECE_BYTES = 256 * 1024
+
+
 class Agent:
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self.source = source
@@ -239,12 +242,17 @@ class Agent:
         files: dict[str, int] = message["files"]
         wanted = [sha256 for sha256 in files if sha256 not in kept]
         package_needed = not os.path.isdir(package["path"])
-        needed_bytes = artifact["unpacked_bytes"] + (package["unpacked_bytes"] if package_needed else 0)
+        archives = target.releases.archives
+        archives.keep_only({artifact["sha256"]})
+        missing_bytes = max(0, artifact["bytes"] - archives.bytes_here(artifact["sha256"]))
+        needed_bytes = missing_bytes + artifact["unpacked_bytes"] + (package["unpacked_bytes"] if package_needed else 0)
         os.makedirs(target.releases.folder, exist_ok=True)
         check_room(target.releases.folder, needed_bytes)
-        order = [*wanted, *([package["sha256"]] if package_needed else []), artifact["sha256"]]
-        self.emit({"event": "need", "parts": order})
-        sizes = {**files, package["sha256"]: package["bytes"], artifact["sha256"]: artifact["bytes"]}
+        order = [*wanted, *([package["sha256"]] if package_needed else [])]
+        order += [] if archives.has(artifact["sha256"]) else [artifact["sha256"]]
+        offset = archives.bytes_here(artifact["sha256"])
+        self.emit({"event": "need", "parts": order, "offsets": {artifact["sha256"]: offset}})
+        sizes = {**files, package["sha256"]: package["bytes"], artifact["sha256"]: artifact["bytes"] - offset}
         received = {sha256: _read_file(path) for sha256, path in kept.items() if sha256 in files}
         fault: Optional[Exception] = None
         for sha256 in order:
@@ -257,13 +265,13 @@ class Agent:
             reader.drain()  # also after a failure: the next message begins where the parts end
         if fault is not None:
             raise fault
+        target.releases.stage(message["release"], artifact["sha256"], unpacked_bytes=artifact["unpacked_bytes"])
         return received
 
     def _take(self, target: _Target, message: Message, sha256: str, reader: PartReader) -> bytes:
-        artifact, package = message["artifact"], message["package"]
-        if sha256 == artifact["sha256"]:
-            size = artifact["unpacked_bytes"]
-            target.releases.stage(message["release"], reader, sha256, unpacked_bytes=size)
+        package = message["package"]
+        if sha256 == message["artifact"]["sha256"]:
+            target.releases.archives.receive(sha256, iter(lambda: reader.read(PIECE_BYTES), b""))
             return b""
         if sha256 == package["sha256"]:
             _install_package(package, reader)

@@ -1,7 +1,8 @@
 """Releases of one app on one host: stage, switch `current` in one step, mark good or bad, prune.
 
 Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
-what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks).
+what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks),
+`artifacts/` (what was sent last, packed).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from typing import Any, BinaryIO, Optional
 
 from percore.errors import PreflightError, RolloutError, UsageError
+from percore.host.archives import Archives
 from percore.host.facts import free_bytes
 from percore.host.resources import replace_link, write_file
 
@@ -59,6 +61,7 @@ class Releases:
         self.deploy_to = deploy_to
         self.folder = os.path.join(deploy_to, "releases")
         self.link = os.path.join(deploy_to, "current")
+        self.archives = Archives(os.path.join(deploy_to, "artifacts"))
         self.marks_path = os.path.join(deploy_to, "releases.json")
 
     def path(self, release: str) -> str:
@@ -166,10 +169,19 @@ class Releases:
     def staging_path(self, release: str) -> str:
         return self.path(f".staging-{release}")
 
-    def stage(self, release: str, archive: PartReader, sha256: str, *, unpacked_bytes: int) -> None:
-        """Unpack into the hidden `staging_path`; `publish` gives it its name."""
+    def stage(self, release: str, sha256: str, *, unpacked_bytes: int) -> None:
+        """Unpack the archive into the hidden `staging_path`; `publish` gives it its name.
+
+        An archive that turns out damaged is thrown away, so that it is sent again.
+        """
         check_room(self.folder, unpacked_bytes)
-        unpack(archive, sha256, self.staging_path(release), needed_bytes=unpacked_bytes)
+        with self.archives.open(sha256) as archive:
+            reader = PartReader(archive, self.archives.bytes_here(sha256))
+            try:
+                unpack(reader, sha256, self.staging_path(release), needed_bytes=unpacked_bytes)
+            except RolloutError:
+                self.archives.remove(sha256)
+                raise
 
     def publish(self, staging: str, release: str) -> None:
         """A release with this id appears at once and whole, or not at all."""

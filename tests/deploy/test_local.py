@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import fleet, rollout
+from percore.deploy import fleet, remote, rollout
 from percore.deploy.report import Report
-from percore.errors import LockedError, PreflightError, RolloutError, UsageError
+from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -219,6 +219,55 @@ def test_a_release_that_is_here_already_is_not_sent_again(serving: Project) -> N
     serving.deploy()
     assert serving.current == first
     assert serving.ask()["text"] == "one"
+
+
+def test_an_artifact_that_is_here_already_is_not_sent_again(serving: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = count_sent(monkeypatch)
+    inventory = serving.folder / "inventories" / "local.yml"
+    inventory.write_text(inventory.read_text() + "    env: {MOOD: sunny}\n")
+    first = serving.current
+    serving.deploy()
+    assert serving.current != first
+    assert sum(sent) < 1000
+    (serving.app / "more.bin").write_bytes(os.urandom(1_000_000))
+    serving.deploy()
+    assert sum(sent) > 1_000_000
+
+
+def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (serving.app / "more.bin").write_bytes(os.urandom(3_000_000))
+    sent = count_sent(monkeypatch)
+
+    def cut(self: Any) -> Iterator[bytes]:
+        for number, piece in enumerate(pieces(self)):
+            if number == 8:
+                raise OSError("the link is cut")
+            yield piece
+
+    pieces = remote._Sending.pieces
+    with monkeypatch.context() as patched:
+        patched.setattr(remote._Sending, "pieces", cut)
+        with pytest.raises(UnreachableError, match="the link is cut"):
+            serving.deploy()
+    assert serving.ask()["text"] == "one"
+    first = sum(sent)
+    serving.deploy()
+    assert first > 2_000_000
+    assert sum(sent) < 3_500_000
+
+
+def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all pieces of files that are sent from now on."""
+    sent: list[int] = []
+    pieces = remote._Sending.pieces
+
+    def counted(self: Any) -> Iterator[bytes]:
+        for piece in pieces(self):
+            sent.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(remote._Sending, "pieces", counted)
+    return sent
 
 
 def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:

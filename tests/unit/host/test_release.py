@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def releases(tmp_path: Path) -> Releases:
 
 def stage(releases: Releases, name: str, content: bytes, sha256: str) -> None:
     os.makedirs(releases.folder, exist_ok=True)
-    releases.stage(name, PartReader(io.BytesIO(content), len(content)), sha256, unpacked_bytes=100)
+    releases.archives.receive(sha256, iter([content]))
+    releases.stage(name, sha256, unpacked_bytes=100)
 
 
 def test_a_staged_release_appears_only_when_it_is_published(releases: Releases) -> None:
@@ -54,6 +56,24 @@ def test_an_archive_that_arrived_damaged_leaves_nothing(releases: Releases) -> N
     with pytest.raises(RolloutError, match="checksum differs"):
         stage(releases, "r1", archive(hello="world"), "0" * 64)
     assert os.listdir(releases.folder) == []
+    assert not releases.archives.has("0" * 64)  # so it is sent again
+
+
+def test_an_archive_goes_on_where_the_last_connection_left_off(releases: Releases) -> None:
+    content = archive(hello="world" * 1000)
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def cut() -> Iterator[bytes]:
+        yield content[:30]
+        raise RolloutError("the connection ended in the middle of a file")
+
+    with pytest.raises(RolloutError):
+        releases.archives.receive(sha256, cut())
+    assert (releases.archives.has(sha256), releases.archives.bytes_here(sha256)) == (False, 30)
+    stage(releases, "r1", content[30:], sha256)
+    assert os.path.exists(releases.staging_path("r1"))
+    releases.archives.keep_only(set())
+    assert os.listdir(releases.archives.folder) == []
 
 
 def test_an_archive_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
