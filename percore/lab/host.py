@@ -14,7 +14,7 @@ from pathlib import Path
 
 from percore.errors import PercoreError
 from percore.lab.cgroup import ControlGroup
-from percore.supervisor.process import children_of, start_time_of, state_of, tree_of
+from percore.supervisor.procfs import children_of, start_time_of, state_of, tree_of
 
 BOOT_SECONDS = 60.0
 _STOP_SECONDS = 20.0

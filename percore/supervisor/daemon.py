@@ -19,9 +19,11 @@ from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
 from percore.supervisor.notices import Notices
-from percore.supervisor.process import STORE_FDS, become_subreaper, start_time_of
+from percore.supervisor.process import become_subreaper
+from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.sockets import FdStore
+from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.update import STORE, become, passed_fds, passed_lock
 
 _SYS_PIDFD_GETFD = 438

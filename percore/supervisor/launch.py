@@ -11,7 +11,7 @@ from percore.errors import PercoreError
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
-from percore.supervisor.process import CHANNEL_FD, Command
+from percore.supervisor.spawning import CHANNEL_FD, Command
 
 
 class Site(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Callable
 
 from percore.supervisor.home import Home, bind
 from percore.supervisor.loop import Loop
-from percore.supervisor.process import parent_of
+from percore.supervisor.procfs import parent_of
 
 _LONGEST_MESSAGE = 4096
 

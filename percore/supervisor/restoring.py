@@ -11,9 +11,10 @@ from percore.supervisor import snapshot
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
-from percore.supervisor.process import Process, adopt, kill_strays
+from percore.supervisor.process import Process, adopt
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.survivors import kill_strays
 from percore.supervisor.worker import Runtime, Worker
 
 Shelves = dict[str, list[int]]

@@ -9,7 +9,7 @@ import os
 import time
 from typing import NamedTuple
 
-from percore.supervisor.process import tree_of
+from percore.supervisor.procfs import tree_of
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -15,16 +15,7 @@ from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
 from percore.supervisor.loop import Loop, Timer
-from percore.supervisor.process import (
-    NOT_STARTED,
-    Process,
-    describe_status,
-    exit_code_of,
-    kill,
-    kill_survivors,
-    open_survivors,
-    spawn,
-)
+from percore.supervisor.process import NOT_STARTED, Process, describe_status, exit_code_of
 from percore.supervisor.restarts import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
@@ -35,8 +26,10 @@ from percore.supervisor.restarts import (
     restart_delay,
 )
 from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.spawning import spawn
 from percore.supervisor.states import Action, Event, State, react
 from percore.supervisor.stats import Sampler
+from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks for waiting clients in a back-off
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
@@ -127,7 +120,7 @@ class Worker:
         self._set_timer(None)
         self._drop_probe()
         if self.state is State.STARTING:
-            self._set_timer(self.config.listen_timeout, self._start_timed_out)
+            self._await_readiness()
         elif self.state is State.RUNNING:
             self._set_timer(self.config.min_uptime, self._became_stable)
             self.liveness.begin(self.config)
@@ -189,9 +182,6 @@ class Worker:
                 os.close(descriptor)
         if self.process.channel:
             self._runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
-        self._runtime.loop.watch(self.process.exec_fd, self._executed)
-        if not self.config.shares_port and not self.config.wait_ready and self.config.port:
-            self._start_probe(readiness.Target("127.0.0.1", self.config.port, health=self.config.health))
 
     def _terminate(self) -> None:
         assert self.process
@@ -209,15 +199,14 @@ class Worker:
 
     # -- readiness ---------------------------------------------------------------------------------------------------
 
-    def _must_prove_ready(self) -> bool:
-        return self.config.wait_ready or self.config.shares_port or self.config.port is not None
-
-    def _executed(self) -> None:
-        assert self.process
-        self._runtime.loop.unwatch(self.process.exec_fd)
-        self.failure = self.process.take_exec_result()
-        if not self.failure and not self._must_prove_ready():
-            self.handle(Event.READY)
+    def _await_readiness(self) -> None:
+        config = self.config
+        if self.process and not (config.wait_ready or config.shares_port or config.port is not None):
+            self._later(lambda: self.handle(Event.READY))  # that it was executed is all there is to know
+            return
+        self._set_timer(config.listen_timeout, self._start_timed_out)
+        if config.port and not config.shares_port and not config.wait_ready:
+            self._start_probe(readiness.Target("127.0.0.1", config.port, health=config.health))
 
     def bound(self, address: Address, listener: Listener) -> None:
         """The worker asked for, and got, its socket of `listener`."""
@@ -375,9 +364,6 @@ class Worker:
 
     def _release_process(self) -> None:
         if self.process:
-            if self.process.exec_fd >= 0:
-                self._runtime.loop.unwatch(self.process.exec_fd)
-                self.failure = self.process.take_exec_result()
             if self.process.channel:
                 self._runtime.loop.unwatch(self.process.channel.fileno())
             self.process.close()

@@ -1,0 +1,48 @@
+"""What the kernel tells of a process in /proc."""
+
+from __future__ import annotations
+
+
+def start_time_of(pid: int) -> int:
+    """Clock ticks after boot at which `pid` started; 0 when there is no such process.
+
+    Pid and start time together name one process for ever; a pid alone does not.
+    """
+    return int(_stat_field(pid, 22) or 0)
+
+
+def parent_of(pid: int) -> int:
+    """0 when there is no such process."""
+    return int(_stat_field(pid, 4) or 0)
+
+
+def state_of(pid: int) -> str:
+    """One letter, as in proc(5): R, S, D, Z...; empty when there is no such process."""
+    return _stat_field(pid, 3).decode()
+
+
+def _stat_field(pid: int, number: int) -> bytes:
+    """A field of /proc/PID/stat, counted as in proc(5), from 3 on; empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, field 2, may hold blanks and brackets.
+            return file.read().rpartition(b")")[2].split()[number - 3]
+    except (OSError, IndexError):
+        return b""
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children of `pid`."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def tree_of(pid: int) -> list[int]:
+    """`pid` and all its descendants, parents first."""
+    found = [pid]
+    for member in found:
+        found.extend(children_of(member))
+    return found

@@ -1,0 +1,51 @@
+"""From the command to a running program: what is started, as whom, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.supervisor.conftest import Supervisor
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose who a worker is")
+
+SLOW = """
+setTimeout(() => require('http').createServer((request, response) => response.end('{}')).listen(process.env.PORT), 700);
+"""
+
+
+def test_a_program_with_a_port_of_its_own_is_ready_when_it_listens_there(supervisor: Supervisor) -> None:
+    (supervisor.folder / "slow.js").write_text(SLOW)
+    supervisor.apply(supervisor.api(script="slow.js", share_port=False, mode="fork", instances=1, port=supervisor.port))
+    assert supervisor.get() == {}  # at once: `apply` has waited for it
+
+
+def test_a_program_that_is_none_is_named(supervisor: Supervisor) -> None:
+    (supervisor.folder / "none").write_text("\x7fELF and then nothing\n")
+    (supervisor.folder / "none").chmod(0o755)
+    result = supervisor.apply(supervisor.singleton(script="none", interpreter="none", args=[]), check=False)
+    assert "none: Exec format error" in result["error"]
+
+
+def test_a_worker_leads_its_own_session_holds_no_descriptor_of_ours_and_ignores_no_signal(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.apply(supervisor.singleton())
+    [pid] = supervisor.pids("tick")
+    assert os.getsid(pid) == pid
+    assert {int(name) for name in os.listdir(f"/proc/{pid}/fd")} <= {0, 1, 2, 4, 5}
+    ignored = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
+    assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0, "none but the C library's own two"
+
+
+@as_root
+def test_a_worker_may_be_another_user_and_a_folder_that_is_closed_to_it_is_told(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.singleton(user="nobody", cwd="/"))
+    [pid] = supervisor.pids("tick")
+    assert Path(f"/proc/{pid}").owner() == "nobody"
+    closed = supervisor.folder / "closed"
+    closed.mkdir(mode=0o700)
+    failed = supervisor.apply(supervisor.singleton(user="nobody", cwd=str(closed)), release="r2", check=False)
+    assert f"cannot change to folder {closed}: Permission denied" in failed["error"]
