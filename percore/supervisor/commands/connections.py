@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from percore.supervisor.process import tree_of
+from percore.supervisor.procfs import tree_of
 
 _ESTABLISHED, _LISTEN = "01", "0A"
 
