@@ -18,7 +18,8 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from percore.deploy import rollout
+from percore.deploy import operations, rollout
+from percore.deploy.fleet import FORKS, Scope
 from percore.deploy.report import Report, print_error, print_line
 from percore.errors import PercoreError
 from percore.lab import Lab
@@ -29,6 +30,8 @@ PROJECT = Path(__file__).resolve().parent
 HELP = {
     "env": "the environment: the name of a file in inventories/",
     "release": "id of a release, or its beginning",
+    "limit": "only these hosts: a pattern as in Ansible, such as web:&fresh:!web3",
+    "forks": "how many hosts at the same time",
     "json": "print JSON instead of a table",
     "app": "only this app",
     "lines": "how many lines of each log",
@@ -60,51 +63,59 @@ def operator_task(body: Callable[..., None]) -> Any:
 
 
 @operator_task
-def deploy(context: Context, env: str = "local") -> None:
+def deploy(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
-    rollout.deploy(env, PROJECT, Report())
+    rollout.deploy(Scope(env, PROJECT, limit, forks), Report())
 
 
 @operator_task
-def rollback(context: Context, env: str = "local", release: str = "") -> None:
+def rollback(context: Context, env: str = "local", release: str = "", limit: str = "all", forks: int = FORKS) -> None:
     """Go back to the good release before the current one, or to the one named with --release."""
-    rollout.rollback(env, PROJECT, Report(), release=release or None)
+    rollout.rollback(Scope(env, PROJECT, limit, forks), Report(), release=release or None)
 
 
 @operator_task
-def status(context: Context, env: str = "local", json: bool = False) -> None:
+def status(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
     """Show every worker on every host; --json for scripts."""
-    rollout.status(env, PROJECT, Report(), as_json=json)
+    operations.status(Scope(env, PROJECT, limit, forks), Report(), as_json=json)
 
 
 @operator_task
-def logs(context: Context, env: str = "local", app: str = "", lines: int = 20, follow: bool = False) -> None:
+def logs(
+    context: Context,
+    env: str = "local",
+    app: str = "",
+    lines: int = 20,
+    follow: bool = False,
+    limit: str = "all",
+    forks: int = FORKS,
+) -> None:
     """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
-    rollout.logs(env, PROJECT, Report(), app=app or None, lines=lines, follow=follow)
+    operations.logs(Scope(env, PROJECT, limit, forks), Report(), app=app or None, lines=lines, follow=follow)
 
 
 @operator_task
-def stop(context: Context, env: str = "local") -> None:
+def stop(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
     """End everything that a deploy started; `deploy` starts it again."""
-    rollout.stop(env, PROJECT, Report())
+    operations.stop(Scope(env, PROJECT, limit, forks), Report())
 
 
 @operator_task
-def startup(context: Context, env: str = "local") -> None:
+def startup(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
     """Start everything at boot from now on."""
-    rollout.set_boot(env, PROJECT, Report(), enabled=True)
+    operations.set_boot(Scope(env, PROJECT, limit, forks), Report(), enabled=True)
 
 
 @operator_task
-def unstartup(context: Context, env: str = "local") -> None:
+def unstartup(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
     """No longer start anything at boot."""
-    rollout.set_boot(env, PROJECT, Report(), enabled=False)
+    operations.set_boot(Scope(env, PROJECT, limit, forks), Report(), enabled=False)
 
 
 @operator_task
 def build(context: Context, env: str = "local") -> None:
     """Build the artifact and the load balancer's configuration, and touch no host."""
-    rollout.build_only(env, PROJECT, Report())
+    rollout.build_only(Scope(env, PROJECT), Report())
 
 
 @operator_task

@@ -7,7 +7,7 @@ import getpass
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,10 +29,21 @@ INTERRUPT_SECONDS = 60.0
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What a run is about: the environment, a pattern of its hosts, and how many are worked on at the same time."""
+
+    env: str
+    project: Path
+    limit: str = "all"
+    forks: int = FORKS
+
+
 @dataclass
 class Host:
     """One host of the run, and what became known of it on the way."""
 
+    scope: Scope
     plan: HostPlan
     settings: AppSettings
     address: Address
@@ -74,32 +85,36 @@ def target_of(settings: AppSettings) -> dict[str, Any]:
     }
 
 
-def load_fleet(env: str, project: Path, *, limit: str = "all") -> list[Host]:
+def load_fleet(scope: Scope) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
-    inventory = load_inventory(find_inventory(env, os.path.relpath(project / "inventories")))
-    names = inventory.select(limit)
+    inventory = load_inventory(find_inventory(scope.env, os.path.relpath(scope.project / "inventories")))
+    names = inventory.select(scope.limit)
     if not names:
-        raise UsageError(f"environment '{env}' has no host", where=f"inventories/{env}", next="add one")
-    return [_plan_host(name, inventory.variables(name), env, project) for name in names]
+        raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
+    return [_plan_host(name, inventory.variables(name), scope) for name in names]
 
 
-def _plan_host(name: str, variables: Mapping[str, Any], env: str, project: Path) -> Host:
-    plan = make_plan(name, variables, env=env, project=project)
-    return Host(plan, plan_settings(plan), read_address(name, variables))
+def _plan_host(name: str, variables: Mapping[str, Any], scope: Scope) -> Host:
+    plan = make_plan(name, variables, env=scope.env, project=scope.project)
+    return Host(scope, plan, plan_settings(plan), read_address(name, variables))
 
 
-def connect_all(hosts: list[Host], project: Path) -> dict[str, PercoreError]:
+def connect_all(hosts: list[Host]) -> dict[str, PercoreError]:
     """Open every connection; returns the faults by host."""
 
     def open_one(host: Host) -> None:
-        host.remote = connect(host.address, project=project)
+        host.remote = connect(host.address, project=host.scope.project)
 
     return on_all(hosts, open_one)
 
 
-def require_all(hosts: list[Host], project: Path, report: Report) -> None:
+def require_all(hosts: list[Host], report: Report) -> None:
     """Open every connection or stop: nothing has been touched yet."""
-    stop_at(connect_all(hosts, project), report)
+    stop_at(connect_all(hosts), report)
+
+
+def count_hosts(hosts: Sequence[Host]) -> str:
+    return f"{len(hosts)} {'host' if len(hosts) == 1 else 'hosts'}"
 
 
 def render_state(host: Host, package_id: str) -> HostState:
@@ -116,7 +131,7 @@ def on_all(hosts: Iterable[Host], work: Callable[[Host], object]) -> dict[str, P
     hosts = list(hosts)
     faults: dict[str, PercoreError] = {}
     crashes: list[BaseException] = []
-    gate = threading.Semaphore(FORKS)
+    gate = threading.Semaphore(hosts[0].scope.forks if hosts else 1)
 
     def run(host: Host) -> None:
         with gate:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import fleet, remote, rollout
+from percore.deploy import fleet, operations, remote, rollout, staging, survey, switching
 from percore.deploy.report import Report
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
@@ -40,6 +40,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.scope = fleet.Scope("local", folder)
         self.port = free_port()
         for name in ("roles", "templates"):
             (folder / name).symlink_to(SOURCE / name)
@@ -65,7 +66,7 @@ class Project:
         (self.app / "web.js").write_text(prefix + source)
 
     def deploy(self) -> None:
-        rollout.deploy("local", self.folder, Report())
+        rollout.deploy(self.scope, Report())
 
     def ask(self, path: str = "/") -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -77,8 +78,8 @@ class Project:
 
     def pids(self) -> set[int]:
         """The pids of all workers, as the supervisor tells them."""
-        hosts = fleet.load_fleet("local", self.folder)
-        assert not fleet.connect_all(hosts, self.folder)
+        hosts = fleet.load_fleet(self.scope)
+        assert not fleet.connect_all(hosts)
         try:
             apps = hosts[0].ask("status")["status"]["apps"]
         finally:
@@ -125,7 +126,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made = Project(tmp_path)
     yield made
     if (tmp_path / ".percore" / "bin").exists():
-        rollout.stop("local", tmp_path, Report(quiet=True))
+        operations.stop(fleet.Scope("local", tmp_path), Report(quiet=True))
 
 
 @pytest.fixture
@@ -201,11 +202,11 @@ def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> N
 def test_rollback_serves_the_release_before_and_refuses_when_there_is_none(serving: Project) -> None:
     first = serving.current
     with pytest.raises(UsageError, match="no earlier good release"):
-        rollout.rollback("local", serving.folder, Report())
+        rollout.rollback(serving.scope, Report())
     serving.write("two")
     serving.deploy()
     with serving.load() as faults:
-        rollout.rollback("local", serving.folder, Report())
+        rollout.rollback(serving.scope, Report())
     assert faults == []
     assert serving.current == first
     assert serving.ask()["text"] == "one"
@@ -272,7 +273,7 @@ def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
     release = serving.current
-    rollout.stop("local", serving.folder, Report())
+    operations.stop(serving.scope, Report())
     assert serving.pids() == set()
     serving.deploy()
     assert serving.current == release
@@ -282,14 +283,14 @@ def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
 def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     release = serving.current
     serving.write("two")
-    hosts = fleet.load_fleet("local", serving.folder)
+    hosts = fleet.load_fleet(serving.scope)
     report = Report()
     artifacts = rollout.build_apps(hosts, serving.folder, report)
-    rollout.connect_hosts(hosts, serving.folder, report)
-    rollout.look(hosts, artifacts, serving.folder, report)
-    rollout.choose_release(hosts, hosts)
-    rollout.stage(hosts, report)
-    rollout.activate(hosts, report)
+    survey.connect_hosts(hosts, report)
+    survey.look(hosts, artifacts, serving.folder, report)
+    survey.choose_release(hosts, hosts)
+    staging.stage(hosts, report)
+    switching.activate(hosts, report)
     assert serving.ask()["text"] == "two"
     fleet.close_all(hosts)  # as if the control machine had died
     wait_for(lambda: serving.current == release, "the former release")
@@ -297,8 +298,8 @@ def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
 
 
 def test_two_deploys_at_once_are_refused_with_the_owner(serving: Project) -> None:
-    hosts = fleet.load_fleet("local", serving.folder)
-    fleet.connect_all(hosts, serving.folder)
+    hosts = fleet.load_fleet(serving.scope)
+    fleet.connect_all(hosts)
     hosts[0].ask("inspect", owner="ann@laptop")
     try:
         with pytest.raises(LockedError, match="ann@laptop"):
@@ -352,7 +353,7 @@ def test_a_file_changed_by_hand_is_set_right(serving: Project) -> None:
 
 def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    rollout.status("local", serving.folder, Report(), as_json=True)
+    operations.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
     assert set(host) == {"host", "reachable", "release", "apps"}
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
@@ -363,12 +364,12 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
 
 def test_starting_at_boot_needs_a_service_manager(project: Project) -> None:
     with pytest.raises(PreflightError, match="no service manager"):
-        rollout.set_boot("local", project.folder, Report(), enabled=True)
+        operations.set_boot(project.scope, Report(), enabled=True)
 
 
 def test_logs_are_shown_behind_the_hosts_name(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    rollout.logs("local", serving.folder, Report(), app="web", lines=5, follow=False)
+    operations.logs(serving.scope, Report(), app="web", lines=5, follow=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(line.startswith("localhost | ") for line in lines)

@@ -1,0 +1,133 @@
+"""The other verbs: looking at the fleet, stopping it, starting it at boot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from percore.deploy.fleet import (
+    Host,
+    Scope,
+    close_all,
+    connect_all,
+    load_fleet,
+    on_all,
+    require_all,
+    show_event,
+    stop_at,
+)
+from percore.deploy.report import WORKER_HEADS, Report, worker_rows
+from percore.deploy.survey import connect_hosts
+from percore.errors import PreflightError
+
+
+def status(scope: Scope, report: Report, *, as_json: bool) -> None:
+    """What runs on every host; hosts that do not answer are named, and make the exit code 7."""
+    hosts = load_fleet(scope)
+    try:
+        faults = connect_all(hosts)
+
+        def ask(host: Host) -> None:
+            host.notes["reply"] = host.ask("status")
+
+        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
+    finally:
+        close_all(hosts)
+    entries = [_status_entry(host, host.notes.get("reply")) for host in hosts]
+    if as_json:
+        report.json(entries)
+    else:
+        _print_status(entries, report)
+    stop_at(faults, report)
+
+
+def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The shape that scripts rely on; its names stay."""
+    if reply is None:
+        return {"host": host.name, "reachable": False, "release": None, "apps": []}
+    names = ("name", "mode", "wanted", "workers")
+    worker_names = (
+        "slot",
+        "pid",
+        "state",
+        "release",
+        "port",
+        "memory_bytes",
+        "cpu_percent",
+        "uptime_seconds",
+        "restarts",
+    )
+    apps = [
+        {
+            **{name: app[name] for name in names if name != "workers"},
+            "workers": [{name: worker[name] for name in worker_names} for worker in app["workers"]],
+        }
+        for app in reply["status"]["apps"]
+    ]
+    return {"host": host.name, "reachable": True, "release": reply["current"], "apps": apps}
+
+
+def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
+    rows: list[list[object]] = []
+    for entry in entries:
+        found = worker_rows(entry["host"], entry)
+        rows += found or [[entry["host"], "nothing runs" if entry["reachable"] else "unreachable", *[""] * 10]]
+    report.table(WORKER_HEADS, rows)
+
+
+def stop(scope: Scope, report: Report) -> None:
+    """End everything that a deploy started; the releases stay, and `deploy` starts them again."""
+    hosts = load_fleet(scope)
+    try:
+        connect_hosts(hosts, report)
+
+        def stop_one(host: Host) -> None:
+            reply = host.ask("stop", report, unit="percore.service" if host.settings.has_systemd else None)
+            report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
+
+        stop_at(on_all(hosts, stop_one), report)
+    finally:
+        close_all(hosts)
+    report.finish("stopped")
+
+
+def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
+    """Start at boot, or no longer."""
+    hosts = load_fleet(scope)
+    for host in hosts:
+        if not host.settings.has_systemd:
+            raise PreflightError(
+                "there is no service manager to start anything at boot (service_manager: process)",
+                where=host.name,
+                next="use an environment whose hosts have systemd",
+            )
+    try:
+        connect_hosts(hosts, report)
+        stop_at(on_all(hosts, lambda host: _set_boot_one(host, enabled, report)), report)
+    finally:
+        close_all(hosts)
+    report.finish("starts at boot" if enabled else "no longer starts at boot")
+
+
+def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
+    names = ["percore.service", *(["nginx.service"] if host.settings.nginx else [])]
+    units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
+    reply = host.ask("prepare", resources=units)
+    report.host(host.name, "; ".join(reply["changed"]) or "so already")
+
+
+def logs(scope: Scope, report: Report, *, app: str | None, lines: int, follow: bool) -> None:
+    """The apps' own lines from all hosts, each behind its host's name."""
+    hosts = load_fleet(scope)
+    words = [*([app] if app else []), "--lines", str(lines), "--follow" if follow else "--nostream"]
+    try:
+        require_all(hosts, report)
+        stop_at(on_all(hosts, lambda host: _stream(host, words, report)), report)
+    finally:
+        close_all(hosts)
+
+
+def _stream(host: Host, words: list[str], report: Report) -> None:
+    host.agent.ask(
+        "stream", target=host.target(), words=words, on_event=lambda event: show_event(report, host.name, event)
+    )

@@ -1,0 +1,235 @@
+"""Before anything is touched: connect, compare each host with what it should be, choose the release, refuse what cannot work."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from percore.deploy import bundle
+from percore.deploy.build import PYTHON_PACKAGES, Artifact, told_of_the_apps_own_file
+from percore.deploy.fleet import (
+    Host,
+    count_hosts,
+    on_all,
+    render_state,
+    require_all,
+    stop_at,
+    who_am_i,
+)
+from percore.deploy.plan import AppSettings
+from percore.deploy.report import Report
+from percore.errors import PercoreError, PreflightError, UsageError
+from percore.host.release import SPARE_BYTES
+from percore.supervisor.ecosystem import resolve_for_release
+
+PLACE = "@release@"
+"""Stands for a release's id in a record until the id is known."""
+
+OLDEST_PYTHON = (3, 9)
+
+
+def connect_hosts(hosts: list[Host], report: Report) -> None:
+    report.phase("connect", count_hosts(hosts))
+    require_all(hosts, report)
+    require_fit(hosts, report)
+
+
+def require_fit(hosts: list[Host], report: Report) -> None:
+    """Refuse hosts that cannot be what the plan says, by what they told of themselves."""
+    faults = {host.name: fault for host in hosts if (fault := _unfit(host)) is not None}
+    stop_at(faults, report)
+
+
+def _unfit(host: Host) -> PercoreError | None:
+    facts = host.agent.facts
+    if tuple(int(part) for part in facts["python"].split(".")[:2]) < OLDEST_PYTHON:
+        return PreflightError(f"Python {facts['python']} is too old, 3.9 is needed", where=host.name, next="upgrade it")
+    if host.settings.has_systemd and not facts["systemd"]:
+        advice = "set service_manager: process in the inventory"
+        return PreflightError("systemd does not run there", where=host.name, next=advice)
+    if host.settings.has_systemd and facts["uid"] != 0:
+        user = host.address.ssh.user or facts["user"] or facts["uid"]
+        return PreflightError(
+            f"user '{user}' may not set up services", where=host.name, next="set ansible_become: true"
+        )
+    return None
+
+
+def look(hosts: list[Host], artifacts: Mapping[str, Artifact], project: Path, report: Report) -> None:
+    """Lock each host and compare what it is with what it should be. Leaves the answers in the hosts' notes."""
+    packages = _make_packages(hosts, project)
+    records = _Records(report)
+    for host in hosts:
+        facts = host.agent.facts
+        host.notes["artifact"] = artifacts[host.settings.name]
+        host.notes["package"] = packages[facts["system"], facts["machine"]]
+        host.state = render_state(host, host.notes["package"].id)
+        host.notes["record"] = records.of(host)
+        fingerprint = host.state.fingerprint(host.notes["artifact"].sha256, host.notes["record"])
+        host.notes["fingerprint"] = fingerprint
+    stop_at(on_all(hosts, _inspect), report)
+
+
+def _inspect(host: Host) -> None:
+    assert host.state is not None
+    programs = ["node"] if host.notes["artifact"].is_node else []
+    seen = host.ask("inspect", owner=who_am_i(), resources=_comparable(host), programs=programs)
+    host.notes["seen"] = seen
+    host.notes["known_release"] = _release_with(seen["marks"], host.notes["fingerprint"], seen["current"])
+    host.notes["release"] = seen["current"]
+    host.notes["status"] = seen["status"]
+    host.notes["up_to_date"] = (
+        host.notes["known_release"] is not None
+        and host.notes["known_release"] == seen["current"]
+        and seen["marks"][seen["current"]]["mark"] == "good"
+        and not seen["changes"]
+        and _runs_fully(seen["status"], seen["current"])
+    )
+
+
+def _comparable(host: Host) -> list[dict[str, Any]]:
+    """The resources that can be compared before the release is there; commands only run as part of it."""
+    assert host.state is not None
+    return [spec for spec in host.state.resources() if spec["kind"] != "command"]
+
+
+def _release_with(marks: Mapping[str, Any], fingerprint: str, current: str | None) -> str | None:
+    """The release that already is what we want: the current one first, else the newest that is not bad."""
+    same = [name for name, note in marks.items() if note.get("fingerprint") == fingerprint and note["mark"] != "bad"]
+    return current if current in same else max(same, default=None)
+
+
+def _runs_fully(status: Mapping[str, Any], release: str) -> bool:
+    workers = [worker for app in status["apps"] for worker in app["workers"]]
+    full = all(sum(w["state"] == "running" for w in app["workers"]) >= app["wanted"] for app in status["apps"])
+    return bool(workers) and full and all(worker["release"] == release for worker in workers)
+
+
+def _make_packages(hosts: Iterable[Host], project: Path) -> dict[tuple[str, str], bundle.Package]:
+    kinds = {(host.agent.facts["system"], host.agent.facts["machine"]) for host in hosts}
+    return {kind: bundle.make_package(project, system=kind[0], machine=kind[1]) for kind in kinds}
+
+
+class _Records:
+    """What the supervisor is told, made once per place and environment: node reads the process file for it."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._made: dict[str, dict[str, Any]] = {}
+
+    def of(self, host: Host) -> dict[str, Any]:
+        settings: AppSettings = host.settings
+        artifact: Artifact = host.notes["artifact"]
+        key = json.dumps(
+            [settings.deploy_to, sorted(settings.env.items()), settings.port, settings.health_path, artifact.sha256]
+        )
+        if key not in self._made:
+            self._made[key] = self._make(settings, artifact)
+        return self._made[key]
+
+    def _make(self, settings: AppSettings, artifact: Artifact) -> dict[str, Any]:
+        path = f"{settings.deploy_to}/releases/{PLACE}"
+        port = {"PORT": str(settings.port)} if settings.port else {}
+        with told_of_the_apps_own_file(settings, artifact):
+            record = resolve_for_release(
+                str(artifact.tree / artifact.process_file),
+                release_id=PLACE,
+                release_path=path,
+                env_name=settings.process_env,
+                extra_env={**port, **_python_env(artifact, path), **settings.env},
+            )
+        for warning in record.pop("warnings", []):
+            self._report.warn(warning.replace(str(artifact.tree), str(settings.path)))
+        for app in record["apps"]:
+            if app.get("mode") == "cluster" and settings.health_path:
+                app.setdefault("health", settings.health_path)
+        return record
+
+
+def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
+    """Where a Python app finds the packages that were installed into its release."""
+    return {"PYTHONPATH": f"{path}/{PYTHON_PACKAGES}"} if artifact.has_python_packages else {}
+
+
+def choose_release(waiting: list[Host], hosts: list[Host]) -> None:
+    """Give the hosts that differ a release: one they have already, the one the others run, or a new one."""
+    running = {host.notes["release"] for host in hosts if host.notes["up_to_date"]}
+    known = {host.notes["known_release"] for host in waiting}
+    taken = {name for host in hosts for name in host.notes["seen"]["marks"]}
+    if len(known) == 1 and None not in known and running <= known:
+        chosen = known.pop()
+    elif len(running) == 1 and not any(running & set(host.notes["seen"]["marks"]) for host in waiting):
+        chosen = running.pop()
+    else:
+        chosen = make_release_id(waiting[0].notes["artifact"].sha256, taken)
+    for host in waiting:
+        host.notes["release"] = chosen
+        host.notes["is_staged"] = host.notes["known_release"] == chosen
+
+
+def make_release_id(artifact: str, taken: set[str]) -> str:
+    """UTC time and the beginning of the artifact's hash; a second later when that one is taken."""
+    moment = datetime.now(timezone.utc)
+    while True:
+        release = f"{moment:%Y%m%d%H%M%S}-{artifact[:8]}"
+        if release not in taken:
+            return release
+        moment += timedelta(seconds=1)
+
+
+def preflight(hosts: list[Host], report: Report) -> None:
+    """Refuse what cannot go well, with the arithmetic; nothing has been touched."""
+    report.phase("check", f"release {hosts[0].notes['release']}")
+    faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
+    stop_at(faults, report)
+
+
+def _refusal(host: Host) -> PercoreError | None:
+    facts, seen = host.agent.facts, host.notes["seen"]
+    artifact: Artifact = host.notes["artifact"]
+    if artifact.is_node and not seen["versions"].get("node"):
+        return PreflightError("Node.js is missing there", where=host.name, next="apt-get install -y nodejs on the host")
+    needed = 0 if host.notes["is_staged"] else artifact.bytes + artifact.unpacked_bytes + SPARE_BYTES
+    if seen["disk_free_bytes"] < needed:
+        return PreflightError(
+            f"not enough disk space below {host.settings.deploy_to}: {needed / 1e6:.0f} MB needed "
+            f"({(needed - SPARE_BYTES) / 1e6:.0f} for the release and its archive, {SPARE_BYTES / 1e6:.0f} to spare), "
+            f"{seen['disk_free_bytes'] / 1e6:.0f} MB free",
+            where=host.name,
+            next="make room there, or lower keep_releases, then deploy again",
+        )
+    if (facts["system"], facts["machine"]) != (platform.system(), platform.machine()) and _has_native_modules(artifact):
+        return PreflightError(
+            f"the host is {facts['machine']}, and the app has native modules built for {platform.machine()}",
+            where=host.name,
+            next="deploy from a machine of that kind",
+        )
+    return None
+
+
+def _has_native_modules(artifact: Artifact) -> bool:
+    import tarfile
+
+    with tarfile.open(artifact.path) as tar:
+        return any(name.endswith((".node", ".so")) for name in tar.getnames())
+
+
+def find_release(hosts: list[Host], release: str | None, report: Report) -> None:
+    """Settle on the release that all hosts can go back to; takes the lock."""
+    report.phase("find", release or "the good release before the current one")
+
+    def find(host: Host) -> None:
+        host.ask("inspect", owner=who_am_i())
+        found = host.ask("find", release=release)
+        host.notes.update(release=found["release"], current=found["current"])
+
+    stop_at(on_all(hosts, find), report)
+    found = {host.name: host.notes["release"] for host in hosts}
+    if len(set(found.values())) > 1:
+        choice = ", ".join(f"{name} to {target}" for name, target in found.items())
+        raise UsageError(f"the hosts would go back to different releases: {choice}", next="name one: --release ID")
+    report.step(f"{hosts[0].notes['current']} -> {hosts[0].notes['release']}")
