@@ -165,6 +165,19 @@ class App:
             self.config = config
         yield from self.start(chosen, soak=soak)
 
+    def renew(self, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
+        """New workers: without a lost request where the port is shared; a restart for the rest, of which two must never run."""
+        if self.config.shares_port:
+            yield from self.reload(self.config, slots)
+        else:
+            yield from self.restart(self.config, slots, soak=soak)
+
+    def settle(self, config: AppConfig) -> None:
+        """Takes over the config of workers that need no replacement for it."""
+        self.config = config
+        for worker in self.workers:
+            worker.config = worker.config.settled_like(config)
+
     def reload(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
         """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
 
@@ -249,6 +262,12 @@ def together(jobs: Iterable[Job]) -> Job:
             job.close()
     if failures:
         raise failures[0]
+
+
+def settled(app: App, config: AppConfig) -> Job:
+    """`App.settle` as a job."""
+    app.settle(config)
+    yield from ()
 
 
 def place_of(slot: Slot) -> tuple[int, int]:

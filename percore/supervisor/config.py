@@ -16,6 +16,9 @@ FORK = "fork"
 
 Instances = Union[int, str]
 
+# What a running worker knows nothing of.
+_OF_THE_APP = ("instances", "source", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on")
+
 
 class AppConfig(NamedTuple):
     """One app as wished. Times in seconds, sizes in bytes, paths absolute except `script` (then relative to `cwd`)."""
@@ -108,8 +111,12 @@ class AppConfig(NamedTuple):
         return self.mode == CLUSTER and self.share_port
 
     def runs_like(self, other: AppConfig) -> bool:
-        """True when workers of `other` need no replacement: all is the same but the number of them."""
-        return self._replace(instances=other.instances, source=other.source) == other
+        """True when workers of `other` need no replacement: all is the same but what concerns the app as a whole."""
+        return self.settled_like(other) == other
+
+    def settled_like(self, other: AppConfig) -> AppConfig:
+        """With those fields of `other` that take effect without a new worker."""
+        return self._replace(**{field: getattr(other, field) for field in _OF_THE_APP})
 
 
 def resolve_instances(wished: Instances, cores: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
@@ -19,7 +20,9 @@ def has_magic(pattern: str) -> bool:
 
 def is_regex(pattern: str) -> bool:
     """`/text/` or `/text/i`, as JavaScript writes it; or a text that can only be one."""
-    return bool(re.fullmatch(r"/.+/[dgimsuy]*", pattern)) or "\\" in pattern or pattern[:1] == "^" or pattern[-1:] == "$"
+    return (
+        bool(re.fullmatch(r"/.+/[dgimsuy]*", pattern)) or "\\" in pattern or pattern[:1] == "^" or pattern[-1:] == "$"
+    )
 
 
 def check(pattern: str) -> None:
@@ -119,4 +122,6 @@ def _to_regex(pattern: str) -> re.Pattern[str]:
         return re.compile(translate(pattern))
     written = re.fullmatch(r"/(.+)/([dgimsuy]*)", pattern, re.DOTALL)
     text, flags = (written[1], written[2]) if written else (pattern, "")
-    return re.compile(text, re.IGNORECASE if "i" in flags else 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Python may read otherwise one day
+        return re.compile(text, re.IGNORECASE if "i" in flags else 0)

@@ -9,6 +9,7 @@ import shlex
 import signal
 from typing import Any, Callable, NamedTuple, Optional
 
+from percore.supervisor import cron, globs
 from percore.supervisor.config import CLUSTER, FORK
 
 
@@ -177,8 +178,27 @@ def date_format(value: Any) -> Optional[str]:
     return ("YYYY-MM-DDTHH:mm:ss" if value else None) if isinstance(value, bool) else text(value)
 
 
-def paths_or_flag(value: Any) -> Any:
-    return value if isinstance(value, bool) else names(value)
+def watched(value: Any) -> Any:
+    if isinstance(value, bool) or value in ("true", "false"):
+        return flag(value)
+    return globs_or_regexes(value)
+
+
+def globs_or_regexes(value: Any) -> tuple[str, ...]:
+    for pattern in (found := names(value)):
+        globs.check(pattern)
+    return found
+
+
+def schedule(value: Any) -> Optional[str]:
+    """None where it is taken away, which PM2's users write as 0."""
+    if value in (False, 0, "0", "", "false"):
+        return None
+    try:
+        cron.parse(expression := text(value))
+    except ValueError as error:
+        raise ValueError(f"a cron expression: {error}") from None
+    return expression
 
 
 def variables(value: Any) -> tuple[str, ...]:
@@ -217,9 +237,9 @@ KEYS = (
     Key("restart_delay", "restart_delay", milliseconds),
     Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
     Key("max_memory_restart", "max_memory", memory),
-    Key("cron_restart", "cron_restart", text, ("cron",)),
-    Key("watch", "watch", paths_or_flag),
-    Key("ignore_watch", "ignore_watch", names),
+    Key("cron_restart", "cron_restart", schedule, ("cron",)),
+    Key("watch", "watch", watched),
+    Key("ignore_watch", "ignore_watch", globs_or_regexes),
     Key("watch_delay", "watch_delay", milliseconds),
     Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
     Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
@@ -249,8 +269,7 @@ WITHOUT_MEANING = frozenset({
 
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
 NOT_YET = frozenset({
-    "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "log_file", "log_date_format",
-    "log_type",
+    "depends_on", "log_file", "log_date_format", "log_type",
 })  # fmt: skip
 
 

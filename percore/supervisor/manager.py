@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
 from percore.supervisor import reporting, restoring, selecting, snapshot
-from percore.supervisor.app import App, Job, not_taken_back, together
+from percore.supervisor.app import App, Job, not_taken_back, settled, together
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home, place_preload
@@ -19,6 +19,7 @@ from percore.supervisor.memory import MemoryWatch
 from percore.supervisor.process import reap
 from percore.supervisor.replacements import Replacements
 from percore.supervisor.rotation import Limits
+from percore.supervisor.routines import Routines
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Address, AddressInUse, FdStore, can_steer_here
 from percore.supervisor.update import Program
@@ -41,6 +42,7 @@ class Manager:
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
+        self._routines = Routines(loop, home, self.apps, self.jobs, log)
         site = Site(home, place_preload(home), store.fds)
         self.runtime = Runtime(loop, site, can_steer_here(), self._worker_changed, self._replacements.ask)
 
@@ -78,6 +80,7 @@ class Manager:
         if has_changed:
             self._fill_store()
             self.save()
+            self._routines.follow()
 
     # -- operations --------------------------------------------------------------------------------------------------
 
@@ -128,7 +131,8 @@ class Manager:
             undo.append(app.stop)
             yield from app.start(soak=soak)
             change = "started"
-        app.config = config
+        undo.append(lambda: settled(app, former))
+        app.settle(config)
         if count != former_count:
             undo.append(lambda: app.scale(former_count))
             yield from app.scale(count)
@@ -180,10 +184,17 @@ class Manager:
     def reload(self, selector: str) -> Outcome:
         """Zero-loss where the port is shared; a restart for the rest, of which two must never run at once."""
         for app, slots in self.select(selector):
-            if app.config.shares_port:
-                yield from app.reload(app.config, slots)
-            else:
-                yield from app.restart(app.config, slots)
+            yield from app.renew(slots)
+        return {}
+
+    def set_watch(self, selector: str, wish: Optional[bool]) -> Outcome:
+        """Switches `watch` of the selected apps; None: to what it is not."""
+        for app, _ in self.select(selector):
+            is_on = not app.config.watch if wish is None else wish
+            places = app.config.watch or (app.config.cwd,)
+            app.settle(app.config._replace(watch=places if is_on else ()))
+        self._routines.follow()  # before the answer: what changes from now on counts
+        yield from ()
         return {}
 
     def delete(self, selector: str) -> Outcome:
@@ -340,3 +351,4 @@ class Manager:
         restoring.Restorer(self.runtime, self.apps, self._next_id, self._log).restore(saved, shelves)
         self._fill_store()
         self._memory.plan()
+        self._routines.follow()

@@ -37,10 +37,7 @@ class Replacements:
 
         def steps() -> Outcome:
             try:
-                if app.config.shares_port:
-                    yield from app.reload(app.config, [slot])
-                else:
-                    yield from app.restart(app.config, [slot])
+                yield from app.renew([slot])
                 slot.worker.restarts += 1
             finally:
                 self._under_way.discard(slot)

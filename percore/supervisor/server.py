@@ -82,6 +82,8 @@ class Server:
             manager.select(selector)  # refused at once, not after what is in the queue
             perform: Callable[..., Any] = getattr(manager, op)
             manager.jobs.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
+        elif op == "watch":
+            manager.jobs.submit("watch", manager.set_watch(request["selector"], request.get("on")), reply)
         elif op == "scale":
             manager.jobs.submit("scale", manager.scale(request["name"], request["count"]), reply)
         elif op == "update":

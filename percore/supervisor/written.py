@@ -124,7 +124,8 @@ _IMPORT = (
     "const m = await import(require('url').pathToFileURL(process.argv[1])); const v = await (m.default ?? m.apps ?? m);"
 )
 # The exit does not wait for what the file may have left open, such as a timer.
-_PRINT = "process.stdout.write('\\n\\u0000' + JSON.stringify(v), () => process.exit(0));"
+_PLAIN = "const plain = (_, x) => Object.prototype.toString.call(x) === '[object RegExp]' ? String(x) : x;"
+_PRINT = f"{_PLAIN} process.stdout.write('\\n\\u0000' + JSON.stringify(v, plain), () => process.exit(0));"
 
 
 def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from percore.supervisor.client import request
+from percore.supervisor.home import Home
 from tests.waiting import free_port, wait_for
 
 SERVER = """
@@ -54,6 +56,11 @@ class Supervisor:
                 f"percore {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{self.log()}"
             )
         return done
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """The result line of an operation, without the command line."""
+        *_, result = request(Home(str(self.home)), op, **fields)
+        return result
 
     def log(self) -> str:
         path = self.home / "logs" / "percore.log"

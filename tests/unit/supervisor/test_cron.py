@@ -162,7 +162,9 @@ def brute_force(fields: list[frozenset[int] | None], start: int, end: int) -> in
     for now in range(before, end, 60):
         local, last = time.localtime(now), time.localtime(now - 60)
         shift = local.tm_gmtoff - last.tm_gmtoff
-        skipped = [time.gmtime(now - 60 + last.tm_gmtoff + step) for step in range(60, shift + 60, 60)] if shift > 0 else []
+        skipped = (
+            [time.gmtime(now - 60 + last.tm_gmtoff + step) for step in range(60, shift + 60, 60)] if shift > 0 else []
+        )
         hit = is_named(fields, local) and (is_hourly or local[:5] not in seen)
         if not is_hourly and any(is_named(fields, moment) for moment in skipped):
             hit = True
