@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor import snapshot
@@ -43,6 +43,16 @@ def main() -> None:
         log(problem)
     store, shelves = recover_store(saved)
     manager = Manager(loop, home, log, store, state)
+    serve(loop, home, manager, log, lambda: manager.restore(saved, shelves) if saved else None, manager.after_turn)
+    if manager.successor:
+        log("supervisor replaced by another version")
+        become(manager.successor, store.fds, lock)
+    log("supervisor stopped")
+
+
+def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], begin: Callable[[], None],
+          after_turn: Callable[[], None]) -> None:  # fmt: skip
+    """Opens what workers and commands talk to, calls `begin`, and returns when the loop was stopped."""
     loop.on_signal(signal.SIGCHLD, manager.reap_children)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(
@@ -52,23 +62,18 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
     notices = Notices(loop, home, manager.worker_is_ready)
-    if saved:
-        manager.restore(saved, shelves)
+    begin()
     manager.log_rounds.go_round()
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
     notify("READY=1")
     log(f"supervisor ready (pid {os.getpid()})")
-    loop.run(manager.after_turn)
+    loop.run(after_turn)
     if not manager.successor:
         notify("STOPPING=1")
     handover.close()
     notices.close()
     server.close()
-    if manager.successor:
-        log("supervisor replaced by another version")
-        become(manager.successor, store.fds, lock)
-    log("supervisor stopped")
 
 
 def check() -> None:

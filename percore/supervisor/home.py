@@ -8,6 +8,8 @@ import socket
 import zlib
 from typing import NamedTuple, Optional
 
+from percore.errors import PercoreError
+
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _LONGEST_SOCKET_PATH = 100
 
@@ -17,8 +19,8 @@ class Home(NamedTuple):
 
     @classmethod
     def of_user(cls) -> Home:
-        """`$PERCORE_HOME`, or `~/.percore`."""
-        return cls(os.path.abspath(os.environ.get("PERCORE_HOME") or os.path.expanduser("~/.percore")))
+        """`$PERCORE_HOME`, or `~/.percore`, or where nothing can be written there (containers) a folder of our own in /tmp."""
+        return cls(os.path.abspath(os.environ.get("PERCORE_HOME") or usual_path()))
 
     @property
     def run(self) -> str:
@@ -61,6 +63,21 @@ class Home(NamedTuple):
         for folder in (self.path, self.run, self.logs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(self.run, 0o700)
+
+
+def usual_path() -> str:
+    """Raises PercoreError when the folder in /tmp is not ours."""
+    path = os.path.expanduser("~/.percore")
+    if not path.startswith("~") and os.access(path if os.path.isdir(path) else os.path.dirname(path), os.W_OK):
+        return path
+    places = (os.environ.get("TMPDIR", ""), "/tmp", "/run", "/dev/shm")
+    place = next((place for place in places if place and os.access(place, os.W_OK)), "")
+    if not place:
+        return path
+    path = os.path.join(place, f"percore-{os.geteuid()}")
+    if os.path.lexists(path) and (os.path.islink(path) or os.stat(path).st_uid != os.geteuid()):
+        raise PercoreError(f"{path} belongs to somebody else", next="set PERCORE_HOME to a folder of your own")
+    return path
 
 
 def connect(path: str) -> socket.socket:
@@ -130,6 +147,9 @@ def place_preload(home: Home) -> Preload:
         except FileNotFoundError:
             continue
     folder = os.path.join(home.run, f"preload-{zlib.crc32(b''.join(contents.values())):08x}")
+    if os.statvfs(home.run).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
+        shim = os.path.join(_PACKAGE, f"bindshim-{os.uname().machine}.so")
+        return Preload(shim if os.path.exists(shim) else None, os.path.join(_PACKAGE, "preload.cjs"))
     if any(character in folder for character in " :"):  # LD_PRELOAD separates its entries by both
         import tempfile
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.supervisor import logs
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
 from percore.supervisor.spawning import CHANNEL_FD, Command
-
-
-class Site(NamedTuple):
-    """What every worker of one supervisor finds."""
-
-    home: Home
-    preload: Preload
-    store_fds: tuple[int, ...]
 
 
 class Place(NamedTuple):
@@ -28,6 +21,22 @@ class Place(NamedTuple):
     number: int
     id: int  # PM2's id: unique among all apps
     base_env: Mapping[str, str]
+
+
+OpenLogs = Callable[[AppConfig, Place, logs.LogPaths], "list[int]"]
+
+
+def open_files(config: AppConfig, place: Place, paths: logs.LogPaths) -> list[int]:
+    return [logs.open_log(path) for path in paths]
+
+
+class Site(NamedTuple):
+    """What every worker of one supervisor finds."""
+
+    home: Home
+    preload: Preload
+    store_fds: tuple[int, ...]
+    open_logs: OpenLogs = open_files  # gives a new process its standard output and error
 
 
 def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int) -> Command:

@@ -12,7 +12,7 @@ from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
-from percore.supervisor.launch import Site
+from percore.supervisor.launch import OpenLogs, Site, open_files
 from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
@@ -27,9 +27,8 @@ from percore.supervisor.worker import Runtime, Worker
 
 
 class Manager:
-    def __init__(
-        self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: snapshot.StateFile
-    ) -> None:
+    def __init__(self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: snapshot.StateFile,
+                 open_logs: OpenLogs = open_files) -> None:  # fmt: skip
         self.apps: dict[str, App] = {}
         self.release = ""
         self.store = store
@@ -43,7 +42,7 @@ class Manager:
         self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
-        site = Site(home, place_preload(home), store.fds)
+        site = Site(home, place_preload(home), store.fds, open_logs)
         self.runtime = Runtime(loop, site, can_steer_here(), self._worker_changed, self._replacements.ask)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn, Optional
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): systemd passes descriptors in the same way
 STORE = "store"
 LOCK = "lock"
+PLAN_VARIABLE = "PERCORE_RUNTIME_PLAN"  # the number of the descriptor from which `percore runtime` reads what to run
 
 
 class Program(NamedTuple):
@@ -23,9 +24,10 @@ class Program(NamedTuple):
     root: str
     python: str
 
-    def argv(self, function: str = "main") -> list[str]:
+    def argv(self, function: str = "main", *, module: str = "daemon") -> list[str]:
         # Without site-packages: the supervisor needs the standard library only, and is two megabytes smaller.
-        code = f"import sys; sys.path.insert(0, {self.root!r}); from percore.supervisor.daemon import {function}; {function}()"
+        place = f"import sys; sys.path.insert(0, {self.root!r}); "
+        code = place + f"from percore.supervisor.{module} import {function}; {function}()"
         return [self.python, "-I", "-S", "-c", code]
 
 

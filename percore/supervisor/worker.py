@@ -168,7 +168,7 @@ class Worker:
         self._log_starts = (logs.size_of(paths.out), logs.size_of(paths.error))
         opened: list[int] = []
         try:
-            opened = [logs.open_log(path) for path in paths]
+            opened = self._runtime.site.open_logs(self.config, self.place, paths)
             command = make_command(self._runtime.site, self.place, self.config, self.token, *opened)
             self.process = spawn(command)
         except (OSError, PercoreError) as error:

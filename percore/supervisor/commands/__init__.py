@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("update updatePM2", "updating:update_supervisor", "let this percore take over from the running supervisor"),
         Command("kill", "lifecycle:kill_daemon", "stop and forget all apps, and end the supervisor"),
         Command("ping", "lifecycle:ping", "start the supervisor if none runs"),
+        Command("runtime", "runtime:run_in_foreground", "run a process file or a script as the program of a container"),
         Command("daemon", "daemon:run_daemon", "run the supervisor in the foreground (for service units)"),
     ),
     "Looking": (
