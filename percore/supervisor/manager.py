@@ -314,6 +314,14 @@ class Manager:
                         limits[path] = Limits(worker.config.log_max_size, worker.config.log_keep)
         return limits
 
+    def compare(self, configs: Sequence[AppConfig], *, owner: str) -> list[dict[str, Any]]:
+        """What `apply` would change."""
+        from percore.supervisor.difference import Running, compare
+
+        self._refuse_doubles(configs)
+        running = {name: Running(app.config, len(app.slots), app.wanted) for name, app in self.apps.items()}
+        return compare(running, configs, owner=owner, cores=usable_cores())
+
     # -- what others see ---------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:

@@ -84,6 +84,9 @@ class Server:
             manager.jobs.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
         elif op == "watch":
             manager.jobs.submit("watch", manager.set_watch(request["selector"], request.get("on")), reply)
+        elif op == "compare":
+            configs = [AppConfig.from_record(record) for record in request["apps"]]
+            reply({"event": "result", "ok": True, "changes": manager.compare(configs, owner=request["owner"])})
         elif op == "scale":
             manager.jobs.submit("scale", manager.scale(request["name"], request["count"]), reply)
         elif op == "update":
