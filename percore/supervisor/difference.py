@@ -30,7 +30,9 @@ def compare(
         if found is None:
             changes.append({"app": config.name, "change": "added", **_entries(AppConfig("", "", ""), config, 0, count)})
         elif change := _change(found, config, count):
-            changes.append({"app": config.name, "change": change, **_entries(found.config, config, found.workers, count)})
+            changes.append(
+                {"app": config.name, "change": change, **_entries(found.config, config, found.workers, count)}
+            )
     names = {config.name for config in configs}
     removed = [name for name, app in running.items() if app.config.source == owner and name not in names]
     return [*changes, *({"app": name, "change": "removed", "fields": [], "env": {}} for name in removed)]
