@@ -113,12 +113,21 @@ class App:
         surplus = self.slots[count:]
         del self.slots[count:]
         while len(self.slots) < count:
-            place = Place(len(self.slots), self._take_id(), self.base_env)
-            self.slots.append(Slot(self.runtime, self.config, place, self.listeners))
+            self.slots.append(self.make_slot(len(self.slots), self._take_id()))
         for listener in self.listeners.values():
             listener.grow(count)
         self.steer()
         return surplus
+
+    def make_slot(self, number: int, id: int) -> Slot:
+        return Slot(self.runtime, self.config, Place(number, id, self.base_env), self.listeners)
+
+    def close_gap(self) -> None:
+        """A job that was cancelled between stop and start leaves slots that are wanted and down."""
+        for slot in self.slots:
+            if slot.wanted and slot.worker.state is State.STOPPED and not slot.outgoing:
+                slot.replace_config(self.config)
+                slot.start()
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -130,9 +139,22 @@ class App:
         chosen = list(slots) if slots is not None else self.slots
         self.wanted = True
         for slot in chosen:
+            if slot.is_down:
+                slot.replace_config(self.config)  # a job that was cancelled may have left it another one
+        yield from self._bring_up(chosen, soak=soak)
+
+    def _bring_up(self, slots: Iterable[Slot], *, soak: bool) -> Job:
+        for slot in slots:
             slot.start()
-        for slot in chosen:
+        for slot in slots:
             yield from self._until_ready(slot.worker, soak=soak)
+
+    def _bring_down(self, slots: Iterable[Slot]) -> Job:
+        """For a moment: they are still wanted."""
+        for slot in slots:
+            slot.halt()
+        while not all(slot.is_down for slot in slots):
+            yield
 
     def _until_ready(self, worker: Worker, *, soak: bool) -> Job:
         ends = worker.restarts
@@ -158,12 +180,13 @@ class App:
     def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
         """Stops, then starts again with `config`; `soak` as in `start`."""
         chosen = list(slots) if slots is not None else self.slots
-        yield from self.stop(chosen)
+        yield from self._bring_down(chosen)
         for slot in chosen:
             slot.replace_config(config)
         if len(chosen) == len(self.slots):
             self.config = config
-        yield from self.start(chosen, soak=soak)
+        self.wanted = True
+        yield from self._bring_up(chosen, soak=soak)
 
     def renew(self, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
         """New workers: without a lost request where the port is shared; a restart for the rest, of which two must never run."""
@@ -205,9 +228,9 @@ class App:
     def _move(self, slot: Slot, config: AppConfig, *, soak: bool) -> Job:
         if not slot.wanted or not slot.worker.is_ready:
             # There is nothing to keep alive: the slot simply starts with the new config.
-            yield from self.stop([slot])
+            yield from self._bring_down([slot])
             slot.replace_config(config)
-            yield from self.start([slot])
+            yield from self._bring_up([slot], soak=True)
             return
         yield from self._until_drained([slot])
         incoming = slot.begin_reload(config)

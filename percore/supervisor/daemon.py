@@ -11,9 +11,7 @@ import sys
 import time
 from typing import Callable, Optional
 
-from percore.errors import PercoreError
-from percore.supervisor import snapshot
-from percore.supervisor.config import AppConfig
+from percore.supervisor import restoring, snapshot
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
@@ -22,8 +20,8 @@ from percore.supervisor.notices import Notices
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
-from percore.supervisor.sockets import FdStore
 from percore.supervisor.spawning import STORE_FDS
+from percore.supervisor.store import FdStore
 from percore.supervisor.update import STORE, become, passed_fds, passed_lock
 
 _SYS_PIDFD_GETFD = 438
@@ -38,7 +36,7 @@ def main() -> None:
     become_subreaper()
     loop = Loop()
     state = snapshot.StateFile(home.state)
-    saved, problem = state.load()
+    saved, problem = state.load(restoring.check)
     if problem:
         log(problem)
     store, shelves = recover_store(saved)
@@ -80,17 +78,11 @@ def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
     home = Home.of_user()
     try:
-        for record in snapshot.StateFile(home.state).read()["apps"]:
-            AppConfig.from_record(record["config"], where=home.state)
-            for slot in record["slots"]:
-                if slot["worker"]:
-                    AppConfig.from_record(slot["worker"]["config"], where=home.state)
+        snapshot.StateFile(home.state).read(restoring.check)
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"{home.state} cannot be read: {error!r}") from None
-    except PercoreError as error:
-        raise SystemExit(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{home.state} cannot be read: {error}") from None
 
 
 def log(line: str) -> None:
@@ -131,7 +123,7 @@ def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str
     """The store of an earlier supervisor and what is in it: passed to us, else out of a living worker; else a new one."""
     ends = _passed_ends() or _ends_from_workers(saved or {})
     store = FdStore(ends)
-    shelves = store.take_all() if ends else {}
+    shelves = store.look() if ends else {}
     if not ends:
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
         notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
@@ -171,5 +163,5 @@ def _pair(first: int, second: int) -> tuple[socket.socket, socket.socket]:
 
 
 def _saved_workers(saved: dict[str, object]) -> list[dict[str, int]]:
-    apps: list[dict[str, list[dict[str, dict[str, int]]]]] = saved.get("apps", [])  # type: ignore[assignment]
-    return [slot["worker"] for app in apps for slot in app["slots"] if slot["worker"]]
+    apps: list[dict[str, list[dict[str, list[dict[str, int]]]]]] = saved.get("apps", [])  # type: ignore[assignment]
+    return [worker for app in apps for slot in app["slots"] for worker in slot["workers"]]

@@ -21,8 +21,8 @@ from percore.supervisor.manager import Manager
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.relay import Relay
 from percore.supervisor.snapshot import StateFile
-from percore.supervisor.sockets import FdStore
 from percore.supervisor.states import HAS_PROCESS, State
+from percore.supervisor.store import FdStore
 from percore.supervisor.survivors import kill_strays
 from percore.supervisor.update import PLAN_VARIABLE, Program
 from percore.supervisor.worker import Worker

@@ -55,7 +55,7 @@ class Handover:
             self._hand_over(connection, worker, words)
         elif worker and words[0] == "drain-me":
             drainable = Drainable(lambda: _send(connection, b"drain\n"))
-            worker.preloads.append(drainable)
+            worker.add_preload(drainable)
             self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
             return
         elif words:

@@ -44,6 +44,10 @@ class Jobs:
             self._queue.append(ticket)
         self._has_news = True
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._current and not self._queue
+
     def note_change(self) -> None:
         """Something changed that a job may have waited for."""
         self._has_news = True

@@ -21,7 +21,8 @@ from percore.supervisor.replacements import Replacements
 from percore.supervisor.rotation import Limits
 from percore.supervisor.routines import Routines
 from percore.supervisor.slot import Slot
-from percore.supervisor.sockets import Address, AddressInUse, FdStore, can_steer_here
+from percore.supervisor.sockets import Address, AddressInUse, can_steer_here
+from percore.supervisor.store import FdStore
 from percore.supervisor.update import Program
 from percore.supervisor.worker import Runtime, Worker
 
@@ -76,6 +77,8 @@ class Manager:
         while self.jobs.advance():
             has_changed = True
             self._replacements.serve_stranded()
+            for app in self.apps.values() if self.jobs.is_idle else ():
+                app.close_gap()
         if has_changed:
             self._fill_store()
             self.save()
@@ -225,13 +228,11 @@ class Manager:
 
     def shut_down(self) -> Outcome:
         """Stops everything but keeps the wish, so that the next supervisor starts it again."""
-        self.save()
-        self.save = lambda: None  # type: ignore[method-assign]
-        for app in self.apps.values():
-            for slot in app.slots:
-                slot.stop()
-        for app in self.apps.values():
-            yield from app.stop()
+        slots = [slot for app in self.apps.values() for slot in (*app.slots, *app.leaving)]
+        for slot in slots:
+            slot.halt()
+        while not all(slot.is_down for slot in slots):
+            yield
         self.runtime.loop.stop()
         return {}
 
@@ -356,6 +357,7 @@ class Manager:
         """Goes on where an earlier supervisor ended."""
         self.release = saved.get("release") or ""
         restoring.Restorer(self.runtime, self.apps, self._next_id, self._log).restore(saved, shelves)
+        self.jobs.note_change()
         self._fill_store()
         self._memory.plan()
         self._routines.follow()

@@ -58,9 +58,9 @@ if (isMainThread && path && token) {
       supervisor.write(`drain-me ${token} ${process.pid}\n`);
     });
     supervisor.on('data', (text) => {
-      if (isDraining || !String(text).includes('drain')) return;
-      isDraining = true;
-      servers.forEach(beginDrain);
+      if (!String(text).includes('drain')) return;
+      if (!isDraining) servers.forEach(beginDrain);
+      isDraining = true; // also for a second supervisor that asks, because the first one died meanwhile
       const timer = setInterval(() => {
         if (openConnections() > 0) return;
         clearInterval(timer);

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from typing import Callable, Optional
 
 from percore.supervisor.procfs import parent_of, start_time_of, state_of
@@ -38,6 +39,12 @@ class Process:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
+
+    @property
+    def age_seconds(self) -> float:
+        """By the kernel's clock: the time of day may have jumped since."""
+        started = self.start_time / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
     def kill_group(self) -> None:
         self.signal(signal.SIGKILL, whole_group=True)

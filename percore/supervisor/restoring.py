@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
+from percore.errors import PercoreError
 from percore.supervisor import snapshot
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
@@ -14,8 +15,9 @@ from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.states import State
 from percore.supervisor.survivors import kill_strays
-from percore.supervisor.worker import Runtime, Worker
+from percore.supervisor.worker import Role, Runtime, Worker
 
 Shelves = dict[str, list[int]]
 
@@ -30,6 +32,7 @@ def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
                 "base_env": app.base_env,
                 "wanted": app.wanted,
                 "slots": [_record_of_slot(slot) for slot in app.slots],
+                "leaving": [_record_of_slot(slot) for slot in app.leaving if not slot.is_down],
             }
             for app in apps
         ],
@@ -37,8 +40,41 @@ def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
 
 
 def _record_of_slot(slot: Slot) -> dict[str, Any]:
-    others = [other.to_snapshot() for other in (slot.incoming, slot.outgoing) if other and other.process]
-    return {"id": slot.id, "wanted": slot.wanted, "worker": slot.worker.to_snapshot(), "others": others}
+    workers = [worker.to_snapshot() for worker in slot.workers if worker.process]
+    return {"number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
+
+
+def check(saved: Mapping[str, Any]) -> None:
+    """Raises ValueError for a state that cannot be restored."""
+    try:
+        names = [_check_app(record).name for record in saved["apps"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is not the state of a supervisor: {error!r}") from None
+    except PercoreError as error:
+        raise ValueError(str(error)) from None
+    if len(names) > len(set(names)):
+        raise ValueError("it names an app twice")
+
+
+def _check_app(record: Mapping[str, Any]) -> AppConfig:
+    _check_kinds(record, base_env=dict, wanted=bool, slots=list, leaving=list)
+    for place in (*record["slots"], *record["leaving"]):
+        _check_kinds(place, number=int, id=int, wanted=bool, workers=list)
+        for saved in place["workers"]:
+            _check_kinds(saved, pid=int, start_time=int, token=str, generation=int, restarts=int, started_time=float,
+                         addresses=list, log_starts=list)  # fmt: skip
+            for address in saved["addresses"]:
+                Address(*address)
+            Role(saved["role"])
+            State(saved["state"])
+            AppConfig.from_record(saved["config"])
+    return AppConfig.from_record(record["config"])
+
+
+def _check_kinds(record: Mapping[str, Any], **kinds: type) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r}")
 
 
 def shelves_of(apps: Iterable[App]) -> Shelves:
@@ -91,37 +127,55 @@ class Restorer:
         """`saved` is the state file, `shelves` what was in the store."""
         is_same_boot = saved.get("boot") == snapshot.boot_id()
         recovered = open_shelves(shelves, steered=self._runtime.can_steer)
-        adopted: set[str] = set()
+        adopted: list[str] = []
         for record in saved["apps"]:
-            adopted.update(self._restore_app(record, recovered, is_same_boot=is_same_boot))
+            adopted += self._restore_app(record, recovered, is_same_boot=is_same_boot)
         kill_strays(self._runtime.site.home.path, adopted)
-        for record in saved["apps"]:
-            self._start_what_is_down(record)
+        for app in self._apps.values():
+            for slot in (*app.slots, *app.leaving):
+                slot.go_on()
 
     def _restore_app(self, record: Mapping[str, Any], recovered: Recovered, *, is_same_boot: bool) -> list[str]:
         """Returns the tokens of the adopted workers."""
         config = AppConfig.from_record(record["config"], where=self._where)
-        count = len(record["slots"])
-        if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
-            count = resolve_instances(config.instances, usable_cores())
-        app = App(self._runtime, config, record["base_env"], self._take_id)
+        places = record["slots"]
+        app = App(self._runtime, config, record["base_env"], self._take_saved_id(place["id"] for place in places))
         app.wanted = record["wanted"]
         self._apps[config.name] = app
-        app.set_slots(count)
+        app.set_slots(len(places))
+        app.leaving = [app.make_slot(place["number"], place["id"]) for place in record["leaving"]]
         listeners = recovered.listeners.get(config.name, {})
-        adopted = []
-        for slot, place in zip(app.slots, record["slots"]):
-            slot.wanted = place["wanted"]
-            if is_same_boot and place["worker"] and self._adopt(slot, place["worker"], listeners, recovered.channels):
-                adopted.append(slot.worker.token)
         # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
         app.listeners.update(listeners)
-        app.set_slots(count)
+        adopted: list[str] = []
+        for slot, place in zip((*app.slots, *app.leaving), (*places, *record["leaving"])):
+            slot.wanted = place["wanted"]
+            workers = place["workers"] if is_same_boot else ()
+            adopted += [saved["token"] for saved in workers if self._adopt(slot, saved, recovered.channels)]
+        if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
+            # The machine may have another number of cores than before.
+            app.set_slots(resolve_instances(config.instances, usable_cores()))
+            for slot in app.slots[len(places) :]:
+                slot.wanted = app.wanted
+        app.set_slots(len(app.slots))
         return adopted
 
-    def _adopt(self, slot: Slot, saved: Mapping[str, Any], listeners: Mapping[Address, Listener],
-               channels: Mapping[str, socket.socket]) -> bool:  # fmt: skip
+    def _take_saved_id(self, saved: Iterable[int]) -> Callable[[], int]:
+        """The ids that people know, as far as nobody else has them."""
+        ids = iter(saved)
+
+        def take() -> int:
+            taken = {slot.id for app in self._apps.values() for slot in app.slots}
+            for number in ids:
+                if number not in taken:
+                    return number
+            return self._take_id()
+
+        return take
+
+    def _adopt(self, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]) -> bool:
         config = AppConfig.from_record(saved["config"], where=self._where)
+        listeners = self._apps[config.name].listeners
         if any(Address(*fields) not in listeners for fields in saved["addresses"]):
             self._log(
                 f"{config.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again"
@@ -130,9 +184,8 @@ class Restorer:
         process = adopt(saved["pid"], saved["start_time"], channel=channels.get(saved["token"]))
         if process is None:
             return False
-        slot.adopt(process, config, saved)
+        worker = slot.adopt(process, config, saved)
         if not process.is_child:
-            worker = slot.worker
             self._runtime.loop.watch(process.pidfd, lambda: self._adopted_ended(worker, process))
         self._log(f"{config.name} {slot.number}: adopted (pid {process.pid})")
         return True
@@ -142,10 +195,3 @@ class Restorer:
         if worker.process is process:
             process.kill_group()
             worker.ended(None)
-
-    def _start_what_is_down(self, record: Mapping[str, Any]) -> None:
-        app = self._apps[record["config"]["name"]]
-        for number, slot in enumerate(app.slots):
-            is_known = number < len(record["slots"])
-            if (record["slots"][number]["wanted"] if is_known else app.wanted) and not slot.worker.process:
-                slot.start()

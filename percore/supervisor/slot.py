@@ -22,6 +22,8 @@ from percore.supervisor.worker import Role, Runtime, Worker
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
 _SETTLE_SECONDS = 0.1
+# Preloads come back to a new supervisor after 0.2 s; before, it does not know what its workers have to finish.
+_REUNION_SECONDS = 1.0
 _DRAIN_POLL_SECONDS = 0.02
 # Longer than Node's keepAliveTimeout (5 s), after which idle clients are gone by themselves.
 _DRAIN_LIMIT_SECONDS = 6.0
@@ -85,6 +87,10 @@ class Slot:
 
     def stop(self) -> None:
         self.wanted = False
+        self.halt()
+
+    def halt(self) -> None:
+        """Its workers end; what is wished for stays."""
         for worker in self.workers:
             worker.handle(Event.STOP)
 
@@ -96,11 +102,28 @@ class Slot:
         """For a slot whose worker is down."""
         self.worker.config = config
 
-    def adopt(self, process: Process, config: AppConfig, saved: Mapping[str, Any]) -> None:
-        """The slot's worker is this living process of an earlier supervisor."""
-        self.worker = self._make_worker(config, saved["generation"], Role.CURRENT)
-        self.worker.adopt(process, saved)
+    def adopt(self, process: Process, config: AppConfig, saved: Mapping[str, Any]) -> Worker:
+        """This living process of an earlier supervisor is the slot's worker, or the one that leaves it."""
+        if saved["role"] == Role.CURRENT.value:
+            self.worker = worker = self._make_worker(config, saved["generation"], Role.CURRENT)
+            worker.adopt(process, saved, State(saved["state"]))
+        else:
+            # An incoming one may have got its first clients just before its supervisor died, so it drains as well.
+            self.outgoing = worker = self._make_worker(config, saved["generation"], Role.OUTGOING)
+            is_told = saved["state"] == State.STOPPING.value
+            worker.adopt(process, saved, State.STOPPING if is_told else State.RUNNING)
         self.note_pid()
+        return worker
+
+    def go_on(self) -> None:
+        """What an earlier supervisor had begun and did not end: the drain of a worker, a stop, a start."""
+        if self.outgoing and self.outgoing.is_ready:
+            self._left_generation = self.outgoing.generation
+            self.retire(settle_seconds=_REUNION_SECONDS)
+        if self.wanted and not self.worker.process:
+            self.start()
+        elif not self.wanted and self.worker.process:
+            self.stop()
 
     # -- reload: one worker more, for a while ------------------------------------------------------------------------
 
@@ -133,7 +156,7 @@ class Slot:
             self.outgoing.role = Role.OUTGOING
             self.sweep()
 
-    def retire(self) -> None:
+    def retire(self, settle_seconds: float = _SETTLE_SECONDS) -> None:
         """Lets the outgoing worker finish its connections, then stops it."""
         assert self.outgoing
         self.outgoing.role = Role.OUTGOING
@@ -145,7 +168,7 @@ class Slot:
         for preload in self.outgoing.preloads:
             preload.ask()
         now = time.monotonic()
-        self._drain(self.outgoing, now + _SETTLE_SECONDS, now + _DRAIN_LIMIT_SECONDS)
+        self._drain(self.outgoing, now + settle_seconds, now + _DRAIN_LIMIT_SECONDS)
 
     def _drain(self, worker: Worker, settled_at: float, limit: float) -> None:
         if worker is not self.outgoing or not worker.is_ready:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
@@ -21,7 +22,8 @@ class StateFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self.environments_path = f"{os.path.splitext(path)[0]}.env.json"
-        self.previous_path = f"{path}.previous"
+        # Two of the same: unlike the state, they seldom change, so the one before would not do.
+        self._environment_files = (self.environments_path, f"{self.environments_path}.copy")
         self._names: dict[str, str] = {}  # by content
         self._on_disk: set[str] = set()
         self._used_before: set[str] = set()
@@ -41,43 +43,38 @@ class StateFile:
         if wanted != self._on_disk:
             # Before the state that names them; those of the state before are kept as long as it is.
             self._names = {text: name for text, name in self._names.items() if name in wanted}
-            _write(self.environments_path, {name: json.loads(text) for text, name in self._names.items()})
+            environments = {name: json.loads(text) for text, name in self._names.items()}
+            for path in self._environment_files:
+                _write(path, environments)
             self._on_disk = wanted
         self._used_before = used
-        with contextlib.suppress(OSError):
-            os.unlink(self.previous_path)
-        with contextlib.suppress(OSError):
-            os.link(self.path, self.previous_path)
+        _keep(self.path)
         _write(self.path, {"version": VERSION, "boot": boot_id(), **state})
 
-    def load(self) -> tuple[Optional[dict[str, Any]], str]:
-        """(content, problem). None when there is none; a sentence when a file was set aside as unreadable."""
+    def load(self, check: Callable[[Mapping[str, Any]], None] = lambda _: None) -> tuple[Optional[dict[str, Any]], str]:
+        """The content, or None where there is none that can be used; and what was wrong, for the log.
+
+        `check` raises ValueError for a content that it has no use for.
+        """
         try:
-            return self.read(), ""
+            return self.read(check), ""
         except FileNotFoundError:
             return None, ""
         except (OSError, ValueError) as error:
             problem = f"{self.path} could not be read ({error}); it was set aside as {_set_aside(self.path)}"
         try:
-            return self.read(self.previous_path), f"{problem}, and the one before it is used"
+            return self.read(check, _previous(self.path)), f"{problem}, and the one before it is used"
         except (OSError, ValueError):
             return None, problem
 
-    def read(self, path: str = "") -> dict[str, Any]:
+    def read(self, check: Callable[[Mapping[str, Any]], None] = lambda _: None, path: str = "") -> dict[str, Any]:
         """The content; nothing on disk changes. Raises OSError, or ValueError when it is not one of this version."""
-        with open(path or self.path, encoding="utf-8") as file:
-            state = json.load(file)
-        if not isinstance(state, dict) or state.get("version") != VERSION or not isinstance(state.get("apps"), list):
+        state = _read(path or self.path)
+        if state.get("version") != VERSION or not isinstance(state.get("apps"), list):
             raise ValueError(f"it is not a state file of version {VERSION}")
-        try:
-            with open(self.environments_path, encoding="utf-8") as file:
-                environments = json.load(file)
-        except FileNotFoundError:
-            environments = {}
-        if not isinstance(environments, dict):
-            raise ValueError(f"{self.environments_path} does not hold environments")
+        environments = self._read_environments()
         self._names = {json.dumps(environment, sort_keys=True): name for name, environment in environments.items()}
-        self._on_disk = self._used_before = set(environments)
+        self._used_before = set(environments)
 
         def environment_of(name: str) -> Any:
             if name not in environments:
@@ -85,7 +82,28 @@ class StateFile:
             return environments[name]
 
         content: dict[str, Any] = _replace(state, str, environment_of)
+        check(content)
         return content
+
+    def _read_environments(self) -> dict[str, Any]:
+        found = []
+        for path in self._environment_files:
+            with contextlib.suppress(OSError, ValueError):
+                found.append(_read(path))
+        # Where one of the two is broken, the next `save` writes both.
+        self._on_disk = set(found[0]) if len(found) == 2 else set()
+        return found[0] if found else {}
+
+
+def _previous(path: str) -> str:
+    return f"{path}.previous"
+
+
+def _keep(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(_previous(path))
+    with contextlib.suppress(OSError):
+        os.link(path, _previous(path))
 
 
 def _replace(value: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
@@ -98,15 +116,34 @@ def _replace(value: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
     return [_replace(item, kind, replace) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def _read(path: str) -> dict[str, Any]:
+    """Raises OSError, or ValueError when it is not, to the last bit, what was written."""
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    if content.pop("checksum", None) != _checksum(_text_of(content)):
+        raise ValueError("its checksum is wrong")
+    return content
+
+
 def _write(path: str, content: Mapping[str, Any]) -> None:
     """Atomically: a new file, synced, renamed over the old one."""
-    unfinished = f"{path}.new"
+    unfinished, text = f"{path}.new", _text_of(content)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file)
+        file.write(f'{text[:-1]}, "checksum": {_checksum(text)}}}')
         file.flush()
         os.fsync(file.fileno())
     os.rename(unfinished, path)
+
+
+def _text_of(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode())
 
 
 def _set_aside(path: str) -> str:

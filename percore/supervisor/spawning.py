@@ -20,7 +20,7 @@ from percore.supervisor.process import Process
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 CHANNEL_FD = 3  # Node's IPC channel
-STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (sockets.FdStore)
+STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (store.FdStore)
 _FIRST_FREE_FD = 6
 _DEFAULT_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1,
@@ -104,8 +104,10 @@ def _in_folder(path: str) -> Iterator[None]:
             os.chdir(path)
         except OSError as error:
             raise _not_executed(f"change to folder {path}", error) from None
-        yield
-        os.fchdir(before)
+        try:
+            yield
+        finally:
+            os.fchdir(before)
     finally:
         os.close(before)
 

@@ -213,6 +213,8 @@ class Worker:
         if address in self.addresses:
             return
         self.addresses.append(address)
+        if self.state is State.RUNNING:
+            self._has_changed()  # one more to be remembered
         if self.state is not State.STARTING or self.config.wait_ready or self._probe:
             return
         if self.config.port is not None and address.port != self.config.port:
@@ -258,6 +260,11 @@ class Worker:
         *lines, self._channel_rest = (self._channel_rest + part)[-1_000_000:].split(b"\n")
         if b'"ready"' in lines:
             self.said_ready()
+
+    def add_preload(self, preload: Drainable) -> None:
+        self.preloads.append(preload)
+        if self.role is Role.OUTGOING:
+            preload.ask()  # it was asked by an earlier supervisor, if at all
 
     def said_ready(self) -> None:
         """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
@@ -439,6 +446,8 @@ class Worker:
         if not self.process:
             return None
         return {
+            "role": self.role.value,
+            "state": self.state.value,
             "pid": self.process.pid,
             "start_time": self.process.start_time,
             "token": self.token,
@@ -450,20 +459,33 @@ class Worker:
             "log_starts": list(self._log_starts),
         }
 
-    def adopt(self, process: Process, saved: Mapping[str, Any]) -> None:
-        """Takes over a living process of an earlier supervisor; it counts as ready, and is watched from now on."""
+    def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
+        """Takes over a living process of an earlier supervisor."""
         self.process = process
         self.token = saved["token"]
         self.addresses = [Address(*fields) for fields in saved["addresses"]]
         self.started_time = saved["started_time"]
-        self.started_at = time.monotonic() - max(0.0, time.time() - self.started_time)
+        self.started_at = time.monotonic() - process.age_seconds
         self.restarts = saved["restarts"]
         self._log_starts = tuple(saved["log_starts"])
-        self.state = State.RUNNING
-        self.is_stable = True
-        self.liveness.begin(self.config)
         if process.channel:
             self._runtime.loop.watch(process.channel.fileno(), self._read_channel)
+        self.state = state
+        if self.state is State.STARTING:
+            self._prove_again()
+        elif self.state is State.RUNNING:
+            self.is_stable = True
+            self.liveness.begin(self.config)
+        else:
+            self._terminate()  # nobody knows whether it was told
+            self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
+
+    def _prove_again(self) -> None:
+        """Whatever it had proved went with the supervisor that knew."""
+        bound, self.addresses = self.addresses, []
+        self._await_readiness()
+        for address in bound:
+            self.bound(address, self._listeners[address])
 
 
 _PERFORM: dict[Action, Callable[[Worker], None]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -35,18 +34,38 @@ def test_workers_write_files_of_their_own_unless_merged() -> None:
     assert log_paths(AppConfig("one", "a.js", "/srv", out_file="log/o.txt"), 0, "/logs").out == "/srv/log/o.txt"
 
 
-def test_a_state_file_cut_at_any_byte_is_set_aside_and_never_believed(tmp_path: Path) -> None:
+def test_a_state_file_cut_or_changed_at_any_byte_is_set_aside_and_never_believed(tmp_path: Path) -> None:
     path = str(tmp_path / "state.json")
     StateFile(path).save({"apps": [{"name": "a"}], "release": "r"})
     whole = Path(path).read_bytes()
     assert Path(path).stat().st_mode & 0o777 == 0o600
-    assert StateFile(path).load()[0] == json.loads(whole)
-    for length in range(len(whole)):
-        Path(path).write_bytes(whole[:length])
+    content = StateFile(path).load()[0]
+    assert content
+    assert content["apps"] == [{"name": "a"}]
+    cut = [whole[:length] for length in range(len(whole))]
+    changed = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
+    for broken in (*cut, *changed):
+        Path(path).write_bytes(broken)
         content, problem = StateFile(path).load()
-        assert content is None
+        assert content is None, broken
         assert "set aside" in problem
     assert StateFile(path).load() == (None, "")
+
+
+def test_a_broken_file_of_environments_is_stood_in_for_by_its_copy_and_written_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    state = StateFile(path)
+    apps = [{"config": {"name": "a", "env": {"A": "1"}}}]
+    for number in range(3):
+        state.save({"apps": apps, "number": number})
+    for broken in (tmp_path / "state.env.json", tmp_path / "state.env.json.copy"):
+        broken.write_bytes(broken.read_bytes()[:-5])
+        state = StateFile(path)
+        content, problem = state.load()
+        assert content
+        assert (content["apps"], problem) == (apps, "")
+        state.save({"apps": apps, "number": broken.name})
+        assert (tmp_path / "state.env.json").read_bytes() == (tmp_path / "state.env.json.copy").read_bytes()
 
 
 def test_the_state_before_takes_the_place_of_an_unreadable_one(tmp_path: Path) -> None:

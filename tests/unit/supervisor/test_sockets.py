@@ -12,7 +12,6 @@ import pytest
 from percore.supervisor.sockets import (
     Address,
     AddressInUse,
-    FdStore,
     Listener,
     can_steer_here,
     probe_source,
@@ -110,19 +109,3 @@ def test_a_listener_on_both_families_serves_both(port: int) -> None:
     assert min(found.values()) > 10
     close(clients)
     both.close()
-
-
-def test_the_store_gives_back_what_was_put_in() -> None:
-    store = FdStore()
-    with socket.socket() as kept:
-        inode = os.fstat(kept.fileno()).st_ino
-        store.put({"one": [kept.fileno()], "many": [kept.fileno()] * 300})
-        store.put({"many": [kept.fileno()] * 300})
-        first, second = store._ends
-        store._ends = (second, first)  # as systemd may give them back
-        found = store.take_all()
-    store.close()
-    assert {name: len(descriptors) for name, descriptors in found.items()} == {"many": 300}
-    assert {os.fstat(descriptor).st_ino for descriptor in found["many"]} == {inode}
-    for descriptor in found["many"]:
-        os.close(descriptor)
