@@ -77,8 +77,9 @@ class Manager:
         while self.jobs.advance():
             has_changed = True
             self._replacements.serve_stranded()
-            for app in self.apps.values() if self.jobs.is_idle else ():
-                app.close_gap()
+            if self.jobs.is_idle and self.runtime.loop.is_running:  # else everything was just ended
+                for app in self.apps.values():
+                    app.close_gap()
         if has_changed:
             self._fill_store()
             self.save()
