@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
 from percore.supervisor.keys import BY_NAME, KEYS, MODIFIERS, NOT_YET, WITHOUT_MEANING, camel_case, flag, is_plain, port
+from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
 from percore.supervisor.written import line_of, read_content
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
@@ -129,18 +130,31 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
             apps = content.get("apps", content.get("pm2"))
             known = sorted(_TOP_LEVEL)
             warnings += [unknown_key(key, known, path, "the top level") for key in content if key not in _TOP_LEVEL]
-            if content.get("static"):
-                warnings.append(f"{line_of(content, 'static', path)}: key 'static' has no effect in this version")
-        elif not content:
+        elif not content or "static" in content:
             apps = []
     if isinstance(apps, Mapping):
         apps = [apps]
+    if isinstance(content, Mapping) and content.get("static"):
+        apps = [*(apps if isinstance(apps, list) else ()), *list_sites(content, path, warnings)]
     if not isinstance(apps, list) or not apps:
         raise UsageError("it names no apps", where=path, next="see docs/reference/process-file.md")
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
             raise UsageError(f"app {number} must be a mapping of keys to values, not {shown(app)}", where=path)
     return apps
+
+
+def list_sites(content: Mapping[str, Any], path: str, warnings: list[str]) -> list[Mapping[str, Any]]:
+    """The entries of `static`, as apps."""
+    entries = content["static"]
+    sites: list[Mapping[str, Any]] = []
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
+        if not isinstance(entry, Mapping):
+            raise UsageError(f"entry {number} of 'static' must be a mapping, not {shown(entry)}", where=path)
+        where = line_of(content, "static", path)
+        warnings += [unknown_key(key, KNOWN_KEYS, where, "'static'") for key in entry if key not in KNOWN_KEYS]
+        sites.append(site_app(entry))
+    return sites
 
 
 def _check_names(apps: Sequence[AppConfig], path: str) -> None:
@@ -275,6 +289,9 @@ def variable_text(value: Any) -> Optional[str]:
 def _settle_script(fields: dict[str, Any]) -> None:
     """Works out what is executed: an interpreter by extension, a program from PATH, or a shell for a command line."""
     script, cwd = fields["script"], fields["cwd"]
+    if is_site(fields):
+        settle_site(fields)
+        return
     is_file = os.path.isfile(os.path.join(cwd, script))
     if re.search(r"\s", script) and not is_file and fields.get("interpreter", "none") == "none":
         command = " ".join([script.strip(), *map(shlex.quote, fields.get("args", ()))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from typing import Callable, NamedTuple, Optional
 
@@ -13,6 +14,9 @@ from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
 from percore.supervisor.spawning import CHANNEL_FD, Command
+
+_SITE = "serve"  # sites.py
+_FILE_SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fileserver.py")
 
 
 class Place(NamedTuple):
@@ -43,6 +47,8 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
     """Raises PercoreError when something that the worker needs is not on this host."""
     identity = identity_of(config)
     env = make_environment(site, place, config, token, identity)
+    if config.script == _SITE and not os.path.exists(os.path.join(config.cwd, _SITE)):
+        config = config._replace(interpreter=sys.executable, interpreter_args=("-I",), script=_FILE_SERVER)
     argv = [*([] if config.interpreter == "none" else [config.interpreter, *config.interpreter_args])]
     script = config.script
     if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):

@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("reload", "lifecycle:reload_apps", "replace worker by worker: the new one is ready before the old one stops"),
         Command("delete del", "lifecycle:delete_apps", "stop and forget"),
         Command("scale", "lifecycle:scale_app", "change the number of workers"),
+        Command("serve expose", "serving:serve_files", "serve the files of a folder, as an app"),
         Command("apply", "applying:apply_file", "make what runs match a file without losing a request; taken back when it fails"),
         Command("update updatePM2", "updating:update_supervisor", "let this percore take over from the running supervisor"),
         Command("kill", "lifecycle:kill_daemon", "stop and forget all apps, and end the supervisor"),
