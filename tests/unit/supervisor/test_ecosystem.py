@@ -236,10 +236,10 @@ def test_a_javascript_file_may_print_and_leave_things_open(tmp_path: Path) -> No
 
 
 def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
-    text = "apps: [{script: a.js, time: true}]\nstatic: [{path: .}]\n"
+    text = "apps: [{script: a.js, time: true}]\n"
     warnings = load_process_file(write(tmp_path, "x.yml", text)).warnings
     assert [warning.partition(": ")[2].split(" has")[0].split(" of")[0] for warning in warnings] == [
-        "key 'static'", "key 'time'",
+        "key 'time'",
     ]  # fmt: skip
 
 
