@@ -31,7 +31,7 @@ from percore.supervisor.cli import main
 
 sys.exit(main())
 """
-SUPERVISOR_FILES = (".py", ".cjs")
+SUPERVISOR_FILES = (".py", ".cjs", ".j2")
 
 
 @dataclass(frozen=True)

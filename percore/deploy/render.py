@@ -24,11 +24,15 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
+import percore
 from percore.deploy.plan import AppSettings, HostPlan, HostState
 from percore.deploy.roles import Item, Role
 from percore.errors import UsageError, nearest
 
 T = TypeVar("T")
+
+SHIPPED = Path(percore.__file__).parent / "supervisor"
+"""Holds the unit of the supervisor, which `percore startup` writes too."""
 
 EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 """A value that is one expression keeps the type of its result: "{{ port }}" stays a number."""
@@ -212,7 +216,7 @@ class _StateMaker:
         return sha256
 
     def _render(self, role: Role, name: str) -> str:
-        environment = make_environment([role.folder / "templates", self.plan.project / "templates"])
+        environment = make_environment([role.folder / "templates", self.plan.project / "templates", SHIPPED])
         try:
             return environment.get_template(name).render({SELF: self.variables})
         except TemplateError as error:

@@ -42,6 +42,13 @@ class App:
     def name(self) -> str:
         return self.config.name
 
+    def set_env(self, base_env: Mapping[str, str]) -> dict[str, str]:
+        """What the next workers' environments begin with, in every slot; returns what it was."""
+        former = dict(self.base_env)
+        self.base_env.clear()
+        self.base_env.update(base_env)
+        return former
+
     @property
     def workers(self) -> Iterator[Worker]:
         return (worker for slot in self.slots for worker in slot.workers)

@@ -83,10 +83,13 @@ def _somebody_holds(lock_path: str) -> bool:
     return False
 
 
-def wait_until_gone(home: Home) -> None:
-    """Returns when the supervisor that was told to end has let go of its lock; raises PercoreError when it does not."""
+def wait_until_gone(home: Home, pid: int) -> None:
+    """Returns when the supervisor `pid`, which was told to end, is gone; raises PercoreError when it does not end.
+
+    A service manager may have started the next one by then, so the lock alone does not tell.
+    """
     deadline = time.monotonic() + _START_SECONDS
-    while _somebody_holds(home.lock):
+    while _somebody_holds(home.lock) and os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > deadline:
             raise PercoreError("the supervisor did not end", where=home.path, next="see 'percore list'")
         time.sleep(0.005)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from percore.supervisor import restoring, snapshot
 from percore.supervisor.handover import Handover
@@ -30,7 +30,8 @@ _SYS_PIDFD_GETFD = 438
 def main() -> None:
     home = Home.of_user()
     home.make()
-    lock = passed_lock() or take_lock(home.lock)
+    # A service manager would only start us again and again: under one, we wait until the other supervisor ends.
+    lock = passed_lock() or take_lock(home.lock, waits="NOTIFY_SOCKET" in os.environ)
     if lock is None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path}")
     become_subreaper()
@@ -39,6 +40,8 @@ def main() -> None:
     saved, problem = state.load(restoring.check)
     if problem:
         log(problem)
+    if not saved or (not saved["apps"] and saved.get("boot") != snapshot.boot_id()):
+        saved = what_was_dumped(home) or saved
     store, shelves = recover_store(saved)
     manager = Manager(loop, home, log, store, state)
     serve(loop, home, manager, log, lambda: manager.restore(saved, shelves) if saved else None, manager.after_turn)
@@ -74,6 +77,16 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     server.close()
 
 
+def what_was_dumped(home: Home) -> Optional[dict[str, Any]]:
+    """PM2's users expect what they saved after a boot; it also stands in for a state that is lost."""
+    dump = snapshot.StateFile(home.dump)
+    if not dump.exists():
+        return None
+    saved, problem = dump.load(restoring.check)
+    log(problem or f"no app is known; what was saved in {home.dump} is started")
+    return saved
+
+
 def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
     home = Home.of_user()
@@ -91,11 +104,11 @@ def log(line: str) -> None:
     sys.stderr.flush()
 
 
-def take_lock(path: str) -> Optional[int]:
-    """Held as long as we live; None when another supervisor holds it."""
+def take_lock(path: str, *, waits: bool = False) -> Optional[int]:
+    """Held as long as we live; None when another supervisor holds it, unless we wait for its end."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None

@@ -17,7 +17,9 @@ from percore.errors import UsageError, nearest
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
 from percore.supervisor.keys import BY_NAME, KEYS, MODIFIERS, NOT_YET, WITHOUT_MEANING, camel_case, flag, is_plain, port
 from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
-from percore.supervisor.written import line_of, read_content
+from percore.supervisor.written import YamlMapping, line_of, read_content
+
+NOTHING: Mapping[str, Any] = {}
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
 _INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
@@ -31,13 +33,25 @@ class ProcessFile(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def load_process_file(path: str, *, env_name: Optional[str] = None) -> ProcessFile:
-    """The apps of a process file. Raises UsageError; `env_name` merges each app's `env_<name>`, as PM2's --env does."""
+def load_process_file(
+    path: str,
+    *,
+    env_name: Optional[str] = None,
+    text: Optional[str] = None,
+    defaults: Mapping[str, Any] = NOTHING,
+    overrides: Mapping[str, Any] = NOTHING,
+) -> ProcessFile:
+    """The apps of a process file. Raises UsageError; `env_name` merges each app's `env_<name>`, as PM2's --env does.
+
+    `text` is the content where it does not come from the file. `defaults` are keys for apps that do not write them,
+    `overrides` keys that win over what is written.
+    """
     path = os.path.abspath(path)
-    content = read_content(path)
+    content = read_content(path, text)
     warnings: list[str] = []
+    more = {"defaults": defaults, "overrides": overrides}
     apps = [
-        make_app(written, path=path, number=number, env_name=env_name, warnings=warnings)
+        make_app(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
         for number, written in enumerate(list_apps(content, path, warnings))
     ]
     _check_names(apps, path)
@@ -185,10 +199,37 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def settle(written: Mapping[str, Any], defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What counts of the three, whichever spelling of a key each of them uses."""
+    if not defaults and not overrides:
+        return written
+    given = {key_name(key) for key, value in written.items() if value is not None}
+    settled = YamlMapping({key: value for key, value in defaults.items() if key_name(key) not in given})
+    settled.lines = getattr(written, "lines", {})
+    replaced = {key_name(key) for key in overrides}
+    settled.update({key: value for key, value in written.items() if key_name(key) not in replaced})
+    settled.update(overrides)
+    return settled
+
+
+def key_name(spelling: object) -> str:
+    """The name of the key that is spelled so."""
+    known = BY_NAME.get(str(spelling))
+    return known.name if known else str(spelling)
+
+
 def make_app(
-    written: Mapping[str, Any], *, path: str, number: int, env_name: Optional[str], warnings: list[str]
+    written: Mapping[str, Any],
+    *,
+    path: str,
+    number: int,
+    env_name: Optional[str],
+    warnings: list[str],
+    defaults: Mapping[str, Any] = NOTHING,
+    overrides: Mapping[str, Any] = NOTHING,
 ) -> AppConfig:
-    """One app. Raises UsageError that names the app and the key."""
+    """One app; `defaults` and `overrides` as in `load_process_file`. Raises UsageError that names the app and the key."""
+    written = settle(written, defaults, overrides)
     name = written.get("name")
     title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
     fields = _read_fields(written, path, title, warnings)

@@ -19,8 +19,9 @@ class Home(NamedTuple):
 
     @classmethod
     def of_user(cls) -> Home:
-        """`$PERCORE_HOME`, or `~/.percore`, or where nothing can be written there (containers) a folder of our own in /tmp."""
-        return cls(os.path.abspath(os.environ.get("PERCORE_HOME") or usual_path()))
+        """`$PERCORE_HOME`, or PM2's `$PM2_HOME`, or `~/.percore`; where nothing can be written there, a folder in /tmp."""
+        given = os.environ.get("PERCORE_HOME") or os.environ.get("PM2_HOME")
+        return cls(os.path.abspath(given or usual_path()))
 
     @property
     def run(self) -> str:
@@ -53,6 +54,11 @@ class Home(NamedTuple):
     @property
     def state(self) -> str:
         return os.path.join(self.path, "state.json")
+
+    @property
+    def dump(self) -> str:
+        """What `percore save` wrote."""
+        return os.path.join(self.path, "dump.json")
 
     @property
     def daemon_log(self) -> str:

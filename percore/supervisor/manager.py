@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
-from percore.supervisor import reporting, restoring, selecting, snapshot
+from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
 from percore.supervisor.app import App, Job, not_taken_back, settled, together
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
@@ -17,6 +18,7 @@ from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
 from percore.supervisor.process import reap
+from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
 from percore.supervisor.rotation import Limits
 from percore.supervisor.routines import Routines
@@ -157,42 +159,90 @@ class Manager:
         outcome.app = cause.app
         raise outcome from cause
 
-    def start(self, configs: Sequence[AppConfig], base_env: Mapping[str, str]) -> Outcome:
-        """PM2's `start FILE`: missing apps start, known ones get the file's config; a failing one does not stop the others."""
+    def start(self, configs: Sequence[AppConfig], base_env: Mapping[str, str], how: str = "start") -> Outcome:
+        """A process file, as PM2 takes it: missing apps start, known ones get the file's config and new workers.
+
+        `how` they get them: "restart", or "reload", of which the first failure is the end; "start" loses no request
+        where it can, and one app that fails does not stop the others.
+        """
         self._refuse_doubles(configs)
-        changes: list[dict[str, str]] = []
 
         def start_one(config: AppConfig) -> Job:
-            change = yield from self._apply_one(config, base_env, [], soak=False)
-            changes.append({"app": config.name, "change": change})
+            app = self.apps.get(config.name)
+            if app:
+                wish = Renewal(config, resolve_instances(config.instances, usable_cores()), base_env)
+                yield from renewal.renew(app, wish, how)
+            else:
+                yield from self._apply_one(config, base_env, [], soak=how == "reload")
+            self._memory.plan()
 
-        yield from together([start_one(config) for config in configs])
-        return {"changes": changes}
-
-    def start_selected(self, selector: str) -> Outcome:
-        chosen = self.select(selector)
-        yield from together([app.start([slot for slot in slots if slot.is_down], soak=False) for app, slots in chosen])
+        if how == "reload":
+            for config in configs:
+                yield from start_one(config)
+        else:
+            yield from together([start_one(config) for config in configs])
         return {}
 
-    def stop(self, selector: str) -> Outcome:
-        chosen = self.select(selector)
+    def start_selected(self, selectors: Sequence[str]) -> Outcome:
+        """What is down; where nothing is, PM2's users mean a restart."""
+        chosen = self.select(selectors)
+        down = [(app, [slot for slot in slots if slot.is_down]) for app, slots in chosen]
+        if not any(slots for _, slots in down):
+            return (yield from self.restart(selectors))
+        yield from together([app.start(slots, soak=False) for app, slots in down if slots])
+        return {}
+
+    def stop(self, selectors: Sequence[str]) -> Outcome:
+        chosen = self.select(selectors)
         yield from together([app.stop(None if len(slots) == len(app.slots) else slots) for app, slots in chosen])
         return {}
 
-    def restart(self, selector: str) -> Outcome:
-        chosen = self.select(selector)
-        yield from together([app.restart(app.config, slots, soak=False) for app, slots in chosen])
+    def restart(
+        self,
+        selectors: Sequence[str],
+        changes: Optional[Mapping[str, Any]] = None,
+        base_env: Optional[Mapping[str, str]] = None,
+    ) -> Outcome:
+        """Stops, then starts, with these fields of the config changed, and in another environment where one is given."""
+        chosen = renewal.with_changes(self.select(selectors), changes or {})
+        for app, _, config in chosen:
+            if config.name != app.name and (config.name in self.apps or len(chosen) > 1):
+                raise UsageError(f"'{app.name}' cannot be called '{config.name}', as another app is")
+
+        def restart_one(app: App, slots: Sequence[Slot], config: AppConfig) -> Job:
+            if base_env is not None:
+                app.set_env(base_env)
+            if config.name != app.name:
+                yield from app.stop(slots)
+                self.apps[config.name] = self.apps.pop(app.name)
+            yield from app.restart(config, slots, soak=False)
+            renewal.count(slots)
+
+        yield from together([restart_one(*each) for each in chosen])
+        self._memory.plan()
         return {}
 
-    def reload(self, selector: str) -> Outcome:
+    def reload(
+        self,
+        selectors: Sequence[str],
+        changes: Optional[Mapping[str, Any]] = None,
+        base_env: Optional[Mapping[str, str]] = None,
+    ) -> Outcome:
         """Zero-loss where the port is shared; a restart for the rest, of which two must never run at once."""
-        for app, slots in self.select(selector):
-            yield from app.renew(slots)
+        chosen = renewal.with_changes(self.select(selectors), changes or {})
+        for app, _, config in chosen:
+            if config.name != app.name:
+                raise UsageError(
+                    "a reload cannot give an app another name", next=f"percore restart {app.name} --name ..."
+                )
+        for app, slots, config in chosen:
+            yield from renewal.reload(app, slots, config, base_env)
+        self._memory.plan()
         return {}
 
-    def set_watch(self, selector: str, wish: Optional[bool]) -> Outcome:
+    def set_watch(self, selectors: Sequence[str], wish: Optional[bool]) -> Outcome:
         """Switches `watch` of the selected apps; None: to what it is not."""
-        for app, _ in self.select(selector):
+        for app, _ in self.select(selectors):
             is_on = not app.config.watch if wish is None else wish
             places = app.config.watch or (app.config.cwd,)
             app.settle(app.config._replace(watch=places if is_on else ()))
@@ -200,9 +250,50 @@ class Manager:
         yield from ()
         return {}
 
-    def delete(self, selector: str) -> Outcome:
-        yield from together([self._delete(app) for app, _ in self.select(selector)])
+    def delete(self, selectors: Sequence[str]) -> Outcome:
+        yield from together([self._delete(app) for app, _ in self.select_whole(selectors)])
         return {}
+
+    def reset(self, selectors: Sequence[str]) -> None:
+        """Counts from zero again."""
+        for _, slots in self.select(selectors):
+            for slot in slots:
+                slot.worker.restarts = slot.worker.failures.unstable = 0
+        self.jobs.note_change()
+
+    def signal(self, selectors: Sequence[str], number: int) -> int:
+        """Sends a signal to the main processes; returns how many there were."""
+        living = [slot.worker.process for _, slots in self.select(selectors) for slot in slots if slot.worker.process]
+        for process in living:
+            process.signal(number, whole_group=False)
+        return len(living)
+
+    def dump(self, *, force: bool) -> int:
+        """Writes down what is wanted now, for `resurrect`; returns the number of apps."""
+        if not self.apps and not force:
+            raise PercoreError("there is no app to save", next="percore save --force, or percore cleardump")
+        file = snapshot.StateFile(self._home.dump)
+        with contextlib.suppress(OSError, ValueError):
+            file.read()  # what it names stays readable as the one before
+        try:
+            file.save(restoring.wish_of(self.apps.values(), self.release))
+        except OSError as error:
+            raise PercoreError(f"it could not be written: {error.strerror}", where=self._home.dump) from None
+        return len(self.apps)
+
+    def resurrect(self) -> Outcome:
+        """Starts what was saved and is not known any more."""
+        saved, problem = snapshot.StateFile(self._home.dump).load(restoring.check)
+        if saved is None:
+            raise PercoreError(problem or "nothing was saved", where=self._home.dump, next="percore save")
+        if problem:
+            self._log(problem)
+        missing = [record for record in saved["apps"] if record["config"]["name"] not in self.apps]
+        added = [self._restorer().add(record) for record in missing]
+        self._memory.plan()
+        wanted = [(app, [slot for slot in app.slots if slot.wanted]) for app in added]
+        yield from together([app.start(slots, soak=False) for app, slots in wanted if slots])
+        return {"apps": [app.name for app in added]}
 
     def scale(self, name: str, wish: str) -> Outcome:
         app = self._named(name)
@@ -220,9 +311,13 @@ class Manager:
 
     def update(self, program: Program) -> Outcome:
         """Ends the loop, so that this process can execute the program; everything goes on running."""
+        self.successor = program
+        return (yield from self.leave())
+
+    def leave(self) -> Outcome:
+        """Ends the loop; everything goes on running, and another supervisor takes over."""
         self.save()
         self._fill_store()
-        self.successor = program
         self.runtime.loop.stop()
         yield from ()
         return {}
@@ -251,8 +346,11 @@ class Manager:
 
     # -- names and ids -----------------------------------------------------------------------------------------------
 
-    def select(self, selector: str) -> list[tuple[App, list[Slot]]]:
-        return selecting.select(self.apps, selector)
+    def select(self, selectors: Iterable[str]) -> selecting.Chosen:
+        return selecting.select_all(self.apps, selectors)
+
+    def select_whole(self, selectors: Iterable[str]) -> selecting.Chosen:
+        return selecting.select_whole(self.apps, selectors)
 
     def _named(self, name: str) -> App:
         if name not in self.apps:
@@ -333,8 +431,9 @@ class Manager:
             "apps": [reporting.app_status(app) for app in self.apps.values()],
         }
 
-    def describe(self, selector: str) -> list[dict[str, Any]]:
-        return [found for app, slots in self.select(selector) for found in reporting.describe(app, slots)]
+    def describe(self, selectors: Iterable[str], *, with_env: bool = False) -> list[dict[str, Any]]:
+        chosen = self.select(selectors)
+        return [found for app, slots in chosen for found in reporting.describe(app, slots, with_env=with_env)]
 
     # -- surviving ourselves -----------------------------------------------------------------------------------------
 
@@ -357,8 +456,11 @@ class Manager:
     def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
         """Goes on where an earlier supervisor ended."""
         self.release = saved.get("release") or ""
-        restoring.Restorer(self.runtime, self.apps, self._next_id, self._log).restore(saved, shelves)
+        self._restorer().restore(saved, shelves)
         self.jobs.note_change()
         self._fill_store()
         self._memory.plan()
         self._routines.follow()
+
+    def _restorer(self) -> restoring.Restorer:
+        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._log)

@@ -1,4 +1,4 @@
-"""What operators are shown of apps and workers; values of environments are left out."""
+"""What operators are shown of apps and workers. Values of environments only where they are asked for by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from percore.supervisor.app import App
+from percore.supervisor.pidfile import pid_path
 from percore.supervisor.slot import Slot
 
 
@@ -22,13 +23,15 @@ def app_status(app: App) -> dict[str, Any]:
     }
 
 
-def describe(app: App, slots: Iterable[Slot]) -> list[dict[str, Any]]:
-    """Everything about the worker of each slot, for `describe`, `jlist` and `logs`."""
+def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list[dict[str, Any]]:
+    """Everything about the worker of each slot; of its environment only the names, unless `with_env`."""
     found = []
     for slot in slots:
         worker = slot.worker
         config = worker.config.to_record()
-        config["env"] = sorted(config.get("env", {}))
+        env = config.setdefault("env", {})
+        if not with_env:
+            config["env"] = sorted(env)
         paths = worker.log_paths
         found.append({
             **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
@@ -36,6 +39,7 @@ def describe(app: App, slots: Iterable[Slot]) -> list[dict[str, Any]]:
             "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
             "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
             "sharing": ("steered" if app.runtime.can_steer else "one socket") if worker.config.shares_port else "none",
-            "instances": len(app.slots),
+            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id),
+            **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip
     return found

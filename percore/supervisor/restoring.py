@@ -39,6 +39,15 @@ def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
     }
 
 
+def wish_of(apps: Iterable[App], release: str) -> dict[str, Any]:
+    """What should run, without what runs: it can be taken up at any time."""
+    content = record_of(apps, release)
+    for app in content["apps"]:
+        app["slots"] = [{**slot, "workers": []} for slot in app["slots"]]
+        app["leaving"] = []
+    return content
+
+
 def _record_of_slot(slot: Slot) -> dict[str, Any]:
     workers = [worker.to_snapshot() for worker in slot.workers if worker.process]
     return {"number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
@@ -195,3 +204,8 @@ class Restorer:
         if worker.process is process:
             process.kill_group()
             worker.ended(None)
+
+    def add(self, record: Mapping[str, Any]) -> App:
+        """An app that is not known, with its wishes; nothing is started."""
+        self._restore_app(record, Recovered({}, {}), is_same_boot=False)
+        return self._apps[record["config"]["name"]]

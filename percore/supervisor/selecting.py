@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from percore.errors import UsageError, nearest
 from percore.supervisor.app import App
 from percore.supervisor.slot import Slot
 
+Chosen = list[tuple[App, list[Slot]]]
 
-def select(apps: Mapping[str, App], selector: str) -> list[tuple[App, list[Slot]]]:
+
+def select_all(apps: Mapping[str, App], selectors: Iterable[str]) -> Chosen:
+    """What any of the selectors means, each slot once. Raises UsageError when one of them means nothing."""
+    chosen: dict[str, list[Slot]] = {}
+    for selector in selectors:
+        for app, slots in select(apps, selector):
+            known = chosen.setdefault(app.name, [])
+            known += [slot for slot in slots if slot not in known]
+    return [(apps[name], slots) for name, slots in chosen.items()]
+
+
+def select_whole(apps: Mapping[str, App], selectors: Iterable[str]) -> Chosen:
+    """For what cannot be done to one worker of several."""
+    chosen = select_all(apps, selectors)
+    for app, slots in chosen:
+        if len(slots) < len(app.slots):
+            raise UsageError(
+                f"worker {slots[0].id} is one of {len(app.slots)} of '{app.name}'",
+                next=f"percore delete {app.name}, or percore scale {app.name} {len(app.slots) - 1}",
+            )
+    return chosen
+
+
+def select(apps: Mapping[str, App], selector: str) -> Chosen:
     """PM2's selectors: `all`, an id, a name, a namespace, `/regex/`. Raises UsageError when nothing matches."""
     everything = list(apps.values())
     if selector == "all":

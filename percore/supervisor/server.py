@@ -67,39 +67,61 @@ class Server:
 
     def _perform(self, request: Mapping[str, Any], reply: Reply) -> None:
         manager, op = self._manager, request["op"]
-        if op in ("ping", "status", "describe"):
-            reply({"event": "result", "ok": True, **self._look(op, request)})
+        if op in ("ping", "status", "describe", "reset", "signal", "dump"):
+            reply({"event": "result", "ok": True, **self._do_at_once(op, request)})
         elif op in ("apply", "start"):
             configs = [AppConfig.from_record(record) for record in request["apps"]]
             base_env = request.get("env") or clean_environment(os.environ)
             if op == "start":
-                manager.jobs.submit("start", manager.start(configs, base_env), reply)
+                manager.jobs.submit("start", manager.start(configs, base_env, request.get("how", "start")), reply)
             else:
                 steps = manager.apply(configs, base_env, release=request["release"], owner=request["owner"])
                 manager.jobs.submit("apply", steps, reply)
         elif op in ("start_selected", "stop", "restart", "reload", "delete"):
-            selector = request["selector"]
-            manager.select(selector)  # refused at once, not after what is in the queue
+            selectors = selectors_of(request)
+            # Refused at once, not after what is in the queue.
+            (manager.select_whole if op == "delete" else manager.select)(selectors)
             perform: Callable[..., Any] = getattr(manager, op)
-            manager.jobs.submit(f"{op} {selector}", perform(selector), reply, urgent=op in ("stop", "delete"))
+            more = {key: request[key] for key in ("changes", "base_env") if request.get(key) is not None}
+            title = f"{op} {' '.join(selectors)}"
+            manager.jobs.submit(title, perform(selectors, **more), reply, urgent=op in ("stop", "delete"))
         elif op == "watch":
-            manager.jobs.submit("watch", manager.set_watch(request["selector"], request.get("on")), reply)
+            manager.jobs.submit("watch", manager.set_watch(selectors_of(request), request.get("on")), reply)
         elif op == "compare":
             configs = [AppConfig.from_record(record) for record in request["apps"]]
             reply({"event": "result", "ok": True, "changes": manager.compare(configs, owner=request["owner"])})
         elif op == "scale":
             manager.jobs.submit("scale", manager.scale(request["name"], request["count"]), reply)
+        elif op == "resurrect":
+            manager.jobs.submit("resurrect", manager.resurrect(), reply)
         elif op == "update":
             manager.jobs.submit("update", manager.update(Program(request["root"], request["python"])), reply)
+        elif op == "leave":
+            manager.jobs.submit("leave", manager.leave(), reply)
         elif op == "kill":
             manager.jobs.submit("kill", manager.kill(), reply, urgent=True)
         else:
             raise UsageError(f"the supervisor knows no operation '{op}'")
 
-    def _look(self, op: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _do_at_once(self, op: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        manager = self._manager
         if op == "ping":
             return {"pid": os.getpid(), "version": __version__, "instance": self._instance}
-        return self._manager.status() if op == "status" else {"workers": self._manager.describe(request["selector"])}
+        if op == "status":
+            return manager.status()
+        if op == "dump":
+            return {"apps": manager.dump(force=bool(request.get("force")))}
+        selectors = selectors_of(request)
+        if op == "describe":
+            return {"workers": manager.describe(selectors, with_env=bool(request.get("with_env")))}
+        if op == "signal":
+            return {"count": manager.signal(selectors, int(request["number"]))}
+        manager.reset(selectors)
+        return {}
+
+
+def selectors_of(request: Mapping[str, Any]) -> list[str]:
+    return list(request["selectors"]) if "selectors" in request else [request["selector"]]
 
 
 class Client:

@@ -94,6 +94,15 @@ class StateFile:
         self._on_disk = set(found[0]) if len(found) == 2 else set()
         return found[0] if found else {}
 
+    def exists(self) -> bool:
+        return os.path.exists(self.path) or os.path.exists(_previous(self.path))
+
+    def remove(self) -> None:
+        """Forgets all of it. Raises OSError."""
+        for path in (self.path, _previous(self.path), *self._environment_files):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
 
 def _previous(path: str) -> str:
     return f"{path}.previous"

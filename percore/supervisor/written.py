@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from percore.errors import UsageError
 
@@ -21,12 +21,13 @@ class YamlMapping(dict[str, Any]):
     lines: dict[str, int]
 
 
-def read_content(path: str) -> Any:
-    """The content of the file; raises UsageError with file, and line where it is known."""
+def read_content(path: str, text: Optional[str] = None) -> Any:
+    """The content of the file, or of `text` in its place; raises UsageError with file, and line where it is known."""
     name = os.path.basename(path)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        if text is None:
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read()
     except OSError as error:
         raise UsageError(f"the process file cannot be read: {error.strerror}", where=path) from None
     except UnicodeDecodeError:

@@ -63,9 +63,10 @@ def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
         return None
 
 
-def select_workers(selector: str = "all") -> list[dict[str, Any]]:
+def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, Any]]:
     """The supervisor selects, by the same rules as for `stop`; where none runs, there is nothing to select."""
-    answer = ask_or_nothing("describe", selector=selector)
-    if answer is None and selector != "all":
-        raise UsageError(f"no app, id or namespace is called '{selector}'", next="see 'percore list'")
+    wanted = selectors or ("all",)
+    answer = ask_or_nothing("describe", selectors=wanted, with_env=with_env)
+    if answer is None and wanted != ("all",):
+        raise UsageError(f"no app, id or namespace is called '{wanted[0]}'", next="see 'percore list'")
     return answer["workers"] if answer else []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from percore.errors import UsageError
 from percore.supervisor.commands.asking import warn
 from percore.supervisor.config import AppConfig
-from percore.supervisor.ecosystem import load_process_file
+from percore.supervisor.ecosystem import load_process_file, make_app
+from percore.supervisor.keys import BY_NAME
 
 _PROCESS_FILES = (
     "ecosystem.config.js",
@@ -26,22 +28,69 @@ _SHELL_ONLY = re.compile(
 )
 
 
-def load_apps(path: str, env_name: Optional[str]) -> tuple[list[AppConfig], str]:
-    """The apps of a process file or of a release record, and the release's id (empty for a process file)."""
+def load_apps(
+    path: str, env_name: Optional[str], *, text: Optional[str] = None, overrides: Optional[Mapping[str, Any]] = None
+) -> tuple[list[AppConfig], str]:
+    """The apps of a process file (or of its `text`) or of a release record, and the release's id (empty for a process file).
+
+    `overrides` are keys that the command line gives.
+    """
     if os.path.basename(path) == ".percore.json":
-        try:
-            with open(path, encoding="utf-8") as file:
-                record = json.load(file)
-            apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"it cannot be read as a release record: {error}", where=path) from None
-        # All releases of one place are the same set of apps: what a newer one no longer names goes.
-        owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
-        return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
-    loaded = load_process_file(path, env_name=env_name)
+        return load_release(path)
+    loaded = load_process_file(path, env_name=env_name, text=text, defaults=pm2_defaults(), overrides=overrides or {})
     for warning in loaded.warnings:
         warn(warning)
     return [app._replace(source=os.path.abspath(path)) for app in loaded.apps], ""
+
+
+def load_release(path: str) -> tuple[list[AppConfig], str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"it cannot be read as a release record: {error}", where=path) from None
+    # All releases of one place are the same set of apps: what a newer one no longer names goes.
+    owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+    return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
+
+
+def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
+    """The app of a script or a command line, in the present folder, with the keys that the command line gives."""
+    warnings: list[str] = []
+    app = make_app(
+        {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
+        defaults=pm2_defaults(), overrides=written,
+    )  # fmt: skip
+    for warning in warnings:
+        warn(warning)
+    return app._replace(source="")
+
+
+_DEFAULTS = {
+    "PM2_KILL_TIMEOUT": "kill_timeout",
+    "PM2_KILL_SIGNAL": "kill_signal",
+    "PM2_KILL_USE_MESSAGE": "shutdown_with_message",
+    "PM2_GRACEFUL_LISTEN_TIMEOUT": "listen_timeout",
+    "PM2_LOG_DATE_FORMAT": "log_date_format",
+}
+
+
+def pm2_defaults() -> dict[str, Any]:
+    """What PM2's variables say about apps that do not say it themselves."""
+    found: dict[str, Any] = {}
+    for variable, name in _DEFAULTS.items():
+        value = os.environ.get(variable)
+        if not value:
+            continue
+        if variable == "PM2_KILL_USE_MESSAGE":
+            value = "true" if value in ("1", "true") else "false"
+        try:
+            BY_NAME[name].read(value)
+        except ValueError as error:
+            raise UsageError(f"must be {error}, not '{value}'", where=variable) from None
+        found[name] = value
+    return found
 
 
 def shell_environment() -> dict[str, str]:

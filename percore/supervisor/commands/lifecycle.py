@@ -1,47 +1,18 @@
-"""Starting, stopping, replacing, forgetting."""
+"""Stopping, replacing, forgetting, and how many."""
 
 from __future__ import annotations
 
-import os
-
-from percore.errors import UsageError
+from percore.errors import PercoreError, UsageError
 from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone
 from percore.supervisor.commands import take_none
-from percore.supervisor.commands.asking import ask, is_silent, show_progress
+from percore.supervisor.commands.asking import ask, ask_or_nothing, is_silent, say, select_workers, show_progress, warn
 from percore.supervisor.home import Home
 
-
-def start_apps(arguments: list[str]) -> int:
-    from percore.supervisor.commands.files import find_process_file, load_apps, shell_environment
-    from percore.supervisor.commands.parsing import make_parser
-
-    parser = make_parser("start")
-    parser.add_argument("target", nargs="?", help="process file, name, id, namespace, /regex/ or all")
-    parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
-    options = parser.parse_args(arguments)
-    target = options.target or find_process_file()
-    if not os.path.isfile(target):
-        if os.sep in target or target.endswith((".js", ".cjs", ".mjs", ".json", ".yml", ".yaml")):
-            raise UsageError("there is no such file", where=target, next="percore start FILE")
-        ensure_daemon(Home.of_user())
-        ask("start_selected", show_progress, selector=target)
-    else:
-        apps, _ = load_apps(target, options.env_name)
-        ensure_daemon(Home.of_user())
-        ask("start", show_progress, apps=[app.to_record() for app in apps], env=shell_environment())
-    return show_list()
+_SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
 
 
 def stop_apps(arguments: list[str]) -> int:
     return change_selected("stop", arguments)
-
-
-def restart_apps(arguments: list[str]) -> int:
-    return change_selected("restart", arguments)
-
-
-def reload_apps(arguments: list[str]) -> int:
-    return change_selected("reload", arguments)
 
 
 def delete_apps(arguments: list[str]) -> int:
@@ -50,11 +21,83 @@ def delete_apps(arguments: list[str]) -> int:
 
 def change_selected(op: str, arguments: list[str]) -> int:
     from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.targets import find_selectors
 
     parser = make_parser(op)
-    parser.add_argument("selector", help="name, id, namespace, /regex/ or all")
-    ask(op, show_progress, selector=parser.parse_args(arguments).selector)
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
+    parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
+    parser.add_argument("-f", "--force", action="store_true", help="accepted; nothing has to be forced")
+    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
+    parser.add_argument("--watch", action="store_true", help="accepted; what is stopped is not watched")
+    options = parser.parse_args(arguments)
+    ask(op, show_progress, selectors=find_selectors(options.targets, options.only))
     return show_list()
+
+
+def restart_apps(arguments: list[str]) -> int:
+    return renew("restart", arguments)
+
+
+def reload_apps(arguments: list[str]) -> int:
+    return renew("reload", arguments)
+
+
+def renew(op: str, arguments: list[str]) -> int:
+    """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
+    from percore.supervisor.commands.files import shell_environment
+    from percore.supervisor.commands.options import add_app_options, changed_fields, join_codes, written_keys
+    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.targets import is_file, load_files
+
+    parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]")
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
+    parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
+    parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
+    parser.add_argument("-a", "--update-env", action="store_true", help="take the variables of this shell")
+    parser.add_argument("-f", "--force", action="store_true", help="accepted; what is asked meanwhile waits in a queue")
+    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
+    add_app_options(parser)
+    options = parser.parse_args(join_codes(arguments))
+    written = written_keys(options, op)
+    if options.rest:
+        written["args"] = list(options.rest)
+    apps = load_files(options.targets, options.env_name, options.only, written)
+    selectors = [target for target in options.targets if not is_file(target)]
+    changes = {}
+    if selectors:
+        if options.env_name and not apps:
+            warn(
+                f"--env {options.env_name} has no effect without a process file; --update-env takes this shell's variables"
+            )
+        chosen = select_workers(*selectors)
+        if written and chosen:
+            changes = changed_fields(written, chosen[0], op)
+    if apps:
+        ensure_daemon(Home.of_user())
+        ask("start", show_progress, apps=[app.to_record() for app in apps], env=shell_environment(), how=op)
+    if selectors:
+        env = shell_environment() if options.update_env else None
+        ask(op, show_progress, selectors=selectors, changes=changes, base_env=env)
+    return show_list()
+
+
+def start_or_restart(arguments: list[str]) -> int:
+    return start_file("startOrRestart", "restart", arguments)
+
+
+def start_or_reload(arguments: list[str]) -> int:
+    return start_file("startOrReload", "reload", arguments)
+
+
+def start_file(name: str, how: str, arguments: list[str]) -> int:
+    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.targets import is_file
+
+    parser = make_parser(name, usage=f"percore {name} FILE [options of '{how}']")
+    files = [word for word in arguments if is_file(word)]
+    if not files and "--help" not in arguments and "-h" not in arguments:
+        parser.error("a process file is needed")
+    return renew(how, arguments)
 
 
 def scale_app(arguments: list[str]) -> int:
@@ -62,30 +105,67 @@ def scale_app(arguments: list[str]) -> int:
 
     parser = make_parser("scale")
     parser.add_argument("name")
-    parser.add_argument("count", help="a number, +n, or max")
+    parser.add_argument("count", metavar="N|+N|-N|max", help="so many workers, so many more or fewer, or one per core")
     options = parser.parse_args(arguments)
-    ask("scale", show_progress, name=options.name, count=options.count)
+    count = options.count
+    if count != "max" and not count.lstrip("+-").isdigit():
+        raise UsageError(f"the count must be a number, +N, -N or max, not '{count}'", where="scale")
+    ask("scale", show_progress, name=options.name, count=count)
     return show_list()
+
+
+def reset_counters(arguments: list[str]) -> int:
+    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.targets import find_selectors
+
+    parser = make_parser("reset")
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
+    ask("reset", selectors=find_selectors(parser.parse_args(arguments).targets))
+    return show_list()
+
+
+def send_signal(arguments: list[str]) -> int:
+    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.targets import find_selectors
+    from percore.supervisor.keys import signal_name
+
+    parser = make_parser("sendSignal")
+    parser.add_argument("signal", metavar="SIGNAL", help="such as SIGUSR2")
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
+    options = parser.parse_args(arguments)
+    import signal
+
+    try:
+        number = int(options.signal) if options.signal.isdigit() else signal.Signals[signal_name(options.signal)]
+        name = signal.Signals(number).name
+    except ValueError:
+        raise UsageError(f"there is no signal '{options.signal}'", where="sendSignal", next="such as SIGUSR2") from None
+    count = ask("signal", selectors=find_selectors(options.targets), number=int(number))["count"]
+    if not count:
+        raise PercoreError(f"none of its processes runs, so {name} was sent to nobody", where="sendSignal")
+    say(f"{name} was sent to {count} {'process' if count == 1 else 'processes'}")
+    return 0
 
 
 def show_list() -> int:
     """What every change ends with."""
-    from percore.supervisor.commands.listing import print_list
+    from percore.supervisor.commands.listing import print_after_change
 
     if not is_silent():
-        print_list()
+        print_after_change()
     return 0
 
 
 def kill_daemon(arguments: list[str]) -> int:
     take_none("kill", arguments)
+    running = ask_or_nothing("ping")
     try:
         ask("kill", show_progress)
     except NoDaemon:
-        print("no supervisor runs")
+        say("no supervisor runs")
         return 0
-    wait_until_gone(Home.of_user())
-    print("all apps and the supervisor are stopped")
+    wait_until_gone(Home.of_user(), running["pid"] if running else 0)
+    say("all apps and the supervisor are stopped")
     return 0
 
 

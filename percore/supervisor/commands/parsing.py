@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from percore.errors import UsageError
+from percore.errors import UsageError, nearest
 from percore.supervisor.commands import find
 
 
 class Parser(argparse.ArgumentParser):
+    """Options may stand anywhere, and a value may begin with a dash, as PM2's users write them."""
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, where=self.prog.partition(" ")[2], next=f"{self.prog} --help")
+        raise UsageError(message, where=self.command, next=f"{self.prog} --help")
+
+    @property
+    def command(self) -> str:
+        return self.prog.partition(" ")[2]
+
+    def parse_args(self, arguments: Sequence[str]) -> Any:  # type: ignore[override]
+        """The options, and in `rest` what stands behind `--`. Raises UsageError."""
+        own = list(arguments)
+        behind: list[str] = []
+        if "--" in own:
+            place = own.index("--")
+            own, behind = own[:place], own[place + 1 :]
+        found, left = self.parse_known_intermixed_args(self._glued(own))
+        for word in left:
+            if not word.startswith("-"):
+                self.error(f"'{word}' is one argument too many")
+            like = nearest(word.partition("=")[0], list(self._option_string_actions))
+            hint = f"did you mean {like}?" if like else f"{self.prog} --help"
+            raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
+        found.rest = tuple(behind)
+        return found
+
+    def _glued(self, arguments: list[str]) -> list[str]:
+        """`--node-args --inspect` as `--node-args=--inspect`: argparse would take the value for another option."""
+        glued: list[str] = []
+        words = iter(arguments)
+        for word in words:
+            action = self._option_string_actions.get(word)
+            takes_value = action is not None and (action.nargs is None or action.nargs == 1)
+            value = next(words, None) if takes_value else None
+            if value is None:
+                glued.append(word)
+            elif value.startswith("-") and value != "-" and value not in self._option_string_actions:
+                glued.append(f"{word}={value}" if word.startswith("--") else f"{word}{value}")
+            else:
+                glued += [word, value]
+        return glued
 
 
 def make_parser(name: str, *, usage: str = "") -> Parser:

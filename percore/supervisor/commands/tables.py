@@ -1,23 +1,56 @@
-"""Tables and units as people read them."""
+"""Tables, colours and units as people read them."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
+_WIDEST = 1 << 16
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(heads), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Iterable[Sequence[str]] = ()) -> str:
+    """`colours` has a name, or nothing, for each cell of each row."""
+    lines = [list(map(str, line)) for line in (heads, *rows)]
+    painted = [["cyan"] * len(heads), *map(list, colours)]
+    painted += [[""] * len(heads)] * (len(lines) - len(painted))
+    widths = column_widths(lines)
 
     def rule(left: str, middle: str, right: str) -> str:
         return left + middle.join("─" * (width + 2) for width in widths) + right
 
-    def row(cells: Sequence[str]) -> str:
-        return "│" + "│".join(f" {cell:<{width}} " for cell, width in zip(cells, widths)) + "│"
+    def row(cells: Sequence[str], colours: Sequence[str]) -> str:
+        padded = (colour(f"{cell:<{width}}", shade) for cell, width, shade in zip(cells, widths, colours))
+        return "│" + "│".join(f" {cell} " for cell in padded) + "│"
 
-    return "\n".join(
-        [rule("┌", "┬", "┐"), row(lines[0]), rule("├", "┼", "┤"), *map(row, lines[1:]), rule("└", "┴", "┘")]
-    )
+    body = [row(cells, shades) for cells, shades in zip(lines, painted)]
+    return "\n".join([rule("┌", "┬", "┐"), body[0], rule("├", "┼", "┤"), *body[1:], rule("└", "┴", "┘")])
+
+
+def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines)]
+
+
+def table_width(lines: Sequence[Sequence[str]]) -> int:
+    return sum(width + 3 for width in column_widths(lines)) + 1
+
+
+def terminal_width() -> int:
+    """Of the terminal that stdout is; without one there is no limit."""
+    if not sys.stdout.isatty():
+        return _WIDEST
+    try:
+        return int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(1).columns
+    except (ValueError, OSError):
+        return 80
+
+
+def colour(text: str, name: str) -> str:
+    """Only on a terminal, and not where NO_COLOR is set."""
+    if not name or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return f"\033[{_COLOURS[name]}m{text}\033[0m"
 
 
 def duration(seconds: float) -> str:

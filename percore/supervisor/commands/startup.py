@@ -1,0 +1,157 @@
+"""`percore startup`: systemd starts the supervisor at boot, and again whenever it dies. `unstartup` takes that back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.client import NoDaemon, request
+from percore.supervisor.commands.asking import say
+from percore.supervisor.commands.parsing import make_parser
+from percore.supervisor.home import Home
+from percore.supervisor.unit import command_line, make_unit
+from percore.supervisor.update import this_program
+
+_UNITS = "/etc/systemd/system"
+_MARK = "# Made by: percore startup"
+_START_SECONDS = 30.0
+
+
+def add_startup(arguments: list[str]) -> int:
+    options = parse("startup", arguments)
+    if os.geteuid() != 0:
+        return ask_for_root("startup", options)
+    home = home_of(options)
+    refuse_without_systemd()
+    unit = f"{options.service_name or default_name(options.user)}.service"
+    refuse_somebody_elses(unit)
+    command = command_line(this_program().argv())
+    values = {"percore_user": options.user, "percore_home": home.path, "daemon_command": command, "unit_options": _MARK}
+    with open(f"{_UNITS}/{unit}.new", "w", encoding="utf-8") as file:
+        file.write(make_unit(values))
+    os.replace(f"{_UNITS}/{unit}.new", f"{_UNITS}/{unit}")
+    systemctl("daemon-reload")
+    systemctl("enable", unit)
+    hand_over(home, unit)
+    say(f"{unit} is enabled and runs the supervisor of {home.path}; what runs now runs again after a reboot")
+    return 0
+
+
+def refuse_somebody_elses(unit: str) -> None:
+    try:
+        with open(f"{_UNITS}/{unit}", encoding="utf-8") as file:
+            is_ours = _MARK in file.read()
+    except FileNotFoundError:
+        return
+    if not is_ours:
+        raise PercoreError(
+            "percore startup did not write this unit, so it stays as it is", where=f"{_UNITS}/{unit}",
+            next="--service-name NAME; after a deploy: ./run startup",
+        )  # fmt: skip
+
+
+def remove_startup(arguments: list[str]) -> int:
+    options = parse("unstartup", arguments)
+    if os.geteuid() != 0:
+        return ask_for_root("unstartup", options)
+    refuse_without_systemd()
+    unit = f"{options.service_name or default_name(options.user)}.service"
+    if not os.path.exists(f"{_UNITS}/{unit}"):
+        raise PercoreError("there is no such unit", where=f"{_UNITS}/{unit}", next="percore startup")
+    refuse_somebody_elses(unit)
+    # The running supervisor stays: this is about the next boot. Stopping the unit would stop the apps.
+    systemctl("disable", unit)
+    os.unlink(f"{_UNITS}/{unit}")
+    systemctl("daemon-reload")
+    say(f"{unit} is gone; the supervisor that runs goes on until it is stopped (percore kill)")
+    return 0
+
+
+def parse(name: str, arguments: list[str]) -> Any:
+    parser = make_parser(name)
+    parser.add_argument("platform", nargs="?", default="systemd", help="systemd, the only one there is")
+    parser.add_argument("-u", "--user", default=pwd.getpwuid(os.geteuid()).pw_name, help="who the supervisor runs as")
+    parser.add_argument("--hp", metavar="FOLDER", help="that user's home; otherwise as in the password file")
+    parser.add_argument("--service-name", metavar="NAME", help="the unit's name; otherwise percore, or percore-USER")
+    parser.add_argument("--wait-ip", action="store_true", help="accepted; the unit waits for the network anyway")
+    options = parser.parse_args(arguments)
+    if options.platform != "systemd":
+        raise UsageError(
+            f"'{options.platform}' is not supported, only systemd", where=name,
+            next="let your init run: percore daemon; in a container: percore runtime FILE",
+        )  # fmt: skip
+    if options.service_name and not all(letter.isalnum() or letter in "-_.@" for letter in options.service_name):
+        raise UsageError(f"'{options.service_name}' cannot be a unit's name", where=name)
+    return options
+
+
+def home_of(options: Any) -> Home:
+    """Of the user that the supervisor is to run as."""
+    try:
+        entry = pwd.getpwnam(options.user)
+    except KeyError:
+        raise UsageError(f"there is no user '{options.user}' here", where="startup") from None
+    if os.environ.get("PERCORE_HOME") or (entry.pw_uid == os.geteuid() and not options.hp):
+        return Home.of_user()
+    return Home(os.path.join(os.path.abspath(options.hp or entry.pw_dir), ".percore"))
+
+
+def default_name(user: str) -> str:
+    return "percore" if user == "root" else f"percore-{user}"
+
+
+def ask_for_root(name: str, options: Any) -> int:
+    say("only root can change what starts at boot. Copy and paste this line:")
+    home = f"PERCORE_HOME={home_of(options).path}"  # sudo keeps few variables
+    words = ["env", home, *this_command(), name, "systemd", "-u", options.user]
+    words += ["--hp", options.hp or pwd.getpwnam(options.user).pw_dir]
+    words += ["--service-name", options.service_name] if options.service_name else []
+    print(f"sudo {shlex.join(words)}")
+    return 1
+
+
+def this_command() -> list[str]:
+    """What starts this very percore: sudo's PATH may know none, or another."""
+    path = os.path.abspath(sys.argv[0])
+    return (
+        [path]
+        if os.access(path, os.X_OK) and not path.endswith(".py")
+        else [sys.executable, "-m", "percore.supervisor.cli"]
+    )
+
+
+def refuse_without_systemd() -> None:
+    if not os.path.isdir("/run/systemd/system"):
+        raise PercoreError(
+            "systemd does not run here", next="let your init run: percore daemon; in a container: percore runtime FILE"
+        )
+
+
+def systemctl(*arguments: str) -> None:
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
+        raise PercoreError(f"systemctl {' '.join(arguments)} failed: {said}", next=f"journalctl -u {arguments[-1]}")
+
+
+def hand_over(home: Home, unit: str) -> None:
+    """A supervisor that runs already leaves; systemd's adopts the workers, which do not notice."""
+    with contextlib.suppress(NoDaemon):
+        for message in request(home, "leave"):
+            if message["event"] == "result" and not message["ok"]:
+                raise PercoreError(f"the running supervisor does not leave: {message['error']}")
+    systemctl("start", unit)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NoDaemon):
+            list(request(home, "ping"))
+            return
+        time.sleep(0.02)
+    raise PercoreError("the unit is enabled, but its supervisor does not answer", next=f"journalctl -u {unit}")
