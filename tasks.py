@@ -135,6 +135,8 @@ def install_for_tests(context: Context) -> None:
         "curl": "curl",
         "node": "nodejs",
         "npm": "npm",
+        "zsh": "zsh",
+        "fish": "fish",
     }
     missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):

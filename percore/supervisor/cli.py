@@ -26,6 +26,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     arguments, is_silent = take_silent(arguments)
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print_help()
         return 0 if arguments else 2
@@ -37,6 +39,10 @@ def run(arguments: list[str]) -> int:
         return 0
     command = find(name)
     if command is None:
+        from percore.supervisor.commands.elsewhere import ELSEWHERE
+
+        if name in ELSEWHERE:
+            raise UsageError(f"'{name}' is PM2's and not here", next=ELSEWHERE[name])
         known = nearest(
             name, [alias for commands in GROUPS.values() for row in commands for alias in row.names.split()]
         )
@@ -74,7 +80,7 @@ def print_help() -> None:
         for command in commands:
             name, *aliases = command.names.split()
             print(f"  {name + (' (' + ', '.join(aliases) + ')' if aliases else ''):<34} {command.summary}")
-    print("\npercore COMMAND --help tells its options; -s (--silent) anywhere keeps all but the answer and errors back")
+    print("\npercore help COMMAND tells its options; -s (--silent) anywhere keeps all but the answer and errors back")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,16 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("monit dash dashboard imonit", "monitoring:show_monitor", "a live view of all workers, with keys to change them"),
         Command("logs", "logs:show_logs", "the last lines of the logs, then what follows"),
     ),
+    "Help": (
+        Command("doctor", "examining:examine", "what suits this host, and what is wrong, each with what to type"),
+        Command("report", "reporting:print_report", "what a bug report needs, without secrets"),
+        Command("init ecosystem", "beginning:write_process_file", "write a process file to begin with"),
+        Command("get conf config", "settings:print_settings", "print the settings of this home, or one"),
+        Command("set", "settings:set_setting", "set a default for keys that a process file leaves out"),
+        Command("unset", "settings:unset_setting", "take it back"),
+        Command("completion", "completing:print_completion", "print what makes bash, zsh or fish complete commands and apps"),
+        Command("pm2-alias", "beginning:explain_alias", "how to go on typing pm2"),
+    ),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from percore.errors import UsageError
 from percore.supervisor.commands.asking import warn
+from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config import AppConfig
 from percore.supervisor.ecosystem import load_process_file, make_app
 from percore.supervisor.keys import BY_NAME
@@ -37,7 +38,7 @@ def load_apps(
     """
     if os.path.basename(path) == ".percore.json":
         return load_release(path)
-    loaded = load_process_file(path, env_name=env_name, text=text, defaults=pm2_defaults(), overrides=overrides or {})
+    loaded = load_process_file(path, env_name=env_name, text=text, defaults=defaults(), overrides=overrides or {})
     for warning in loaded.warnings:
         warn(warning)
     return [app._replace(source=os.path.abspath(path)) for app in loaded.apps], ""
@@ -60,7 +61,7 @@ def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
     warnings: list[str] = []
     app = make_app(
         {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
-        defaults=pm2_defaults(), overrides=written,
+        defaults=defaults(), overrides=written,
     )  # fmt: skip
     for warning in warnings:
         warn(warning)
@@ -74,6 +75,11 @@ _DEFAULTS = {
     "PM2_GRACEFUL_LISTEN_TIMEOUT": "listen_timeout",
     "PM2_LOG_DATE_FORMAT": "log_date_format",
 }
+
+
+def defaults() -> dict[str, Any]:
+    """What an app does not say itself, by PM2's variables, else by the settings of this home."""
+    return {**read_settings(), **pm2_defaults()}
 
 
 def pm2_defaults() -> dict[str, Any]:

@@ -8,32 +8,25 @@ import signal
 import sys
 from typing import Any
 
-from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.commands.files import load_apps, shell_environment
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.commands.files import make_script_app, shell_environment
+from percore.supervisor.commands.options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.parsing import Parser, make_parser
+from percore.supervisor.commands.targets import is_file, load_files
 from percore.supervisor.config import AppConfig
-from percore.supervisor.ecosystem import make_app
 from percore.supervisor.home import Home
-from percore.supervisor.keys import BY_NAME
 from percore.supervisor.update import PLAN_VARIABLE, this_program
 
-_STYLES = ("raw", "formatted", "json", "format")
-_PROCESS_FILES = (".config.js", ".config.cjs", ".config.mjs", ".json", ".yml", ".yaml")
-_SCRIPT_KEYS = ("name", "instances", "interpreter", "node_args", "max_memory_restart", "kill_timeout", "wait_ready")
+_STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
 
 
 def make_runtime_parser() -> Parser:
-    parser = make_parser("runtime")
-    parser.add_argument("file", help="a process file, or a script; what follows -- are the script's arguments")
+    parser = make_parser("runtime", usage="percore runtime FILE [options] [-- ARGUMENTS]")
+    parser.add_argument(
+        "file", metavar="FILE", help="a process file, or a script; what follows -- are the script's arguments"
+    )
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
-    parser.add_argument("--only", metavar="NAMES", default="", help="only these apps, separated by commas")
-    parser.add_argument("-i", "--instances", metavar="N", help="workers of each app: a number, or max")
-    parser.add_argument("-n", "--name", help="of a script")
-    parser.add_argument("--interpreter", help="of a script")
-    parser.add_argument("--node-args", help="of a script")
-    parser.add_argument("--max-memory-restart", metavar="SIZE")
-    parser.add_argument("--kill-timeout", metavar="MS")
-    parser.add_argument("--wait-ready", action="store_true", default=None)
+    parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
     parser.add_argument("--no-auto-exit", action="store_true", help="stay when nothing runs any more")
     parser.add_argument("--timestamp", action="store_true", help="the time before each line")
     style = parser.add_mutually_exclusive_group()
@@ -41,16 +34,15 @@ def make_runtime_parser() -> Parser:
     style.add_argument("--formatted", action="store_true", help="id and name before each line")
     style.add_argument("--json", action="store_true", help="one JSON object for each line")
     style.add_argument("--format", action="store_true", help="key=value pairs")
+    add_app_options(parser)
     return parser
 
 
 def run_in_foreground(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # pid 1 would not even notice it
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    options = make_runtime_parser().parse_args(arguments[:end])
-    apps = select(configured(options, arguments[end + 1 :]), options.only)
-    styles = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
-    style = next((styles[name] for name in _STYLES if getattr(options, name)), "raw")
+    options = make_runtime_parser().parse_args(join_codes(arguments))
+    apps = read_apps(options)
+    style = next((style for name, style in _STYLES.items() if getattr(options, name)), "raw")
     plan = {
         "apps": [app.to_record() for app in apps], "env": shell_environment(), "style": style,
         "stamps": options.timestamp, "auto_exit": not options.no_auto_exit,
@@ -67,41 +59,19 @@ def run_in_foreground(arguments: list[str]) -> int:
     return 0
 
 
-def configured(options: Any, script_arguments: list[str]) -> list[AppConfig]:
-    """The apps, with what the command line says over what the file says."""
-    if options.file.endswith(_PROCESS_FILES):
-        if options.name or options.interpreter or options.node_args or script_arguments:
-            raise UsageError("name, interpreter and arguments of an app stand in the process file", where=options.file)
-        apps, _ = load_apps(options.file, options.env_name)
-        changes = read_options(options, ("instances", "max_memory_restart", "kill_timeout", "wait_ready"))
-        return [app._replace(**changes) for app in apps]
+def read_apps(options: Any) -> list[AppConfig]:
+    written = written_keys(options, "runtime")
+    if is_file(options.file):
+        if options.file == "-":
+            raise UsageError("it needs a file", where="runtime", next="percore runtime FILE")
+        if options.rest:
+            raise UsageError("the arguments of an app stand in the process file", where=options.file)
+        return load_files([options.file], options.env_name, options.only, written)
     if not os.path.isfile(options.file):
         raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")
-    written = {key: value for key in _SCRIPT_KEYS if (value := getattr(options, key)) is not None}
-    written.update(script=os.path.abspath(options.file), args=script_arguments, cwd=os.getcwd())
-    return [make_app(written, path=os.path.abspath(options.file), number=0, env_name=None, warnings=[])]
-
-
-def read_options(options: Any, keys: tuple[str, ...]) -> dict[str, Any]:
-    fields = {}
-    for key in keys:
-        value = getattr(options, key)
-        if value is not None:
-            try:
-                fields[BY_NAME[key].field] = BY_NAME[key].read(value)
-            except ValueError as error:
-                raise UsageError(f"--{key.replace('_', '-')} must be {error}, not '{value}'") from None
-    return fields
-
-
-def select(apps: list[AppConfig], only: str) -> list[AppConfig]:
-    wanted = [name.strip() for name in only.split(",") if name.strip()]
-    known = [app.name for app in apps]
-    for name in wanted:
-        if name not in known:
-            like = nearest(name, known)
-            raise UsageError(f"no app is called '{name}'", next=f"did you mean '{like}'?" if like else ", ".join(known))
-    return [app for app in apps if app.name in wanted] if wanted else apps
+    if options.rest:
+        written["args"] = list(options.rest)
+    return [make_script_app(options.file, written)]
 
 
 def become_supervisor(plan: dict[str, Any], home: Home) -> None:

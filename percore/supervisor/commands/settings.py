@@ -1,0 +1,114 @@
+"""`percore set`, `get`, `unset`: defaults of this home for keys that a process file leaves out."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from percore.errors import UsageError, nearest
+from percore.supervisor.commands.asking import say
+from percore.supervisor.commands.parsing import make_parser
+from percore.supervisor.home import Home
+from percore.supervisor.keys import BY_NAME
+
+# Keys that mean the same for every app. What an app is, no setting should say.
+SETTINGS = tuple(
+    name
+    for name in (
+        "log_max_size", "log_keep", "log_max_age", "log_max_total", "log_min_free", "log_compress", "log_date_format",
+        "log_type", "merge_logs", "disable_logs", "kill_timeout", "kill_signal", "listen_timeout", "min_uptime",
+        "max_restarts", "restart_delay", "exp_backoff_restart_delay", "max_memory_restart", "liveness_timeout",
+    )
+    if name in BY_NAME
+)  # fmt: skip
+# What PM2's users have typed for the module that rotates logs there.
+_OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
+
+
+def set_setting(arguments: list[str]) -> int:
+    parser = make_parser("set")
+    parser.add_argument("name")
+    parser.add_argument("value")
+    options = parser.parse_args(arguments)
+    name = known_name(options.name)
+    value = checked(name, options.value)
+    write({**read_settings(), name: value})
+    say(f"{name} is {value} for apps that do not say it themselves, when they are next started or applied from a file")
+    return 0
+
+
+def unset_setting(arguments: list[str]) -> int:
+    parser = make_parser("unset")
+    parser.add_argument("name")
+    name = known_name(parser.parse_args(arguments).name)
+    write({key: value for key, value in read_settings().items() if key != name})
+    return 0
+
+
+def print_settings(arguments: list[str]) -> int:
+    parser = make_parser("get")
+    parser.add_argument("name", nargs="?")
+    given = parser.parse_args(arguments).name
+    settings = read_settings()
+    if given:
+        name = known_name(given)
+        if name not in settings:
+            raise UsageError(f"'{name}' is not set", next=f"percore set {name} VALUE")
+        print(settings[name])
+        return 0
+    for name, value in sorted(settings.items()):
+        print(f"{name} = {value}")
+    if not settings:
+        say("nothing is set; what can be: " + ", ".join(SETTINGS))
+    return 0
+
+
+def read_settings() -> dict[str, Any]:
+    """Raises UsageError when somebody wrote something else into the file."""
+    path = settings_path()
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"it cannot be read: {error}", where=path, next=f"repair it, or rm {path}") from None
+    if not isinstance(content, dict):
+        raise UsageError("it must be a mapping of names to values", where=path, next=f"rm {path}")
+    return {known_name(name, where=path): checked(name, value, where=path) for name, value in content.items()}
+
+
+def settings_path() -> str:
+    return os.path.join(Home.of_user().path, "settings.json")
+
+
+def known_name(given: str, *, where: str = "") -> str:
+    module, _, rest = given.partition(":")
+    name = _OF_MODULES.get(rest, given) if module == "pm2-logrotate" else given.replace("-", "_")
+    if name in SETTINGS:
+        return name
+    like = nearest(name, list(SETTINGS))
+    hint = f"did you mean '{like}'?" if like else f"one of {', '.join(SETTINGS)}"
+    raise UsageError(f"there is no setting '{given}'", where=where, next=hint)
+
+
+def checked(name: str, value: Any, *, where: str = "") -> Any:
+    """The value as it is written, once the key takes it."""
+    try:
+        BY_NAME[name].read(value)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"'{name}' must be {error}, not '{value}'", where=where) from None
+    return value
+
+
+def write(settings: dict[str, Any]) -> None:
+    Home.of_user().make()
+    path = settings_path()
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(settings, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{path}.new", path)
