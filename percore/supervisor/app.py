@@ -6,17 +6,17 @@ job reads as the story it is, and the loop never waits.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Callable, Optional
 
 from percore.errors import PartialError, PercoreError
+from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.config import AppConfig
-from percore.supervisor.feedback import Feedback
 from percore.supervisor.launch import Place
 from percore.supervisor.slot import Slot
-from percore.supervisor.sockets import Address, Listener, source_number
+from percore.supervisor.sockets import Listener
 from percore.supervisor.states import State
+from percore.supervisor.traffic import Traffic
 from percore.supervisor.worker import Runtime, Worker, WorkerFailed
 
 Job = Generator[None, None, None]
@@ -32,11 +32,9 @@ class App:
         self.base_env = dict(base_env)
         self.slots: list[Slot] = []
         self.leaving: list[Slot] = []  # scaled away, and not down yet
-        self.listeners: dict[Address, Listener] = {}
+        self.traffic = Traffic(runtime, config.name, self.slots, lambda: self.leaving)
         self.wanted = False
         self._take_id = take_id
-        self._feedback = Feedback(runtime.loop, self._balance)
-        self._directed: dict[int, tuple[int, int]] = {}
 
     @property
     def name(self) -> str:
@@ -60,58 +58,29 @@ class App:
 
     # -- sockets -----------------------------------------------------------------------------------------------------
 
+    @property
+    def listeners(self) -> dict[Address, Listener]:
+        return self.traffic.listeners
+
     def listener(self, address: Address) -> Listener:
         """The shared sockets of `address`, opened when the first worker asks. Raises AddressInUse or OSError."""
-        found = self.listeners.get(address)
-        if found is None:
-            found = Listener(address, len(self.slots), steered=self.runtime.can_steer)
-            self.listeners[address] = found
-            self.steer()
-        return found
+        if address not in self.listeners:
+            self._make_room(address)
+            self.traffic.open(address)
+        return self.listeners[address]
 
-    def steer(self) -> None:
-        """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there."""
-        self._directed = {}
-        for slot in self.slots:
-            self._directed[source_number(slot.number, incoming=False)] = place_of(slot)
-            self._directed[source_number(slot.number, incoming=True)] = (slot.number, 1 - slot.worker.generation)
-        serving = self._serving()
-        places = [place_of(slot) for slot in serving or self.slots]
-        for listener in self.listeners.values():
-            listener.steer(places, self._directed)
-        self._feedback.watch([
-            listener.socket_for(*place_of(slot)).fileno()
-            for listener in self.listeners.values() if listener.steered
-            for slot in serving
-        ])  # fmt: skip
-
-    def _serving(self) -> list[Slot]:
-        """Slots that new connections may go to: the ready ones, without the unwell as long as there is another."""
-        return [slot for slot in self._ready if not slot.worker.unwell] or self._ready
-
-    @property
-    def _ready(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.worker.is_ready]
-
-    def _balance(self) -> tuple[int, ...]:
-        """Reads the accept queues, and steers new connections to the shortest; returns the length of each."""
-        now = time.monotonic()
-        ready = self._ready
-        steered = [listener for listener in self.listeners.values() if listener.steered]
-        lengths = [{slot: listener.queue_length(*place_of(slot)) for slot in ready} for listener in steered]
-        for slot in ready:
-            slot.worker.liveness.note_queue(sum(by_slot[slot] for by_slot in lengths), now)
-        serving = self._serving()
-        for listener, by_slot in zip(steered, lengths):
-            shortest = min((by_slot[slot] for slot in serving), default=0)
-            listener.steer([place_of(slot) for slot in serving if by_slot[slot] == shortest], self._directed)
-        return tuple(length for by_slot in lengths for length in by_slot.values())
+    def _make_room(self, address: Address) -> None:
+        """What the last release listened on, or the file declared, gives way to another host on the same port."""
+        for other in [other for other in self.listeners if other.overlaps(address)]:
+            if any(other in worker.addresses for worker in self.living):
+                raise AddressInUse(
+                    f"{address} overlaps with {other}, where the workers in service listen",
+                    next=f"percore stop {self.name}, then start it anew",
+                )
+            self.traffic.drop(other)
 
     def close(self) -> None:
-        self._feedback.close()
-        for listener in self.listeners.values():
-            listener.close()
-        self.listeners.clear()
+        self.traffic.close()
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
@@ -121,9 +90,7 @@ class App:
         del self.slots[count:]
         while len(self.slots) < count:
             self.slots.append(self.make_slot(len(self.slots), self._take_id()))
-        for listener in self.listeners.values():
-            listener.grow(count)
-        self.steer()
+        self.traffic.resize()
         return surplus
 
     def make_slot(self, number: int, id: int) -> Slot:
@@ -251,7 +218,7 @@ class App:
             slot.abandon()
             raise
         slot.promote()
-        self.steer()
+        self.traffic.steer()
 
     def _until_drained(self, slots: Iterable[Slot]) -> Job:
         while any(slot.outgoing for slot in slots):
@@ -268,6 +235,9 @@ class App:
             yield from self.start(self.slots[before:])
         while not all(slot.is_down for slot in surplus):
             yield
+        self.leaving = [slot for slot in self.leaving if not slot.is_down]
+        if not self.leaving:
+            self.traffic.shrink()
 
 
 def together(jobs: Iterable[Job]) -> Job:
@@ -298,11 +268,6 @@ def settled(app: App, config: AppConfig) -> Job:
     """`App.settle` as a job."""
     app.settle(config)
     yield from ()
-
-
-def place_of(slot: Slot) -> tuple[int, int]:
-    """Which of a listener's sockets the slot's current worker accepts from."""
-    return slot.number, slot.worker.generation
 
 
 def not_taken_back(cause: PercoreError, problems: Iterable[str]) -> PartialError:

@@ -11,9 +11,9 @@ from typing import Callable, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor import home
+from percore.supervisor.address import Address
 from percore.supervisor.app import App
 from percore.supervisor.loop import Loop
-from percore.supervisor.sockets import Address
 from percore.supervisor.worker import Drainable, Worker
 
 _LONGEST_REQUEST = 1024
@@ -54,7 +54,7 @@ class Handover:
         if worker and words[0] == "bind" and len(words) == 7:
             self._hand_over(connection, worker, words)
         elif worker and words[0] == "drain-me":
-            drainable = Drainable(lambda: _send(connection, b"drain\n"))
+            drainable = Drainable(lambda closes: _send(connection, b"close\n" if closes else b"drain\n"))
             worker.add_preload(drainable)
             self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
             return

@@ -34,6 +34,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._patient: list[Timer] = []
         self._signal_callbacks: dict[int, Callback] = {}
         self._signal_read, self._signal_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._signal_read, self._take_signals)
@@ -57,6 +58,10 @@ class Loop:
         timer = Timer(time.monotonic() + seconds, callback)
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
+
+    def when_awake(self, seconds: float, callback: Callback) -> None:
+        """Calls it some time after that, when something else has woken the loop: for what is not worth waking up for."""
+        self._patient.append(Timer(time.monotonic() + seconds, callback))
 
     def on_signal(self, number: int, callback: Callback) -> None:
         """The handler itself only leaves a note in a pipe; `callback` runs in the loop."""
@@ -90,6 +95,10 @@ class Loop:
             if timer.callback:
                 callback, timer.callback = timer.callback, None
                 callback()
+        for timer in [timer for timer in self._patient if timer.when <= now]:
+            self._patient.remove(timer)
+            if timer.callback:
+                timer.callback()
 
     def _seconds_to_next_timer(self) -> Optional[float]:
         while self._timers and self._timers[0][2].callback is None:

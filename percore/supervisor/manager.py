@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
 from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
+from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.app import App, Job, not_taken_back, settled, together
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
@@ -22,11 +23,13 @@ from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
 from percore.supervisor.rotation import Limits
 from percore.supervisor.routines import Routines
+from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
-from percore.supervisor.sockets import Address, AddressInUse, can_steer_here
 from percore.supervisor.store import FdStore
 from percore.supervisor.update import Program
 from percore.supervisor.worker import Runtime, Worker
+
+_THIEVES_SECONDS = 10.0
 
 
 class Manager:
@@ -46,7 +49,8 @@ class Manager:
         self.log_rounds = LogRounds(loop, self._log_limits, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         site = Site(home, place_preload(home), store.fds, open_logs)
-        self.runtime = Runtime(loop, site, can_steer_here(), self._worker_changed, self._replacements.ask)
+        self.runtime = Runtime(loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log)
+        loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
 
@@ -54,7 +58,7 @@ class Manager:
         self.jobs.note_change()
         app = self.apps.get(worker.config.name)
         if app:
-            app.steer()
+            app.traffic.steer()
         if worker.is_ready and worker.unwell:
             self._log(f"{worker.config.name} {worker.number}: {worker.unwell}; new connections go to the others")
             return
@@ -388,17 +392,25 @@ class Manager:
     def open_listener(self, worker: Worker, address: Address) -> App:
         """The app of `worker`, unless another app shares this address already."""
         for app in self.apps.values():
-            if app.name != worker.config.name and address in app.listeners:
-                raise AddressInUse(
-                    f"{address} is already shared by the app '{app.name}'",
-                    next=f"give '{worker.config.name}' another port",
-                )
+            for other in app.listeners if app.name != worker.config.name else ():
+                if address.overlaps(other):
+                    place = f"{address}" if address == other else f"{address} overlaps with {other}, which"
+                    raise AddressInUse(
+                        f"{place} is already shared by the app '{app.name}'",
+                        next=f"give '{worker.config.name}' another port",
+                    )
         app = self.apps[worker.config.name]
         is_new = address not in app.listeners
         app.listener(address)
         if is_new:
             self._fill_store()  # before any worker can serve from it
         return app
+
+    def _look_for_thieves(self) -> None:
+        """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""
+        for app in self.apps.values():
+            app.traffic.look_for_thieves()
+        self.runtime.loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
 
     # -- what is watched ---------------------------------------------------------------------------------------------
 
@@ -433,6 +445,8 @@ class Manager:
 
     def describe(self, selectors: Iterable[str], *, with_env: bool = False) -> list[dict[str, Any]]:
         chosen = self.select(selectors)
+        for app, _ in chosen:
+            app.traffic.look_for_thieves()
         return [found for app, slots in chosen for found in reporting.describe(app, slots, with_env=with_env)]
 
     # -- surviving ourselves -----------------------------------------------------------------------------------------

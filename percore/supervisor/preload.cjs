@@ -4,7 +4,7 @@
 // supervisor hears "drained". An app without any signal handler thus loses no request in a reload.
 //
 // Words on the worker socket (percore/supervisor/handover.py is the other side):
-//   drain-me TOKEN PID\n  ->  ... later "drain\n";  drained\n  ->
+//   drain-me TOKEN PID\n  ->  ... later "drain\n", or "close\n" to stop accepting as well;  drained\n  ->
 const { isMainThread } = require('worker_threads');
 const path = process.env.PERCORE_SOCKET;
 const token = process.env.PERCORE_TOKEN;
@@ -58,9 +58,15 @@ if (isMainThread && path && token) {
       supervisor.write(`drain-me ${token} ${process.pid}\n`);
     });
     supervisor.on('data', (text) => {
-      if (!String(text).includes('drain')) return;
+      const word = String(text).trim();
+      if (!['drain', 'close'].includes(word)) return;
       if (!isDraining) servers.forEach(beginDrain);
       isDraining = true; // also for a second supervisor that asks, because the first one died meanwhile
+      // Not the server's own close(), which would end idle connections under their clients' next request.
+      if (word === 'close') {
+        supervisor.ref(); // without a server the process would end before it is told to
+        servers.forEach((server) => net.Server.prototype.close.call(server));
+      }
       const timer = setInterval(() => {
         if (openConnections() > 0) return;
         clearInterval(timer);

@@ -13,6 +13,7 @@ from typing import Callable, Optional
 
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets import queue_length
+from percore.supervisor.steering import Source, open_from
 
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.5
@@ -24,7 +25,7 @@ class Target:
 
     __slots__ = ("health", "host", "port", "queue", "source")
 
-    def __init__(self, host: str, port: int, *, source: str = "", health: Optional[str] = None,
+    def __init__(self, host: str, port: int, *, source: Optional[Source] = None, health: Optional[str] = None,
                  queue: Optional[socket.socket] = None) -> None:  # fmt: skip
         self.host = host
         self.port = port
@@ -60,10 +61,8 @@ class Probe:
     def _try(self) -> None:
         target = self._target
         self._reply = b""
-        self._sock = sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            if target.source:
-                sock.bind((target.source, 0))
+            self._sock = sock = open_from(target.source, target.host)
             code = sock.connect_ex((target.host, target.port))
         except OSError as error:
             code = error.errno or errno.EIO

@@ -38,7 +38,8 @@ def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list
             "config": config, "out_file": paths.out, "error_file": paths.error, "cwd": worker.config.cwd,
             "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
             "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
-            "sharing": ("steered" if app.runtime.can_steer else "one socket") if worker.config.shares_port else "none",
+            "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
+            "thieves": [f"{thief} takes connections meant for {address}" for address, thief in app.traffic.thieves.items()],
             "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id),
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip

@@ -9,12 +9,14 @@ from typing import Any, Callable, NamedTuple
 
 from percore.errors import PercoreError
 from percore.supervisor import snapshot
+from percore.supervisor.address import Address
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
+from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
-from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.sockets import Listener
 from percore.supervisor.states import State
 from percore.supervisor.survivors import kill_strays
 from percore.supervisor.worker import Role, Runtime, Worker
@@ -91,7 +93,7 @@ def shelves_of(apps: Iterable[App]) -> Shelves:
     shelves: Shelves = {}
     for app in apps:
         for address, listener in app.listeners.items():
-            shelves[json.dumps([app.name, *address])] = [sock.fileno() for sock in listener.sockets]
+            shelves[json.dumps([app.name, *address, listener.order])] = [sock.fileno() for sock in listener.sockets]
         for worker in app.workers:
             # Node's end of a channel whose other end closes makes the next process.send() throw.
             if worker.process and worker.process.channel:
@@ -106,7 +108,7 @@ class Recovered(NamedTuple):
     channels: Mapping[str, socket.socket]  # by token
 
 
-def open_shelves(shelves: Mapping[str, Sequence[int]], *, steered: bool) -> Recovered:
+def open_shelves(shelves: Mapping[str, Sequence[int]], *, mode: Mode) -> Recovered:
     listeners: dict[str, dict[Address, Listener]] = {}
     channels: dict[str, socket.socket] = {}
     for name, descriptors in shelves.items():
@@ -114,9 +116,10 @@ def open_shelves(shelves: Mapping[str, Sequence[int]], *, steered: bool) -> Reco
         if not fields:
             channels[owner] = socket.socket(fileno=descriptors[0])
             continue
+        *fields, order = fields
         address = Address(*fields)
         opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        listeners.setdefault(owner, {})[address] = Listener.recovered(address, opened, steered=steered)
+        listeners.setdefault(owner, {})[address] = Listener.recovered(address, opened, order, mode)
     return Recovered(listeners, channels)
 
 
@@ -135,7 +138,7 @@ class Restorer:
     def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
         """`saved` is the state file, `shelves` what was in the store."""
         is_same_boot = saved.get("boot") == snapshot.boot_id()
-        recovered = open_shelves(shelves, steered=self._runtime.can_steer)
+        recovered = open_shelves(shelves, mode=self._runtime.sharing.mode)
         adopted: list[str] = []
         for record in saved["apps"]:
             adopted += self._restore_app(record, recovered, is_same_boot=is_same_boot)

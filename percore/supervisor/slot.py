@@ -11,12 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from percore.supervisor.address import Address
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place
 from percore.supervisor.pidfile import pid_path, write_pid
 from percore.supervisor.process import Process
+from percore.supervisor.requests import is_answering
 from percore.supervisor.restarts import Failures
-from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.sharing import Mode
+from percore.supervisor.sockets import Listener
 from percore.supervisor.states import HAS_PROCESS, Event, State
 from percore.supervisor.worker import Role, Runtime, Worker
 
@@ -166,7 +169,7 @@ class Slot:
             return
         self.outgoing.liveness.end()
         for preload in self.outgoing.preloads:
-            preload.ask()
+            preload.ask(self._runtime.sharing.mode is not Mode.STEERED)
         now = time.monotonic()
         self._drain(self.outgoing, now + settle_seconds, now + _DRAIN_LIMIT_SECONDS)
 
@@ -174,11 +177,17 @@ class Slot:
         if worker is not self.outgoing or not worker.is_ready:
             return
         now = time.monotonic()
-        is_drained = all(preload.is_drained for preload in worker.preloads) and worker.queue_length() == 0
-        if now >= limit or (is_drained and now >= settled_at):
+        if now >= limit or (now >= settled_at and self._is_drained(worker)):
             worker.handle(Event.STOP)
         else:
-            self._runtime.loop.later(_DRAIN_POLL_SECONDS, lambda: self._drain(worker, settled_at, limit))
+            # A look at ten thousand connections takes a while: it is not taken all the time.
+            wait = max(_DRAIN_POLL_SECONDS, 10 * (time.monotonic() - now))
+            self._runtime.loop.later(wait, lambda: self._drain(worker, settled_at, limit))
+
+    def _is_drained(self, worker: Worker) -> bool:
+        if not all(preload.is_drained for preload in worker.preloads) or worker.queue_length() > 0:
+            return False
+        return not is_answering(worker.pid, {address.port for address in worker.addresses if address.can_steer})
 
     def leave(self) -> None:
         """The slot is given up: its worker finishes its connections and stops."""
@@ -195,6 +204,11 @@ class Slot:
         over = (State.STOPPED, State.FATAL, State.EXITED)
         if self.outgoing and self.outgoing.state in over:
             self.outgoing = None
+
+    def note_stranded(self) -> None:
+        """Clients wait where no worker accepts; `stranded` says when they can be helped."""
+        self._left_generation = 1 - self.worker.generation
+        self._runtime.tell(self.worker)
 
     def stranded(self) -> bool:
         """True when clients wait in the queue of the worker that left in a reload: only another reload serves them.

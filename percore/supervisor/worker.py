@@ -10,7 +10,8 @@ from enum import Enum
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor import logs, readiness, sockets
+from percore.supervisor import logs, readiness
+from percore.supervisor.address import Address
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
@@ -25,10 +26,12 @@ from percore.supervisor.restarts import (
     may_be_cut_short,
     restart_delay,
 )
-from percore.supervisor.sockets import Address, Listener
+from percore.supervisor.sharing import Mode, Sharing
+from percore.supervisor.sockets import Listener
 from percore.supervisor.spawning import spawn
 from percore.supervisor.states import Action, Event, State, react
 from percore.supervisor.stats import Sampler
+from percore.supervisor.steering import Source
 from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks for waiting clients in a back-off
@@ -43,9 +46,10 @@ class Runtime(NamedTuple):
 
     loop: Loop
     site: Site
-    can_steer: bool
+    sharing: Sharing
     tell: Callable[[Worker], None]
     replace: Callable[[Worker, str], None]
+    log: Callable[[str], None]
 
 
 class Role(Enum):
@@ -229,10 +233,9 @@ class Worker:
     def _target_at(self, address: Address, listener: Listener) -> Optional[readiness.Target]:
         """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
         host = address.probe_host
-        if host is None:
+        source = Source(self.number, incoming=self.role is Role.INCOMING)
+        if host is None or not listener.steered or (":" in host and not source.hops):
             return None
-        is_incoming = self.role is Role.INCOMING
-        source = sockets.probe_source(self.number, incoming=is_incoming) if listener.steered else ""
         queue = listener.socket_for(self.number, self.generation)
         return readiness.Target(host, address.port, source=source, health=self.config.health, queue=queue)
 
@@ -264,7 +267,9 @@ class Worker:
     def add_preload(self, preload: Drainable) -> None:
         self.preloads.append(preload)
         if self.role is Role.OUTGOING:
-            preload.ask()  # it was asked by an earlier supervisor, if at all
+            preload.ask(
+                self._runtime.sharing.mode is not Mode.STEERED
+            )  # it was asked by an earlier supervisor, if at all
 
     def said_ready(self) -> None:
         """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
@@ -498,6 +503,7 @@ _PERFORM: dict[Action, Callable[[Worker], None]] = {
 class Drainable:
     """A process of a worker that can be asked to finish its connections (handover.py makes these)."""
 
-    def __init__(self, ask: Callable[[], None]) -> None:
+    def __init__(self, ask: Callable[[bool], None]) -> None:
+        """`ask` is told whether the process must also stop accepting, because others accept from the same socket."""
         self.ask = ask
         self.is_drained = False

@@ -44,11 +44,13 @@ class Supervisor:
         self.folder = folder
         self.home = folder / "home"
         self.port = free_port()
+        self.prefix: list[str] = []  # what runs the command, where a test needs something to
         (folder / "server.js").write_text(SERVER)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "percore.supervisor.cli", *arguments], capture_output=True, text=True, timeout=120,
+            [*self.prefix, sys.executable, "-m", "percore.supervisor.cli", *arguments],
+            capture_output=True, text=True, timeout=120,
             env={**os.environ, "PERCORE_HOME": str(self.home)}, cwd=self.folder,
         )  # fmt: skip
         if check and done.returncode != 0:
@@ -138,8 +140,10 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 class Load:
     """Clients that keep asking, some over one connection, some with one for each request; every answer is counted."""
 
-    def __init__(self, port: int, keeping: int = 3, closing: int = 3) -> None:
+    def __init__(self, port: int, keeping: int = 3, closing: int = 3, *, retries: bool = False) -> None:
+        """With `retries`, a kept connection that was closed instead of answering is asked anew, as browsers and NGINX do."""
         self.port = port
+        self._retries = retries
         self.counts: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()
@@ -164,6 +168,7 @@ class Load:
     def _ask(self, keeps: bool) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
+            is_reused = connection is not None
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=8)
@@ -174,6 +179,12 @@ class Load:
                 if response.will_close:
                     connection.close()
                     connection = None
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
+                if self._retries and is_reused:
+                    self.counts["asked again"] += 1
+                else:
+                    self._failed("lost", error)
+                connection = None
             except OSError as error:
                 self._failed("hung" if isinstance(error, TimeoutError) else "lost", error)
                 connection = None

@@ -16,7 +16,7 @@ import psutil
 from percore import __version__
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.home import Home
-from percore.supervisor.sockets import can_steer_here
+from percore.supervisor.sharing import Mode, find_sharing
 
 _MB = 1 << 20
 _LEAST_RESERVE = 512 * _MB
@@ -76,7 +76,7 @@ def read_facts(home: Home) -> Facts:
         load=tuple(round(value, 2) for value in psutil.getloadavg()), disk_free_bytes=disk.free, disk_bytes=disk.total,
         open_files=soft, open_files_most=hard, somaxconn=read_number("/proc/sys/net/core/somaxconn"),
         syn_backlog=read_number("/proc/sys/net/ipv4/tcp_max_syn_backlog"), clock_is_synchronized=clock_is_synchronized(),
-        has_steering=can_steer_here(), has_pidfd_getfd=has_pidfd_getfd(), has_collapse_range=has_collapse_range(place),
+        has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(), has_collapse_range=has_collapse_range(place),
         has_bind_shim=os.path.exists(shim),
     )  # fmt: skip
 

@@ -9,14 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.supervisor.sockets import (
-    Address,
-    AddressInUse,
-    Listener,
-    can_steer_here,
-    probe_source,
-    source_number,
-)
+from percore.supervisor.address import Address, AddressInUse
+from percore.supervisor.sharing import Mode, Sharing, find_sharing
+from percore.supervisor.sockets import Listener
+from percore.supervisor.steering import Source, open_from
 
 
 @pytest.fixture
@@ -28,7 +24,7 @@ def port() -> int:
 
 @pytest.fixture
 def listener(port: int) -> Iterator[Listener]:
-    opened = Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 3, steered=True)
+    opened = Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 3)
     yield opened
     opened.close()
 
@@ -49,7 +45,7 @@ def close(sockets: list[socket.socket]) -> None:
 
 
 def test_this_kernel_can_steer() -> None:
-    assert can_steer_here()
+    assert find_sharing() == Sharing(Mode.STEERED)
 
 
 def test_new_connections_go_to_the_ready_slots_only(listener: Listener) -> None:
@@ -62,13 +58,11 @@ def test_new_connections_go_to_the_ready_slots_only(listener: Listener) -> None:
 
 
 def test_a_connection_from_a_slots_own_source_reaches_that_slot(listener: Listener) -> None:
-    directed = {
-        source_number(slot, incoming=incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)
-    }
+    directed = {Source(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
     listener.steer([(0, 0)], directed)
     for slot in range(3):
         for incoming in (False, True):
-            clients = connect(listener, 2, probe_source(slot, incoming=incoming))
+            clients = connect(listener, 2, Source(slot, incoming).host)
             assert queues(listener)[slot, int(incoming)] >= 2
             close(clients)
 
@@ -96,12 +90,12 @@ def test_a_strangers_port_is_refused_and_the_stranger_named(port: int) -> None:
         stranger.bind(("127.0.0.1", port))
         stranger.listen()
         with pytest.raises(AddressInUse) as caught:
-            Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 1, steered=True)
+            Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 1)
     assert f"(pid {os.getpid()})" in str(caught.value)
 
 
 def test_a_listener_on_both_families_serves_both(port: int) -> None:
-    both = Listener(Address(socket.AF_INET6, socket.SOCK_STREAM, "::", port), 2, steered=True)
+    both = Listener(Address(socket.AF_INET6, socket.SOCK_STREAM, "::", port), 2)
     both.steer([(0, 0), (1, 0)], {})
     clients = [socket.create_connection((host, port), timeout=2) for host in ("127.0.0.1", "::1") for _ in range(40)]
     found = collections.Counter(slot for slot in (0, 1) for _ in range(both.queue_length(slot, 0)))
@@ -109,3 +103,63 @@ def test_a_listener_on_both_families_serves_both(port: int) -> None:
     assert min(found.values()) > 10
     close(clients)
     both.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "v6only"),
+    [(socket.AF_INET, "0.0.0.0", False), (socket.AF_INET6, "::", False), (socket.AF_INET6, "::", True),
+     (socket.AF_INET6, "::1", True)],
+)  # fmt: skip
+def test_a_group_is_put_right_after_a_worker_shut_two_of_its_sockets_down(
+    family: int, host: str, v6only: bool, port: int
+) -> None:
+    listener = Listener(Address(family, socket.SOCK_STREAM, host, port, v6only), 3)
+    directed = {Source(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
+    listener.steer([(1, 0)], directed)
+    waiting = socket.create_connection((listener.address.probe_host or "", port), timeout=2)
+    assert queues(listener) == {(1, 0): 1}
+    for shut in (listener.socket_for(0, 1), listener.socket_for(2, 0)):
+        shut.shutdown(socket.SHUT_RDWR)
+    listener.repair()
+    assert sorted(listener.order) == list(range(6))
+    assert listener.order != list(range(6))
+    assert queues(listener) == {(1, 0): 1}, "finding the order reached a worker"
+    for source, place in directed.items():
+        with open_from(source, listener.address.probe_host or "") as client:
+            client.connect_ex((listener.address.probe_host, port))
+            assert listener.queue_length(*place) == 1 + (place == (1, 0)), (source, place)
+    waiting.close()
+    listener.close()
+
+
+def test_what_is_left_of_a_group_is_made_whole_while_clients_come(port: int) -> None:
+    listener = Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 2)
+    left = {index: listener.sockets[index].dup() for index in (0, 3)}
+    listener.close()
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=2)]
+    rescued = Listener.rescued(listener.address, left, 2, Mode.STEERED)
+    clients += [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(20)]
+    assert rescued.queue_length(0, 0) + rescued.queue_length(1, 1) == 21
+    rescued.steer([(1, 0)], {})
+    clients.append(socket.create_connection(("127.0.0.1", port), timeout=2))
+    assert rescued.queue_length(1, 0) == 1
+    close(clients)
+    rescued.close()
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "is_both"),
+    [
+        ("0.0.0.0", "127.0.0.1", True),
+        ("::", "127.0.0.1", True),
+        ("127.0.0.1", "::1", False),
+        ("127.0.0.1", "127.0.0.2", False),
+    ],
+)
+def test_addresses_overlap_where_a_connection_could_be_meant_for_both(ours: str, other: str, is_both: bool) -> None:
+    first, second = (
+        Address(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, host, 80)
+        for host in (ours, other)
+    )
+    assert first.overlaps(second) == second.overlaps(first) == is_both
+    assert not first.overlaps(second._replace(port=81))

@@ -1,0 +1,37 @@
+"""Whether a worker is in the middle of a request, seen from outside: no program has to help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from percore.supervisor import sockdiag
+from percore.supervisor.procfs import tree_of
+
+
+def is_answering(pid: int, ports: Collection[int]) -> bool:
+    """True while a client of the process, or of one below it, has said something and not been answered.
+
+    False also where the kernel tells nothing.
+    """
+    try:
+        busy = {
+            connection.inode for port in ports for connection in sockdiag.connections_to(port) if connection.is_busy
+        }
+    except OSError:
+        return False
+    return bool(busy) and any(busy & socket_inodes(member).keys() for member in tree_of(pid))
+
+
+def socket_inodes(pid: int) -> dict[int, int]:
+    """The sockets that a process has open: inode -> descriptor; empty for one that is gone, or is another user's."""
+    found: dict[int, int] = {}
+    folder = f"/proc/{pid}/fd"
+    try:
+        for descriptor in os.listdir(folder):
+            target = os.readlink(f"{folder}/{descriptor}")
+            if target.startswith("socket:["):
+                found[int(target[8:-1])] = int(descriptor)
+    except OSError:
+        pass
+    return found

@@ -1,0 +1,100 @@
+"""Who else listens where an app does: refused at the start, named, and noticed later."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Collection, Iterator
+
+from percore.supervisor import sockdiag
+from percore.supervisor.address import Address, AddressInUse
+
+_LISTEN = "0A"
+_UNCONNECTED = "07"  # the state of a UDP socket
+
+
+def refuse(address: Address) -> None:
+    """A plain bind fails exactly when somebody else listens; our own group would let a foreign REUSEPORT socket in."""
+    if address.port == 0:
+        return
+    with socket.socket(address.family, address.type) as trial:
+        if address.type == socket.SOCK_STREAM:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.family == socket.AF_INET6:
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.v6only)
+        try:
+            trial.bind((address.host, address.port))
+            if address.type == socket.SOCK_STREAM:
+                trial.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            holder = find_holder(address)
+            raise AddressInUse(
+                f"port {address.port} is already in use" + (f" by {holder}" if holder else ""),
+                next="stop that program, or give the app another port",
+            ) from None
+
+
+def remove_stale_path(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            return
+        else:
+            raise AddressInUse(f"{path} is already in use", next="stop the program that listens there")
+
+
+def find_thief(address: Address, inodes: Collection[int]) -> str:
+    """'127.0.0.1:80 of node (pid 123)' where somebody listens on a part of our address and so gets that part's connections.
+
+    `inodes` are those of all our own sockets.
+    """
+    if not address.can_steer or address.host not in ("0.0.0.0", "::"):
+        return ""
+    try:
+        for waiting in sockdiag.waiting_on(address.port):
+            is_part = waiting.address.host != address.host and address.overlaps(waiting.address)
+            if is_part and waiting.inode not in inodes:
+                owner = name_owner({waiting.inode})
+                return f"{waiting.address}" + (f" of {owner}" if owner else "")
+    except OSError:
+        return ""
+    return ""
+
+
+def find_holder(address: Address) -> str:
+    """'node (pid 123)' for the process that listens on the port, or empty: other users' processes hide theirs."""
+    return name_owner(set(_waiting_inodes(address)))
+
+
+def name_owner(inodes: Collection[int]) -> str:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for pid in filter(str.isdigit, os.listdir("/proc")) if wanted else ():
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in wanted:
+                    with open(f"/proc/{pid}/comm") as file:
+                        return f"{file.read().strip()} (pid {pid})"
+        except OSError:
+            continue
+    return ""
+
+
+def _waiting_inodes(address: Address) -> Iterator[int]:
+    """Of the sockets that wait for clients where the address would be."""
+    protocol, state = ("udp", _UNCONNECTED) if address.type == socket.SOCK_DGRAM else ("tcp", _LISTEN)
+    for name in (protocol, f"{protocol}6"):
+        try:
+            with open(f"/proc/net/{name}") as table:
+                next(table)
+                for line in table:
+                    fields = line.split()
+                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == address.port:
+                        yield int(fields[9])
+        except OSError:
+            continue
