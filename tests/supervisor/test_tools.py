@@ -173,6 +173,8 @@ def test_completion_offers_commands_options_and_names(
 
 def test_everyday_scripts_for_pm2_run_through_the_alias(supervisor: Supervisor, on_path: dict[str, str]) -> None:
     (supervisor.folder / "apps.json").write_text(json.dumps({"apps": [sleeper("api"), sleeper("job")]}))
+    once = {"name": "once", "script": "echo in the foreground", "autorestart": False}
+    (supervisor.folder / "once.json").write_text(json.dumps({"apps": [once]}))
     script = r"""
         set -e
         pm2 start apps.json --only api
@@ -188,6 +190,7 @@ def test_everyday_scripts_for_pm2_run_through_the_alias(supervisor: Supervisor, 
         pm2 jlist | "$PYTHON" -c "import json, sys; print('STATES', *[app['pm2_env']['status'] for app in json.load(sys.stdin)])"
         PM2_SILENT=true pm2 restart job
         pm2 kill
+        pm2-runtime start once.json --auto-exit
     """
     done = subprocess.run(
         ["sh", "-c", script], env={**on_path, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=120,
@@ -196,6 +199,7 @@ def test_everyday_scripts_for_pm2_run_through_the_alias(supervisor: Supervisor, 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NAMES api job" in done.stdout
     assert "STATES stopped online" in done.stdout
+    assert "in the foreground\n" in done.stdout
     assert (supervisor.home / "run").is_dir(), "PM2_HOME is the home"
     assert not (Path.home() / ".percore" / "run" / "control.sock").exists()
 

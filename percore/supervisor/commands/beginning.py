@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 
 from percore.errors import UsageError
 from percore.supervisor.commands.asking import say
@@ -13,6 +12,7 @@ from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.update import this_program
 
 _FILE = "ecosystem.config.js"
+_OURS = "# made by percore pm2-alias"
 _USUAL = ("server.js", "index.js", "app.js", "main.js", "dist/main.js", "app.py", "main.py")
 _SIMPLE = """\
 module.exports = {{
@@ -45,7 +45,7 @@ _PM2 = """\
 # Type pm2, run percore. In this shell, and for good in ~/.bashrc or ~/.zshrc:
 alias pm2=percore
 
-# For scripts, cron and other programs, a command called pm2 in a folder of PATH:
+# For scripts, cron and other programs, commands called pm2, pm2-runtime and pm2-docker in a folder of PATH:
 #   percore pm2-alias --install /usr/local/bin
 
 # PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and the like are understood. Apps that PM2 runs now stay its own: stop them there first
@@ -84,33 +84,40 @@ def find_script() -> str:
 
 def explain_alias(arguments: list[str]) -> int:
     parser = make_parser("pm2-alias")
-    parser.add_argument("--install", metavar="FOLDER", help="put a command 'pm2' there that runs percore")
+    parser.add_argument("--install", metavar="FOLDER", help="put the commands pm2, pm2-runtime and pm2-docker there")
     folder = parser.parse_args(arguments).install
     if folder is None:
         print(_PM2, end="")
         return 0
-    program = this_program()
-    path = os.path.join(folder, "pm2")
-    # By path: a cron job has neither an activated environment nor much of a PATH.
-    code = f"import sys; sys.path.insert(0, {program.root!r}); from percore.supervisor.cli import main; main()"
-    text = f'#!/bin/sh\n# percore pm2-alias\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n'
-    if os.path.lexists(path) and not is_ours(path):
-        raise UsageError(
-            "there is another pm2", where=path, next="npm uninstall -g pm2, or another folder that comes first in PATH"
-        )
     if not os.path.isdir(folder):
         raise UsageError("there is no such folder", where=folder)
+    commands = {"pm2": "", "pm2-runtime": " runtime", "pm2-docker": " runtime"}
+    for name in commands:
+        path = os.path.join(folder, name)
+        if os.path.lexists(path) and not is_ours(path):
+            raise UsageError(
+                f"there is another {name}", where=path, next="npm uninstall -g pm2, or another folder of PATH"
+            )
+    for name, command in commands.items():
+        write_command(os.path.join(folder, name), command)
+    say(f"{', '.join(commands)} in {folder} run percore")
+    return 0
+
+
+def write_command(path: str, command: str) -> None:
+    """By path: a cron job has neither an activated environment nor much of a PATH."""
+    program = this_program()
+    code = f"import sys; sys.path.insert(0, {program.root!r}); from percore.supervisor.cli import main; main()"
+    text = f'#!/bin/sh\n{_OURS}\nexec {shlex.quote(program.python)} -c {shlex.quote(code)}{command} "$@"\n'
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(f"{path}.new", 0o755)
     os.rename(f"{path}.new", path)
-    say(f"{path} runs percore")
-    return 0
 
 
 def is_ours(path: str) -> bool:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return "# percore pm2-alias" in file.read(200)
+            return _OURS in file.read(200)
     except OSError:
         return False

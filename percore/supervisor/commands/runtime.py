@@ -28,6 +28,7 @@ def make_runtime_parser() -> Parser:
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
     parser.add_argument("--no-auto-exit", action="store_true", help="stay when nothing runs any more")
+    parser.add_argument("--auto-exit", action="store_true", help="the default")
     parser.add_argument("--timestamp", action="store_true", help="the time before each line")
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--raw", action="store_true", help="the lines as they are (the default)")
@@ -40,6 +41,8 @@ def make_runtime_parser() -> Parser:
 
 def run_in_foreground(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # pid 1 would not even notice it
+    if arguments[:1] == ["start"] and len(arguments) > 1:  # `pm2-runtime start FILE`
+        arguments = arguments[1:]
     options = make_runtime_parser().parse_args(join_codes(arguments))
     apps = read_apps(options)
     style = next((style for name, style in _STYLES.items() if getattr(options, name)), "raw")
