@@ -76,7 +76,8 @@ def read_facts(home: Home) -> Facts:
         load=tuple(round(value, 2) for value in psutil.getloadavg()), disk_free_bytes=disk.free, disk_bytes=disk.total,
         open_files=soft, open_files_most=hard, somaxconn=read_number("/proc/sys/net/core/somaxconn"),
         syn_backlog=read_number("/proc/sys/net/ipv4/tcp_max_syn_backlog"), clock_is_synchronized=clock_is_synchronized(),
-        has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(), has_collapse_range=has_collapse_range(place),
+        has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(),
+        has_collapse_range=has_collapse_range(place),
         has_bind_shim=os.path.exists(shim),
     )  # fmt: skip
 
