@@ -24,7 +24,8 @@ extern int *__errno_location(void) __attribute__((weak));
 #if defined(__x86_64__)
 enum { SYS_CLOSE = 3, SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_SENDTO = 44, SYS_RECVMSG = 47, SYS_SHUTDOWN = 48, SYS_BIND = 49,
        SYS_LISTEN = 50, SYS_GETSOCKNAME = 51, SYS_GETSOCKOPT = 55, SYS_FCNTL = 72, SYS_GETPID = 39, SYS_NANOSLEEP = 35,
-       SYS_WRITE = 1, SYS_OPENAT = 257, SYS_DUP3 = 292 };
+       SYS_WRITE = 1, SYS_OPENAT = 257, SYS_DUP3 = 292, SYS_ACCEPT4 = 288 };
+static void add_one(unsigned long *number) { __asm__ volatile("lock incq %0" : "+m"(*number) : : "cc"); }
 static long call(long number, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d;
@@ -37,7 +38,13 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 #elif defined(__aarch64__)
 enum { SYS_CLOSE = 57, SYS_SOCKET = 198, SYS_CONNECT = 203, SYS_SENDTO = 206, SYS_RECVMSG = 212, SYS_SHUTDOWN = 210,
        SYS_BIND = 200, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204, SYS_GETSOCKOPT = 209, SYS_FCNTL = 25, SYS_GETPID = 172,
-       SYS_NANOSLEEP = 101, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_DUP3 = 24 };
+       SYS_NANOSLEEP = 101, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_DUP3 = 24, SYS_ACCEPT4 = 242 };
+static void add_one(unsigned long *number) {
+    unsigned long value;
+    u32 failed;
+    __asm__ volatile("1: ldxr %0, %2\n\tadd %0, %0, #1\n\tstxr %w1, %0, %2\n\tcbnz %w1, 1b"
+                     : "=&r"(value), "=&r"(failed), "+Q"(*number));
+}
 static long call(long number, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
@@ -255,3 +262,21 @@ EXPORT int shutdown(int descriptor, int how) {
     if (find_known(descriptor) >= 0 && option_of(descriptor, SOL_SOCKET_LEVEL, 30 /* SO_ACCEPTCONN */, 0)) return 0;
     return fail(call(SYS_SHUTDOWN, descriptor, how, 0, 0, 0, 0));
 }
+
+/*
+ * How many TCP connections the program took: the kernel keeps no such count. `percore monit` finds it by its name in the memory
+ * of the process, so that counting costs one instruction and nobody has to be told.
+ */
+static struct { char name[16]; unsigned long count; } accepted __attribute__((used)) = { "percore-accepted", 0 };
+
+EXPORT int accept4(int descriptor, struct address *address, u32 *length, int flags) {
+    struct address from = { 0, {0} };
+    u32 from_length = sizeof from;
+    long got = address ? call(SYS_ACCEPT4, descriptor, (long)address, (long)length, flags, 0, 0)
+                       : call(SYS_ACCEPT4, descriptor, (long)&from, (long)&from_length, flags, 0, 0);
+    int family = address ? address->family : from.family;
+    if (got >= 0 && (family == INET || family == INET6)) add_one(&accepted.count);
+    return fail(got);
+}
+
+EXPORT int accept(int descriptor, struct address *address, u32 *length) { return accept4(descriptor, address, length, 0); }

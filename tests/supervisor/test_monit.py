@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.supervisor.commands.connections import count_connections
 from tests.supervisor.conftest import Supervisor
 from tests.terminal import Terminal
 from tests.waiting import wait_for
@@ -42,7 +43,7 @@ def test_it_shows_every_worker_its_connections_and_the_log_of_the_selected_one(t
     with monit(two_apps) as terminal:
         screen = terminal.wait_for("listening")  # what the first worker wrote
         assert screen.splitlines()[1].split() == [
-            "id", "name", "mode", "pid", "status", "cpu", "mem", "↺", "up", "conns", "queue",
+            "id", "name", "mode", "pid", "status", "cpu", "mem", "↺", "up", "accepted", "conns", "queue",
         ]  # fmt: skip
         for pid in (*two_apps.pids("api"), *two_apps.pids("ticker")):
             terminal.wait_for(str(pid))
@@ -54,6 +55,32 @@ def test_it_shows_every_worker_its_connections_and_the_log_of_the_selected_one(t
         terminal.wait_for("log of ticker 0")
         terminal.wait_for("tick")  # and its escape sequence did not clear the screen
         assert "log of ticker 0" in terminal.wait_for("ticker 0")
+
+
+PYTHON_SERVER = """
+import http.server, os, socketserver
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{}")
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("language", ["node", "python"])
+def test_every_connection_that_a_worker_takes_is_counted(supervisor: Supervisor, language: str) -> None:
+    (supervisor.folder / "server.py").write_text(PYTHON_SERVER)
+    script = {} if language == "node" else {"script": "server.py", "interpreter": sys.executable}
+    supervisor.apply(supervisor.api(**script))
+
+    def accepted() -> list[int | None]:
+        counted = count_connections(supervisor.workers("api"))
+        return [counted[number].accepted for number in (0, 1)]
+
+    before = accepted()
+    assert None not in before
+    for _ in range(5):
+        supervisor.get(source="127.77.0.1")
+    assert accepted() == [(before[0] or 0) + 5, before[1]]
 
 
 def test_keys_reload_restart_stop_start_and_scale(two_apps: Supervisor) -> None:

@@ -1,24 +1,27 @@
-"""How many TCP connections a worker holds, and how many wait to be accepted: what the kernel shows of its sockets.
+"""How many TCP connections a worker holds, took so far, and has waiting.
 
-The kernel keeps no count of what a socket ever accepted, so none is shown.
+The kernel shows what is open and what waits. It keeps no count of what was accepted; the bind shim does, in each process.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from percore.supervisor.procfs import tree_of
 
 _ESTABLISHED, _LISTEN = "01", "0A"
+_COUNTER = b"percore-accepted"  # bindshim.c
 
 
 class Connections(NamedTuple):
-    """Of one worker: what its processes hold open, and what waits to be accepted."""
+    """Of one worker."""
 
     open: int
-    queue: int
+    queue: int  # made, and not yet accepted
+    accepted: Optional[int]  # by the processes that live now; None where nobody counts
 
 
 def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connections]:
@@ -27,13 +30,18 @@ def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connect
     found = {}
     for worker in workers:
         if worker["pid"]:
+            tree = tree_of(worker["pid"])
             try:
-                inodes = set().union(*map(inodes_of, tree_of(worker["pid"])))
+                inodes = set().union(*map(inodes_of, tree))
             except OSError:
                 continue
             held = [sockets[inode] for inode in inodes if inode in sockets]
+            is_open = sum(state == _ESTABLISHED for state, _ in held)
+            counts = [count for pid in tree if (count := accepted_by(pid)) is not None]
+            # A program that accepts without the C library (Go, io_uring) is not counted: no number is better than a wrong one.
+            is_counted = counts and (sum(counts) or not is_open)
             found[worker["id"]] = Connections(
-                sum(state == _ESTABLISHED for state, _ in held), sum(queue for state, queue in held if state == _LISTEN)
+                is_open, sum(queue for state, queue in held if state == _LISTEN), sum(counts) if is_counted else None
             )
     return found
 
@@ -50,6 +58,23 @@ def inodes_of(pid: int) -> set[str]:
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     return inodes
+
+
+def accepted_by(pid: int) -> Optional[int]:
+    """What the bind shim counted in this process; None without it, or where we may not look."""
+    try:
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for line in maps:
+                if "/bindshim-" in line and " rw-p " in line:
+                    first, end = (int(number, 16) for number in line.split(" ", 1)[0].split("-"))
+                    memory.seek(first)
+                    part = memory.read(end - first)
+                    place = part.find(_COUNTER)
+                    if place >= 0:
+                        return int.from_bytes(part[place + len(_COUNTER) : place + len(_COUNTER) + 8], sys.byteorder)
+    except OSError:
+        pass
+    return None
 
 
 def read_sockets() -> dict[str, tuple[str, int]]:

@@ -28,7 +28,7 @@ HELP = (
     "o              sort by the next column",
     "q              quit",
     "",
-    "conns: connections the worker's processes hold open; queue: made and not yet accepted",
+    "connections: accepted so far by the processes that live; conns: open now; queue: made and not yet accepted",
 )
 
 
@@ -197,14 +197,13 @@ class Dashboard:
         return self.graph(values, 8, max([1.0, *values]) * 1.001)
 
     def connections_of(self, worker: Mapping[str, Any], field: str) -> str:
-        found = self.connections.get(worker["id"])
-        return "-" if found is None else str(getattr(found, field))
+        value = getattr(self.connections.get(worker["id"]), field, None)
+        return "-" if value is None else str(value)
 
 
 def _count(field: str) -> Callable[[Dashboard, Mapping[str, Any]], int]:
     def order(board: Dashboard, worker: Mapping[str, Any]) -> int:
-        found = board.connections.get(worker["id"])
-        return -int(getattr(found, field)) if found else 1
+        return -int(getattr(board.connections.get(worker["id"]), field, None) or 0)
 
     return order
 
@@ -213,17 +212,18 @@ _LEFT = ("name", "mode", "state", "cpu graph", "mem graph")
 COLUMNS = (
     Column("id", "id", 3, 0, lambda _, worker: str(worker["id"]), lambda _, worker: worker["id"]),
     Column("name", "name", 12, 0, lambda _, worker: f"{worker['name']} {worker['slot']}", lambda _, worker: worker["name"]),
-    Column("mode", "mode", 7, 12, lambda _, worker: worker["mode"]),
-    Column("pid", "pid", 7, 9, lambda _, worker: str(worker["pid"] or "-")),
+    Column("mode", "mode", 7, 13, lambda _, worker: worker["mode"]),
+    Column("pid", "pid", 7, 10, lambda _, worker: str(worker["pid"] or "-")),
     Column("state", "status", 15, 2, lambda _, worker: shown_state(worker), lambda _, worker: shown_state(worker)),
     Column("cpu", "cpu", 5, 3, lambda _, worker: f"{worker['cpu_percent']:.0f}%", lambda _, worker: -worker["cpu_percent"]),
-    Column("cpu graph", "", 8, 10, lambda board, worker: board.cpu_graph(worker)),
+    Column("cpu graph", "", 8, 11, lambda board, worker: board.cpu_graph(worker)),
     Column("mem", "mem", 7, 4, lambda _, worker: short_size(worker["memory_bytes"]),
            lambda _, worker: -worker["memory_bytes"]),
-    Column("mem graph", "", 8, 11, lambda board, worker: board.memory_graph(worker)),
+    Column("mem graph", "", 8, 12, lambda board, worker: board.memory_graph(worker)),
     Column("restarts", "↺", 4, 5, lambda _, worker: str(worker["restarts"]), lambda _, worker: -worker["restarts"]),
     Column("uptime", "up", 4, 6, lambda _, worker: duration(worker["uptime_seconds"]) if worker["pid"] else "-",
            lambda _, worker: -worker["uptime_seconds"]),
+    Column("accepted", "accepted", 9, 9, lambda board, worker: board.connections_of(worker, "accepted"), _count("accepted")),
     Column("conns", "conns", 6, 8, lambda board, worker: board.connections_of(worker, "open"), _count("open")),
     Column("queue", "queue", 5, 7, lambda board, worker: board.connections_of(worker, "queue"), _count("queue")),
 )  # fmt: skip

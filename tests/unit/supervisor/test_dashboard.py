@@ -67,10 +67,10 @@ def test_a_long_list_scrolls_with_the_selection() -> None:
 def test_connections_are_shown_where_they_are_known() -> None:
     board = Dashboard()
     board.update([worker(0), worker(1)])
-    board.connections = {0: Connections(7, 3)}
+    board.connections = {0: Connections(7, 3, 90), 1: Connections(2, 0, None)}
     lines = text(board)
-    assert lines[2].split()[-2:] == ["7", "3"]
-    assert lines[3].split()[-2:] == ["-", "-"]
+    assert lines[2].split()[-3:] == ["90", "7", "3"]
+    assert lines[3].split()[-3:] == ["-", "2", "0"]
 
 
 def test_escape_sequences_and_control_characters_of_a_log_do_not_reach_the_terminal() -> None:
