@@ -26,6 +26,8 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     try:
         sock = connect(home.control_socket)
     except (FileNotFoundError, ConnectionRefusedError):
+        if _somebody_holds(home.lock):
+            raise NoDaemon(f"the supervisor in {home.path} has lost its socket", next="percore ping") from None
         raise NoDaemon(f"no supervisor runs in {home.path}", next="percore start FILE") from None
     except OSError as error:
         raise PercoreError(f"the supervisor cannot be reached: {error.strerror}", where=home.control_socket) from None
@@ -54,8 +56,13 @@ def ensure_daemon(home: Home) -> None:
         return
     import subprocess  # not for those who only ask
 
-    home.make()
-    with open(home.daemon_log, "ab") as log:
+    try:
+        home.make()
+        log = open(home.daemon_log, "ab")  # noqa: SIM115
+    except OSError as error:
+        what = f"the supervisor cannot have its folder: {error.strerror}"
+        raise PercoreError(what, where=error.filename, next="make room or set PERCORE_HOME") from None
+    with log:
         environment = {**os.environ, "PERCORE_HOME": home.path}
         daemon = subprocess.Popen(
             this_program().argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import fcntl
 import os
 import signal
@@ -11,7 +10,7 @@ import sys
 import time
 from typing import Any, Callable, Optional
 
-from percore.supervisor import restoring, snapshot
+from percore.supervisor import limits, restoring, snapshot, systemd
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
@@ -22,19 +21,36 @@ from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.store import FdStore
-from percore.supervisor.update import STORE, become, passed_fds, passed_lock
+from percore.supervisor.update import STORE, become, passed_fds, passed_lock, this_program
 
 _SYS_PIDFD_GETFD = 438
+_LOCK_SECONDS = 1.0
+_LACK_SECONDS = 1.0
+# After running so long, a fault of ours is no reason to stay away.
+_SOUND_SECONDS = 5.0
 
 
 def main() -> None:
     home = Home.of_user()
-    home.make()
-    # A service manager would only start us again and again: under one, we wait until the other supervisor ends.
-    lock = passed_lock() or take_lock(home.lock, waits="NOTIFY_SOCKET" in os.environ)
-    if lock is None:
-        raise SystemExit(f"percore: a supervisor already runs in {home.path}")
+    try:
+        home.make()
+        # A service manager would only start us again and again: under one, we wait until the other supervisor ends.
+        lock = passed_lock() or take_lock(home.lock, waits=systemd.is_there())
+        if lock is None:
+            raise SystemExit(f"percore: a supervisor already runs in {home.path}{knock(home.lock)}")
+        run(home, lock)
+    except OSError as error:
+        if systemd.is_there():
+            time.sleep(_LACK_SECONDS)  # it starts us again at once, and a full disk is not emptied in a millisecond
+        place = f"{error.filename}: " if error.filename else ""
+        raise SystemExit(f"percore: the supervisor cannot start: {place}{error.strerror}") from None
+
+
+def run(home: Home, lock: int) -> None:
+    """Raises OSError where it lacks something to begin with."""
     become_subreaper()
+    limits.take_descriptors()
+    limits.give_memory_back()
     loop = Loop()
     state = snapshot.StateFile(home.state)
     saved, problem = state.load(restoring.check)
@@ -44,7 +60,18 @@ def main() -> None:
         saved = what_was_dumped(home) or saved
     store, shelves = recover_store(saved)
     manager = Manager(loop, home, log, store, state)
-    serve(loop, home, manager, log, lambda: manager.restore(saved, shelves) if saved else None, manager.after_turn)
+    try:
+        serve(loop, home, manager, log, lambda: manager.restore(saved, shelves), manager.after_turn)
+    except Exception as error:
+        if time.monotonic() - loop.began_at < _SOUND_SECONDS:
+            raise
+        # A fault of ours. The workers go on, and what we knew is on disk: begin again, as after any other death.
+        traceback = error.__traceback__
+        while traceback and traceback.tb_next:
+            traceback = traceback.tb_next
+        where = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else "?"
+        log(f"internal error, the supervisor begins again: {error!r} at {where}")
+        become(this_program(), store.fds, lock)
     if manager.successor:
         log("supervisor replaced by another version")
         become(manager.successor, store.fds, lock)
@@ -67,11 +94,18 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     manager.log_rounds.go_round()
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
-    notify("READY=1")
+
+    def open_again() -> None:
+        for door in (handover.door, notices, server.door):
+            door.open_again()
+
+    loop.on_signal(signal.SIGHUP, open_again)
+    systemd.notify("READY=1")
+    systemd.feed_watchdog(loop)
     log(f"supervisor ready (pid {os.getpid()})")
     loop.run(after_turn)
     if not manager.successor:
-        notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
     handover.close()
     notices.close()
     server.close()
@@ -105,31 +139,37 @@ def log(line: str) -> None:
 
 
 def take_lock(path: str, *, waits: bool = False) -> Optional[int]:
-    """Held as long as we live; None when another supervisor holds it, unless we wait for its end."""
+    """Held as long as we live, with our pid in it; None when another supervisor holds it, unless we wait for its end.
+
+    A child of a supervisor that was killed holds it until it executes its program, so it is worth waiting a little.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline and not waits:
+                os.close(descriptor)
+                return None
+            time.sleep(0.02)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     return descriptor
 
 
-# -- systemd, without its library ------------------------------------------------------------------------------------
-
-
-def notify(state: str, descriptors: tuple[int, ...] = ()) -> None:
-    """sd_notify(3); does nothing outside systemd."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        try:
-            sock.sendmsg([state.encode()], rights, 0, address)
-        except OSError as error:
-            log(f"systemd could not be told {state.splitlines()[0]}: {error.strerror}")
+def knock(lock_path: str) -> str:
+    """Asks the supervisor that runs to open its sockets again, should somebody have deleted them; says so."""
+    try:
+        with open(lock_path) as file:
+            pid = int(file.read())
+        pidfd = os.pidfd_open(pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+        os.close(pidfd)
+    except (OSError, ValueError):
+        return ""
+    return f" (pid {pid}); it opens its sockets again where they are gone"
 
 
 def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str, list[int]]]:
@@ -139,7 +179,7 @@ def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str
     shelves = store.look() if ends else {}
     if not ends:
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
-        notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
+        systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     return store, shelves
 
 

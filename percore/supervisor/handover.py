@@ -10,9 +10,9 @@ import socket
 from typing import Callable, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor import home
 from percore.supervisor.address import Address
 from percore.supervisor.app import App
+from percore.supervisor.door import Door
 from percore.supervisor.loop import Loop
 from percore.supervisor.worker import Drainable, Worker
 
@@ -26,18 +26,12 @@ class Handover:
         self._loop = loop
         self._find_worker = find_worker
         self._open_listener = open_listener
-        self._socket = home.listen(path)
-        loop.watch(self._socket.fileno(), self._accept)
+        self.door = Door(loop, path, self._let_in)
 
     def close(self) -> None:
-        self._loop.unwatch(self._socket.fileno())
-        self._socket.close()
+        self.door.close()
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
+    def _let_in(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._loop.watch(connection.fileno(), lambda: self._read(connection))
 

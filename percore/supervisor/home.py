@@ -68,7 +68,8 @@ class Home(NamedTuple):
         """Private folders; raises OSError."""
         for folder in (self.path, self.run, self.logs):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.chmod(self.run, 0o700)
+        if os.stat(self.run).st_mode & 0o077:
+            os.chmod(self.run, 0o700)
 
 
 def usual_path() -> str:

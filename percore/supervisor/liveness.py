@@ -34,6 +34,11 @@ class Liveness:
         self._queue_length = 0
         self._queue_moved_at = 0.0
 
+    @property
+    def is_stuck(self) -> bool:
+        """It takes nothing from its queue: what it has begun will not end either."""
+        return self.unwell == _STUCK
+
     def begin(self, config: AppConfig) -> None:
         """The worker serves from now on."""
         self._timeout = config.liveness_timeout

@@ -14,6 +14,7 @@ import time
 from typing import Callable, Optional
 
 Callback = Callable[[], None]
+_STALL_SECONDS = 1.0
 
 
 class Timer:
@@ -39,6 +40,7 @@ class Loop:
         self._signal_read, self._signal_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._signal_read, self._take_signals)
         self.is_running = False
+        self.began_at = time.monotonic()
 
     def watch(self, descriptor: int, callback: Callback, *, writable: bool = False) -> None:
         """Calls `callback` whenever `descriptor` is readable (or, with `writable`, also when it takes bytes)."""
@@ -85,7 +87,11 @@ class Loop:
         self.is_running = False
 
     def turn(self) -> None:
-        for key, _ in self._selector.select(self._seconds_to_next_timer()):
+        began, wait = time.monotonic(), self._seconds_to_next_timer()
+        found = self._selector.select(wait)
+        if wait is not None:
+            self._excuse(time.monotonic() - began - wait)
+        for key, _ in found:
             # An earlier callback of this turn may have unwatched this descriptor.
             if key.fd in self._selector.get_map():
                 key.data()
@@ -99,6 +105,13 @@ class Loop:
             self._patient.remove(timer)
             if timer.callback:
                 timer.callback()
+
+    def _excuse(self, overslept: float) -> None:
+        """While we were stopped (SIGSTOP, a suspended host), nobody could tell us anything: that time counts for no limit."""
+        if overslept > _STALL_SECONDS:
+            for _, _, timer in self._timers:
+                timer.when += overslept
+            self._timers = [(timer.when, order, timer) for _, order, timer in self._timers]
 
     def _seconds_to_next_timer(self) -> Optional[float]:
         while self._timers and self._timers[0][2].callback is None:

@@ -26,10 +26,12 @@ from percore.supervisor.routines import Routines
 from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
 from percore.supervisor.store import FdStore
+from percore.supervisor.survivors import end, open_strays
 from percore.supervisor.update import Program
 from percore.supervisor.worker import Runtime, Worker
 
 _THIEVES_SECONDS = 10.0
+_SAVE_AGAIN_SECONDS = 5.0
 
 
 class Manager:
@@ -44,6 +46,10 @@ class Manager:
         self._home = home
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
+        self._saves_later = False
+        self._strays: dict[
+            str, list[int]
+        ] = {}  # pidfds, by app, of what an earlier supervisor left and no state tells of
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
@@ -337,6 +343,7 @@ class Manager:
         return {}
 
     def _add(self, config: AppConfig, base_env: Mapping[str, str], count: int) -> App:
+        end(self._strays.pop(config.name, ()))  # two of a singleton must not run
         app = App(self.runtime, config, base_env, self._next_id)
         self.apps[config.name] = app
         app.set_slots(count)
@@ -459,7 +466,14 @@ class Manager:
             self._state.save(content)
             self._saved = content
         except OSError as error:
-            self._log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")
+            if not self._saves_later:
+                self._log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")
+                self._saves_later = True
+                self.runtime.loop.later(_SAVE_AGAIN_SECONDS, self._save_again)
+
+    def _save_again(self) -> None:
+        self._saves_later = False
+        self.save()
 
     def _fill_store(self) -> None:
         try:
@@ -467,8 +481,15 @@ class Manager:
         except OSError as error:
             self._log(f"sockets could not be put into the store ({error.strerror}); they end with this supervisor")
 
-    def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
-        """Goes on where an earlier supervisor ended."""
+    def restore(self, saved: Optional[Mapping[str, Any]], shelves: Mapping[str, Sequence[int]]) -> None:
+        """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until its app is started."""
+        if saved is None:
+            self._strays.update(open_strays(self._home.path, ()))
+            for name, pidfds in self._strays.items():
+                self._log(
+                    f"{len(pidfds)} processes of '{name}' run, of which no state tells; they end when it is started"
+                )
+            return
         self.release = saved.get("release") or ""
         self._restorer().restore(saved, shelves)
         self.jobs.note_change()

@@ -25,13 +25,24 @@ class Notices:
         self._loop = loop
         self._is_ready = is_ready
         self._path = "" if home.notify_address.startswith("@") else home.notify_address
+        self._name = home.notify_address
+        self._open()
+
+    def _open(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if self._path:
             bind(self._socket, self._path)
         else:
-            self._socket.bind("\0" + home.notify_address[1:])
-        loop.watch(self._socket.fileno(), self._read)
+            self._socket.bind("\0" + self._name[1:])
+        self._loop.watch(self._socket.fileno(), self._read)
+
+    def open_again(self) -> None:
+        """Where somebody deleted the file."""
+        if self._path and not os.path.exists(self._path):
+            self._loop.unwatch(self._socket.fileno())
+            self._socket.close()
+            self._open()
 
     def close(self) -> None:
         self._loop.unwatch(self._socket.fileno())

@@ -7,6 +7,7 @@ that (setsid, double fork) comes back to us as subreaper and is found by the tok
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import Callable, Optional
 from percore.supervisor.procfs import parent_of, start_time_of, state_of
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
 NOT_STARTED = 127  # the exit code, as a shell has it, of what could not be executed
 
 
@@ -33,12 +35,18 @@ class Process:
 
     def signal(self, number: int, *, whole_group: bool) -> None:
         """Polite signals may go to the whole group, as a terminal's Ctrl-C would; nothing happens when it is gone."""
-        if whole_group:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
-            return
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, number)
+            if not whole_group:
+                signal.pidfd_send_signal(self.pidfd, number)
+                return
+            try:
+                signal.pidfd_send_signal(self.pidfd, number, None, _PROCESS_GROUP)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # Linux before 6.9. As long as the leader is there, be it dead, no group but its own has this number.
+                if start_time_of(self.pid) == self.start_time:
+                    os.killpg(self.pid, number)
 
     @property
     def age_seconds(self) -> float:

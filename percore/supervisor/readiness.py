@@ -6,6 +6,7 @@ an HTTP answer below 400; without one it is a connection that the worker took ou
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -50,6 +51,7 @@ class Probe:
         self._sock: Optional[socket.socket] = None
         self._timer: Optional[Timer] = None
         self._reply = b""
+        self._queued = 0
         self.reason = "it did not answer yet"
         self._try()
 
@@ -61,6 +63,7 @@ class Probe:
     def _try(self) -> None:
         target = self._target
         self._reply = b""
+        self._queued = 0
         try:
             self._sock = sock = open_from(target.source, target.host)
             code = sock.connect_ex((target.host, target.port))
@@ -82,17 +85,27 @@ class Probe:
             self._again(f"connecting to port {self._target.port}: {os.strerror(code)}")
         elif self._target.health:
             request = f"GET {self._target.health} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: percore\r\nConnection: close\r\n\r\n"
-            self._sock.send(request.encode())
-            self._loop.watch(self._sock.fileno(), self._on_reply)
+            self._talk(lambda sock: sock.send(request.encode()), self._on_reply)
         else:
-            self._loop.unwatch(self._sock.fileno())
+            # We say nothing, and at once: a program that serves one client after the other would wait for our word.
+            self._talk(lambda sock: sock.shutdown(socket.SHUT_WR), self._succeed)
             self._check_accepted()
+
+    def _talk(self, speak: Callable[[socket.socket], object], on_answer: Callable[[], None]) -> None:
+        assert self._sock
+        self._loop.watch(self._sock.fileno(), on_answer)
+        with contextlib.suppress(OSError):  # it hung up already, which is readable too
+            speak(self._sock)
 
     def _check_accepted(self) -> None:
         """An accepted connection has left the queue; the kernel alone completes the handshake of one that has not."""
-        if self._target.queue is None or queue_length(self._target.queue) == 0:
+        if self._sock is None:
+            return
+        length = 0 if self._target.queue is None else queue_length(self._target.queue)
+        if length == 0 or length < self._queued:
             self._succeed()
             return
+        self._queued = length
         self.reason = "it does not accept connections"
         if self._timer:
             self._timer.cancel()

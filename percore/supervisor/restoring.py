@@ -205,7 +205,7 @@ class Restorer:
     def _adopted_ended(self, worker: Worker, process: Process) -> None:
         self._runtime.loop.unwatch(process.pidfd)
         if worker.process is process:
-            process.kill_group()
+            worker.main_process_died()
             worker.ended(None)
 
     def add(self, record: Mapping[str, Any]) -> App:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -11,8 +10,9 @@ from typing import Any, Callable
 
 from percore import __version__
 from percore.errors import PercoreError, UsageError
-from percore.supervisor import home, protocol
+from percore.supervisor import protocol
 from percore.supervisor.config import AppConfig
+from percore.supervisor.door import Door
 from percore.supervisor.identity import clean_environment
 from percore.supervisor.jobs import Reply
 from percore.supervisor.loop import Loop
@@ -21,34 +21,29 @@ from percore.supervisor.update import Program
 
 # A client that does not read its replies loses the connection, not the supervisor its memory.
 _MOST_UNREAD_BYTES = 4 * 1024 * 1024
+_MOST_CLIENTS = 256
 
 
 class Server:
     def __init__(self, loop: Loop, path: str, manager: Manager) -> None:
         self._loop = loop
         self._manager = manager
-        self._path = path
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
-        self._socket = home.listen(path)
-        self.clients: set[Client] = set()
-        loop.watch(self._socket.fileno(), self._accept)
+        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self.door = Door(loop, path, self._let_in)
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
+    def _let_in(self, connection: socket.socket) -> None:
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid not in (0, os.geteuid()):
             connection.close()
             return
-        self.clients.add(Client(self._loop, connection, self._answer, self.clients.discard))
+        if len(self.clients) >= _MOST_CLIENTS:
+            # Those that ask nothing go first; they need no timer as long as there is room.
+            next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
+        self.clients[Client(self._loop, connection, self._answer, self.clients.pop)] = None
 
     def close(self) -> None:
-        self._loop.unwatch(self._socket.fileno())
-        self._socket.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        self.door.remove()
         for client in list(self.clients):
             client.finish()
 
@@ -128,13 +123,14 @@ class Client:
     """One connection: lines in, lines out."""
 
     def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
-                 on_close: Callable[[Client], None]) -> None:  # fmt: skip
+                 on_close: Callable[[Client], object]) -> None:  # fmt: skip
         self._loop = loop
         self._connection = connection
         self._answer = answer
         self._on_close = on_close
-        self._unread = b""
+        self._unread = bytearray()
         self._unsent = b""
+        self.asks = 0  # requests that wait for their result
         self._is_open = True
         connection.setblocking(False)
         loop.watch(connection.fileno(), self._ready)
@@ -151,12 +147,16 @@ class Client:
         if not part or len(self._unread) > protocol.LONGEST_LINE:
             self._close()
             return
+        if b"\n" not in part:
+            return
         *lines, self._unread = self._unread.split(b"\n")
         for line in lines:
-            self._answer(line, self.reply)
+            self.asks += 1
+            self._answer(bytes(line), self.reply)
 
     def reply(self, message: Mapping[str, Any]) -> None:
         """A client that went away changes nothing: the job goes on."""
+        self.asks -= message["event"] == "result"
         if not self._is_open:
             return
         self._unsent += protocol.encode(message)

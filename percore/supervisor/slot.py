@@ -163,7 +163,8 @@ class Slot:
         """Lets the outgoing worker finish its connections, then stops it."""
         assert self.outgoing
         self.outgoing.role = Role.OUTGOING
-        if not self.outgoing.is_ready or not self.outgoing.config.shares_port:
+        can_drain = self.outgoing.config.shares_port and not self.outgoing.liveness.is_stuck
+        if not self.outgoing.is_ready or not can_drain:
             self.outgoing.handle(Event.STOP)
             self.sweep()
             return

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, NoReturn, Optional
 
 from percore.errors import PercoreError
+from percore.supervisor import limits
 from percore.supervisor.identity import Identity
 from percore.supervisor.process import Process
 
@@ -87,10 +88,11 @@ def _posix_spawn(command: Command, places: Mapping[int, int]) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in places.items()]
     with _in_folder(command.cwd):
         try:
-            return os.posix_spawn(
-                command.program, command.argv, command.env, file_actions=actions, setsid=True, setsigmask=(),
-                setsigdef=_DEFAULT_SIGNALS,
-            )  # fmt: skip
+            with limits.as_given():
+                return os.posix_spawn(
+                    command.program, command.argv, command.env, file_actions=actions, setsid=True, setsigmask=(),
+                    setsigdef=_DEFAULT_SIGNALS,
+                )  # fmt: skip
         except OSError as error:
             raise _not_executed(f"execute {command.argv[0]}", error) from None
 
@@ -154,6 +156,7 @@ def _become(command: Command, places: Mapping[int, int], error_write: int) -> No
         step = f"change to folder {command.cwd}"
         os.chdir(command.cwd)
         step = f"execute {command.argv[0]}"
+        limits.give_back()
         os.execve(command.program, command.argv, command.env)
     except BaseException as error:
         os.write(error_write, str(_not_executed(step, error)).encode())

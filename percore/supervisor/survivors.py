@@ -1,4 +1,7 @@
-"""What outlives a worker's main process, or its whole supervisor: found by the token in its environment, wherever it hides."""
+"""What outlives a worker's main process, or its whole supervisor: found by the token in its environment, wherever it hides.
+
+A process is held by a pidfd before its environment is read: its pid may be somebody else's a moment later.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,31 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from percore.supervisor.procfs import children_of, tree_of
 
 _DYING_SECONDS = 5.0
 
 
-def open_survivors(token: str) -> list[int]:
-    """Pidfds of what a worker left behind: orphans of ours, and their descendants, that carry the worker's token."""
+def open_survivors(token: str, *, anywhere: bool = False) -> list[int]:
+    """Pidfds of what a worker left behind: orphans that carry its token, and their descendants.
+
+    Those of our own child come to us; with `anywhere`, those of a worker that an earlier supervisor started are found.
+    """
     marker = f"PERCORE_TOKEN={token}".encode()
-    found = []
-    for orphan in children_of(os.getpid()):
-        try:
-            with open(f"/proc/{orphan}/environ", "rb") as file:
-                is_ours = marker in file.read().split(b"\0")
-        except OSError:
-            continue
-        for pid in tree_of(orphan) if is_ours else ():
-            try:
-                found.append(os.pidfd_open(pid))
-            except OSError:
-                continue
-    return found
+    found: dict[int, int] = {}
+    for orphan in _all_pids() if anywhere else children_of(os.getpid()):
+        if orphan not in found and marker in _environment_of(orphan):
+            for pid in tree_of(orphan):
+                with contextlib.suppress(OSError):
+                    if pid not in found:
+                        found[pid] = os.pidfd_open(pid)
+    return list(found.values())
 
 
-def kill_survivors(token: str) -> None:
-    for pidfd in open_survivors(token):
+def kill_survivors(token: str, *, anywhere: bool = False) -> None:
+    for pidfd in open_survivors(token, anywhere=anywhere):
         kill(pidfd)
         os.close(pidfd)
 
@@ -46,25 +47,49 @@ def kill(pidfd: int) -> None:
 
 def kill_strays(home: str, known_tokens: Collection[str]) -> None:
     """Kills workers of an earlier supervisor of this home that nobody adopted: a singleton must not run twice."""
+    end([pidfd for pidfds in open_strays(home, known_tokens).values() for pidfd in pidfds])
+
+
+def open_strays(home: str, known_tokens: Collection[str]) -> Mapping[str, list[int]]:
+    """By app, pidfds of what belongs to a supervisor of this home and carries none of these tokens."""
     home_mark = f"PERCORE_HOME={home}".encode()
-    killed = []
     known = {f"PERCORE_TOKEN={token}".encode() for token in known_tokens}
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    found: dict[str, list[int]] = {}
+    for pid in _all_pids():
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                variables = set(file.read().split(b"\0"))
-            if home_mark not in variables or pid == os.getpid():
-                continue
-            tokens = {variable for variable in variables if variable.startswith(b"PERCORE_TOKEN=")}
-            if not tokens or tokens & known:
-                continue
             pidfd = os.pidfd_open(pid)
         except OSError:
             continue
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        killed.append(pidfd)
-    # Their ports and locks are free only when they are gone. A process that cannot die is not worth waiting for.
+        variables = _environment_of(pid)
+        tokens = {variable for variable in variables if variable.startswith(b"PERCORE_TOKEN=")}
+        if home_mark not in variables or not tokens or tokens & known or pid == os.getpid():
+            os.close(pidfd)
+            continue
+        names = [variable[len(b"PERCORE_APP=") :] for variable in variables if variable.startswith(b"PERCORE_APP=")]
+        found.setdefault(os.fsdecode(names[0]) if names else "", []).append(pidfd)
+    return found
+
+
+def end(pidfds: Collection[int]) -> None:
+    """Kills them, and returns when they are gone: only then their ports and locks are free. Closes the pidfds."""
+    # A process that cannot die is not worth waiting for.
     deadline = time.monotonic() + _DYING_SECONDS
-    for pidfd in killed:
-        select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
+    for pidfd in pidfds:
+        kill(pidfd)
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
         os.close(pidfd)
+
+
+def _all_pids() -> Iterable[int]:
+    return map(int, filter(str.isdigit, os.listdir("/proc")))
+
+
+def _environment_of(pid: int) -> Collection[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return ()

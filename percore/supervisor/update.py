@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import NamedTuple, NoReturn, Optional
 
+from percore.supervisor import limits
+
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): systemd passes descriptors in the same way
 STORE = "store"
 LOCK = "lock"
@@ -44,7 +46,8 @@ def become(program: Program, store_fds: tuple[int, int], lock_fd: int) -> NoRetu
     for number, descriptor in enumerate(high, _FIRST_PASSED_FD):
         os.dup2(descriptor, number, inheritable=True)
     passed = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": f"{STORE}:{STORE}:{LOCK}"}
-    os.execve(program.python, program.argv(), {**os.environ, **passed})
+    with limits.as_given():
+        os.execve(program.python, program.argv(), {**os.environ, **passed})
 
 
 def passed_fds(name: str) -> list[int]:

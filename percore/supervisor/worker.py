@@ -90,6 +90,7 @@ class Worker:
         self.restarts = 0
         self.failures = Failures()
         self.is_stable = False
+        self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._had_served = False  # the last process that ended was ready
         self.started_at = 0.0  # monotonic, for durations
         self.started_time = 0.0  # wall clock, for people and for the state file
@@ -164,6 +165,7 @@ class Worker:
 
     def _spawn(self) -> None:
         self.token = os.urandom(12).hex()
+        self._is_foreign = False
         self.failure = ""
         self.addresses = []
         self.is_stable = False
@@ -347,7 +349,7 @@ class Worker:
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
         if self.state is State.STOPPING:
-            self._survivors = open_survivors(self.token)
+            self._survivors = open_survivors(self.token, anywhere=self._is_foreign)
         if not self._survivors:
             self._kill()
 
@@ -383,7 +385,7 @@ class Worker:
 
     def _ended(self, status: Optional[int], reason: str) -> None:
         self._release_process()
-        kill_survivors(self.token)
+        kill_survivors(self.token, anywhere=self._is_foreign)
         self.liveness.end()
         self.preloads.clear()
         self._had_served = was_ready = self.state in (State.RUNNING, State.STOPPING)
@@ -467,6 +469,7 @@ class Worker:
     def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process = process
+        self._is_foreign = not process.is_child
         self.token = saved["token"]
         self.addresses = [Address(*fields) for fields in saved["addresses"]]
         self.started_time = saved["started_time"]

@@ -148,3 +148,14 @@ def send_signal(pid: Optional[int], number: int) -> None:
 
 
 STOP, GO = signal.SIGSTOP, signal.SIGCONT
+
+
+def resident_kb(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

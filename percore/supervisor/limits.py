@@ -1,0 +1,48 @@
+"""What we take from the kernel, and what we give back.
+
+Descriptors: as many as anybody may have, because 200 workers take a thousand. Workers get the limit that we were given:
+programs that use select(2), or close everything they might have, expect it low.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_given = resource.getrlimit(resource.RLIMIT_NOFILE)
+_MOST = 65536
+_M_MMAP_THRESHOLD = -3
+
+
+def take_descriptors() -> None:
+    soft, hard = _given
+    wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def give_back() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, _given)
+
+
+def give_memory_back() -> None:
+    """Large blocks go back to the kernel when they are freed (mallopt(3)): else one long request stays in our memory."""
+    import ctypes
+
+    with suppress(AttributeError):  # a libc without it
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+
+
+@contextmanager
+def as_given() -> Iterator[None]:
+    """For the moment in which a program is started."""
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if ours == _given:
+        yield
+        return
+    give_back()
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
