@@ -149,13 +149,14 @@ class Dashboard:
         return chosen
 
     def _cells(self, width: int, texts: Sequence[str], columns: Sequence[Column]) -> str:
-        """The name takes what the other columns leave."""
+        """A name gets what it needs, as far as the other columns leave it."""
         spare = max(0, width - sum(column.width + 1 for column in columns))
-        cells = [
-            fit(text, column.width + (min(spare, 24) if column.key == "name" else 0), left=column.key in _LEFT)
+        longest = max((cells(_shown_name(worker)) for worker in self.rows), default=0)
+        widths = {"name": min(max(12, longest), 12 + spare)}
+        return " ".join(
+            fit(text, widths.get(column.key, column.width), left=column.key in _LEFT)
             for text, column in zip(texts, columns)
-        ]
-        return " ".join(cells)
+        )
 
     def _heads(self, width: int) -> Line:
         columns = self._columns(width)
@@ -208,10 +209,14 @@ def _count(field: str) -> Callable[[Dashboard, Mapping[str, Any]], int]:
     return order
 
 
+def _shown_name(worker: Mapping[str, Any]) -> str:
+    return f"{worker['name']} {worker['slot']}"
+
+
 _LEFT = ("name", "mode", "state", "cpu graph", "mem graph")
 COLUMNS = (
     Column("id", "id", 3, 0, lambda _, worker: str(worker["id"]), lambda _, worker: worker["id"]),
-    Column("name", "name", 12, 0, lambda _, worker: f"{worker['name']} {worker['slot']}", lambda _, worker: worker["name"]),
+    Column("name", "name", 12, 0, lambda _, worker: _shown_name(worker), lambda _, worker: worker["name"]),
     Column("mode", "mode", 7, 13, lambda _, worker: worker["mode"]),
     Column("pid", "pid", 7, 10, lambda _, worker: str(worker["pid"] or "-")),
     Column("state", "status", 15, 2, lambda _, worker: shown_state(worker), lambda _, worker: shown_state(worker)),

@@ -39,6 +39,13 @@ def test_a_narrow_terminal_keeps_id_name_and_status() -> None:
     assert text(board, 36)[1].split()[:3] == ["id", "name", "status"]
 
 
+def test_a_long_name_gets_the_space_that_is_there() -> None:
+    board = Dashboard()
+    board.update([worker(0, "a-rather-long-name-of-an-app")])
+    assert "a-rather-long-name-of-an-app 0 " in text(board, 200)[2]
+    assert "a-rather-lon " in text(board, 36)[2]
+
+
 def test_the_selection_stays_with_its_worker_and_moves_in_the_shown_order() -> None:
     board = Dashboard()
     board.update([worker(0, cpu_percent=1.0), worker(1, cpu_percent=9.0), worker(2, "job", cpu_percent=5.0)])
