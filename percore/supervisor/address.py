@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 from percore.errors import PercoreError
 
+_LONGEST_PATH = 107
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 
@@ -65,6 +66,37 @@ class Address(NamedTuple):
             return self.host == other.host or _ANY[self.family] in (self.host, other.host)
         wide = self if self.family == socket.AF_INET6 else other
         return wide.host == "::" and not wide.v6only
+
+
+def parse_address(written: str) -> Address:
+    """`3000`, `127.0.0.1:3000`, `[::1]:3000` or `/run/app.sock`. Raises ValueError with what it wanted instead.
+
+    A port alone is that port on every address of the host, IPv4 and IPv6.
+    """
+    wanted = "an address such as 3000, 127.0.0.1:3000, [::1]:3000 or /run/app.sock"
+    if written.startswith("/"):
+        if len(os.fsencode(written)) > _LONGEST_PATH:
+            raise ValueError(f"a path of at most {_LONGEST_PATH} bytes")
+        return Address(socket.AF_UNIX, socket.SOCK_STREAM, written, 0)
+    host, _, port = written.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(wanted)
+    if not host:
+        return everywhere(int(port))
+    is_v6 = host.startswith("[") and host.endswith("]")
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    try:
+        numeric = socket.inet_ntop(family, socket.inet_pton(family, host[1:-1] if is_v6 else host))
+    except OSError:
+        raise ValueError(wanted) from None
+    return Address(family, socket.SOCK_STREAM, numeric, int(port))
+
+
+def everywhere(port: int) -> Address:
+    """As Node listens where it is told nothing but a port."""
+    has_v6 = os.path.exists("/proc/net/if_inet6")
+    family, host = (socket.AF_INET6, "::") if has_v6 else (socket.AF_INET, "0.0.0.0")
+    return Address(family, socket.SOCK_STREAM, host, port)
 
 
 class AddressInUse(PercoreError):

@@ -152,8 +152,13 @@ class App:
             yield
 
     def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
-        """Stops, then starts again with `config`; `soak` as in `start`."""
+        """Stops, then starts again with `config`; `soak` as in `start`. Workers with ports of their own: one after the other."""
         chosen = list(slots) if slots is not None else self.slots
+        if self.config.port_per_worker and config.port_per_worker and len(chosen) > 1:
+            for slot in list(chosen):
+                yield from self.restart(config, [slot], soak=soak)
+            self.config = config if len(chosen) == len(self.slots) else self.config
+            return
         yield from self._bring_down(chosen)
         for slot in chosen:
             slot.replace_config(config)

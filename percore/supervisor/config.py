@@ -34,6 +34,8 @@ class AppConfig(NamedTuple):
     instances: Instances = 1  # as wished: a number, "max" or 0 (= one per usable core), or -n (= that many fewer)
     share_port: bool = True  # cluster only: whatever address a worker binds is shared by all workers of the app
     port: Optional[int] = None  # sets PORT, and opens the shared port before the first worker asks
+    port_per_worker: bool = False  # nothing is shared: each worker gets a PORT of its own, counted from `port` on
+    listen: tuple[str, ...] = ()  # addresses that are opened before the first worker asks, and passed as LISTEN_FDS
     health: Optional[str] = None  # path of an HTTP check of each worker, such as /health; None: a TCP connection
     env: Mapping[str, str] = {}
     instance_var: str = "NODE_APP_INSTANCE"
@@ -108,7 +110,13 @@ class AppConfig(NamedTuple):
 
     @property
     def shares_port(self) -> bool:
-        return self.mode == CLUSTER and self.share_port
+        return self.mode == CLUSTER and self.share_port and not self.port_per_worker
+
+    def port_of(self, number: int) -> Optional[int]:
+        """The PORT of the worker of this number."""
+        if self.port is None:
+            return None
+        return self.port + number if self.port_per_worker or self.increment_var == "PORT" else self.port
 
     def runs_like(self, other: AppConfig) -> bool:
         """True when workers of `other` need no replacement: all is the same but what concerns the app as a whole."""

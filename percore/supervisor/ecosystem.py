@@ -25,7 +25,7 @@ _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
 _INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
                  ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
 _PATHS = ("cwd", "script", "interpreter", "out_file", "error_file", "log_file", "pid_file")
-_TEXTS = ("args", "interpreter_args", "watch", "ignore_watch")
+_TEXTS = ("args", "interpreter_args", "listen", "watch", "ignore_watch")
 
 
 class ProcessFile(NamedTuple):
@@ -244,6 +244,7 @@ def make_app(
         fields["name"] = os.path.splitext(os.path.basename(fields["script"]))[0] or fields["script"]
     _settle_mode(fields)
     _apply_modifiers(written, fields, path, title, env_name)
+    _check_ports(fields, path, title)
     watch = fields.get("watch")
     if isinstance(watch, bool):
         fields["watch"] = (fields["cwd"],) if watch else ()
@@ -354,8 +355,19 @@ def _settle_mode(fields: dict[str, Any]) -> None:
         fields["mode"] = CLUSTER if is_wide and _runs_node(fields) else FORK
 
 
+def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
+    if fields.get("port_per_worker") and not fields.get("port"):
+        raise UsageError(f"'port_per_worker' of {title} counts from 'port' on, which it does not name", where=path)
+    is_shared = fields["mode"] == CLUSTER and fields.get("share_port", True) and not fields.get("port_per_worker")
+    if fields.get("listen") and not is_shared:
+        raise UsageError(
+            f"'listen' of {title} opens addresses that its workers share, and they share none", where=path,
+            next="set exec_mode: cluster, and neither share_port: false nor port_per_worker",
+        )  # fmt: skip
+
+
 def _runs_node(fields: Mapping[str, Any]) -> bool:
-    return os.path.basename(fields["interpreter"]) in ("node", "bun")
+    return os.path.basename(fields["interpreter"]).partition("@")[0] in ("node", "bun")
 
 
 def _apply_modifiers(

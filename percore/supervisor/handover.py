@@ -11,9 +11,9 @@ from typing import Callable, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor.address import Address
-from percore.supervisor.app import App
 from percore.supervisor.door import Door
 from percore.supervisor.loop import Loop
+from percore.supervisor.sockets import Listener
 from percore.supervisor.worker import Drainable, Worker
 
 _LONGEST_REQUEST = 1024
@@ -21,8 +21,8 @@ _LONGEST_REQUEST = 1024
 
 class Handover:
     def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Worker]],
-                 open_listener: Callable[[Worker, Address], App]) -> None:  # fmt: skip
-        """`open_listener` gives the app whose listener serves the worker, or raises PercoreError or OSError."""
+                 open_listener: Callable[[Worker, Address], Listener]) -> None:  # fmt: skip
+        """`open_listener` gives the shared sockets, or raises PercoreError or OSError."""
         self._loop = loop
         self._find_worker = find_worker
         self._open_listener = open_listener
@@ -64,7 +64,7 @@ class Handover:
             _send(connection, b"own\n")
             return
         try:
-            listener = self._open_listener(worker, address).listener(address)
+            listener = self._open_listener(worker, address)
         except PercoreError as error:
             worker.failure = str(error)
             _send(connection, b"fail %d\n" % errno.EADDRINUSE)

@@ -10,6 +10,7 @@ import signal
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.supervisor import cron, globs
+from percore.supervisor.address import parse_address
 from percore.supervisor.config import CLUSTER, FORK
 
 
@@ -151,6 +152,14 @@ def port(value: Any) -> int:
     return number
 
 
+def listen_addresses(value: Any) -> tuple[str, ...]:
+    """A port, an address, or a list of them; what they mean is in `address`."""
+    written = tuple(text(item) for item in value) if isinstance(value, (list, tuple)) else (text(value),)
+    for item in written:
+        parse_address(item)
+    return written
+
+
 def signal_name(value: Any) -> str:
     name = text(value).upper()
     name = name if name.startswith("SIG") else f"SIG{name}"
@@ -218,6 +227,8 @@ KEYS = (
     Key("exec_mode", "mode", mode),
     Key("share_port", "share_port", flag),
     Key("port", "port", port),
+    Key("port_per_worker", "port_per_worker", flag),
+    Key("listen", "listen", listen_addresses),
     Key("health", "health", url_path),
     Key("instance_var", "instance_var", variable),
     Key("increment_var", "increment_var", variable),

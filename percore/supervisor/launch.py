@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor import logs
+from percore.supervisor import logs, preloadable
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
@@ -43,12 +43,19 @@ class Site(NamedTuple):
     open_logs: OpenLogs = open_files  # gives a new process its standard output and error
 
 
-def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int) -> Command:
+def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int,
+                 listen_fds: tuple[int, ...] = ()) -> Command:  # fmt: skip
     """Raises PercoreError when something that the worker needs is not on this host."""
     identity = identity_of(config)
     env = make_environment(site, place, config, token, identity)
     if config.script == _SITE and not os.path.exists(os.path.join(config.cwd, _SITE)):
         config = config._replace(interpreter=sys.executable, interpreter_args=("-I",), script=_FILE_SERVER)
+    if "@" in os.path.basename(config.interpreter):
+        from percore.supervisor.interpreters import find_version
+
+        config = config._replace(interpreter=find_version(config.interpreter, env))
+        # What the program starts by name is of the same version.
+        env["PATH"] = os.path.dirname(config.interpreter) + os.pathsep + env.get("PATH", os.defpath)
     argv = [*([] if config.interpreter == "none" else [config.interpreter, *config.interpreter_args])]
     script = config.script
     if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
@@ -58,9 +65,14 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
         raise PercoreError(
             f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
         )
+    if config.shares_port and not listen_fds and program and (reason := preloadable.why_not(program)):
+        raise PercoreError(
+            f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",
+            next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
+        )
     return Command(
         (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
-        () if identity else site.store_fds, "NODE_CHANNEL_FD" in env, identity,
+        () if identity else site.store_fds, "NODE_CHANNEL_FD" in env, identity, listen_fds,
     )  # fmt: skip
 
 
@@ -70,15 +82,16 @@ def make_environment(
     given = filter_environment(place.base_env, config.filter_env)
     env = {**given, **(identity.variables if identity else {}), **config.env}
     if config.port is not None:
-        env["PORT"] = str(config.port)
-    if config.increment_var and env.get(config.increment_var, "").lstrip("-").isdigit():
+        env["PORT"] = str(config.port_of(place.number))
+    is_counted = config.port is not None and config.increment_var == "PORT"
+    if config.increment_var and not is_counted and env.get(config.increment_var, "").lstrip("-").isdigit():
         env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
     env[config.instance_var] = str(place.number)
     env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
     env["PERCORE_TOKEN"] = token
     if config.release:
         env["PERCORE_RELEASE"] = config.release
-    program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script)
+    program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script).partition("@")[0]
     if program.startswith("python"):
         env.setdefault("PYTHONUNBUFFERED", "1")
     if program in ("node", "bun", "nodejs"):

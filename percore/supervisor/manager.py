@@ -25,6 +25,7 @@ from percore.supervisor.rotation import Limits
 from percore.supervisor.routines import Routines
 from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
+from percore.supervisor.sockets import Listener
 from percore.supervisor.store import FdStore
 from percore.supervisor.survivors import end, open_strays
 from percore.supervisor.update import Program
@@ -55,7 +56,9 @@ class Manager:
         self.log_rounds = LogRounds(loop, self._log_limits, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         site = Site(home, place_preload(home), store.fds, open_logs)
-        self.runtime = Runtime(loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log)
+        self.runtime = Runtime(
+            loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log, self.open_listener
+        )
         loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
@@ -396,8 +399,8 @@ class Manager:
                     return True
         return False
 
-    def open_listener(self, worker: Worker, address: Address) -> App:
-        """The app of `worker`, unless another app shares this address already."""
+    def open_listener(self, worker: Worker, address: Address) -> Listener:
+        """What the worker's app shares at this address, unless another app shares it already. Raises AddressInUse or OSError."""
         for app in self.apps.values():
             for other in app.listeners if app.name != worker.config.name else ():
                 if address.overlaps(other):
@@ -408,10 +411,10 @@ class Manager:
                     )
         app = self.apps[worker.config.name]
         is_new = address not in app.listeners
-        app.listener(address)
+        listener = app.listener(address)
         if is_new:
             self._fill_store()  # before any worker can serve from it
-        return app
+        return listener
 
     def _look_for_thieves(self) -> None:
         """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""

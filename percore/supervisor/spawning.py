@@ -1,7 +1,8 @@
 """Starting a program as a child of ours.
 
 posix_spawn shares our memory with the child until it executes the program, so nothing is copied; a fork would cost each start
-some milliseconds of copied pages. Only a child that becomes another user is forked: posix_spawn knows no users.
+some milliseconds of copied pages. Only a child that becomes another user, or is told its own
+pid, is forked: posix_spawn knows neither.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from percore.supervisor.identity import Identity
 from percore.supervisor.process import Process
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
-CHANNEL_FD = 3  # Node's IPC channel
-STORE_FDS = (4, 5)  # keep the listening sockets alive when the supervisor dies (store.FdStore)
-_FIRST_FREE_FD = 6
+FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
+CHANNEL_FD = 60  # Node's IPC channel
+STORE_FDS = (61, 62)  # keep the listening sockets alive when the supervisor dies (store.FdStore)
+_FIRST_FREE_FD = 63
 _DEFAULT_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1,
     signal.SIGUSR2, signal.SIGQUIT,
@@ -41,6 +43,7 @@ class Command(NamedTuple):
     store_fds: tuple[int, ...] = ()
     channel: bool = False  # open Node's IPC channel
     identity: Optional[Identity] = None
+    listen_fds: tuple[int, ...] = ()
 
 
 class NotExecuted(PercoreError):
@@ -52,7 +55,8 @@ def spawn(command: Command) -> Process:
     ours, theirs = socket.socketpair() if command.channel else (None, None)
     try:
         with _placed(command, theirs) as places:
-            pid = _fork(command, places) if command.identity else _posix_spawn(command, places)
+            # LISTEN_PID is only known in the child.
+            pid = _fork(command, places) if command.identity or command.listen_fds else _posix_spawn(command, places)
     except BaseException:
         if ours:
             ours.close()
@@ -73,6 +77,7 @@ def _placed(command: Command, channel: Optional[socket.socket]) -> Iterator[dict
     if channel:
         places[CHANNEL_FD] = channel.fileno()
     places.update(zip(STORE_FDS, command.store_fds))
+    places.update(enumerate(command.listen_fds, FIRST_LISTEN_FD))
     try:
         for number, descriptor in places.items():
             if descriptor < _FIRST_FREE_FD:
@@ -137,6 +142,11 @@ def _fork(command: Command, places: Mapping[int, int]) -> int:
     return pid
 
 
+def _listen_variables(command: Command) -> dict[str, str]:
+    count = len(command.listen_fds)
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)} if count else {}
+
+
 def _become(command: Command, places: Mapping[int, int], error_write: int) -> NoReturn:
     """In the child: from fork to exec."""
     step = "prepare"
@@ -149,15 +159,15 @@ def _become(command: Command, places: Mapping[int, int], error_write: int) -> No
         error_write = fcntl.fcntl(error_write, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
         for number, descriptor in places.items():
             os.dup2(descriptor, number, inheritable=True)
-        assert command.identity
-        os.setgroups(command.identity.groups)
-        os.setgid(command.identity.gid)
-        os.setuid(command.identity.uid)
+        if command.identity:
+            os.setgroups(command.identity.groups)
+            os.setgid(command.identity.gid)
+            os.setuid(command.identity.uid)
         step = f"change to folder {command.cwd}"
         os.chdir(command.cwd)
         step = f"execute {command.argv[0]}"
         limits.give_back()
-        os.execve(command.program, command.argv, command.env)
+        os.execve(command.program, command.argv, {**command.env, **_listen_variables(command)})
     except BaseException as error:
         os.write(error_write, str(_not_executed(step, error)).encode())
     finally:

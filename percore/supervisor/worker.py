@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor import logs, readiness
-from percore.supervisor.address import Address
+from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
@@ -50,6 +51,7 @@ class Runtime(NamedTuple):
     tell: Callable[[Worker], None]
     replace: Callable[[Worker, str], None]
     log: Callable[[str], None]
+    open: Callable[[Worker, Address], Listener]  # shared sockets of the worker's app; raises PercoreError or OSError
 
 
 class Role(Enum):
@@ -175,7 +177,10 @@ class Worker:
         opened: list[int] = []
         try:
             opened = self._runtime.site.open_logs(self.config, self.place, paths)
-            command = make_command(self._runtime.site, self.place, self.config, self.token, *opened)
+            passed = tuple(self._open_declared())
+            command = make_command(
+                self._runtime.site, self.place, self.config, self.token, opened[0], opened[1], passed
+            )
             self.process = spawn(command)
         except (OSError, PercoreError) as error:
             # Treated as any other end: same back-off, same report.
@@ -188,6 +193,23 @@ class Worker:
                 os.close(descriptor)
         if self.process.channel:
             self._runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
+
+    def _open_declared(self) -> Iterator[int]:
+        """Opens what the file names before the program asks; gives the sockets of `listen`, which are passed to it."""
+        config = self.config
+        if config.shares_port and config.port is not None and not config.listen:
+            self._open_early(everywhere(config.port))
+        for written in config.listen:
+            address = parse_address(written)
+            listener = self._runtime.open(self, address)
+            self.addresses.append(address)
+            yield listener.socket_for(self.number, self.generation).fileno()
+
+    def _open_early(self, address: Address) -> None:
+        """Only a guess: the program may ask for this port on another host, or somebody may hold what it will not ask for."""
+        if not any(address.overlaps(other) for other in self._listeners):
+            with contextlib.suppress(PercoreError, OSError):
+                self._runtime.open(self, address)
 
     def _terminate(self) -> None:
         assert self.process
@@ -211,8 +233,19 @@ class Worker:
             self._later(lambda: self.handle(Event.READY))  # that it was executed is all there is to know
             return
         self._set_timer(config.listen_timeout, self._start_timed_out)
-        if config.port and not config.shares_port and not config.wait_ready:
-            self._start_probe(readiness.Target("127.0.0.1", config.port, health=config.health))
+        port = config.port_of(self.number)
+        if port and not config.shares_port and not config.wait_ready:
+            self._start_probe(readiness.Target("127.0.0.1", port, health=config.health))
+        elif config.listen and not config.wait_ready:
+            self._await_accepting()
+
+    def _await_accepting(self) -> None:
+        """A program that takes LISTEN_FDS never asks for an address: that it accepts is what it shows."""
+        for address in map(parse_address, self.config.listen):
+            if address in self._listeners and (target := self._target_at(address, self._listeners[address])):
+                self._start_probe(target)
+                return
+        self._later(lambda: self.handle(Event.READY))
 
     def bound(self, address: Address, listener: Listener) -> None:
         """The worker asked for, and got, its socket of `listener`."""
@@ -223,7 +256,7 @@ class Worker:
             self._has_changed()  # one more to be remembered
         if self.state is not State.STARTING or self.config.wait_ready or self._probe:
             return
-        if self.config.port is not None and address.port != self.config.port:
+        if self.config.port_of(self.number) not in (None, address.port):
             return
         target = self._target_at(address, listener)
         if target is None:
@@ -320,10 +353,11 @@ class Worker:
     def _checkup_target(self) -> Optional[readiness.Target]:
         config = self.config
         if not config.shares_port:
-            return readiness.Target("127.0.0.1", config.port, health=config.health) if config.port else None
+            port = config.port_of(self.number)
+            return readiness.Target("127.0.0.1", port, health=config.health) if port else None
         for address in self.addresses:
             listener = self._listeners.get(address)
-            if listener and listener.steered and config.port in (None, address.port):
+            if listener and listener.steered and config.port_of(self.number) in (None, address.port):
                 return self._target_at(address, listener)
         return None
 
@@ -438,7 +472,7 @@ class Worker:
             "pid": self.pid,
             "state": shown.value,
             "release": self.config.release,
-            "port": ports[0] if ports else self.config.port,
+            "port": ports[0] if ports else self.config.port_of(self.number),
             "memory_bytes": self.stats.memory_bytes if self.process else 0,
             "cpu_percent": self.stats.cpu_percent if self.process else 0.0,
             "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,

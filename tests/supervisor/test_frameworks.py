@@ -78,6 +78,24 @@ web.run_app(app, port=int(os.environ["PORT"]))
 NODE_HTTP = f"require('http').createServer((_, response) => response.end({SLOT})).listen(process.env.PORT);\n"
 
 
+LISTEN_FDS = """
+import http.server, os, socket
+assert os.environ["LISTEN_PID"] == str(os.getpid())
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = os.environ["NODE_APP_INSTANCE"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("", 0), Answer, bind_and_activate=False)
+server.socket.close()
+server.socket = socket.socket(fileno=3)
+server.serve_forever()
+"""
+
+
 def python(*arguments: str, **keys: Any) -> dict[str, Any]:
     return {"interpreter": f"{BIN}/python", "script": arguments[0], "args": list(arguments[1:]), **keys}
 
@@ -130,6 +148,7 @@ PROGRAMS = {
     "hypercorn": Program({"app.py": ASGI}, shell(f"{BIN}/hypercorn app:app -b 0.0.0.0:$PORT")),
     "granian": Program({"app.py": ASGI}, shell(f"{BIN}/granian app:app --interface asgi --port $PORT")),
     "aiohttp": Program({"app.py": AIOHTTP}, python("app.py")),
+    "a program that takes LISTEN_FDS": Program({"app.py": LISTEN_FDS}, python("app.py", listen=["0.0.0.0:$PORT"])),
 }  # fmt: skip
 
 
@@ -174,7 +193,10 @@ def slot_that_answers(port: int, source: str = "127.0.0.1") -> str:
 
 
 def test_two_workers_share_the_port_and_a_reload_loses_nothing(supervisor: Supervisor, program: Program) -> None:
-    supervisor.apply(supervisor.api(**program.keys))
+    keys = dict(program.keys)
+    if "listen" in keys:
+        keys["listen"] = [address.replace("$PORT", str(supervisor.port)) for address in keys["listen"]]
+    supervisor.apply(supervisor.api(**keys))
     assert [slot_that_answers(supervisor.port, f"127.77.0.{slot + 1}") for slot in (0, 1)] == ["0", "1"]
     assert {slot_that_answers(supervisor.port) for _ in range(30)} == {"0", "1"}
     before = supervisor.pids("api")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -400,3 +401,21 @@ def test_the_reference_names_every_key_and_its_example_is_read(tmp_path: Path) -
     assert [app.mode for app in loaded.apps] == ["cluster", "fork"]
     for example in (first, *others):
         assert load_process_file(write(tmp_path, "ecosystem.yml", example)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"port_per_worker": True}, "counts from 'port' on"),
+        ({"listen": "3000", "exec_mode": "fork"}, "'listen' of app 'api' opens addresses that its workers share"),
+        (
+            {"listen": "localhost:3000", "exec_mode": "cluster"},
+            "key 'listen' of app 'api' must be an address such as 3000",
+        ),
+    ],
+)
+def test_keys_of_ports_that_do_not_fit_together_are_refused(tmp_path: Path, keys: dict[str, Any], told: str) -> None:
+    path = tmp_path / "ecosystem.json"
+    path.write_text(json.dumps({"apps": [{"name": "api", "script": "x.js", **keys}]}))
+    with pytest.raises(UsageError, match=re.escape(told)):
+        load_process_file(str(path))

@@ -1,0 +1,32 @@
+"""Whether a library can be loaded into a program, so that its workers share a port without knowing it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+_INTERPRETER, _NOTE = 3, 4
+
+
+def why_not(program: str) -> str:
+    """Why nothing can be loaded into the program; empty where it can, or where it is none that the kernel executes itself."""
+    try:
+        with open(program, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            start = file.read(64)
+            if start[:4] != b"\x7fELF" or start[4:6] != b"\x02\x01" or len(start) < 64:
+                return ""
+            (offset,), (size, count) = struct.unpack_from("<Q", start, 32), struct.unpack_from("<HH", start, 54)
+            file.seek(offset)
+            table = file.read(size * count)
+            segments = [struct.unpack_from("<I4xQ16xQ", table, size * index) for index in range(count)]
+            if not any(kind == _INTERPRETER for kind, _, _ in segments):
+                return "it is linked statically"
+            for kind, place, length in segments:
+                file.seek(place)
+                if kind == _NOTE and b"Go\0\0" in file.read(min(length, 4096)):
+                    return "it is a Go program, which asks the kernel by itself"
+    except (OSError, struct.error):
+        return ""
+    return "it runs with the rights of its owner" if mode & (stat.S_ISUID | stat.S_ISGID) else ""
