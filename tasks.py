@@ -33,6 +33,7 @@ HELP = {
     "limit": "only these hosts: a pattern as in Ansible, such as web:&fresh:!web3",
     "forks": "how many hosts at the same time",
     "json": "print JSON instead of a table",
+    "why": "what others read who find it locked",
     "app": "only this app",
     "lines": "how many lines of each log",
     "follow": "go on with new lines until Ctrl-C",
@@ -72,6 +73,49 @@ def deploy(context: Context, env: str = "local", limit: str = "all", forks: int 
 def rollback(context: Context, env: str = "local", release: str = "", limit: str = "all", forks: int = FORKS) -> None:
     """Go back to the good release before the current one, or to the one named with --release."""
     rollout.rollback(Scope(env, PROJECT, limit, forks), Report(), release=release or None)
+
+
+@operator_task
+def converge(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+    """Bring hosts that were away to the release that the rest runs; take back what nobody confirmed."""
+    rollout.converge(Scope(env, PROJECT, limit, forks), Report())
+
+
+@operator_task
+def lock(context: Context, env: str = "local", why: str = "", limit: str = "all", forks: int = FORKS) -> None:
+    """Keep every rollout away from the hosts, until unlock."""
+    operations.lock(Scope(env, PROJECT, limit, forks), Report(), why=why)
+
+
+@operator_task
+def unlock(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+    """Take away what lock put there."""
+    operations.unlock(Scope(env, PROJECT, limit, forks), Report())
+
+
+@operator_task
+def history(
+    context: Context, env: str = "local", lines: int = 20, json: bool = False, limit: str = "all", forks: int = FORKS
+) -> None:
+    """Who switched what, when, and how it ended."""
+    operations.history(Scope(env, PROJECT, limit, forks), Report(), lines=lines, as_json=json)
+
+
+@operator_task
+def facts(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+    """What each host says of itself, as JSON."""
+    operations.facts(Scope(env, PROJECT, limit, forks), Report())
+
+
+@operator_task
+def execute(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+    """Run a command on all hosts at once, each line behind its host's name: invoke exec --env E -- uptime."""
+    operations.exec_command(Scope(env, PROJECT, limit, forks), Report(), words_after_dashes())
+
+
+def words_after_dashes() -> list[str]:
+    """What invoke leaves to us: the words behind `--`."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
 @operator_task
@@ -196,6 +240,23 @@ def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bo
         sys.exit(error.exit_code)
 
 
-namespace = Collection(deploy, rollback, status, logs, stop, startup, unstartup, build, check, test)
+namespace = Collection(
+    deploy,
+    rollback,
+    converge,
+    lock,
+    unlock,
+    history,
+    facts,
+    status,
+    logs,
+    stop,
+    startup,
+    unstartup,
+    build,
+    check,
+    test,
+)
+namespace.add_task(execute, name="exec")
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor))

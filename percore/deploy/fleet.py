@@ -7,6 +7,7 @@ import getpass
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +32,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a run is about: the environment, a pattern of its hosts, and how many are worked on at the same time."""
+    """What a run is about: the environment, a pattern of its hosts, how many are worked on at once; `run` names it."""
 
     env: str
     project: Path
     limit: str = "all"
     forks: int = FORKS
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass
@@ -113,7 +115,7 @@ def require_all(hosts: list[Host], report: Report) -> None:
     stop_at(connect_all(hosts), report)
 
 
-def count_hosts(hosts: Sequence[Host]) -> str:
+def count_hosts(hosts: Sequence[object]) -> str:
     return f"{len(hosts)} {'host' if len(hosts) == 1 else 'hosts'}"
 
 

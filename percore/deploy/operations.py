@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from percore.deploy.fleet import (
@@ -10,15 +12,17 @@ from percore.deploy.fleet import (
     Scope,
     close_all,
     connect_all,
+    count_hosts,
     load_fleet,
     on_all,
     require_all,
     show_event,
     stop_at,
+    who_am_i,
 )
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.survey import connect_hosts
-from percore.errors import PreflightError
+from percore.errors import PercoreError, PreflightError, UsageError
 
 
 def status(scope: Scope, report: Report, *, as_json: bool) -> None:
@@ -131,3 +135,106 @@ def _stream(host: Host, words: list[str], report: Report) -> None:
     host.agent.ask(
         "stream", target=host.target(), words=words, on_event=lambda event: show_event(report, host.name, event)
     )
+
+
+def lock(scope: Scope, report: Report, *, why: str) -> None:
+    """Hold the lock on every host until `unlock`: no rollout goes past it. All hosts, or none."""
+    hosts = load_fleet(scope)
+    try:
+        require_all(hosts, report)
+        held: list[Host] = []
+
+        def hold(host: Host) -> None:
+            host.ask("hold", owner=who_am_i(), why=why)
+            held.append(host)
+
+        faults = on_all(hosts, hold)
+        if faults:
+            on_all(held, lambda host: host.ask("let_go"))
+        stop_at(faults, report)
+    finally:
+        close_all(hosts)
+    report.finish(f"locked: {count_hosts(hosts)} -> invoke unlock --env {scope.env}")
+
+
+def unlock(scope: Scope, report: Report) -> None:
+    """Take away what `lock` put there, whoever did; a rollout that runs keeps its own lock."""
+    hosts = load_fleet(scope)
+    try:
+        require_all(hosts, report)
+
+        def let_go(host: Host) -> None:
+            holder = host.ask("let_go")["holder"]
+            said = f"was locked by {holder['owner']}" + (f": {holder['why']}" if holder.get("why") else "")
+            report.host(host.name, said if holder else "was not locked")
+
+        stop_at(on_all(hosts, let_go), report)
+    finally:
+        close_all(hosts)
+    report.finish("unlocked")
+
+
+def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
+    """What was switched on which host, when, by whom, and how it ended; the oldest first."""
+    hosts = load_fleet(scope)
+    try:
+        faults = connect_all(hosts)
+
+        def ask(host: Host) -> None:
+            host.notes["entries"] = host.ask("history", count=lines)["entries"]
+
+        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
+    finally:
+        close_all(hosts)
+    entries = [{"host": host.name, **entry} for host in hosts for entry in host.notes.get("entries", [])]
+    entries.sort(key=lambda entry: entry["at"])
+    if as_json:
+        report.json(entries)
+    else:
+        rows = [
+            [_moment(entry["at"]), entry["host"], entry["what"], entry["release"] or "-", entry["result"], entry["who"]]
+            for entry in entries
+        ]
+        report.table(["when", "host", "what", "release", "result", "who"], rows)
+    stop_at(faults, report)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:
+    """Run a command on all hosts at once, its lines behind the host's name; one word is a line for the hosts' shell.
+
+    Raises a fault when it did not end with 0 everywhere.
+    """
+    if not words:
+        raise UsageError("there is no command to run", next=f"invoke exec --env {scope.env} -- COMMAND")
+    shown = shlex.join(words) if len(words) > 1 else words[0]
+    words = ["/bin/sh", "-c", words[0]] if len(words) == 1 else words
+    hosts = load_fleet(scope)
+    try:
+        require_all(hosts, report)
+
+        def run(host: Host) -> None:
+            reply = host.agent.ask(
+                "exec", words=list(words), on_event=lambda event: show_event(report, host.name, event)
+            )
+            if reply["code"] != 0:
+                raise PercoreError(f"'{shown}' ended with exit code {reply['code']}", where=host.name)
+
+        faults = on_all(hosts, run)
+        stop_at(faults, report)
+    finally:
+        close_all(hosts)
+
+
+def facts(scope: Scope, report: Report) -> None:
+    """What each host says of itself, as JSON."""
+    hosts = load_fleet(scope)
+    try:
+        faults = connect_all(hosts)
+        report.json({host.name: host.agent.facts for host in hosts if host.name not in faults})
+    finally:
+        close_all(hosts)
+    stop_at(faults, report)

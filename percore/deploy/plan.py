@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from percore.deploy.batches import Policy
 from percore.deploy.roles import Role, load_roles
 
 DEFAULT_ROLES = ["app"]
@@ -50,6 +51,9 @@ class AppSettings:
     nginx_port: int
     server_name: str
     env: Mapping[str, str]
+    policy: Policy
+    confirm_seconds: float
+    hooks: Mapping[str, tuple[str, ...]]
 
     @property
     def has_systemd(self) -> bool:

@@ -44,7 +44,10 @@ AGENT_MODULES = (
     "percore/errors.py",
     "percore/host/__init__.py",
     "percore/host/facts.py",
+    "percore/host/history.py",
+    "percore/host/journal.py",
     "percore/host/lock.py",
+    "percore/host/succession.py",
     "percore/host/resources.py",
     "percore/host/archives.py",
     "percore/host/release.py",
@@ -142,9 +145,11 @@ class Remote:
                     self._asking.release()
 
     def close(self, *, wait: bool = False) -> None:
-        """End of input: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
+        """Goodbye: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
         if not self._closed.is_set():
             self._closed.set()
+            with contextlib.suppress(OSError, EOFError, ValueError):
+                self._channel.send(b'{"op": "bye"}\n')
             with contextlib.suppress(OSError, EOFError):
                 self._channel.finish(wait=wait)
 

@@ -25,6 +25,8 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 import percore
+from percore.deploy.batches import read_policy
+from percore.deploy.hooks import read_hooks
 from percore.deploy.plan import AppSettings, HostPlan, HostState
 from percore.deploy.roles import Item, Role
 from percore.errors import UsageError, nearest
@@ -297,6 +299,12 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         nginx_port=reader.number("nginx_port"),
         server_name=reader.text("server_name"),
         env={str(key): str(value) for key, value in reader.mapping("env").items()},
+        policy=read_policy(
+            *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
+            where=variables._where,
+        ),
+        confirm_seconds=reader.number("confirm_seconds"),
+        hooks=read_hooks(reader.mapping("hooks"), where=variables._where),
     )
 
 

@@ -6,6 +6,7 @@ does so when we fail, when we say so because another host failed, and when we ar
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,33 +16,57 @@ from percore.deploy.fleet import (
     Host,
     Scope,
     close_all,
+    connect_all,
     count_hosts,
     load_fleet,
+    stop_at,
 )
+from percore.deploy.hooks import Hooks
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.staging import stage
-from percore.deploy.survey import choose_release, connect_hosts, find_release, look, preflight
-from percore.deploy.switching import activate, confirm
+from percore.deploy.survey import (
+    choose_release,
+    connect_hosts,
+    find_common_release,
+    find_release,
+    look,
+    preflight,
+    require_release,
+)
+from percore.deploy.switching import activate, check_all, confirm, policy_of, take_back
+from percore.errors import PercoreError
 
 
 def deploy(scope: Scope, report: Report) -> None:
     hosts = load_fleet(scope)
+    policy = policy_of(hosts)
+    hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
+    hooks.run("before_build")
     artifacts = build_apps(hosts, scope.project, report)
+    hooks.run("after_build")
+    here: list[Host] = []
     try:
-        connect_hosts(hosts, report)
-        look(hosts, artifacts, scope.project, report)
-        waiting = [host for host in hosts if not host.notes["up_to_date"]]
+        hooks.run("before_connect")
+        here = connect_hosts(hosts, report, policy=policy)
+        hooks.run("after_connect")
+        look(here, artifacts, scope.project, report)
+        waiting = [host for host in here if not host.notes["up_to_date"]]
         if not waiting:
-            report.finish(f"nothing to change: {count_hosts(hosts)} already on {name_releases(hosts)}")
+            report.finish(f"nothing to change: {count_hosts(here)} already on {name_releases(here)}")
         else:
-            choose_release(waiting, hosts)
+            hooks.values["release"] = choose_release(waiting, here)
             preflight(waiting, report)
+            hooks.run("before_stage")
             stage(waiting, report)
-            activate(waiting, report)
-            confirm(waiting, report)
-            recap(hosts, report)
+            hooks.run("after_stage")
+            _switch(waiting, report, hooks, missing=len(hosts) - len(here))
+            recap(here, report)
         write_edge_config(scope.env, hosts, scope.project)
-        show_urls(hosts, report)
+        show_urls(here, report)
+    except PercoreError as error:
+        hooks.values["error"] = str(error)
+        hooks.run("failed")
+        raise
     finally:
         close_all(hosts, wait=True)
 
@@ -49,14 +74,58 @@ def deploy(scope: Scope, report: Report) -> None:
 def rollback(scope: Scope, report: Report, *, release: str | None = None) -> None:
     """Back to the named release, or to the newest good one before the current, by the same switch as a deploy."""
     hosts = load_fleet(scope)
+    hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
     try:
         connect_hosts(hosts, report)
         find_release(hosts, release, report)
-        activate(hosts, report)
-        confirm(hosts, report, deployed=False)
+        hooks.values["release"] = hosts[0].notes["release"]
+        _switch(hosts, report, hooks, verb="rollback")
         recap(hosts, report)
     finally:
         close_all(hosts, wait=True)
+
+
+def converge(scope: Scope, report: Report) -> None:
+    """Bring hosts that were away, or were taken back alone, to the release that the rest of the environment runs.
+
+    A switch that nobody confirmed is taken back first. Nothing is built, and the other hosts are only asked.
+    """
+    everyone = load_fleet(dataclasses.replace(scope, limit="all"))
+    wanted = {host.name for host in load_fleet(scope)}
+    try:
+        faults = connect_all(everyone)
+        stop_at({name: fault for name, fault in faults.items() if name in wanted}, report)
+        hosts = [host for host in everyone if host.name not in faults]
+        release = find_common_release(hosts, report)
+        behind = [host for host in hosts if host.name in wanted and host.notes["current"] != release]
+        if not behind:
+            report.finish(f"nothing to change: {count_hosts(list(wanted))} on {release}")
+            return
+        require_release(behind, release, report)
+        hooks = Hooks(behind[0].settings.hooks, scope.project, report, env=scope.env, release=release)
+        _switch(behind, report, hooks, verb="converge")
+        recap(behind, report)
+    finally:
+        close_all(everyone, wait=True)
+
+
+def _switch(hosts: list[Host], report: Report, hooks: Hooks, *, verb: str = "deploy", missing: int = 0) -> None:
+    """Activate everywhere and confirm: a hook that fails in between takes every host back."""
+    hooks.run("before_activate")
+    faults = activate(hosts, report, verb=verb, missing=missing)
+    well = [host for host in hosts if host.name not in faults]
+    for host in hosts:
+        if host.name in faults:
+            host.notes["result"] = "failed, on its former release"
+            host.notes["release"] = host.notes.get("seen", host.notes)["current"]
+    try:
+        hooks.run("after_activate")
+        hooks.run("before_confirm")
+    except PercoreError as error:
+        raise take_back(hosts, well, {"hook": error}, report) from None
+    check_all(well, report)
+    confirm(well, report, verb=verb)
+    hooks.run("after_confirm")
 
 
 def build_apps(hosts: Iterable[Host], project: Path, report: Report) -> dict[str, Artifact]:
@@ -79,8 +148,8 @@ def recap(hosts: list[Host], report: Report) -> None:
         [
             host.name,
             host.notes["release"],
-            describe_apps(host.notes["status"]),
-            "unchanged" if host.notes.get("up_to_date") else "healthy",
+            describe_apps(host.notes.get("status", {})),
+            host.notes.get("result") or ("unchanged" if host.notes.get("up_to_date") else "healthy"),
         ]
         for host in hosts
     ]

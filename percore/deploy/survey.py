@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy import bundle
+from percore.deploy.batches import Policy
 from percore.deploy.build import PYTHON_PACKAGES, Artifact, told_of_the_apps_own_file
 from percore.deploy.fleet import (
     Host,
+    connect_all,
     count_hosts,
     on_all,
     render_state,
-    require_all,
     stop_at,
     who_am_i,
 )
 from percore.deploy.plan import AppSettings
 from percore.deploy.report import Report
-from percore.errors import PercoreError, PreflightError, UsageError
+from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
 from percore.host.release import SPARE_BYTES
 from percore.supervisor.ecosystem import resolve_for_release
 
@@ -32,10 +33,19 @@ PLACE = "@release@"
 OLDEST_PYTHON = (3, 9)
 
 
-def connect_hosts(hosts: list[Host], report: Report) -> None:
+def connect_hosts(hosts: list[Host], report: Report, *, policy: Policy | None = None) -> list[Host]:
+    """Open every connection; returns the hosts that answer. Without a policy that lets some be missing, all must."""
     report.phase("connect", count_hosts(hosts))
-    require_all(hosts, report)
-    require_fit(hosts, report)
+    faults = connect_all(hosts)
+    may_miss = policy is not None and not policy.is_exceeded(len(faults), len(hosts)) and len(faults) < len(hosts)
+    if not may_miss or not all(isinstance(fault, UnreachableError) for fault in faults.values()):
+        stop_at(faults, report)
+    for name, fault in faults.items():
+        again = f"invoke converge --env {hosts[0].scope.env} --limit {name}"
+        report.warn(f"{fault.where}: {fault.what}; left out -> when it is back: {again}")
+    here = [host for host in hosts if host.name not in faults]
+    require_fit(here, report)
+    return here
 
 
 def require_fit(hosts: list[Host], report: Report) -> None:
@@ -155,7 +165,7 @@ def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{path}/{PYTHON_PACKAGES}"} if artifact.has_python_packages else {}
 
 
-def choose_release(waiting: list[Host], hosts: list[Host]) -> None:
+def choose_release(waiting: list[Host], hosts: list[Host]) -> str:
     """Give the hosts that differ a release: one they have already, the one the others run, or a new one."""
     running = {host.notes["release"] for host in hosts if host.notes["up_to_date"]}
     known = {host.notes["known_release"] for host in waiting}
@@ -169,6 +179,7 @@ def choose_release(waiting: list[Host], hosts: list[Host]) -> None:
     for host in waiting:
         host.notes["release"] = chosen
         host.notes["is_staged"] = host.notes["known_release"] == chosen
+    return str(chosen)
 
 
 def make_release_id(artifact: str, taken: set[str]) -> str:
@@ -233,3 +244,35 @@ def find_release(hosts: list[Host], release: str | None, report: Report) -> None
         choice = ", ".join(f"{name} to {target}" for name, target in found.items())
         raise UsageError(f"the hosts would go back to different releases: {choice}", next="name one: --release ID")
     report.step(f"{hosts[0].notes['current']} -> {hosts[0].notes['release']}")
+
+
+def find_common_release(hosts: list[Host], report: Report) -> str:
+    """The release that most of the hosts run and call good; takes the lock of each that is behind."""
+    report.phase("find", "the release of the environment")
+
+    def ask(host: Host) -> None:
+        seen = host.ask("inspect")
+        mark = seen["marks"].get(seen["current"], {})
+        host.notes.update(current=seen["current"], is_good=mark.get("mark") == "good")
+
+    stop_at(on_all(hosts, ask), report)
+    good = [host.notes["current"] for host in hosts if host.notes["is_good"]]
+    if not good:
+        raise UsageError("no host runs a release that is known to be good", next="invoke deploy")
+    return str(max(set(good), key=lambda release: (good.count(release), release)))
+
+
+def require_release(hosts: list[Host], release: str, report: Report) -> None:
+    """Lock the hosts and have each verify that it has the release."""
+
+    def find(host: Host) -> None:
+        host.ask("inspect", owner=who_am_i())
+        try:
+            host.notes["release"] = host.ask("find", release=release)["release"]
+        except UsageError as error:
+            raise UsageError(
+                error.what, where=error.where, next=f"invoke deploy --env {host.scope.env} brings it there"
+            ) from None
+
+    stop_at(on_all(hosts, find), report)
+    report.step(", ".join(f"{host.name}: {host.notes['current'] or 'nothing'} -> {release}" for host in hosts))

@@ -1,36 +1,157 @@
-"""Switching to a staged release: all hosts or none."""
+"""Switching to a staged release, batch by batch: all hosts, or none, or as many as the policy lets fail.
+
+Nothing is confirmed before the last batch is well. So when a rollout stops, every host that was switched, also in earlier
+batches, still knows how to go back, and does; and a host that misses us does so by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from percore.deploy.fleet import (
-    Host,
-    on_all,
-    stop_at,
-)
+from percore.deploy.batches import Policy
+from percore.deploy.fleet import Host, count_hosts, on_all, who_am_i
+from percore.deploy.remote import connect
 from percore.deploy.report import Report, describe_apps
-from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+from percore.errors import LockedError, PartialError, PercoreError, RolloutError, UnreachableError, UsageError
+
+RETURN_SECONDS = 25.0
+"""So long we try to get back to a host whose connection was cut; after that it takes itself back."""
+
+Faults = dict[str, PercoreError]
 
 
-def activate(hosts: list[Host], report: Report) -> None:
-    """Switch every host; when one fails, every host that was switched goes back, and the error says what happened."""
-    report.phase("activate", hosts[0].notes["release"])
-    faults = on_all(hosts, lambda host: _activate_one(host, report))
+def policy_of(hosts: Sequence[Host]) -> Policy:
+    """The rollout's policy, which must be the same for all its hosts."""
+    first = hosts[0]
+    for host in hosts:
+        if host.settings.policy != first.settings.policy:
+            raise UsageError(
+                "serial, canary, max_fail_percentage and soak_seconds must be the same for all hosts of a rollout",
+                where=f"hosts {first.name} and {host.name}", next="set them for the group 'all'",
+            )  # fmt: skip
+    return first.settings.policy
+
+
+def activate(hosts: list[Host], report: Report, *, verb: str = "deploy", missing: int = 0) -> Faults:
+    """Switch every host; returns the faults that the policy allows, by host. `missing` hosts were out of reach before.
+
+    Raises RolloutError when all hosts were taken back, PartialError when that is not certain of some.
+    """
+    policy = policy_of(hosts)
+    batches = policy.batches(hosts)
+    faults: Faults = {}
+    done: list[Host] = []
+    for number, batch in enumerate(batches, 1):
+        title = hosts[0].notes["release"]
+        report.phase(
+            "activate", title if len(batches) == 1 else f"{title}, batch {number} of {len(batches)}: {_names(batch)}"
+        )
+        new = on_all(batch, lambda host: _activate_one(host, verb, report))
+        new.update(_soak([host for host in batch if host.name not in new], policy, report))
+        done += batch
+        faults.update(new)
+        if policy.is_exceeded(len(new), len(batch)) or policy.is_exceeded(len(faults) + missing, len(hosts) + missing):
+            raise take_back(hosts, done, faults, report)
+    for name, error in faults.items():
+        report.warn(f"{error!s}; {name} keeps its former release")
+    return faults
+
+
+def check_all(hosts: list[Host], report: Report) -> None:
+    """Once more before nothing can be taken back: is every host still there and well? Raises as `activate` does."""
+    faults = on_all(hosts, _check_again)
     if faults:
-        raise _take_back(hosts, faults, report)
+        raise take_back(hosts, hosts, faults, report)
 
 
-def _activate_one(host: Host, report: Report) -> None:
-    reply = host.ask("activate", report, release=host.notes["release"])
+def confirm(hosts: list[Host], report: Report, *, verb: str = "deploy", note: Mapping[str, Any] | None = None) -> None:
+    """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is taken back."""
+
+    def confirm_one(host: Host) -> None:
+        _ask_again(
+            host, "confirm", release=host.notes["release"], deployed=verb == "deploy",
+            keep=host.settings.keep_releases, note=dict(note or {}), verb=verb,
+        )  # fmt: skip
+
+    faults = on_all(hosts, confirm_one)
+    if not faults:
+        return
+    names = list(faults)
+    first = faults[names[0]]
+    report.host("all", f"confirmed by {len(hosts) - len(names)} of {count_hosts(hosts)}")
+    raise PartialError(
+        f"{first.what}; not certain to keep the new release: {', '.join(names)}", where=first.where,
+        next=f"invoke converge --env {hosts[0].scope.env} --limit {','.join(names)}", detail=first.detail,
+    )  # fmt: skip
+
+
+def _activate_one(host: Host, verb: str, report: Report) -> None:
+    release = host.notes["release"]
+    try:
+        reply = host.ask(
+            "activate", report, release=release, run=host.scope.run, verb=verb,
+            confirm_seconds=host.settings.confirm_seconds,
+        )  # fmt: skip
+    except UnreachableError as lost:
+        reply = _come_back(host, lost)
     host.notes["status"] = reply["status"]
 
 
-def _take_back(hosts: list[Host], faults: dict[str, PercoreError], report: Report) -> PercoreError:
+def _soak(hosts: list[Host], policy: Policy, report: Report) -> Faults:
+    if not policy.soak_seconds or not hosts:
+        return {}
+    report.step(f"watching {count_hosts(hosts)} for {policy.soak_seconds:g} s")
+    time.sleep(policy.soak_seconds)
+    return on_all(hosts, _check_again)
+
+
+def _check_again(host: Host) -> None:
+    """A host that is no longer well goes back at once, whatever the policy says of the others."""
+    try:
+        host.notes["status"] = _ask_again(host, "health")["status"]
+    except UnreachableError:
+        raise
+    except PercoreError:
+        _revert(host)
+        raise
+
+
+# -- a connection that was cut ---------------------------------------------------------------------------------------
+
+
+def _ask_again(host: Host, op: str, **message: Any) -> dict[str, Any]:
+    """Ask a host that was switched; once more over a new connection when the old one is gone."""
+    try:
+        return host.ask(op, **message)
+    except UnreachableError as lost:
+        _come_back(host, lost)
+        return host.ask(op, **message)
+
+
+def _come_back(host: Host, lost: UnreachableError) -> dict[str, Any]:
+    """Take up the switch of this run again; the first error when the host stays out of reach."""
+    deadline = time.monotonic() + RETURN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            host.remote = connect(host.address, project=host.scope.project)
+            return host.ask(
+                "attach", owner=who_am_i(), run=host.scope.run, confirm_seconds=host.settings.confirm_seconds
+            )
+        except (UnreachableError, LockedError):
+            time.sleep(0.5)
+    raise lost
+
+
+# -- going back ------------------------------------------------------------------------------------------------------
+
+
+def take_back(hosts: list[Host], done: list[Host], faults: Faults, report: Report) -> PercoreError:
     """Bring back the former release wherever the new one runs; returns the error to end with."""
-    switched = [host for host in hosts if host.name not in faults]
+    switched = [host for host in done if host.name not in faults]  # the others took themselves back
     report.phase("revert", f"{len(faults)} failed; {len(switched)} more to take back")
-    partial = on_all(switched, lambda host: host.ask("revert", report))
+    partial = on_all(switched, _revert)
     for name, error in faults.items():
         report.host(name, str(error).removeprefix(f"{name}: "))
     # A host that is out of reach takes itself back as soon as it misses us; nobody has seen it yet, though.
@@ -43,7 +164,7 @@ def _take_back(hosts: list[Host], faults: dict[str, PercoreError], report: Repor
         return PartialError(
             f"{first.what}; not certain to be back on the former release: {', '.join(lost)}",
             where=first.where,
-            next="invoke status, then deploy again",
+            next=f"invoke status --env {hosts[0].scope.env}, then deploy again",
             detail=first.detail,
         )
     return RolloutError(
@@ -52,6 +173,17 @@ def _take_back(hosts: list[Host], faults: dict[str, PercoreError], report: Repor
         next=first.next or "mend it and deploy again",
         detail=first.detail,
     )
+
+
+def _revert(host: Host) -> None:
+    try:
+        host.ask("revert")
+    except UnreachableError as lost:
+        try:
+            _come_back(host, lost)
+        except RolloutError:
+            return  # it did so by itself
+        host.ask("revert")
 
 
 def _recap_after_failure(hosts: list[Host], lost: Sequence[str], report: Report) -> None:
@@ -71,10 +203,6 @@ def _recap_after_failure(hosts: list[Host], lost: Sequence[str], report: Report)
     report.table(["host", "release", "apps"], rows)
 
 
-def confirm(hosts: list[Host], report: Report, *, deployed: bool = True) -> None:
-    """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is taken back."""
-
-    def confirm_one(host: Host) -> None:
-        host.ask("confirm", release=host.notes["release"], deployed=deployed, keep=host.settings.keep_releases)
-
-    stop_at(on_all(hosts, confirm_one), report)
+def _names(hosts: Iterable[Host]) -> str:
+    names = [host.name for host in hosts]
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"

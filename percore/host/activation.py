@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host import health
+from percore.host.journal import Journal
 from percore.host.processes import Supervisor
 from percore.host.release import BAD, GOOD, Releases
 from percore.host.resources import Contents, Spec, make
@@ -53,6 +54,7 @@ class Activation:
         self.supervisor = supervisor
         self.release = release
         self.emit = emit
+        self.journal = Journal(releases.journal_path)
         self.former = releases.current()
         self.was_good = releases.marks().get(release, {}).get("mark") == GOOD
         self.restore: list[Spec] = []
@@ -60,8 +62,35 @@ class Activation:
         self.apps_switched = False
         self.was_running = False
 
-    def run(self) -> dict[str, Any]:
-        """Returns the supervisor's status of the new release; raises after having taken everything back."""
+    @classmethod
+    def resume(cls, releases: Releases, supervisor: Supervisor, emit: Emit) -> Optional[Activation]:
+        """The switch that an agent left unfinished here; None when there is none."""
+        entries = Journal(releases.journal_path).read()
+        if not entries:
+            return None
+        header = entries[0]
+        found = cls(releases, supervisor, header["release"], emit)
+        found.former, found.was_good, found.was_running = header["former"], header["was_good"], header["was_running"]
+        for entry in entries:
+            if entry["what"] == "restore":
+                found.restore.append(entry["spec"])
+            elif entry["what"] == "boundary":
+                found.boundary = len(found.restore)
+            elif entry["what"] == "apps":
+                found.apps_switched = entry["switched"]
+        return found
+
+    def run(self, owner: str, run: str, agent: dict[str, int]) -> dict[str, Any]:
+        """Returns the supervisor's status of the new release; raises after having taken everything back.
+
+        `owner` and `run` say for whom, `agent` by which process; they let that rollout take up the switch again after its
+        connection was cut.
+        """
+        self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
+        self.journal.begin(
+            owner=owner, run=run, release=self.release, former=self.former, was_good=self.was_good,
+            was_running=self.was_running, **agent,
+        )  # fmt: skip
         try:
             return self._switch()
         except PercoreError as error:
@@ -74,6 +103,7 @@ class Activation:
 
     def undo(self, mark: str = BAD) -> None:
         """Bring back the release, the files and the units of before; raises PartialError for what did not come back."""
+        self.journal.note("undoing")
         faults = []
         for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
             try:
@@ -83,22 +113,37 @@ class Activation:
         self.releases.switch(self.former)
         if not self.was_good:
             self.releases.mark(self.release, mark)
+        self.journal.end()
         if faults:
             raise PartialError(
                 f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again"
             )
 
+    def recheck(self) -> dict[str, Any]:
+        """Some time after the switch: every worker still answers, and none had to be started again."""
+        status = self._check_health(Plan.load(self.releases, self.release).health)
+        for app in status["apps"]:
+            for worker in app["workers"]:
+                if worker.get("unstable_restarts") or worker.get("crash_looping"):
+                    error = RolloutError(
+                        f"{app['name']} worker {worker['slot']} ended after the switch and was started again"
+                    )
+                    error.detail = "\n".join(self.supervisor.log_tail(app["name"]))
+                    raise error
+        return status
+
     def _switch(self) -> dict[str, Any]:
         plan = Plan.load(self.releases, self.release)
-        self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
         self._install(plan.before)
         self.boundary = len(self.restore)
+        self.journal.note("boundary")
         self.supervisor.renew(self.emit)
         self._apply_apps()
         self._install(plan.after)
         self._install(self._left_over(plan))
         status = self._check_health(plan.health)
         self.releases.switch(self.release)
+        self.journal.note("switched")
         return status
 
     def _install(self, specs: list[Spec]) -> None:
@@ -109,22 +154,28 @@ class Activation:
             if difference is None:
                 continue
             self.emit({"event": "progress", "text": difference})
-            self.restore += reversed(resource.former())
+            for former in reversed(resource.former()):
+                self.journal.note("restore", spec=former)
+                self.restore.append(former)
             resource.apply()
 
     def _apply_apps(self) -> None:
         self.emit({"event": "progress", "text": "switch the apps"})
         path = self.releases.record_path(self.release)
         # Set before: `percore apply` takes itself back when it fails, yet what it left is worth comparing once more.
-        self.apps_switched = True
+        self._note_apps(switched=True)
         try:
             changes = self.supervisor.apply(path, self.release, self.emit)
         except PartialError:
             raise
         except RolloutError:
-            self.apps_switched = False
+            self._note_apps(switched=False)
             raise
         self.emit({"event": "changes", "changes": changes})
+
+    def _note_apps(self, *, switched: bool) -> None:
+        self.journal.note("apps", switched=switched)
+        self.apps_switched = switched
 
     def _left_over(self, plan: Plan) -> list[Spec]:
         """Files of the former release that this one does not have."""

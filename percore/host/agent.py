@@ -5,9 +5,10 @@ the host lacks it asks for with `{"event": "need", "parts": [sha256...]}` and th
 line out, unasked, are the facts.
 
 Three things end with this process, whatever ends it: the rollout lock, a stream of log lines, and an activation that
-the control side has not confirmed. The last is the dead man's switch: a cut connection brings back the former release.
-A link can be cut without a word, so both sides say now and then that they are alive: we while we work, the control side
-with empty lines while it waits for other hosts.
+the control side has not confirmed. The last is the dead man's switch: without a word from the control side the former release
+comes back. A link can be cut without a word, so both sides say now and then that they are alive: we while we work, the control
+side with empty lines while it waits for other hosts. For a moment after a cut the switch can be taken up again by another agent
+of the same rollout (`attach`); what an agent that was killed left behind is taken back by the next one (`inspect`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ import time
 import traceback
 from typing import Any, BinaryIO, Optional
 
-from percore.errors import PercoreError
+from percore.errors import PercoreError, RolloutError
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
+from percore.host.journal import Journal
 from percore.host.lock import Lock
 from percore.host.processes import Supervisor
 from percore.host.release import GOOD, STAGED, PartReader, Releases, check_room, unpack
 from percore.host.resources import Spec, make, write_file
+from percore.host.succession import end_agent, is_at_work, is_switched, myself
 
 Message = dict[str, Any]
 ALIVE_SECONDS = 3.0
@@ -37,6 +40,12 @@ ALIVE_SECONDS = 3.0
 
 SILENCE_SECONDS = 30.0
 """So long without a word from the control side, and it is gone."""
+
+GRACE_SECONDS = 10.0
+"""So long a switch waits for the control side to come back after its connection ended without a word."""
+
+ATTACH_SECONDS = 120.0
+"""So long a rollout that came back waits for what its former agent is still doing."""
 
 SMALL_BYTES = 4 * 1024 * 1024
 """Files of roles are held in memory while they are staged; archives are not."""
@@ -50,11 +59,14 @@ class Agent:
         self.source = source
         self.sink = sink
         self.lock: Optional[Lock] = None
+        self._owner = ""
         self.pending: Optional[Activation] = None
         self._writing = threading.Lock()
         self._working = threading.Lock()
         self._heard = time.monotonic()
         self._deaf = False
+        self._dismissed = False  # the control side said goodbye
+        self._silence = SILENCE_SECONDS
 
     def run(self) -> None:
         self.emit({"event": "facts", "facts": facts.gather()})
@@ -76,7 +88,7 @@ class Agent:
             self.emit({"event": "alive"})
             if self._working.acquire(blocking=False):
                 try:
-                    if time.monotonic() - self._heard > SILENCE_SECONDS:
+                    if time.monotonic() - self._heard > self._silence:
                         self.leave()
                         os._exit(1)
                 finally:
@@ -98,12 +110,25 @@ class Agent:
     def leave(self) -> None:
         """The control side is gone: take back what it did not confirm, then free the lock."""
         if self.pending is not None:
-            try:
-                self.pending.undo(mark=STAGED)  # nothing is known against it
-            except PercoreError:
-                traceback.print_exc()
+            deadline = time.monotonic() + (0.0 if self._dismissed else GRACE_SECONDS)
+            while time.monotonic() < deadline:
+                time.sleep(0.1)  # an agent of the same rollout may end this process and go on
+            if self.lock is not None:
+                self.lock.say_leaving()
+            self._take_back(self.pending, "unconfirmed")
         if self.lock is not None:
             self.lock.release()
+
+    def _take_back(self, activation: Activation, result: str) -> None:
+        """Undo a switch against which nothing is known."""
+        try:
+            activation.undo(mark=STAGED)
+        except PercoreError:
+            traceback.print_exc()
+            result = f"{result}, not wholly taken back"
+        activation.releases.history.add(
+            who=self._owner, what="take back", release=activation.former, former=activation.release, result=result
+        )
 
     def emit(self, event: dict[str, Any]) -> None:
         """One line out. When nobody listens any more the work goes on: half a switch would be worse."""
@@ -122,8 +147,8 @@ class Agent:
         """What is here now, and what would change; takes the lock when an `owner` asks for it."""
         target = _Target(message)
         if message.get("owner"):
-            self.lock = self.lock or Lock(os.path.join(target.releases.deploy_to, ".lock"))
-            self.lock.acquire(message["owner"])
+            self._take_lock(target, message["owner"])
+            self._recover(target)
             target.releases.clean()
         current = target.releases.current()
         changes = [text for text in (make(spec).difference() for spec in message.get("resources", [])) if text]
@@ -155,31 +180,103 @@ class Agent:
         )
         return {"changed": changed}
 
+    def _take_lock(self, target: _Target, owner: str) -> None:
+        self._owner = owner
+        self.lock = self.lock or Lock(target.releases.lock_path)
+        self.lock.acquire(owner)
+
+    def _recover(self, target: _Target) -> None:
+        """An agent that was killed, or a host that went down, left a switch that nobody confirmed."""
+        unfinished = Activation.resume(target.releases, target.supervisor, self.emit)
+        if unfinished is not None:
+            self.emit({"event": "progress", "text": f"take back {unfinished.release}, which was never confirmed"})
+            self._take_back(unfinished, "found unconfirmed")
+
     def do_activate(self, message: Message) -> Message:
         target = _Target(message)
         self.pending = None
+        self._silence = float(message.get("confirm_seconds", SILENCE_SECONDS))
         activation = Activation(target.releases, target.supervisor, message["release"], self.emit)
-        status = activation.run()
+        try:
+            status = activation.run(self._owner, message.get("run", ""), myself())
+        except PercoreError as error:
+            self._note(target, message, activation, f"failed: {error.what}")
+            raise
         self.pending = activation
         return {"former": activation.former, "status": status}
 
+    def do_attach(self, message: Message) -> Message:
+        """Take up a switch of this rollout whose agent lost its connection; RolloutError when it was taken back."""
+        target = _Target(message)
+        journal = Journal(target.releases.journal_path)
+        deadline = time.monotonic() + ATTACH_SECONDS
+        while is_at_work(journal.read()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        entries = journal.read()
+        if is_switched(entries, message["run"]):
+            end_agent(entries)
+        self._take_lock(target, message["owner"])
+        if not is_switched(journal.read(), message["run"]):
+            self._recover(target)
+            raise RolloutError("the switch was taken back while the connection was cut", next="deploy again")
+        self._silence = float(message.get("confirm_seconds", SILENCE_SECONDS))
+        self.pending = Activation.resume(target.releases, target.supervisor, self.emit)
+        journal.note("agent", **myself())
+        return {"status": target.status()}
+
+    def do_health(self, message: Message) -> Message:
+        """Is the switch of this session still well? RolloutError when a worker ended or does not answer."""
+        if self.pending is None:
+            raise RolloutError("nothing was switched here")
+        return {"status": self.pending.recheck()}
+
     def do_revert(self, message: Message) -> Message:
         """Take back the activation of this session: another host failed."""
+        target = _Target(message)
         activation, self.pending = self.pending, None
         if activation is None:
-            return {"status": _Target(message).status()}
+            return {"status": target.status()}
         activation.undo()
+        self._note(target, message, activation, "taken back: another host failed")
         return {"former": activation.former, "status": activation.supervisor.status()}
 
     def do_confirm(self, message: Message) -> Message:
         """The whole fleet is well: the release is good, and older ones may go."""
         target = _Target(message)
-        self.pending = None
+        activation, self.pending = self.pending, None
         deployed = {"deployed_at": time.time()} if message["deployed"] else {}
         target.releases.mark(message["release"], GOOD, **deployed)
+        if activation is not None:
+            activation.journal.end()
+            self._note(target, message, activation, "good")
         pruned = target.releases.prune(int(message["keep"]))
         _prune_packages(target)
         return {"pruned": pruned}
+
+    def _note(self, target: _Target, message: Message, activation: Activation, result: str) -> None:
+        more = message.get("note", {})
+        target.releases.history.add(
+            who=self._owner, what=message.get("verb", "deploy"), release=activation.release, former=activation.former,
+            result=result, **more,
+        )  # fmt: skip
+
+    def do_bye(self, message: Message) -> None:
+        """The control side ends on purpose: nobody will come back for what is not confirmed."""
+        self._dismissed = True
+
+    def do_hold(self, message: Message) -> None:
+        """A person holds the lock."""
+        self.lock = self.lock or Lock(_Target(message).releases.lock_path)
+        self.lock.hold(message["owner"], message.get("why", ""))
+
+    def do_let_go(self, message: Message) -> Message:
+        lock = Lock(_Target(message).releases.lock_path)
+        holder = lock.holder()
+        lock.let_go()
+        return {"holder": holder}
+
+    def do_history(self, message: Message) -> Message:
+        return {"entries": _Target(message).releases.history.last(int(message.get("count", 20)))}
 
     def do_find(self, message: Message) -> Message:
         """The release to go back to: the named one, or the newest good one before the current."""
@@ -201,6 +298,20 @@ class Agent:
         running = target.status().get("daemon", True)
         target.supervisor.kill()
         return {"changed": ["stop the supervisor and all its workers"] if running else []}
+
+    def do_exec(self, message: Message) -> Message:
+        """Any command, its output as it comes; `code` is how it ended."""
+        try:
+            child = subprocess.Popen(
+                message["words"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            raise PercoreError(f"cannot run '{message['words'][0]}': {error.strerror}") from None
+        assert child.stdout is not None
+        for line in child.stdout:
+            self.emit({"event": "line", "text": line.decode(errors="replace").rstrip("\n")})
+        code = child.wait()
+        return {"code": code if code >= 0 else 128 - code}
 
     def do_prepare(self, message: Message) -> Message:
         return self._prepare_reply(message["resources"])

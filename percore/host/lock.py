@@ -1,50 +1,117 @@
-"""One rollout at a time on a host: a lease that ends with the process that holds it, however that process ends."""
+"""One rollout at a time on a host: a lease that ends with the process that holds it, however that process ends.
+
+People can hold the lock as well (`invoke lock`): a file that stays until they take it away.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import time
-from typing import Optional
+from typing import Any, Optional
 
 from percore.errors import LockedError
 
+LEAVING_SECONDS = 60.0
+"""So long a newcomer waits for an owner that is just taking its switch back."""
+
 
 class Lock:
-    """A kernel file lock; the file's text says who holds it, since when, and is only for people to read."""
+    """A kernel file lock; the file's text says who holds it, since when, and whether it is about to leave."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd: Optional[int] = None
+        self._owner = ""
 
     def acquire(self, owner: str) -> None:
         """Raises LockedError with the present owner; taking it twice in one process is harmless."""
         if self._fd is not None:
             return
+        self._refuse_held()
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held = _describe(os.read(fd, 4096))
-            os.close(fd)
-            raise LockedError(
-                f"another rollout is running here: {held}", next="wait for it to end, then try again"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, json.dumps({"owner": owner, "since": time.time()}).encode())
-        self._fd = fd
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while not _try_lock(fd):
+            note = _parse(os.pread(fd, 4096, 0))
+            if not note.get("leaving") or time.monotonic() > deadline:
+                os.close(fd)
+                raise LockedError(
+                    f"another rollout is running here: {_describe(note)}", next="wait for it to end, then try again"
+                )
+            time.sleep(0.1)
+        self._fd, self._owner = fd, owner
+        self._write({"owner": owner, "since": time.time()})
+
+    def say_leaving(self) -> None:
+        """Whoever wants the lock now need not be sent away: it is free in a moment."""
+        if self._fd is not None:
+            self._write({"owner": self._owner, "since": time.time(), "leaving": True})
 
     def release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
+    def _write(self, note: dict[str, Any]) -> None:
+        assert self._fd is not None
+        text = json.dumps(note).encode()
+        os.pwrite(self._fd, text, 0)
+        os.ftruncate(self._fd, len(text))
 
-def _describe(text: bytes) -> str:
+    # -- held by people ----------------------------------------------------------------------------------------------
+
+    @property
+    def _held_path(self) -> str:
+        return f"{self.path}.held"
+
+    def holder(self) -> dict[str, Any]:
+        """`owner`, `since`, `why` of somebody who holds it; empty when nobody does."""
+        with contextlib.suppress(OSError), open(self._held_path, "rb") as file:
+            return _parse(file.read()) or {"owner": "unknown"}
+        return {}
+
+    def hold(self, owner: str, why: str) -> None:
+        """Until `let_go`. Raises LockedError when somebody holds it already, or a rollout runs."""
+        self.acquire(owner)
+        with open(self._held_path, "w", encoding="utf-8") as file:
+            json.dump({"owner": owner, "since": time.time(), "why": why}, file)
+
+    def let_go(self) -> bool:
+        """False when nobody held it."""
+        try:
+            os.unlink(self._held_path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _refuse_held(self) -> None:
+        holder = self.holder()
+        if holder:
+            why = f": {holder['why']}" if holder.get("why") else ""
+            raise LockedError(f"locked by {_describe(holder)}{why}", next="invoke unlock --env ENV, when they agree")
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _parse(text: bytes) -> dict[str, Any]:
     try:
         note = json.loads(text)
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _describe(note: dict[str, Any]) -> str:
+    try:
         return f"{note['owner']}, for {max(0, int(time.time() - note['since']))} s"
-    except (ValueError, KeyError, TypeError):
-        return "owner unknown"
+    except (KeyError, TypeError, ValueError):
+        return str(note.get("owner", "owner unknown"))

@@ -2,7 +2,7 @@
 
 Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
 what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks),
-`artifacts/` (what was sent last, packed).
+`artifacts/` (what was sent last, packed), `history.jsonl`, `.pending` (the journal of an unconfirmed switch), `.lock`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Optional
 from percore.errors import PreflightError, RolloutError, UsageError
 from percore.host.archives import Archives
 from percore.host.facts import free_bytes
+from percore.host.history import History
 from percore.host.resources import replace_link, write_file
 
 GOOD = "good"
@@ -63,6 +64,9 @@ class Releases:
         self.link = os.path.join(deploy_to, "current")
         self.archives = Archives(os.path.join(deploy_to, "artifacts"))
         self.marks_path = os.path.join(deploy_to, "releases.json")
+        self.journal_path = os.path.join(deploy_to, ".pending")
+        self.lock_path = os.path.join(deploy_to, ".lock")
+        self.history = History(os.path.join(deploy_to, "history.jsonl"))
 
     def path(self, release: str) -> str:
         return os.path.join(self.folder, release)
