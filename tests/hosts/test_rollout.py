@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def deploy_that_waits(
         finally:
             deploy.kill()
             deploy.wait()
+            set_variables(project, hooks={})
 
 
 def lost_none(counts: dict[str, Any]) -> bool:
@@ -137,16 +139,21 @@ def test_a_cut_connection_is_taken_up_again_and_the_deploy_goes_on(serving: Proj
     assert lost_none(counts)
 
 
+FIND_SSHD = """
+import os
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    words = open(f'/proc/{pid}/cmdline').read().split(chr(0))
+    if words[1:2] == ['-I'] and 'percore agent' in ' '.join(words):
+        while 'sshd' not in open(f'/proc/{pid}/comm').read():
+            pid = open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1]
+        os.kill(int(pid), 9)
+        print(pid)
+"""
+
+
 def cut_ssh(project: Project, name: str) -> None:
-    """Ends the deploy's connection to the host on the host's side: the session, not the agent."""
-    command = "for p in /proc/[0-9]*; do grep -q 'percore agent' $p/cmdline 2>/dev/null && echo ${p#/proc/}; done"
-    host = project.lab.host(name)
-    (agent,) = (
-        pid for pid in host.run(command).split() if "sshd" not in host.run(f"cat /proc/{pid}/comm", check=False)
-    )
-    host.run(
-        f"p={agent}; while ! grep -q sshd /proc/$p/comm; do p=$(awk '{{print $4}}' /proc/$p/stat); done; kill -9 $p"
-    )
+    """Ends the deploy's connection on the host's side: the session of sshd, not the agent below it."""
+    assert project.lab.host(name).run(f"python3 -c {shlex.quote(FIND_SSHD)}").split()
 
 
 def test_a_host_that_reboots_between_switch_and_confirmation_keeps_the_new_release(
