@@ -53,6 +53,9 @@ class AppSettings:
     env: Mapping[str, str]
     policy: Policy
     confirm_seconds: float
+    max_clock_skew_seconds: float
+    probe_max_failed_percentage: float
+    probe_max_slowdown: float
     hooks: Mapping[str, tuple[str, ...]]
 
     @property

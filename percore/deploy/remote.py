@@ -52,6 +52,7 @@ AGENT_MODULES = (
     "percore/host/archives.py",
     "percore/host/release.py",
     "percore/host/health.py",
+    "percore/host/prober.py",
     "percore/host/processes.py",
     "percore/host/activation.py",
     "percore/host/agent.py",
@@ -106,6 +107,7 @@ class Remote:
             self._send(_program())
             self._greet()
         self.facts: dict[str, Any] = self._next()["facts"]
+        self.clock_skew: float = self.facts["time"] - time.time()  # seconds; the line's way here is in it
         threading.Thread(target=self._keep_alive, daemon=True).start()
 
     def ask(

@@ -304,6 +304,9 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
             where=variables._where,
         ),
         confirm_seconds=reader.number("confirm_seconds"),
+        max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
+        probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
+        probe_max_slowdown=reader.number("probe_max_slowdown"),
         hooks=read_hooks(reader.mapping("hooks"), where=variables._where),
     )
 

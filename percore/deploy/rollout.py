@@ -22,6 +22,8 @@ from percore.deploy.fleet import (
     stop_at,
 )
 from percore.deploy.hooks import Hooks
+from percore.deploy.preflight import preflight
+from percore.deploy.probing import describe, mark_probes, start_probes
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.staging import stage
 from percore.deploy.survey import (
@@ -30,7 +32,6 @@ from percore.deploy.survey import (
     find_common_release,
     find_release,
     look,
-    preflight,
     require_release,
 )
 from percore.deploy.switching import activate, check_all, confirm, policy_of, take_back
@@ -51,6 +52,7 @@ def deploy(scope: Scope, report: Report) -> None:
         hooks.run("after_connect")
         look(here, artifacts, scope.project, report)
         waiting = [host for host in here if not host.notes["up_to_date"]]
+        start_probes(waiting)
         if not waiting:
             report.finish(f"nothing to change: {count_hosts(here)} already on {name_releases(here)}")
         else:
@@ -78,6 +80,7 @@ def rollback(scope: Scope, report: Report, *, release: str | None = None) -> Non
     try:
         connect_hosts(hosts, report)
         find_release(hosts, release, report)
+        start_probes(hosts)
         hooks.values["release"] = hosts[0].notes["release"]
         _switch(hosts, report, hooks, verb="rollback")
         recap(hosts, report)
@@ -102,6 +105,7 @@ def converge(scope: Scope, report: Report) -> None:
             report.finish(f"nothing to change: {count_hosts(list(wanted))} on {release}")
             return
         require_release(behind, release, report)
+        start_probes(behind)
         hooks = Hooks(behind[0].settings.hooks, scope.project, report, env=scope.env, release=release)
         _switch(behind, report, hooks, verb="converge")
         recap(behind, report)
@@ -112,6 +116,7 @@ def converge(scope: Scope, report: Report) -> None:
 def _switch(hosts: list[Host], report: Report, hooks: Hooks, *, verb: str = "deploy", missing: int = 0) -> None:
     """Activate everywhere and confirm: a hook that fails in between takes every host back."""
     hooks.run("before_activate")
+    mark_probes(hosts)
     faults = activate(hosts, report, verb=verb, missing=missing)
     well = [host for host in hosts if host.name not in faults]
     for host in hosts:
@@ -123,8 +128,10 @@ def _switch(hosts: list[Host], report: Report, hooks: Hooks, *, verb: str = "dep
         hooks.run("before_confirm")
     except PercoreError as error:
         raise take_back(hosts, well, {"hook": error}, report) from None
-    check_all(well, report)
-    confirm(well, report, verb=verb)
+    probes = check_all(well, report)
+    if probes:
+        report.step(f"probed all the while: {describe(probes)}")
+    confirm(well, report, verb=verb, notes=probes)
     hooks.run("after_confirm")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,7 +23,6 @@ from percore.deploy.fleet import (
 from percore.deploy.plan import AppSettings
 from percore.deploy.report import Report
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
-from percore.host.release import SPARE_BYTES
 from percore.supervisor.ecosystem import resolve_for_release
 
 PLACE = "@release@"
@@ -190,43 +188,6 @@ def make_release_id(artifact: str, taken: set[str]) -> str:
         if release not in taken:
             return release
         moment += timedelta(seconds=1)
-
-
-def preflight(hosts: list[Host], report: Report) -> None:
-    """Refuse what cannot go well, with the arithmetic; nothing has been touched."""
-    report.phase("check", f"release {hosts[0].notes['release']}")
-    faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
-    stop_at(faults, report)
-
-
-def _refusal(host: Host) -> PercoreError | None:
-    facts, seen = host.agent.facts, host.notes["seen"]
-    artifact: Artifact = host.notes["artifact"]
-    if artifact.is_node and not seen["versions"].get("node"):
-        return PreflightError("Node.js is missing there", where=host.name, next="apt-get install -y nodejs on the host")
-    needed = 0 if host.notes["is_staged"] else artifact.bytes + artifact.unpacked_bytes + SPARE_BYTES
-    if seen["disk_free_bytes"] < needed:
-        return PreflightError(
-            f"not enough disk space below {host.settings.deploy_to}: {needed / 1e6:.0f} MB needed "
-            f"({(needed - SPARE_BYTES) / 1e6:.0f} for the release and its archive, {SPARE_BYTES / 1e6:.0f} to spare), "
-            f"{seen['disk_free_bytes'] / 1e6:.0f} MB free",
-            where=host.name,
-            next="make room there, or lower keep_releases, then deploy again",
-        )
-    if (facts["system"], facts["machine"]) != (platform.system(), platform.machine()) and _has_native_modules(artifact):
-        return PreflightError(
-            f"the host is {facts['machine']}, and the app has native modules built for {platform.machine()}",
-            where=host.name,
-            next="deploy from a machine of that kind",
-        )
-    return None
-
-
-def _has_native_modules(artifact: Artifact) -> bool:
-    import tarfile
-
-    with tarfile.open(artifact.path) as tar:
-        return any(name.endswith((".node", ".so")) for name in tar.getnames())
 
 
 def find_release(hosts: list[Host], release: str | None, report: Report) -> None:

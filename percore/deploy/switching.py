@@ -12,6 +12,7 @@ from typing import Any
 
 from percore.deploy.batches import Policy
 from percore.deploy.fleet import Host, count_hosts, on_all, who_am_i
+from percore.deploy.probing import Summary, judge, read_probes
 from percore.deploy.remote import connect
 from percore.deploy.report import Report, describe_apps
 from percore.errors import LockedError, PartialError, PercoreError, RolloutError, UnreachableError, UsageError
@@ -59,20 +60,31 @@ def activate(hosts: list[Host], report: Report, *, verb: str = "deploy", missing
     return faults
 
 
-def check_all(hosts: list[Host], report: Report) -> None:
-    """Once more before nothing can be taken back: is every host still there and well? Raises as `activate` does."""
+def check_all(hosts: list[Host], report: Report) -> dict[str, Summary]:
+    """Once more before nothing can be taken back: is every host still there and well, also as others see it?
+
+    Returns what the probes found, by host. Raises as `activate` does.
+    """
     faults = on_all(hosts, _check_again)
+    probes = read_probes([host for host in hosts if host.name not in faults])
+    unwell = judge(probes, hosts)
+    faults.update(on_all([host for host in hosts if host.name in unwell and host.name not in faults], _revert))
+    faults.update(unwell)
     if faults:
         raise take_back(hosts, hosts, faults, report)
+    return probes
 
 
-def confirm(hosts: list[Host], report: Report, *, verb: str = "deploy", note: Mapping[str, Any] | None = None) -> None:
-    """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is taken back."""
+def confirm(hosts: list[Host], report: Report, *, verb: str = "deploy", notes: Mapping[str, Summary]) -> None:
+    """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is taken back.
+
+    `notes` go into the history of each host.
+    """
 
     def confirm_one(host: Host) -> None:
         _ask_again(
             host, "confirm", release=host.notes["release"], deployed=verb == "deploy",
-            keep=host.settings.keep_releases, note=dict(note or {}), verb=verb,
+            keep=host.settings.keep_releases, note={"probe": notes.get(host.name)}, verb=verb,
         )  # fmt: skip
 
     faults = on_all(hosts, confirm_one)

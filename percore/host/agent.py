@@ -29,6 +29,8 @@ from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
 from percore.host.journal import Journal
 from percore.host.lock import Lock
+from percore.host.prober import Prober
+from percore.host.prober import Target as ProbeTarget
 from percore.host.processes import Supervisor
 from percore.host.release import GOOD, STAGED, PartReader, Releases, check_room, unpack
 from percore.host.resources import Spec, make, write_file
@@ -61,6 +63,7 @@ class Agent:
         self.lock: Optional[Lock] = None
         self._owner = ""
         self.pending: Optional[Activation] = None
+        self.prober: Optional[Prober] = None
         self._writing = threading.Lock()
         self._working = threading.Lock()
         self._heard = time.monotonic()
@@ -110,11 +113,11 @@ class Agent:
     def leave(self) -> None:
         """The control side is gone: take back what it did not confirm, then free the lock."""
         if self.pending is not None:
+            if self.lock is not None:
+                self.lock.say_leaving()
             deadline = time.monotonic() + (0.0 if self._dismissed else GRACE_SECONDS)
             while time.monotonic() < deadline:
                 time.sleep(0.1)  # an agent of the same rollout may end this process and go on
-            if self.lock is not None:
-                self.lock.say_leaving()
             self._take_back(self.pending, "unconfirmed")
         if self.lock is not None:
             self.lock.release()
@@ -158,6 +161,8 @@ class Agent:
             "changes": changes,
             "status": target.status(),
             "disk_free_bytes": facts.free_bytes(target.releases.folder),
+            "inodes_free": facts.free_inodes(target.releases.folder),
+            "memory_free_bytes": facts.free_memory(),
             "versions": {name: facts.program_version(name) for name in message.get("programs", [])},
         }
 
@@ -191,6 +196,22 @@ class Agent:
         if unfinished is not None:
             self.emit({"event": "progress", "text": f"take back {unfinished.release}, which was never confirmed"})
             self._take_back(unfinished, "found unconfirmed")
+
+    def do_probe(self, message: Message) -> Message:
+        """Begin to probe where there are `targets`; `mark` the begin of what counts; tell what was found so far."""
+        if message.get("targets"):
+            self._end_probe()
+            self.prober = Prober([ProbeTarget(**target) for target in message["targets"]])
+            self.prober.start()
+        if self.prober is None:
+            return {"probe": None}
+        if message.get("mark"):
+            self.prober.mark()
+        return {"probe": self.prober.summary()}
+
+    def _end_probe(self) -> None:
+        if self.prober is not None:
+            self.prober.stop()
 
     def do_activate(self, message: Message) -> Message:
         target = _Target(message)

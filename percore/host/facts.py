@@ -64,6 +64,23 @@ def free_bytes(path: str) -> int:
     return room.f_bavail * room.f_frsize
 
 
+def free_inodes(path: str) -> Optional[int]:
+    """None where the file system does not count them."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    room = os.statvfs(path)
+    return room.f_favail if room.f_files else None
+
+
+def free_memory() -> Optional[int]:
+    """Bytes that programs can still have without swapping, by the kernel's own estimate."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
 def usable_cores() -> int:
     """Cores this process may be scheduled on; the supervisor also respects cgroup quotas, this is for display."""
     if hasattr(os, "sched_getaffinity"):

@@ -65,11 +65,22 @@ def wait_healthy(
 
 def ask(address: str, port: int, *, path: Optional[str], source: Optional[str] = None, host: str = "") -> Optional[str]:
     """One try: a GET of `path` that ends in 2xx or 3xx, or without a path a connection. Returns what was wrong."""
-    bind = (source, 0) if source else None
+    if path is not None:
+        return try_once(address, port, path=path, source=source, host=host)[1]
     try:
-        if path is None:
-            socket.create_connection((address, port), timeout=TRY_SECONDS, source_address=bind).close()
-            return None
+        bind = (source, 0) if source else None
+        socket.create_connection((address, port), timeout=TRY_SECONDS, source_address=bind).close()
+    except OSError as error:
+        return str(error.strerror or error)
+    return None
+
+
+def try_once(
+    address: str, port: int, *, path: str, source: Optional[str] = None, host: str = ""
+) -> tuple[int, Optional[str]]:
+    """(status, what was wrong) of one GET; status 0 when nothing answered."""
+    try:
+        bind = (source, 0) if source else None
         connection = http.client.HTTPConnection(address, port, timeout=TRY_SECONDS, source_address=bind)
         try:
             headers = {"User-Agent": "percore-health", "Connection": "close", **({"Host": host} if host else {})}
@@ -79,9 +90,9 @@ def ask(address: str, port: int, *, path: Optional[str], source: Optional[str] =
         finally:
             connection.close()
     except OSError as error:
-        return f"GET {path}: {error.strerror or error}" if path else str(error.strerror or error)
+        return 0, f"GET {path}: {error.strerror or error}"
     except http.client.HTTPException as error:
-        return f"GET {path}: not an HTTP reply ({type(error).__name__})"
+        return 0, f"GET {path}: not an HTTP reply ({type(error).__name__})"
     if 200 <= reply.status < 400:
-        return None
-    return f"GET {path} answered {reply.status}" + (f": {body}" if body else "")
+        return reply.status, None
+    return reply.status, f"GET {path} answered {reply.status}" + (f": {body}" if body else "")

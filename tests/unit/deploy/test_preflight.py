@@ -1,0 +1,98 @@
+"""Refusals before anything is touched, with the figures in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from percore.deploy.build import Artifact
+from percore.deploy.preflight import _refusal, preflight
+from percore.deploy.report import Report
+from percore.errors import PreflightError
+
+SEEN = {
+    "versions": {"node": "20.1.0"}, "disk_free_bytes": 10**9, "inodes_free": 10**6, "memory_free_bytes": 10**9,
+    "status": {"apps": [{"mode": "cluster", "workers": [{"memory_bytes": 200_000_000}, {"memory_bytes": 90_000_000}]},
+                        {"mode": "fork", "workers": [{"memory_bytes": 900_000_000}]}]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "package.json").write_text('{"engines": {"node": ">= 18 <21"}}')
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(tree, arcname=".")
+    return Artifact("0" * 64, path, 1_000_000, 5_000_000, tree, "ecosystem.config.js", is_node=True, was_built=True)
+
+
+def refusal(artifact: Artifact, *, skew: float = 0.0, facts: dict[str, str] | None = None, **seen: Any) -> str:
+    import platform
+
+    known = {"python": "3.11.2", "system": platform.system(), "machine": platform.machine(), **(facts or {})}
+    host: Any = SimpleNamespace(
+        name="web1", agent=SimpleNamespace(facts=known, clock_skew=skew),
+        settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60),
+        notes={"artifact": artifact, "seen": {**SEEN, **seen}, "is_staged": False},
+    )  # fmt: skip
+    return str(_refusal(host) or "")
+
+
+def test_a_host_with_room_for_all_is_not_refused(artifact: Artifact) -> None:
+    assert refusal(artifact) == ""
+
+
+def test_disk_inodes_and_memory_are_refused_with_the_arithmetic(artifact: Artifact) -> None:
+    assert refusal(artifact, disk_free_bytes=70_000_000).startswith(
+        "web1: not enough disk space below /srv/shop: 73 MB needed "
+        "(6 MB for the release and its archive, 67 MB to spare), 70 MB free"
+    )
+    assert "1002 needed (2 files of the release, 1000 to spare), 7 free" in refusal(artifact, inodes_free=7)
+    assert refusal(artifact, inodes_free=None) == ""
+    text = refusal(artifact, memory_free_bytes=250_000_000)
+    assert "267 MB needed (200 MB for one more of its largest worker, 67 MB to spare), 250 MB available" in text
+    assert refusal(artifact, memory_free_bytes=250_000_000, status={"apps": []}) == ""
+
+
+def test_versions_are_compared_with_what_the_app_declares(artifact: Artifact) -> None:
+    assert "Node.js is missing" in refusal(artifact, versions={})
+    assert "it has Node 16.20.2, and package.json asks for >= 18 <21" in refusal(artifact, versions={"node": "16.20.2"})
+    (artifact.tree / "package.json").write_text('{"engines": {"node": "whatever runs"}}')
+    assert refusal(artifact, versions={"node": "16.20.2"}) == ""
+    (artifact.tree / "pyproject.toml").write_text('[project]\nrequires-python = ">=3.12"\n')
+    assert "it has Python 3.11.2, and pyproject.toml asks for >=3.12" in refusal(artifact)
+
+
+@pytest.mark.parametrize(("skew", "words"), [(3600.0, "3600 s ahead of ours"), (-61.0, "61 s behind ours"), (59.0, "")])
+def test_a_wrong_clock_is_told(artifact: Artifact, skew: float, words: str) -> None:
+    assert words in refusal(artifact, skew=skew)
+    assert bool(words) == bool(refusal(artifact, skew=skew))
+
+
+def test_native_modules_of_another_machine_are_refused(artifact: Artifact) -> None:
+    native = dataclasses.replace(artifact, path=artifact.path.with_name("native.tar.gz"))
+    (artifact.tree / "fast.node").touch()
+    with tarfile.open(native.path, "w:gz") as tar:
+        tar.add(artifact.tree, arcname=".")
+    assert "native modules" in refusal(native, facts={"machine": "riscv64"})
+    assert refusal(artifact, facts={"machine": "riscv64"}) == ""
+
+
+def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts: list[Any] = [
+        SimpleNamespace(
+            name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), settings=SimpleNamespace(),
+            notes={"artifact": artifact, "seen": {**SEEN, "versions": {}}, "is_staged": False, "release": "r1"},
+        )
+        for name in ("web1", "web2")
+    ]  # fmt: skip
+    with pytest.raises(PreflightError, match=r"web1: Node\.js is missing"):
+        preflight(hosts, Report())
+    assert "web2  Node.js is missing" in capsys.readouterr().out
