@@ -34,6 +34,8 @@ HELP = {
     "forks": "how many hosts at the same time",
     "json": "print JSON instead of a table",
     "why": "what others read who find it locked",
+    "check": "only say what would change; exit code 8 when anything would",
+    "diff": "show how files change",
     "app": "only this app",
     "lines": "how many lines of each log",
     "follow": "go on with new lines until Ctrl-C",
@@ -64,9 +66,26 @@ def operator_task(body: Callable[..., None]) -> Any:
 
 
 @operator_task
-def deploy(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+def deploy(
+    context: Context,
+    env: str = "local",
+    check: bool = False,
+    diff: bool = False,
+    limit: str = "all",
+    forks: int = FORKS,
+) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
-    rollout.deploy(Scope(env, PROJECT, limit, forks), Report())
+    scope = Scope(env, PROJECT, limit, forks)
+    if check:
+        rollout.preview(scope, Report(), diff=diff)
+    else:
+        rollout.deploy(scope, Report(), diff=diff)
+
+
+@operator_task
+def plan(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
+    """What a deploy would change on each host, with diffs, and why workers would be replaced; touches nothing."""
+    rollout.preview(Scope(env, PROJECT, limit, forks), Report(quiet=json), diff=True, as_json=json)
 
 
 @operator_task
@@ -242,6 +261,7 @@ def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bo
 
 namespace = Collection(
     deploy,
+    plan,
     rollback,
     converge,
     lock,

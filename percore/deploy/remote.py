@@ -44,6 +44,7 @@ AGENT_MODULES = (
     "percore/errors.py",
     "percore/host/__init__.py",
     "percore/host/facts.py",
+    "percore/host/comparison.py",
     "percore/host/history.py",
     "percore/host/journal.py",
     "percore/host/lock.py",

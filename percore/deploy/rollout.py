@@ -23,6 +23,7 @@ from percore.deploy.fleet import (
 )
 from percore.deploy.hooks import Hooks
 from percore.deploy.preflight import preflight
+from percore.deploy.preview import ChangesPending, compare, describe_plan, show
 from percore.deploy.probing import describe, mark_probes, start_probes
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.staging import stage
@@ -38,7 +39,7 @@ from percore.deploy.switching import activate, check_all, confirm, policy_of, ta
 from percore.errors import PercoreError
 
 
-def deploy(scope: Scope, report: Report) -> None:
+def deploy(scope: Scope, report: Report, *, diff: bool = False) -> None:
     hosts = load_fleet(scope)
     policy = policy_of(hosts)
     hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
@@ -58,6 +59,9 @@ def deploy(scope: Scope, report: Report) -> None:
         else:
             hooks.values["release"] = choose_release(waiting, here)
             preflight(waiting, report)
+            if diff:
+                compare(waiting, report, diff=True)
+                show(waiting, report)
             hooks.run("before_stage")
             stage(waiting, report)
             hooks.run("after_stage")
@@ -71,6 +75,30 @@ def deploy(scope: Scope, report: Report) -> None:
         raise
     finally:
         close_all(hosts, wait=True)
+
+
+def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) -> None:
+    """What `deploy` would do now. Builds, asks the hosts, and touches nothing there; ChangesPending when it would do anything."""
+    hosts = load_fleet(scope)
+    artifacts = build_apps(hosts, scope.project, report)
+    try:
+        connect_hosts(hosts, report)
+        look(hosts, artifacts, scope.project, report, only=True)
+        compare(hosts, report, diff=diff)
+    finally:
+        close_all(hosts)
+    if as_json:
+        report.json([describe_plan(host) for host in hosts])
+    else:
+        report.phase("plan", count_hosts(hosts))
+        show(hosts, report)
+    waiting = [host for host in hosts if not host.notes["up_to_date"]]
+    if waiting:
+        raise ChangesPending(
+            f"{len(waiting)} of {count_hosts(hosts)} would change; nothing was touched",
+            next=f"invoke deploy --env {scope.env}",
+        )
+    report.finish(f"nothing to change: {count_hosts(hosts)} already on {name_releases(hosts)}")
 
 
 def rollback(scope: Scope, report: Report, *, release: str | None = None) -> None:

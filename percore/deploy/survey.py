@@ -67,8 +67,13 @@ def _unfit(host: Host) -> PercoreError | None:
     return None
 
 
-def look(hosts: list[Host], artifacts: Mapping[str, Artifact], project: Path, report: Report) -> None:
-    """Lock each host and compare what it is with what it should be. Leaves the answers in the hosts' notes."""
+def look(
+    hosts: list[Host], artifacts: Mapping[str, Artifact], project: Path, report: Report, *, only: bool = False
+) -> None:
+    """Lock each host and compare what it is with what it should be. Leaves the answers in the hosts' notes.
+
+    With `only`, nothing is locked either.
+    """
     packages = _make_packages(hosts, project)
     records = _Records(report)
     for host in hosts:
@@ -79,13 +84,14 @@ def look(hosts: list[Host], artifacts: Mapping[str, Artifact], project: Path, re
         host.notes["record"] = records.of(host)
         fingerprint = host.state.fingerprint(host.notes["artifact"].sha256, host.notes["record"])
         host.notes["fingerprint"] = fingerprint
-    stop_at(on_all(hosts, _inspect), report)
+    owner = None if only else who_am_i()
+    stop_at(on_all(hosts, lambda host: _inspect(host, owner)), report)
 
 
-def _inspect(host: Host) -> None:
+def _inspect(host: Host, owner: str | None) -> None:
     assert host.state is not None
     programs = ["node"] if host.notes["artifact"].is_node else []
-    seen = host.ask("inspect", owner=who_am_i(), resources=_comparable(host), programs=programs)
+    seen = host.ask("inspect", owner=owner, resources=comparable(host), programs=programs)
     host.notes["seen"] = seen
     host.notes["known_release"] = _release_with(seen["marks"], host.notes["fingerprint"], seen["current"])
     host.notes["release"] = seen["current"]
@@ -99,7 +105,7 @@ def _inspect(host: Host) -> None:
     )
 
 
-def _comparable(host: Host) -> list[dict[str, Any]]:
+def comparable(host: Host) -> list[dict[str, Any]]:
     """The resources that can be compared before the release is there; commands only run as part of it."""
     assert host.state is not None
     return [spec for spec in host.state.resources() if spec["kind"] != "command"]

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Optional
 from percore.errors import PercoreError, RolloutError
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
+from percore.host.comparison import app_changes, diff_text
 from percore.host.journal import Journal
 from percore.host.lock import Lock
 from percore.host.prober import Prober
@@ -165,6 +166,33 @@ class Agent:
             "memory_free_bytes": facts.free_memory(),
             "versions": {name: facts.program_version(name) for name in message.get("programs", [])},
         }
+
+    def do_compare(self, message: Message) -> Message:
+        """What a deploy would change and why, with diffs where asked for. Nothing is locked, nothing is touched."""
+        target = _Target(message)
+        changed = [(spec, text) for spec in message["resources"] if (text := make(spec).difference())]
+        contents = self._receive_contents(message["sizes"], [spec for spec, _ in changed]) if message["diff"] else {}
+        changes = []
+        for spec, text in changed:
+            new = contents.get(spec.get("sha256", ""))
+            diff = "" if new is None else diff_text(_read_or_nothing(spec["path"]), new, spec["path"])
+            changes.append({"text": text, "diff": diff})
+        current = target.releases.current()
+        record = json.loads(_read_file(target.releases.record_path(current))) if current else {}
+        wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current or ""))
+        artifact = target.releases.marks().get(current, {}).get("artifact") if current else None
+        reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
+        return {"changes": changes, "reasons": reasons + (app_changes(record, wanted) if record else [])}
+
+    def _receive_contents(self, sizes: dict[str, int], specs: list[Spec]) -> dict[str, bytes]:
+        """The new contents of these files, all in one answer."""
+        wanted = list(dict.fromkeys(spec["sha256"] for spec in specs if spec.get("sha256") in sizes))
+        self.emit({"event": "need", "parts": wanted})
+        received = {}
+        for sha256 in wanted:
+            reader = PartReader(self.source, sizes[sha256])
+            received[sha256] = reader.read(sizes[sha256])
+        return received
 
     def do_stage(self, message: Message) -> Message:
         """Bring everything of a release to the host and check it there; nothing that runs is touched."""
@@ -453,6 +481,13 @@ def _kept_files(releases: Releases) -> dict[str, str]:
 def _read_file(path: str) -> bytes:
     with open(path, "rb") as source:
         return source.read()
+
+
+def _read_or_nothing(path: str) -> bytes:
+    try:
+        return _read_file(path)
+    except OSError:
+        return b""
 
 
 def _install_package(package: Message, reader: PartReader) -> None:

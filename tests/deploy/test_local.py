@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from percore.deploy import fleet, operations, remote, rollout, staging, survey, switching
+from percore.deploy.preview import ChangesPending
 from percore.deploy.report import Report
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
@@ -220,6 +221,39 @@ def test_a_release_that_is_here_already_is_not_sent_again(serving: Project) -> N
     serving.deploy()
     assert serving.current == first
     assert serving.ask()["text"] == "one"
+
+
+def test_a_check_tells_what_would_change_and_touches_nothing(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout.preview(serving.scope, Report(), diff=True)
+    assert "nothing to change" in capsys.readouterr().out
+    inventory = serving.folder / "inventories" / "local.yml"
+    inventory.write_text(inventory.read_text() + "    env: {MOOD: very-private}\n")
+    serving.write("two")
+    launcher = serving.folder / ".percore" / "bin" / "percore"
+    launcher.write_text(launcher.read_text() + "# by hand\n")
+    before, pids = listing(serving.folder), serving.pids()
+    with pytest.raises(ChangesPending) as caught:
+        rollout.preview(serving.scope, Report(), diff=True)
+    assert caught.value.exit_code == 8
+    text = capsys.readouterr().out
+    assert "because the app's files differ" in text
+    assert "because app web: variable MOOD is new" in text
+    assert "very-private" not in text
+    assert "-# by hand" in text
+    assert serving.pids() == pids
+    assert listing(serving.folder) == before
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file of the deployed side, with its size and the time of its last change."""
+    kept = folder / ".percore"
+    return {
+        str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in kept.rglob("*")
+        if not {"build", "logs"} & set(path.relative_to(kept).parts)
+    }
 
 
 def test_an_artifact_that_is_here_already_is_not_sent_again(serving: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,3 +270,20 @@ def test_a_command_runs_on_all_hosts_at_once(serving: Project) -> None:
     assert done.returncode == 1
     assert "node2: 'sh -c 'exit 7'' ended with exit code 7" in done.stdout
     assert "node1" not in done.stdout
+
+
+LISTING = "find / -xdev -not -path '/tmp/*' -not -path '/var/log/*' -not -path '/run/*' -printf '%p %s %m %U %T@ %l\\n'"
+
+
+def test_a_check_changes_nothing_on_any_host(serving: Project) -> None:
+    with serving.touch_app("only to be looked at"):
+        set_variables(serving, nginx_body_size="11m")
+        before = {host.name: set(host.run(LISTING).splitlines()) for host in serving.lab.hosts}
+        done = serving.invoke("deploy", "--env", serving.env, "--check", "--diff")
+        assert done.returncode == 8, done.stdout
+        assert "client_max_body_size 11m" in done.stdout
+        changed = {
+            name for host in serving.lab.hosts for name in set(host.run(LISTING).splitlines()) ^ before[host.name]
+        }
+    logs = ("/var/lib/percore/", "/var/lib/systemd", "/root/.cache", "/var/lib/nginx")
+    assert [line for line in changed if not line.startswith(logs)] == []
