@@ -21,7 +21,10 @@ from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.store import FdStore
+from percore.supervisor.takeover import take_over
 from percore.supervisor.update import STORE, become, passed_fds, passed_lock, this_program
+
+Ends = tuple[socket.socket, socket.socket]
 
 _SYS_PIDFD_GETFD = 438
 _LOCK_SECONDS = 1.0
@@ -34,11 +37,15 @@ def main() -> None:
     home = Home.of_user()
     try:
         home.make()
-        # A service manager would only start us again and again: under one, we wait until the other supervisor ends.
-        lock = passed_lock() or take_lock(home.lock, waits=systemd.is_there())
+        lock, taken = passed_lock() or take_lock(home.lock), None
+        if lock is None and systemd.is_there():
+            # Ending would not help: we would be started again at once.
+            log("a supervisor already runs; it is asked to leave")
+            taken = take_over(home)
+            lock = take_lock(home.lock, waits=True)
         if lock is None:
             raise SystemExit(f"percore: a supervisor already runs in {home.path}{knock(home.lock)}")
-        run(home, lock)
+        run(home, lock, taken)
     except OSError as error:
         if systemd.is_there():
             time.sleep(_LACK_SECONDS)  # it starts us again at once, and a full disk is not emptied in a millisecond
@@ -46,8 +53,8 @@ def main() -> None:
         raise SystemExit(f"percore: the supervisor cannot start: {place}{error.strerror}") from None
 
 
-def run(home: Home, lock: int) -> None:
-    """Raises OSError where it lacks something to begin with."""
+def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
+    """`taken` are the ends of a store that another supervisor gave up. Raises OSError where it lacks something to begin with."""
     become_subreaper()
     limits.take_descriptors()
     limits.give_memory_back()
@@ -58,7 +65,11 @@ def run(home: Home, lock: int) -> None:
         log(problem)
     if not saved or (not saved["apps"] and saved.get("boot") != snapshot.boot_id()):
         saved = what_was_dumped(home) or saved
-    store, shelves = recover_store(saved)
+    passed = _passed_ends()
+    store, shelves = recover_store(taken or passed or _ends_from_workers(saved or {}))
+    if taken or not passed:
+        # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
+        systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     manager = Manager(loop, home, log, store, state)
     try:
         serve(loop, home, manager, log, lambda: manager.restore(saved, shelves), manager.after_turn)
@@ -150,7 +161,10 @@ def take_lock(path: str, *, waits: bool = False) -> Optional[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() > deadline and not waits:
+            if waits:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                break
+            if time.monotonic() > deadline:
                 os.close(descriptor)
                 return None
             time.sleep(0.02)
@@ -172,23 +186,19 @@ def knock(lock_path: str) -> str:
     return f" (pid {pid}); it opens its sockets again where they are gone"
 
 
-def recover_store(saved: Optional[dict[str, object]]) -> tuple[FdStore, dict[str, list[int]]]:
-    """The store of an earlier supervisor and what is in it: passed to us, else out of a living worker; else a new one."""
-    ends = _passed_ends() or _ends_from_workers(saved or {})
+def recover_store(ends: Optional[Ends]) -> tuple[FdStore, dict[str, list[int]]]:
+    """The store that has these ends and what is in it, or a new one."""
     store = FdStore(ends)
     shelves = store.look() if ends else {}
-    if not ends:
-        # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
-        systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     return store, shelves
 
 
-def _passed_ends() -> Optional[tuple[socket.socket, socket.socket]]:
+def _passed_ends() -> Optional[Ends]:
     kept = passed_fds(STORE)
     return _pair(kept[0], kept[1]) if len(kept) == 2 else None
 
 
-def _ends_from_workers(saved: dict[str, object]) -> Optional[tuple[socket.socket, socket.socket]]:
+def _ends_from_workers(saved: dict[str, object]) -> Optional[Ends]:
     """Every worker inherited both ends as STORE_FDS. Needs the right to trace the worker: the same user, or root."""
     import ctypes
 

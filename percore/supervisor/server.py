@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from percore import __version__
 from percore.errors import PercoreError, UsageError
-from percore.supervisor import protocol
+from percore.supervisor import protocol, systemd
 from percore.supervisor.config import AppConfig
 from percore.supervisor.door import Door
 from percore.supervisor.identity import clean_environment
@@ -92,7 +93,10 @@ class Server:
         elif op == "update":
             manager.jobs.submit("update", manager.update(Program(request["root"], request["python"])), reply)
         elif op == "leave":
-            manager.jobs.submit("leave", manager.leave(), reply)
+            if systemd.is_there():
+                raise PercoreError("this supervisor belongs to a service manager, so it stays")
+            send: Callable[..., None] = reply
+            manager.jobs.submit("leave", manager.leave(), lambda message: send(message, manager.store.fds))
         elif op == "kill":
             manager.jobs.submit("kill", manager.kill(), reply, urgent=True)
         else:
@@ -154,10 +158,14 @@ class Client:
             self.asks += 1
             self._answer(bytes(line), self.reply)
 
-    def reply(self, message: Mapping[str, Any]) -> None:
+    def reply(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """A client that went away changes nothing: the job goes on."""
         self.asks -= message["event"] == "result"
         if not self._is_open:
+            return
+        if descriptors:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._connection, [protocol.encode(message)], descriptors)
             return
         self._unsent += protocol.encode(message)
         self._flush()

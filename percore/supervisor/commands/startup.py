@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shlex
 import subprocess
 import sys
-import time
 from typing import Any
 
 from percore.errors import PercoreError, UsageError
@@ -21,7 +19,6 @@ from percore.supervisor.update import this_program
 
 _UNITS = "/etc/systemd/system"
 _MARK = "# Made by: percore startup"
-_START_SECONDS = 30.0
 
 
 def add_startup(arguments: list[str]) -> int:
@@ -39,7 +36,7 @@ def add_startup(arguments: list[str]) -> int:
     os.replace(f"{_UNITS}/{unit}.new", f"{_UNITS}/{unit}")
     systemctl("daemon-reload")
     systemctl("enable", unit)
-    hand_over(home, unit)
+    start_unit(home, unit)
     say(f"{unit} is enabled and runs the supervisor of {home.path}; what runs now runs again after a reboot")
     return 0
 
@@ -120,11 +117,9 @@ def ask_for_root(name: str, options: Any) -> int:
 def this_command() -> list[str]:
     """What starts this very percore: sudo's PATH may know none, or another."""
     path = os.path.abspath(sys.argv[0])
-    return (
-        [path]
-        if os.access(path, os.X_OK) and not path.endswith(".py")
-        else [sys.executable, "-m", "percore.supervisor.cli"]
-    )
+    if os.path.isdir(path):
+        return [sys.executable, "-I", "-S", path]
+    return [path] if os.access(path, os.X_OK) else [sys.executable, "-m", "percore.supervisor.cli"]
 
 
 def refuse_without_systemd() -> None:
@@ -141,17 +136,12 @@ def systemctl(*arguments: str) -> None:
         raise PercoreError(f"systemctl {' '.join(arguments)} failed: {said}", next=f"journalctl -u {arguments[-1]}")
 
 
-def hand_over(home: Home, unit: str) -> None:
-    """A supervisor that runs already leaves; systemd's adopts the workers, which do not notice."""
-    with contextlib.suppress(NoDaemon):
-        for message in request(home, "leave"):
-            if message["event"] == "result" and not message["ok"]:
-                raise PercoreError(f"the running supervisor does not leave: {message['error']}")
+def start_unit(home: Home, unit: str) -> None:
+    """A supervisor that runs already leaves to systemd's, which adopts the workers."""
     systemctl("start", unit)
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(NoDaemon):
-            list(request(home, "ping"))
-            return
-        time.sleep(0.02)
-    raise PercoreError("the unit is enabled, but its supervisor does not answer", next=f"journalctl -u {unit}")
+    try:
+        list(request(home, "ping"))
+    except NoDaemon:
+        raise PercoreError(
+            "the unit is enabled, but its supervisor does not answer", next=f"journalctl -u {unit}"
+        ) from None

@@ -1,0 +1,31 @@
+"""How a service manager's supervisor takes over from one that somebody started by hand: no worker is touched.
+
+The running one is asked to leave. It answers with the two ends of its store, in which the listening sockets are, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Optional
+
+from percore.supervisor import protocol
+from percore.supervisor.home import Home, connect
+
+
+def take_over(home: Home) -> Optional[tuple[socket.socket, socket.socket]]:
+    """The ends of the store of the supervisor that leaves; None when there is none, or it stays."""
+    taken: list[int] = []
+    with contextlib.suppress(OSError, ValueError), connect(home.control_socket) as sock:
+        sock.sendall(protocol.encode({"version": protocol.VERSION, "op": "leave"}))
+        text = b""
+        while not text.endswith(b"\n"):
+            part, descriptors, _, _ = socket.recv_fds(sock, 65536, 2)
+            taken += descriptors
+            text += part
+            if not part:
+                break
+    for descriptor in taken:
+        os.set_inheritable(descriptor, False)
+    return (socket.socket(fileno=taken[0]), socket.socket(fileno=taken[1])) if len(taken) == 2 else None
