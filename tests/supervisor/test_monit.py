@@ -72,15 +72,18 @@ def test_every_connection_that_a_worker_takes_is_counted(supervisor: Supervisor,
     script = {} if language == "node" else {"script": "server.py", "interpreter": sys.executable}
     supervisor.apply(supervisor.api(**script))
 
-    def accepted() -> list[int | None]:
+    def accepted() -> list[int]:
         counted = count_connections(supervisor.workers("api"))
-        return [counted[number].accepted for number in (0, 1)]
+        return [counted[number].accepted or 0 for number in (0, 1)]
 
     before = accepted()
-    assert None not in before
-    for _ in range(5):
+    assert min(before) >= 1, "the check by which each was found ready"
+    for _ in range(50):
         supervisor.get(source="127.77.0.1")
-    assert accepted() == [(before[0] or 0) + 5, before[1]]
+    after = accepted()
+    # A few checks of the supervisor itself may come in between.
+    assert 50 <= after[0] - before[0] < 60
+    assert after[1] - before[1] < 10
 
 
 def test_keys_reload_restart_stop_start_and_scale(two_apps: Supervisor) -> None:

@@ -34,7 +34,7 @@ except ImportError:  # some builds of Python are without it
 
 _LOG_SECONDS = 0.25
 _FIRST_LOG_LINES = 100
-# Counting the connections of a busy host costs time: it is done so seldom that it takes at most this part of it.
+# Counting the connections of a busy host costs time: it is done so seldom that it takes at most this part of a core.
 _COUNTING_SHARE = 0.03
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
 
@@ -144,11 +144,10 @@ class Monitor:
         if self._board.message.startswith("no supervisor runs"):
             self._board.message = ""
         self._board.update(reply["workers"])
-        started = time.monotonic()
-        if started >= self._count_at:
+        if time.monotonic() >= self._count_at:
+            used_before = time.process_time()
             self._board.connections = count_connections(reply["workers"])
-            now = time.monotonic()
-            self._count_at = now + (now - started) / _COUNTING_SHARE
+            self._count_at = time.monotonic() + (time.process_time() - used_before) / _COUNTING_SHARE
 
     # -- logs --------------------------------------------------------------------------------------------------------
 
