@@ -55,6 +55,10 @@ class Home(NamedTuple):
     def state(self) -> str:
         return os.path.join(self.path, "state.json")
 
+    def stdin_of(self, id: int) -> str:
+        """The pipe that the standard input of the fork worker with this id is."""
+        return os.path.join(self.run, f"stdin-{id}")
+
     @property
     def dump(self) -> str:
         """What `percore save` wrote."""

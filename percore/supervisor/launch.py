@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor import logs, preloadable
-from percore.supervisor.config import AppConfig
+from percore.supervisor.config import FORK, AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
 from percore.supervisor.spawning import CHANNEL_FD, Command
@@ -73,6 +73,7 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
     return Command(
         (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
         () if identity else site.store_fds, "NODE_CHANNEL_FD" in env, identity, listen_fds,
+        site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
     )  # fmt: skip
 
 

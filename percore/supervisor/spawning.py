@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, NoReturn, Optional
 
 from percore.errors import PercoreError
@@ -44,6 +44,7 @@ class Command(NamedTuple):
     channel: bool = False  # open Node's IPC channel
     identity: Optional[Identity] = None
     listen_fds: tuple[int, ...] = ()
+    stdin_path: str = os.devnull  # or a pipe, made where it is missing
 
 
 class NotExecuted(PercoreError):
@@ -72,7 +73,7 @@ def spawn(command: Command) -> Process:
 @contextmanager
 def _placed(command: Command, channel: Optional[socket.socket]) -> Iterator[dict[int, int]]:
     """By number in the child: our descriptors for it, all out of the way of those numbers."""
-    opened = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+    opened = [_open_stdin(command.stdin_path)]
     places = {0: opened[0], 1: command.out_fd, 2: command.err_fd}
     if channel:
         places[CHANNEL_FD] = channel.fileno()
@@ -87,6 +88,16 @@ def _placed(command: Command, channel: Optional[socket.socket]) -> Iterator[dict
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _open_stdin(path: str) -> int:
+    """A pipe is opened for both: so it never ends for the worker, and it lives as long as the worker does."""
+    if path != os.devnull:
+        with suppress(OSError):  # a program that runs without input is better than none
+            os.mkfifo(path, 0o600)
+        with suppress(OSError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _posix_spawn(command: Command, places: Mapping[int, int]) -> int:

@@ -351,3 +351,30 @@ def test_pm2_home_is_the_home_where_no_other_is_set(pm2: Supervisor) -> None:
     run("start", "tick.sh")
     assert listed(pm2) == [("tick", "online")]
     assert json.loads(run("jlist"))[0]["pm2_env"]["pm_out_log_path"] == str(pm2.home / "logs" / "tick-out.log")
+
+
+ECHO = "trap 'exit 0' INT TERM\necho ready\nwhile read -r line; do echo \"got $line\"; done\necho over\n"
+
+
+def test_lines_reach_the_input_of_a_fork_worker_also_without_and_after_another_supervisor(pm2: Supervisor) -> None:
+    (pm2.folder / "echo.sh").write_text(ECHO)
+    pm2.run("start", "echo.sh")
+    wait_for(lambda: "ready" in output(pm2, "echo"), "the script")
+    pm2.run("send", "0", "first", "line")
+    wait_for(lambda: "got first line" in output(pm2, "echo"), "its answer")
+    pm2.kill_daemon()
+    run = run_with(pm2, {"PERCORE_HOME": str(pm2.home)}, "ping")
+    assert run
+    pm2.run("send", "echo", "second")
+    wait_for(lambda: "got second" in output(pm2, "echo"), "its answer")
+    attached = subprocess.run(
+        [sys.executable, "-m", "percore.supervisor.cli", "attach", "0"], input="third\n", text=True, timeout=60, check=True,
+        capture_output=True, cwd=pm2.folder, env={**os.environ, "PERCORE_HOME": str(pm2.home)},
+    )  # fmt: skip
+    assert attached.returncode == 0
+    wait_for(lambda: "got third" in output(pm2, "echo"), "its answer")
+    assert "over" not in output(pm2, "echo")
+    pm2.run("stop", "echo")
+    assert "does not run" in pm2.run("send", "0", "x", check=False).stderr
+    pm2.apply(pm2.api(instances=1))
+    assert "only fork apps" in pm2.run("send", "api", "x", check=False).stderr

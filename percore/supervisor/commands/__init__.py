@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("serve expose", "serving:serve_files", "serve the files of a folder, as an app"),
         Command("reset", "lifecycle:reset_counters", "count restarts from zero again"),
         Command("sendSignal", "lifecycle:send_signal", "send a signal to the main processes"),
+        Command("send", "attaching:send_line", "write a line to the standard input of a fork worker"),
+        Command("attach", "attaching:attach", "type into a fork worker, and see what it writes"),
         Command("apply", "applying:apply_file", "make what runs match a file without losing a request; taken back when it fails"),
         Command("update updatePM2", "updating:update_supervisor", "let this percore take over from the running supervisor"),
         Command("kill", "lifecycle:kill_daemon", "stop and forget all apps, and end the supervisor"),
