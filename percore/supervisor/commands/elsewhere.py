@@ -16,6 +16,7 @@ ELSEWHERE = {
     "link": _SERVICE, "unlink": _SERVICE, "plus": _SERVICE, "register": _SERVICE, "login": _SERVICE, "logout": _SERVICE,
     "monitor": _SERVICE, "unmonitor": _SERVICE, "open": _SERVICE, "trigger": _SERVICE,
     "web": "percore monit, or percore jlist for programs",
+    "multiset": "percore set NAME VALUE, for each",
     "autoinstall": "pip install percore",
     "examples": "see docs/reference/process-file.md",
     "profile:cpu": "node_args: --cpu-prof, then: percore reload",
