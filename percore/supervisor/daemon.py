@@ -8,14 +8,16 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from percore.supervisor import limits, restoring, snapshot, systemd
+from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
 from percore.supervisor.notices import Notices
+from percore.supervisor.outside import Outside, remove_outside
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
@@ -100,14 +102,22 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
-    notices = Notices(loop, home, manager.worker_is_ready)
+    notices = Notices(loop, home.notify_address, manager.worker_is_ready)
+    doors: list[Union[Door, Notices]] = [handover.door, notices]
+
+    def let_users_in(outside: Outside) -> None:
+        find, open_listener, is_ready = manager.find_worker, manager.open_listener, manager.worker_is_ready
+        doors.append(Handover(loop, outside.worker_socket, find, open_listener, manager.has_worker_of).door)
+        doors.append(Notices(loop, outside.notify_address, is_ready, everybody=True))
+
+    manager.let_users_in = let_users_in
     begin()
     manager.log_rounds.go_round()
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
 
     def open_again() -> None:
-        for door in (handover.door, notices, server.door):
+        for door in (*doors, server.door):
             door.open_again()
 
     loop.on_signal(signal.SIGHUP, open_again)
@@ -117,8 +127,10 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     loop.run(after_turn)
     if not manager.successor:
         systemd.notify("STOPPING=1")
-    handover.close()
-    notices.close()
+    for door in doors:
+        door.close()
+    if not manager.successor and len(doors) > 2:
+        remove_outside(home)
     server.close()
 
 

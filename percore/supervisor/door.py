@@ -1,10 +1,11 @@
-"""A private Unix socket at which processes of our own user knock."""
+"""A Unix socket at which processes knock: those of our own user, or where workers run as others, of any."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import struct
 from typing import Callable, Optional
 
 from percore.supervisor import home
@@ -15,17 +16,20 @@ _REST_SECONDS = 0.2
 
 
 class Door:
-    def __init__(self, loop: Loop, path: str, let_in: Callable[[socket.socket], None]) -> None:
-        """`let_in` gets each connection. Raises OSError."""
+    def __init__(
+        self, loop: Loop, path: str, let_in: Callable[[socket.socket], None], *, everybody: bool = False
+    ) -> None:
+        """`let_in` gets each connection. `everybody`: any user may knock. Raises OSError."""
         self._loop = loop
         self._path = path
         self._let_in = let_in
+        self._everybody = everybody
         self._socket: Optional[socket.socket] = None
         self._identity = (0, 0)
         self._open()
 
     def _open(self) -> None:
-        self._socket = home.listen(self._path)
+        self._socket = home.listen(self._path, everybody=self._everybody)
         self._identity = _identity_of(self._path)
         self._watch()
 
@@ -61,6 +65,12 @@ class Door:
         self.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+
+
+def user_of(connection: socket.socket) -> int:
+    """Whose process is at the other end."""
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
 
 
 def _identity_of(path: str) -> tuple[int, int]:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Callable, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor.address import Address
-from percore.supervisor.door import Door
+from percore.supervisor.door import Door, user_of
 from percore.supervisor.loop import Loop
 from percore.supervisor.sockets import Listener
 from percore.supervisor.worker import Drainable, Worker
@@ -21,17 +22,25 @@ _LONGEST_REQUEST = 1024
 
 class Handover:
     def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Worker]],
-                 open_listener: Callable[[Worker, Address], Listener]) -> None:  # fmt: skip
-        """`open_listener` gives the shared sockets, or raises PercoreError or OSError."""
+                 open_listener: Callable[[Worker, Address], Listener],
+                 is_welcome: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
+        """`open_listener` gives the shared sockets, or raises PercoreError or OSError.
+
+        `is_welcome`: any user may knock, and these are let in.
+        """
+        self._is_welcome = is_welcome
         self._loop = loop
         self._find_worker = find_worker
         self._open_listener = open_listener
-        self.door = Door(loop, path, self._let_in)
+        self.door = Door(loop, path, self._let_in, everybody=is_welcome is not None)
 
     def close(self) -> None:
         self.door.close()
 
     def _let_in(self, connection: socket.socket) -> None:
+        if self._is_welcome and not self._is_welcome(user_of(connection)):
+            connection.close()
+            return
         connection.setblocking(False)
         self._loop.watch(connection.fileno(), lambda: self._read(connection))
 
@@ -45,6 +54,8 @@ class Handover:
         # Requests are far shorter than a socket buffer, so each arrives whole.
         words = request.decode(errors="replace").split()
         worker = self._find_worker(words[1]) if len(words) > 2 else None
+        if worker and user_of(connection) not in (0, os.geteuid(), worker.uid):
+            worker = None  # who learned a token does not get another user's socket
         if worker and words[0] == "bind" and len(words) == 7:
             self._hand_over(connection, worker, words)
         elif worker and words[0] == "drain-me":

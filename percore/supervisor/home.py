@@ -103,19 +103,19 @@ def connect(path: str) -> socket.socket:
     return sock
 
 
-def listen(path: str) -> socket.socket:
-    """A private listening Unix socket at `path`; one left behind by a dead supervisor is replaced."""
+def listen(path: str, *, everybody: bool = False) -> socket.socket:
+    """A listening Unix socket at `path`, as `bind` makes it."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    bind(sock, path)
+    bind(sock, path, everybody=everybody)
     sock.listen(128)
     return sock
 
 
-def bind(sock: socket.socket, path: str) -> None:
-    """Binds a Unix socket to `path`, for its owner only, in the place of one that a dead supervisor left."""
+def bind(sock: socket.socket, path: str, *, everybody: bool = False) -> None:
+    """Binds a Unix socket to `path`, for its owner only or for everybody, in the place of one that a dead supervisor left."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    mask = os.umask(0o177)  # the socket is never, not even for a moment, open to others
+    mask = os.umask(0o111 if everybody else 0o177)  # the socket is never, not even for a moment, open to others
     try:
         with _short(path) as short:
             sock.bind(short)
@@ -148,8 +148,8 @@ class Preload(NamedTuple):
     node: str
 
 
-def place_preload(home: Home) -> Preload:
-    """Copies both files to a folder named by their content: an upgrade of percore never pulls them from under a worker."""
+def place_preload(parent: str) -> Preload:
+    """Copies both files to a folder in `parent` named by their content: an upgrade never pulls them from under a worker."""
     contents = {}
     for name in (f"bindshim-{os.uname().machine}.so", "preload.cjs"):
         try:
@@ -157,20 +157,22 @@ def place_preload(home: Home) -> Preload:
                 contents[name] = file.read()
         except FileNotFoundError:
             continue
-    folder = os.path.join(home.run, f"preload-{zlib.crc32(b''.join(contents.values())):08x}")
-    if os.statvfs(home.run).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
+    folder = os.path.join(parent, f"preload-{zlib.crc32(b''.join(contents.values())):08x}")
+    if os.statvfs(parent).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
         shim = os.path.join(_PACKAGE, f"bindshim-{os.uname().machine}.so")
         return Preload(shim if os.path.exists(shim) else None, os.path.join(_PACKAGE, "preload.cjs"))
     if any(character in folder for character in " :"):  # LD_PRELOAD separates its entries by both
         import tempfile
 
         folder = tempfile.mkdtemp(prefix="percore-")
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o755)  # whatever our umask is: workers of other users read it, too
     for name, content in contents.items():
         target = os.path.join(folder, name)
         if not os.path.exists(target):
             with open(f"{target}.new", "wb") as file:
                 file.write(content)
+            os.chmod(f"{target}.new", 0o644)
             os.rename(f"{target}.new", target)
     shim = os.path.join(folder, f"bindshim-{os.uname().machine}.so")
     return Preload(shim if os.path.exists(shim) else None, os.path.join(folder, "preload.cjs"))

@@ -13,6 +13,7 @@ from percore.supervisor import logs, preloadable
 from percore.supervisor.config import FORK, AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
+from percore.supervisor.outside import Outside
 from percore.supervisor.spawning import CHANNEL_FD, Command
 
 _SITE = "serve"  # sites.py
@@ -40,6 +41,7 @@ class Site(NamedTuple):
     home: Home
     preload: Preload
     store_fds: tuple[int, ...]
+    find_outside: Callable[[], Outside]  # opens, the first time, what workers of other users need
     open_logs: OpenLogs = open_files  # gives a new process its standard output and error
 
 
@@ -98,16 +100,17 @@ def make_environment(
     if program in ("node", "bun", "nodejs"):
         env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
     if config.wait_ready:
-        env["NOTIFY_SOCKET"] = site.home.notify_address
+        env["NOTIFY_SOCKET"] = site.find_outside().notify_address if identity else site.home.notify_address
     if config.shares_port:
-        if site.preload.shim is None:
+        preload = site.find_outside().preload if identity else site.preload
+        if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {platform.machine()}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
-        env["PERCORE_SOCKET"] = site.home.worker_socket
-        env["LD_PRELOAD"] = " ".join(filter(None, (site.preload.shim, env.get("LD_PRELOAD"))))
-        env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{site.preload.node}"')))
+        env["PERCORE_SOCKET"] = site.find_outside().worker_socket if identity else site.home.worker_socket
+        env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
+        env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
     return env
 
 

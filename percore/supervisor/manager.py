@@ -18,6 +18,7 @@ from percore.supervisor.launch import OpenLogs, Site, open_files
 from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
+from percore.supervisor.outside import Outside, make_outside
 from percore.supervisor.process import reap
 from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
@@ -51,11 +52,13 @@ class Manager:
         self._strays: dict[
             str, list[int]
         ] = {}  # pidfds, by app, of what an earlier supervisor left and no state tells of
+        self._outside: Optional[Outside] = None
+        self.let_users_in: Callable[[Outside], None] = lambda outside: None  # opens its sockets
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
-        site = Site(home, place_preload(home), store.fds, open_logs)
+        site = Site(home, place_preload(home.run), store.fds, self.find_outside, open_logs)
         self.runtime = Runtime(
             loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log, self.open_listener
         )
@@ -390,6 +393,9 @@ class Manager:
                     return worker
         return None
 
+    def has_worker_of(self, uid: int) -> bool:
+        return any(worker.uid == uid for app in self.apps.values() for worker in app.living)
+
     def worker_is_ready(self, pid: int) -> bool:
         """A process said READY=1; False when it is not a worker's main process."""
         for app in self.apps.values():
@@ -415,6 +421,14 @@ class Manager:
         if is_new:
             self._fill_store()  # before any worker can serve from it
         return listener
+
+    def find_outside(self) -> Outside:
+        """Opened when the first worker of another user needs it. Raises PercoreError."""
+        if self._outside is None:
+            outside = make_outside(self._home)
+            self.let_users_in(outside)
+            self._outside = outside
+        return self._outside
 
     def _look_for_thieves(self) -> None:
         """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""
@@ -495,6 +509,8 @@ class Manager:
             return
         self.release = saved.get("release") or ""
         self._restorer().restore(saved, shelves)
+        if any(app.config.user or app.config.group for app in self.apps.values() if any(app.living)):
+            self.find_outside()
         self.jobs.note_change()
         self._fill_store()
         self._memory.plan()

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Callable
 
-from percore.supervisor.home import Home, bind
+from percore.supervisor.home import bind
 from percore.supervisor.loop import Loop
 from percore.supervisor.procfs import parent_of
 
@@ -20,19 +20,23 @@ _LONGEST_MESSAGE = 4096
 
 
 class Notices:
-    def __init__(self, loop: Loop, home: Home, is_ready: Callable[[int], bool]) -> None:
-        """`is_ready` is called with a process that said so; False: it is no worker itself, its parent may be."""
+    def __init__(self, loop: Loop, address: str, is_ready: Callable[[int], bool], *, everybody: bool = False) -> None:
+        """`is_ready` is called with a process that said so; False: it is no worker itself, its parent may be.
+
+        `everybody`: any user may send.
+        """
         self._loop = loop
         self._is_ready = is_ready
-        self._path = "" if home.notify_address.startswith("@") else home.notify_address
-        self._name = home.notify_address
+        self._path = "" if address.startswith("@") else address
+        self._name = address
+        self._everybody = everybody
         self._open()
 
     def _open(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if self._path:
-            bind(self._socket, self._path)
+            bind(self._socket, self._path, everybody=self._everybody)
         else:
             self._socket.bind("\0" + self._name[1:])
         self._loop.watch(self._socket.fileno(), self._read)

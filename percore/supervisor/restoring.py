@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
+from percore.supervisor.rescue import rescue_channel, rescue_listening
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
@@ -156,7 +158,9 @@ class Restorer:
         self._apps[config.name] = app
         app.set_slots(len(places))
         app.leaving = [app.make_slot(place["number"], place["id"]) for place in record["leaving"]]
-        listeners = recovered.listeners.get(config.name, {})
+        listeners = dict(recovered.listeners.get(config.name, {}))
+        if is_same_boot:
+            listeners.update(self._rescue(record, listeners))
         # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
         app.listeners.update(listeners)
         adopted: list[str] = []
@@ -171,6 +175,22 @@ class Restorer:
                 slot.wanted = app.wanted
         app.set_slots(len(app.slots))
         return adopted
+
+    def _rescue(self, record: Mapping[str, Any], known: Mapping[Address, Listener]) -> dict[Address, Listener]:
+        """Listeners that the store did not keep, put together again from what living workers hold."""
+        mode, places = self._runtime.sharing.mode, (*record["slots"], *record["leaving"])
+        holders: dict[Address, list[tuple[int, int, int]]] = {}
+        for place in places:
+            for saved in place["workers"]:
+                index = Listener.place_index(mode, place["number"], saved["generation"])
+                for address in (Address(*fields) for fields in saved["addresses"]):
+                    holders.setdefault(address, []).append((saved["pid"], saved["start_time"], index))
+        rescued: dict[Address, Listener] = {}
+        for address, workers in holders.items():
+            if address not in known and (found := rescue_listening(address, workers)):
+                with contextlib.suppress(OSError):
+                    rescued[address] = Listener.rescued(address, found, len(record["slots"]), mode)
+        return rescued
 
     def _take_saved_id(self, saved: Iterable[int]) -> Callable[[], int]:
         """The ids that people know, as far as nobody else has them."""
@@ -193,7 +213,9 @@ class Restorer:
                 f"{config.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again"
             )
             return False
-        process = adopt(saved["pid"], saved["start_time"], channel=channels.get(saved["token"]))
+        process = adopt(
+            saved["pid"], saved["start_time"], channel=channels.get(saved["token"]) or rescue_channel(saved)
+        )
         if process is None:
             return False
         worker = slot.adopt(process, config, saved)

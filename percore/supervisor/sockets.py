@@ -68,7 +68,8 @@ class Listener:
             alive = list(listener.order)
             # Those that are missing join the group at its end; until they have a worker nothing may go to them.
             steering.attach(listener.sockets[0], steering.steering_program(alive, {}))
-            listener.sockets = [found.get(index) or listener._open() for index in range(2 * slots)]
+            count = max(2 * slots, max(found) + 1)  # a slot that was scaled away may not be down yet
+            listener.sockets = [found.get(index) or listener._open() for index in range(count)]
             listener._learn_order(alive)
         else:
             listener.sockets = [found[index] for index in sorted(found)][:1]
@@ -116,8 +117,13 @@ class Listener:
             raise
         return sock
 
+    @staticmethod
+    def place_index(mode: Mode, slot: int, generation: int) -> int:
+        """Where a worker's socket is in `sockets`."""
+        return {Mode.STEERED: 2 * slot + generation, Mode.HASHED: slot, Mode.SINGLE: 0}[mode]
+
     def index(self, slot: int, generation: int) -> int:
-        return {Mode.STEERED: 2 * slot + generation, Mode.HASHED: slot, Mode.SINGLE: 0}[self.mode]
+        return self.place_index(self.mode, slot, generation)
 
     def socket_for(self, slot: int, generation: int) -> socket.socket:
         return self.sockets[self.index(slot, generation)]

@@ -55,7 +55,7 @@ def spawn(command: Command) -> Process:
     """Starts the command as the leader of a session of its own. Raises NotExecuted, or OSError where we lack something."""
     ours, theirs = socket.socketpair() if command.channel else (None, None)
     try:
-        with _placed(command, theirs) as places:
+        with _placed(command, ours, theirs) as places:
             # LISTEN_PID is only known in the child.
             pid = _fork(command, places) if command.identity or command.listen_fds else _posix_spawn(command, places)
     except BaseException:
@@ -71,13 +71,17 @@ def spawn(command: Command) -> Process:
 
 
 @contextmanager
-def _placed(command: Command, channel: Optional[socket.socket]) -> Iterator[dict[int, int]]:
+def _placed(
+    command: Command, ours: Optional[socket.socket], channel: Optional[socket.socket]
+) -> Iterator[dict[int, int]]:
     """By number in the child: our descriptors for it, all out of the way of those numbers."""
     opened = [_open_stdin(command.stdin_path)]
     places = {0: opened[0], 1: command.out_fd, 2: command.err_fd}
     if channel:
         places[CHANNEL_FD] = channel.fileno()
     places.update(zip(STORE_FDS, command.store_fds))
+    if ours and not command.store_fds:
+        places[STORE_FDS[0]] = ours.fileno()  # so that its channel outlives us all the same (rescue.rescue_channel)
     places.update(enumerate(command.listen_fds, FIRST_LISTEN_FD))
     try:
         for number, descriptor in places.items():

@@ -14,6 +14,7 @@ from percore.errors import PercoreError
 from percore.supervisor import logs, readiness
 from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig
+from percore.supervisor.identity import identity_of
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
 from percore.supervisor.loop import Loop, Timer
@@ -456,6 +457,15 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         return self.state is State.RUNNING
+
+    @property
+    def uid(self) -> int:
+        """Whose processes its are; -1 where that user is gone."""
+        try:
+            identity = identity_of(self.config)
+        except PercoreError:
+            return -1
+        return identity.uid if identity else os.geteuid()
 
     @property
     def pid(self) -> int:
