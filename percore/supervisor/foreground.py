@@ -108,8 +108,17 @@ class Foreground(Manager):
         self._log(f"nothing runs any more: ends with {self.exit_code}")
         self.runtime.loop.later(0, lambda: self.jobs.submit("end", self.shut_down(), lambda _: None, urgent=True))
 
+    def shut_down(self) -> Outcome:
+        self._is_ending = True  # whoever asks for the end gets 0, whatever the apps did before
+        return super().shut_down()
+
     def update(self, program: Program) -> Outcome:
         raise UsageError("percore runtime is not replaced in place", next="start a new container")
+
+    def leave(self) -> Outcome:
+        raise UsageError(
+            "the workers of percore runtime end with it", next="percore startup on a host, not in a container"
+        )
 
 
 def code_of(worker: Worker) -> Optional[int]:

@@ -28,16 +28,15 @@ HELP = (
     "o              sort by the next column",
     "q              quit",
     "",
-    "connections: accepted so far by the processes that live; conns: open now; queue: made and not yet accepted",
+    "connections: accepted so far by the processes that live, conns open now, queue not yet accepted",
 )
 
 
 class Span(NamedTuple):
     text: str
-    style: str = ""  # one of STYLES
+    style: str = ""  # or head, selected, good, warn, bad, dim
 
 
-STYLES = ("", "head", "selected", "good", "warn", "bad", "dim")
 Line = list[Span]
 
 
