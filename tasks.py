@@ -259,6 +259,25 @@ def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bo
         sys.exit(error.exit_code)
 
 
+@task(
+    name="deploy",
+    help={
+        "only": "service, files, status; separated by commas",
+        "json": "write the figures to this file",
+        "quick": "rough, one round",
+    },
+)
+def bench_deploy(context: Context, only: str = "", json: str = "", quick: bool = False) -> None:
+    """Measure deploys beside ansible-core, pyinfra and bare connections, on lab hosts; see docs/benchmarks.md."""
+    from tests.bench.deploy.run import run
+
+    try:
+        run(only, json, quick=quick)
+    except PercoreError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
 namespace = Collection(
     deploy,
     plan,
@@ -279,4 +298,4 @@ namespace = Collection(
 )
 namespace.add_task(execute, name="exec")
 namespace.add_collection(Collection("lab", up, down, ssh))
-namespace.add_collection(Collection("bench", bench_supervisor))
+namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy))
