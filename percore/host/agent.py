@@ -144,6 +144,8 @@ class Agent:
                 self.sink.flush()
             except (OSError, ValueError):
                 self._deaf = True
+                if self.lock is not None:
+                    self.lock.say_leaving()
 
     # The operations. Each takes the message and returns what the result line carries besides `ok`.
 

@@ -14,8 +14,11 @@ from typing import Any, Optional
 
 from percore.errors import LockedError
 
-LEAVING_SECONDS = 60.0
-"""So long a newcomer waits for an owner that is just taking its switch back."""
+PATIENCE_SECONDS = 5.0
+"""So long a newcomer waits at least: an owner whose control side was killed notices within a few seconds."""
+
+LEAVING_SECONDS = 120.0
+"""So long it waits for an owner that is about to leave: it may be taking its switch back."""
 
 
 class Lock:
@@ -33,10 +36,10 @@ class Lock:
         self._refuse_held()
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + LEAVING_SECONDS
+        began = time.monotonic()
         while not _try_lock(fd):
             note = _parse(os.pread(fd, 4096, 0))
-            if not note.get("leaving") or time.monotonic() > deadline:
+            if time.monotonic() - began > (LEAVING_SECONDS if note.get("leaving") else PATIENCE_SECONDS):
                 os.close(fd)
                 raise LockedError(
                     f"another rollout is running here: {_describe(note)}", next="wait for it to end, then try again"

@@ -17,7 +17,7 @@ from percore.lab.cgroup import ControlGroup
 from percore.supervisor.procfs import children_of, start_time_of, state_of, tree_of
 
 BOOT_SECONDS = 60.0
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 60.0
 _REBOOT_EXIT_CODE = 133  # systemd-nspawn's word for "the host asked for a reboot"
 
 

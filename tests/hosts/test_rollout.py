@@ -55,7 +55,7 @@ def deploy_that_waits(
             stdout=log, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         try:
-            wait_for(lambda: gate.exists() or deploy.poll() is not None, "the hook")
+            wait_for(lambda: gate.exists() or deploy.poll() is not None, "the hook", seconds=120)
             assert deploy.poll() is None, (tmp_path / "deploy.log").read_text()
             yield deploy
             gate.unlink(missing_ok=True)
@@ -272,7 +272,7 @@ def test_a_command_runs_on_all_hosts_at_once(serving: Project) -> None:
     assert "node1" not in done.stdout
 
 
-LISTING = "find / -xdev -not -path '/tmp/*' -not -path '/var/log/*' -not -path '/run/*' -printf '%p %s %m %U %T@ %l\\n'"
+LISTING = "find / -xdev -not -path '/tmp/*' -not -path '/var/log/*' -not -path '/run*' -printf '%p %s %m %U %T@ %l\\n'"
 
 
 def test_a_check_changes_nothing_on_any_host(serving: Project) -> None:
