@@ -198,6 +198,7 @@ def install_for_tests(context: Context) -> None:
         "curl": "curl",
         "node": "nodejs",
         "npm": "npm",
+        "faketime": "faketime",
         "zsh": "zsh",
         "fish": "fish",
     }

@@ -321,6 +321,7 @@ class Manager:
 
     def kill(self) -> Outcome:
         """Stops and forgets everything, then ends the loop."""
+        self._end_strays()
         yield from together([self._delete(app) for app in self.apps.values()])
         self.runtime.loop.stop()
         return {}
@@ -349,12 +350,17 @@ class Manager:
         return {}
 
     def _add(self, config: AppConfig, base_env: Mapping[str, str], count: int) -> App:
-        end(self._strays.pop(config.name, ()))  # two of a singleton must not run
+        self._end_strays()
         app = App(self.runtime, config, base_env, self._next_id)
         self.apps[config.name] = app
         app.set_slots(count)
         self._memory.plan()
         return app
+
+    def _end_strays(self) -> None:
+        """Two of a singleton must not run, and each of them holds the sockets of all."""
+        end([pidfd for pidfds in self._strays.values() for pidfd in pidfds])
+        self._strays.clear()
 
     def _delete(self, app: App) -> Job:
         yield from app.stop()
@@ -499,12 +505,13 @@ class Manager:
             self._log(f"sockets could not be put into the store ({error.strerror}); they end with this supervisor")
 
     def restore(self, saved: Optional[Mapping[str, Any]], shelves: Mapping[str, Sequence[int]]) -> None:
-        """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until its app is started."""
+        """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until an app is started."""
         if saved is None:
             self._strays.update(open_strays(self._home.path, ()))
-            for name, pidfds in self._strays.items():
+            if self._strays:
                 self._log(
-                    f"{len(pidfds)} processes of '{name}' run, of which no state tells; they end when it is started"
+                    f"what an earlier supervisor left runs, and no state tells of it: {', '.join(sorted(self._strays))}; "
+                    "it ends when an app is started"
                 )
             return
         self.release = saved.get("release") or ""

@@ -109,6 +109,8 @@ def _previous(path: str) -> str:
 
 
 def _keep(path: str) -> None:
+    if not os.path.exists(path):
+        return  # it was set aside, and the one before it is all there is
     with contextlib.suppress(OSError):
         os.unlink(_previous(path))
     with contextlib.suppress(OSError):

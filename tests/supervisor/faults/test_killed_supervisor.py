@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
-from tests.supervisor.faults.tools import NOW, becomes_sound, lost_nothing, start_daemon
+from tests.supervisor.faults.tools import NOW, becomes_sound, lost_nothing, processes_of, start_daemon
 from tests.waiting import wait_for
 
 # Where a supervisor that starts two apps may be when it dies.
@@ -124,3 +126,107 @@ def test_killed_while_it_reloads(supervisor: Supervisor, patch: str) -> None:
         becomes_sound(supervisor, app)
     lost_nothing(load)
     assert "lost with the last supervisor" not in supervisor.log()
+
+
+def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
+    """Twice within a tenth of a second: the second one dies with the sockets in its hands, and the third has them all."""
+    app = supervisor.api()
+    supervisor.apply(app, supervisor.singleton(args=["exec sleep 1000"]))
+    before = supervisor.pids("api") + supervisor.pids("tick")
+    with Load(supervisor.port) as load:
+        for patch in (
+            f"from percore.supervisor import restoring\ndef dies(*_): {NOW}\nrestoring.kill_strays = dies",
+            f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
+            f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
+            f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
+        ):
+            supervisor.kill_daemon()
+            assert start_daemon(supervisor, patch).wait() == -signal.SIGKILL
+            supervisor.run("ping")
+    lost_nothing(load)
+    assert supervisor.pids("api") + supervisor.pids("tick") == before
+    assert "lost with the last supervisor" not in supervisor.log()
+    supervisor.run("reload", "api")
+
+
+def test_killed_again_and_again_under_load_at_any_moment(supervisor: Supervisor) -> None:
+    app = supervisor.api()
+    supervisor.apply(app, supervisor.singleton(args=["exec sleep 1000"]))
+    before = supervisor.pids("api") + supervisor.pids("tick")
+    with Load(supervisor.port) as load:
+        for number in range(int(os.environ.get("PERCORE_TEST_KILLS", "25"))):
+            daemon = start_daemon(supervisor) if number else None
+            if daemon is None:
+                supervisor.kill_daemon()
+                continue
+            supervisor.get()
+            daemon.kill()
+            daemon.wait()
+        supervisor.run("ping")
+        assert supervisor.pids("api") + supervisor.pids("tick") == before
+        supervisor.run("reload", "api")
+    lost_nothing(load)
+
+
+def test_killed_in_a_back_off_the_worker_is_tried_again_by_the_next(supervisor: Supervisor) -> None:
+    go = supervisor.folder / "go"
+    app = supervisor.singleton(args=[f"test -e {go} || exit 3; exec sleep 1000"], restart_delay=600.0)
+    supervisor.apply(app, supervisor.api(), check=False)
+    path = supervisor.folder / "one.json"
+    path.write_text(json.dumps({"apps": [{"name": "tick", "script": "-c", "args": app["args"], "interpreter": "sh",
+                                          "restart_delay": 600000}]}))  # fmt: skip
+    supervisor.run("start", str(path), check=False)
+    wait_for(lambda: supervisor.workers("tick")[0]["state"] == "backoff", "the back-off")
+    supervisor.kill_daemon()
+    go.touch()
+    becomes_sound(supervisor, {**app, "instances": 1})
+
+
+def test_killed_while_it_restarts_a_singleton_the_next_one_starts_it(supervisor: Supervisor) -> None:
+    tick = supervisor.singleton(args=["exec sleep 1000"])
+    supervisor.apply(tick)
+    supervisor.kill_daemon()
+    daemon = start_daemon(supervisor, f"""
+from percore.supervisor.app import App
+def dies(self, *_, **__): {NOW}
+App._bring_up = dies
+""")  # fmt: skip
+    supervisor.run("restart", "tick", check=False)
+    assert daemon.wait() == -signal.SIGKILL
+    becomes_sound(supervisor, tick)
+
+
+def test_killed_while_a_stop_waits_the_next_one_ends_it(supervisor: Supervisor) -> None:
+    stubborn = supervisor.singleton(args=["trap '' INT; while :; do sleep 0.05; done"], kill_timeout=1.0)
+    supervisor.apply(stubborn, supervisor.api())
+    supervisor.kill_daemon()
+    daemon = start_daemon(supervisor, f"""
+from percore.supervisor.worker import Worker
+def dies(self): {NOW}
+Worker._kill = dies
+""")  # fmt: skip
+    supervisor.run("stop", "tick", check=False)
+    assert daemon.wait() == -signal.SIGKILL
+    supervisor.run("ping")
+    wait_for(lambda: supervisor.workers("tick")[0]["state"] == "stopped", "the end of the stop")
+    assert processes_of(supervisor, "tick") == []
+
+
+def test_killed_while_a_worker_starts_it_is_not_taken_for_ready(supervisor: Supervisor) -> None:
+    go = supervisor.folder / "go"
+    (supervisor.folder / "late.js").write_text(
+        f"const wait = setInterval(() => {{ if (require('fs').existsSync('{go}')) {{ clearInterval(wait); serve(); }} }}, 20);\n"
+        f"function serve() {{ {(supervisor.folder / 'server.js').read_text()} }}"
+    )
+    app = supervisor.api(script="late.js", instances=1, port=supervisor.port, listen_timeout=60.0)
+    with ThreadPoolExecutor() as background:
+        background.submit(supervisor.apply, app, check=False)
+        wait_for(lambda: [worker["state"] for worker in supervisor.workers("api")] == ["starting"], "it to start")
+        [pid] = supervisor.pids("api")
+        supervisor.kill_daemon()
+    supervisor.run("ping")
+    [worker] = supervisor.workers("api")
+    assert (worker["pid"], worker["state"]) == (pid, "starting")
+    go.touch()
+    becomes_sound(supervisor, app)
+    assert supervisor.pids("api") == [pid]
