@@ -44,6 +44,7 @@ class Supervisor:
         self.folder = folder
         self.home = folder / "home"
         self.port = free_port()
+        self.started: list[subprocess.Popen[bytes]] = []  # supervisors that a test started by itself
         self.prefix: list[str] = []  # what runs the command, where a test needs something to
         (folder / "server.js").write_text(SERVER)
 
@@ -127,6 +128,9 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     made = Supervisor(tmp_path)
     yield made
     made.run("kill", check=False)
+    for daemon in made.started:
+        daemon.kill()
+        daemon.wait()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             is_left = f"PERCORE_HOME={made.home}".encode() in path.read_bytes().split(b"\0")

@@ -66,6 +66,7 @@ def start_daemon(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
             env={**os.environ, "PERCORE_HOME": str(supervisor.home), **options.pop("env", {})}, **options,
         )  # fmt: skip
+    supervisor.started.append(daemon)
     ready = f"supervisor ready (pid {daemon.pid})"
     wait_for(lambda: daemon.poll() is not None or ready in supervisor.log(), "the supervisor to be ready or dead")
     return daemon
