@@ -106,17 +106,17 @@ def test_without_a_process_left_for_it_a_worker_waits_and_comes_back(supervisor:
 
 def test_without_a_descriptor_left_the_supervisor_neither_dies_nor_spins(supervisor: Supervisor) -> None:
     app = plain(supervisor, instances=2)
-    daemon = start_daemon(supervisor, before="ulimit -n 60")
+    daemon = start_daemon(supervisor, before="ulimit -n 100")
     supervisor.apply(app)
     with Load(supervisor.port, keeping=0) as load, contextlib.ExitStack() as knocking:
         waiting = []
-        for _ in range(100):
+        for _ in range(160):
             sock = knocking.enter_context(socket.socket(socket.AF_UNIX))
             sock.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 sock.connect(str(supervisor.home / "run" / "control.sock"))
                 waiting.append(sock)
-        wait_for(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) >= 59, "the last descriptor to be taken")
+        wait_for(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) >= 99, "the last descriptor to be taken")
         before = cpu_seconds(daemon.pid)
         victim = next(pid for pid in workers_below(daemon.pid))
         os.kill(victim, signal.SIGKILL)
