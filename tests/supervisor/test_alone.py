@@ -1,0 +1,63 @@
+"""`pip install` of this repository, without the deploy side, in an environment of its own and an empty home."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def percore(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed command."""
+    folder = tmp_path_factory.mktemp("alone")
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(ROOT / "percore", folder / "source" / "percore", ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "--python", folder / "env", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, folder / "source"], check=True, timeout=300)
+    return folder / "env" / "bin" / "percore"
+
+
+def test_it_works_alone_in_an_empty_home(percore: Path, tmp_path: Path) -> None:
+    (tmp_path / "server.js").write_text(
+        "require('http').createServer((q, s) => s.end()).listen(process.env.PORT, () => console.log('up'))"
+    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": str(free_port())}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([percore, *arguments], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        run("start", "server.js", "-i", "2")
+        assert [entry["pm2_env"]["status"] for entry in json.loads(run("jlist"))] == ["online"] * 2
+        assert "cluster" in run("list")
+        log = tmp_path / ".percore" / "logs" / "server-out-0.log"
+        assert wait_for(log.read_text, "its output") == "up\n"
+        run("reload", "server")
+        run("stop", "server")
+        assert [entry["pm2_env"]["status"] for entry in json.loads(run("jlist"))] == ["stopped"] * 2
+        assert "[Service]" in next((percore.parents[1] / "lib").rglob("percore.service.j2")).read_text()
+    finally:
+        run("kill")
+
+
+def test_it_brings_nothing_of_the_deploy_side(percore: Path) -> None:
+    python = percore.parent / "python"
+    missing = (
+        "import importlib.util as u; print([name for name in ('fabric', 'jinja2', 'invoke') if u.find_spec(name)])"
+    )
+    assert subprocess.run([python, "-c", missing], capture_output=True, text=True, check=True).stdout == "[]\n"
