@@ -127,6 +127,12 @@ def facts(context: Context, env: str = "local", limit: str = "all", forks: int =
 
 
 @operator_task
+def drift(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
+    """Where hosts differ from their own release: workers, files edited by hand with the diff, restarts owed."""
+    operations.drift(Scope(env, PROJECT, limit, forks), Report(quiet=json), as_json=json)
+
+
+@operator_task
 def execute(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
     """Run a command on all hosts at once, each line behind its host's name: invoke exec --env E -- uptime."""
     operations.exec_command(Scope(env, PROJECT, limit, forks), Report(), words_after_dashes())
@@ -288,6 +294,7 @@ namespace = Collection(
     unlock,
     history,
     facts,
+    drift,
     status,
     logs,
     stop,

@@ -20,6 +20,7 @@ from percore.deploy.fleet import (
     stop_at,
     who_am_i,
 )
+from percore.deploy.preview import ChangesPending
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.survey import connect_hosts
 from percore.errors import PercoreError, PreflightError, UsageError
@@ -238,3 +239,47 @@ def facts(scope: Scope, report: Report) -> None:
     finally:
         close_all(hosts)
     stop_at(faults, report)
+
+
+def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
+    """Per host: what its workers really run, files edited since, restarts owed. ChangesPending when anything drifted."""
+    hosts = load_fleet(scope)
+    try:
+        faults = connect_all(hosts)
+
+        def ask(host: Host) -> None:
+            host.notes["drift"] = host.ask("drift")
+
+        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
+    finally:
+        close_all(hosts)
+    entries = [{"host": host.name, **host.notes["drift"]} for host in hosts if "drift" in host.notes]
+    releases = [entry["current"] for entry in entries]
+    common = max(set(releases), key=releases.count) if releases else None
+    if as_json:
+        report.json(entries)
+    else:
+        for entry in entries:
+            _show_drift(entry, common, report)
+    stop_at(faults, report)
+    drifted = [e["host"] for e in entries if e["workers"] or e["files"] or e.get("owed") or e["current"] != common]
+    if drifted:
+        again = f"invoke deploy --env {scope.env} sets them right"
+        raise ChangesPending(f"drifted: {', '.join(drifted)}", next=again)
+
+
+def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) -> None:
+    other = "" if entry["current"] == common else f", most hosts run {common or 'nothing'}"
+    report.host(entry["host"], f"release {entry['current'] or 'none'}{other}")
+    for app in entry["status"]["apps"]:
+        hashes = {(worker.get("config_hash", "-"), worker.get("env_hash", "-")) for worker in app["workers"]}
+        shown = ", ".join(f"config {config} env {env}" for config, env in sorted(hashes))
+        report.step(f"{app['name']}: {len(app['workers'])} workers, {shown}")
+    for text in entry["workers"]:
+        report.step(text)
+    for name in entry.get("owed", []):
+        report.step(f"{name} owes a restart")
+    for file in entry["files"]:
+        report.step(f"edited by hand: {file['text']}")
+        for line in file["diff"].splitlines():
+            report.step(f"  {line}")

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Optional
 from percore.errors import PercoreError, RolloutError
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
-from percore.host.comparison import app_changes, diff_text
+from percore.host.comparison import app_changes, diff_text, record_hashes
 from percore.host.journal import Journal
 from percore.host.lock import Lock
 from percore.host.prober import Prober
@@ -185,6 +185,30 @@ class Agent:
         artifact = target.releases.marks().get(current, {}).get("artifact") if current else None
         reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
         return {"changes": changes, "reasons": reasons + (app_changes(record, wanted) if record else [])}
+
+    def do_drift(self, message: Message) -> Message:
+        """Where this host differs from what its own release says: workers, and files that somebody edited."""
+        target = _Target(message)
+        current = target.releases.current()
+        status = target.status()
+        if current is None:
+            return {"current": None, "status": status, "workers": [], "files": []}
+        record = json.loads(_read_file(target.releases.record_path(current)))
+        expected = {app["name"]: record_hashes(app) for app in record["apps"]}
+        workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
+        workers += [
+            f"app {name} does not run" for name in expected if name not in {app["name"] for app in status["apps"]}
+        ]
+        plan, contents = Plan.load(target.releases, current), kept_contents(target.releases, current)
+        files = []
+        for spec in plan.before + plan.after:
+            text = make(spec, contents).difference()
+            if text and spec["kind"] != "command":
+                diff = ""
+                if spec.get("sha256"):
+                    diff = diff_text(contents(spec["sha256"]), _read_or_nothing(spec["path"]), spec["path"])
+                files.append({"text": text, "diff": diff})
+        return {"current": current, "status": status, "workers": workers, "files": files}
 
     def _receive_contents(self, sizes: dict[str, int], specs: list[Spec]) -> dict[str, bytes]:
         """The new contents of these files, all in one answer."""
@@ -467,6 +491,24 @@ class _Target:
             return self.supervisor.status()
         except PercoreError as error:
             return {"release": None, "apps": [], "daemon": False, "error": error.what}
+
+
+def _worker_drift(app: Message, expected: dict[str, tuple[str, str]], current: str) -> list[str]:
+    name, found = app["name"], []
+    if name not in expected:
+        return [f"app {name} runs, and the release does not have it"]
+    for worker in app["workers"]:
+        title = f"{name} worker {worker['slot']} (pid {worker['pid']})"
+        if worker["release"] != current:
+            found.append(f"{title} runs release {worker['release'] or 'none'}")
+        elif worker.get("config_hash", expected[name][0]) != expected[name][0]:
+            found.append(f"{title} runs with another configuration")
+        elif worker.get("env_hash", expected[name][1]) != expected[name][1]:
+            found.append(f"{title} runs with other variables")
+    if not app["wanted"]:
+        return [*found, f"app {name} is stopped"]
+    running = sum(worker["state"] == "running" for worker in app["workers"])
+    return found + ([f"{name}: {running} of {app['wanted']} workers run"] if running < app["wanted"] else [])
 
 
 def _kept_files(releases: Releases) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,3 +56,13 @@ def _changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 
 def _shown(value: Any) -> str:
     return "default" if value is None else str(value)
+
+
+def record_hashes(app: Mapping[str, Any]) -> tuple[str, str]:
+    """(config, env) of an app of a release record, as the supervisor says them of a worker that runs it."""
+    rest = {name: value for name, value in app.items() if name not in ("release", "source", "env")}
+    return _hash_of(rest), _hash_of(app.get("env", {}))
+
+
+def _hash_of(value: Any) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"

@@ -6,6 +6,8 @@ Every field is declared here once, with its default and its unit; the daemon loa
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Union
 
@@ -108,6 +110,14 @@ class AppConfig(NamedTuple):
             raise UsageError(f"key '{missing[0]}' is missing", where=where)
         return cls(**fields)
 
+    def hashes(self) -> tuple[str, str]:
+        """(of what is run and how, of its variables), to compare workers and files by; the release does not count."""
+        record = self.to_record()
+        env = record.pop("env", {})
+        for field in ("release", "source"):
+            record.pop(field, None)
+        return _hash_of(record), _hash_of(env)
+
     @property
     def shares_port(self) -> bool:
         return self.mode == CLUSTER and self.share_port and not self.port_per_worker
@@ -125,6 +135,10 @@ class AppConfig(NamedTuple):
     def settled_like(self, other: AppConfig) -> AppConfig:
         """With those fields of `other` that take effect without a new worker."""
         return self._replace(**{field: getattr(other, field) for field in _OF_THE_APP})
+
+
+def _hash_of(value: Any) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def resolve_instances(wished: Instances, cores: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from percore.supervisor.app import App
+from percore.supervisor.config import AppConfig
 from percore.supervisor.pidfile import pid_path
 from percore.supervisor.slot import Slot
 
@@ -19,8 +20,13 @@ def app_status(app: App) -> dict[str, Any]:
         "wanted": len(app.slots) if app.wanted else 0,
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
-        "workers": [worker.status() for worker in app.workers],
+        "workers": [{**worker.status(), **_hashes(worker.config)} for worker in app.workers],
     }
+
+
+def _hashes(config: AppConfig) -> dict[str, str]:
+    config_hash, env_hash = config.hashes()
+    return {"config_hash": config_hash, "env_hash": env_hash}
 
 
 def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list[dict[str, Any]]:

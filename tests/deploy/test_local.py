@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -244,6 +245,24 @@ def test_a_check_tells_what_would_change_and_touches_nothing(
     assert "-# by hand" in text
     assert serving.pids() == pids
     assert listing(serving.folder) == before
+
+
+def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.drift(serving.scope, Report(), as_json=False)
+    assert "web: 2 workers, config " in capsys.readouterr().out
+    launcher = serving.folder / ".percore" / "bin" / "percore"
+    launcher.write_text(launcher.read_text() + "# by hand\n")
+    home = str(serving.folder / ".percore" / "home")
+    subprocess.run([launcher, "stop", "tick"], env={**os.environ, "PERCORE_HOME": home}, check=True)
+    with pytest.raises(ChangesPending, match="drifted: localhost -> invoke deploy --env local sets them right"):
+        operations.drift(serving.scope, Report(), as_json=False)
+    text = capsys.readouterr().out
+    assert "+# by hand" in text
+    assert "app tick is stopped" in text
+    serving.deploy()
+    operations.drift(serving.scope, Report(), as_json=False)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
