@@ -213,12 +213,14 @@ class Worker:
                 self._runtime.open(self, address)
 
     def _terminate(self) -> None:
-        assert self.process
+        if not self.process:
+            return  # it could not be started, which is about to be told
         if self.config.shutdown_with_message and self.process.channel:
-            self.process.channel.send(b'"shutdown"\n')
-        else:
-            number = getattr(signal, self.config.kill_signal)
-            self.process.signal(number, whole_group=self.config.treekill)
+            with contextlib.suppress(OSError):  # the program has closed its end
+                self.process.channel.send(b'"shutdown"\n')
+                return
+        number = getattr(signal, self.config.kill_signal)
+        self.process.signal(number, whole_group=self.config.treekill)
 
     def _kill(self) -> None:
         for pidfd in self._survivors:

@@ -33,7 +33,9 @@ def find_python(version: str) -> str:
     for candidate in (shutil.which(f"python{version}"), *map(str, sorted(kept)), sys.executable):
         told = "import sys; print('%d.%d' % sys.version_info[:2])"
         try:
-            done = subprocess.run([candidate or "", "-c", told], capture_output=True, text=True, timeout=20, check=False)
+            done = subprocess.run(
+                [candidate or "", "-c", told], capture_output=True, text=True, timeout=20, check=False
+            )
         except OSError:
             continue
         if done.stdout.strip() == version:
