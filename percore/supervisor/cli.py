@@ -58,10 +58,15 @@ def run(arguments: list[str]) -> int:
 
 
 def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
-    """-s and --silent may stand anywhere before `--`, as in PM2."""
+    """-s, --silent and --no-color may stand anywhere before `--`, as in PM2."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    kept = [argument for argument in own if argument not in ("-s", "--silent")]
-    return kept + arguments[len(own) :], len(kept) < len(own) or os.environ.get("PM2_SILENT", "") in ("1", "true")
+    if "--no-color" in own:
+        from percore.supervisor.commands.tables import leave_out_colours
+
+        leave_out_colours()
+    kept = [argument for argument in own if argument not in ("-s", "--silent", "--no-color")]
+    is_silent = "-s" in own or "--silent" in own or os.environ.get("PM2_SILENT", "") in ("1", "true")
+    return kept + arguments[len(own) :], is_silent
 
 
 def report_error(error: PercoreError) -> int:

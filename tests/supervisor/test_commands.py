@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
+from tests.terminal import Terminal
 from tests.waiting import wait_for
 
 TICK = "trap 'exit 0' INT TERM\necho \"args:$* mode:$MODE\"\nwhile :; do sleep 0.05; done\n"
@@ -286,6 +287,34 @@ def test_the_list_sorts_narrows_and_leaves_out_colours_without_a_terminal(pm2: S
     assert "pm2 id : 1" in pm2.run("list", "-m").stdout
     assert "did you mean 'status'?" in pm2.run("list", "--sort", "statsu", check=False).stderr
     assert json.loads(pm2.run("slist").stdout)["memory"]["total"] > 0
+
+
+def test_the_list_is_as_wide_as_the_terminal_and_coloured_unless_it_must_not_be(
+    pm2: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    pm2.run("start", "tick.sh")
+
+    def shown(columns: int, *arguments: str) -> tuple[str, bytes]:
+        command = [sys.executable, "-m", "percore.supervisor.cli", *arguments]
+        with Terminal(
+            command, env={**os.environ, "PERCORE_HOME": str(pm2.home)}, cwd=str(pm2.folder), columns=columns
+        ) as terminal:
+            text = terminal.wait_for("tick")
+            if "--watch" not in arguments:
+                text = terminal.wait_for("host: ") if columns > 30 else text
+            return text, terminal.raw
+
+    full, raw = shown(150, "list")
+    assert "namespace" in full
+    assert b"\x1b[32m" in raw
+    condensed, _ = shown(80, "list")
+    assert "namespace" not in condensed
+    assert "status" in condensed
+    assert "+--- tick" in shown(30, "list")[0]
+    assert b"\x1b[3" not in shown(150, "list", "--no-color")[1]
+    assert "tick" in shown(150, "list", "--watch")[0]
 
 
 def test_a_misspelt_option_names_the_nearest_and_changes_nothing(pm2: Supervisor) -> None:

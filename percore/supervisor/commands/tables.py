@@ -8,6 +8,12 @@ from collections.abc import Iterable, Sequence
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _WIDEST = 1 << 16
+_has_colours = not os.environ.get("NO_COLOR")
+
+
+def leave_out_colours() -> None:
+    global _has_colours
+    _has_colours = False
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Iterable[Sequence[str]] = ()) -> str:
@@ -40,15 +46,18 @@ def terminal_width() -> int:
     """Of the terminal that stdout is; without one there is no limit."""
     if not sys.stdout.isatty():
         return _WIDEST
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given):
+        return int(given)
     try:
-        return int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(1).columns
-    except (ValueError, OSError):
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
         return 80
 
 
 def colour(text: str, name: str) -> str:
     """Only on a terminal, and not where NO_COLOR is set."""
-    if not name or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+    if not name or not _has_colours or not sys.stdout.isatty():
         return text
     return f"\033[{_COLOURS[name]}m{text}\033[0m"
 
