@@ -23,7 +23,6 @@ from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
 from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.store import FdStore
-from percore.supervisor.takeover import take_over
 from percore.supervisor.update import STORE, become, passed_fds, passed_lock, this_program
 
 Ends = tuple[socket.socket, socket.socket]
@@ -42,6 +41,8 @@ def main() -> None:
         lock, taken = passed_lock() or take_lock(home.lock), None
         if lock is None and systemd.is_there():
             # Ending would not help: we would be started again at once.
+            from percore.supervisor.takeover import take_over  # seldom needed, and it would stay in memory
+
             log("a supervisor already runs; it is asked to leave")
             taken = take_over(home)
             lock = take_lock(home.lock, waits=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -171,6 +172,22 @@ def test_a_file_with_changes_reloads_without_losing_a_request_and_a_bad_one_chan
     assert [entry["pm2_env"]["env"]["STEP"] for entry in processes(pm2)] == ["2", "2"]
     pm2.run("startOrRestart", "ecosystem.json", check=False)
     assert not set(after) & set(pm2.pids("api"))
+
+
+def test_a_reload_that_fails_in_a_new_environment_leaves_the_old_one_for_later_starts(
+    pm2: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pm2.run("start", "server.js", "--name", "api", "-i", "2", "--listen-timeout", "10s")
+    monkeypatch.setenv("FAIL", "throw")
+    done = pm2.run("reload", "api", "--update-env", check=False)
+    assert (done.returncode, "the release is broken" in done.stderr) == (1, True)
+    first, second = pm2.pids("api")
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: first not in pm2.pids("api") and 0 not in pm2.pids("api"), "the successor of a killed worker")
+    wait_for(lambda: [worker["state"] for worker in pm2.workers("api")] == ["running"] * 2, "both workers")
+    assert second in pm2.pids("api")
+    pm2.run("reload", "api")
+    assert {status for _, status in listed(pm2)} == {"online"}
 
 
 def test_reloads_that_overlap_wait_for_each_other_and_outlive_their_clients(pm2: Supervisor) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.supervisor.spawning import STORE_FDS
 from tests.supervisor.conftest import Supervisor
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose who a worker is")
@@ -35,7 +36,7 @@ def test_a_worker_leads_its_own_session_holds_no_descriptor_of_ours_and_ignores_
     supervisor.apply(supervisor.singleton())
     [pid] = supervisor.pids("tick")
     assert os.getsid(pid) == pid
-    assert {int(name) for name in os.listdir(f"/proc/{pid}/fd")} <= {0, 1, 2, 4, 5}
+    assert {int(name) for name in os.listdir(f"/proc/{pid}/fd")} <= {0, 1, 2, *STORE_FDS}
     ignored = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn"))
     assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0, "none but the C library's own two"
 

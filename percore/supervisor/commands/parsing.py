@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             value = next(words, None) if takes_value else None
             if value is None:
                 glued.append(word)
-            elif value.startswith("-") and value != "-" and value not in self._option_string_actions:
+            elif value.startswith("-") and value != "-":
                 glued.append(f"{word}={value}" if word.startswith("--") else f"{word}{value}")
             else:
                 glued += [word, value]
