@@ -89,6 +89,21 @@ def test_a_script_that_runs_is_refused_unless_another_copy_is_wanted(pm2: Superv
     wait_for(lambda: "args:again" in output(pm2, "tick"), "its output")
 
 
+def test_without_a_daemon_the_command_shows_the_logs_and_ends_everything_with_itself(pm2: Supervisor) -> None:
+    command = [sys.executable, "-m", "percore.supervisor.cli", "start", "tick.sh", "--no-daemon", "--", "loud"]
+    env = {**os.environ, "PERCORE_HOME": str(pm2.home), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=pm2.folder, env=env
+    ) as run:
+        assert run.stdout is not None
+        assert any("args:loud" in line for line in run.stdout)
+        [pid] = pm2.pids("tick")
+        assert "runs already" in pm2.run("start", "tock.sh", "--no-daemon", check=False).stderr
+        run.send_signal(signal.SIGTERM)
+        assert "are stopped" in run.stdout.read()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
 def test_what_is_down_starts_by_name_and_what_runs_restarts(pm2: Supervisor) -> None:
     pm2.run("start", "tick.sh", "-i", "2", "--namespace", "time")
     first, second = pm2.pids("tick")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -69,13 +69,21 @@ def start_apps(arguments: list[str]) -> int:
     started = [ask(order.op, show_progress, **order.arguments) for order in orders]
     show_list()
     if options.attach or options.no_daemon:
-        with contextlib.ExitStack() as stack:
-            if options.no_daemon:
-                stack.callback(kill_daemon, [])
-            from percore.supervisor.commands.logs import show_logs
-
-            show_logs(["all"])
+        follow_logs(ends_all=options.no_daemon)
     return 0 if started else 1
+
+
+def follow_logs(*, ends_all: bool) -> None:
+    from percore.supervisor.commands.logs import show_logs
+
+    if not ends_all:
+        show_logs(["all"])
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        show_logs(["all"])
+    finally:
+        kill_daemon([])
 
 
 def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]) -> list[Order]:
