@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 PROMISED = ("3.9", "3.11", "3.13")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def find_python(version: str) -> str:
     """An interpreter of this version: in PATH, or one that pyenv or uv keeps; empty where there is none."""
     kept = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"),

@@ -84,10 +84,10 @@ def no_real_processes(spawned: list[FakeProcess]) -> Iterator[None]:
     }  # fmt: skip
     with (
         mock.patch.multiple(worker_module, **nothing),
-        mock.patch.object(slot_module, "is_answering", lambda *_: False),
+        mock.patch.object(slot_module, "is_answering", return_value=False),
+        mock.patch.object(worker_module.logs, "last_words", return_value=[]),
     ):
-        with mock.patch.object(worker_module.logs, "last_words", lambda *_: []):
-            yield
+        yield
 
 
 class SlotMachine(RuleBasedStateMachine):
@@ -102,7 +102,8 @@ class SlotMachine(RuleBasedStateMachine):
         self._patches.__enter__()
         self.loop = FakeLoop()
         runtime: Any = SimpleNamespace(
-            loop=self.loop, site=SimpleNamespace(home=SimpleNamespace(logs="/nonexistent"), open_logs=lambda *_: [os.dup(0), os.dup(0)]), tell=lambda _: None,
+            loop=self.loop, tell=lambda _: None,
+            site=SimpleNamespace(home=SimpleNamespace(logs="/nonexistent"), open_logs=lambda *_: [os.dup(0), os.dup(0)]),
             replace=lambda *_: None, sharing=SimpleNamespace(mode=Mode.STEERED), say=lambda *_: None,
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
