@@ -28,7 +28,8 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     except (FileNotFoundError, ConnectionRefusedError):
         if _somebody_holds(home.lock):
             raise NoDaemon(f"the supervisor in {home.path} has lost its socket", next="percore ping") from None
-        raise NoDaemon(f"no supervisor runs in {home.path}", next="percore start FILE") from None
+        hint = "percore ping, which takes up what it left" if was_running(home) else "percore start FILE"
+        raise NoDaemon(f"no supervisor runs in {home.path}", next=hint) from None
     except OSError as error:
         raise PercoreError(f"the supervisor cannot be reached: {error.strerror}", where=home.control_socket) from None
     # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
@@ -40,6 +41,11 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
             if message["event"] == "result":
                 return
     raise PercoreError("the supervisor closed the connection before it answered", next="see 'percore list'")
+
+
+def was_running(home: Home) -> bool:
+    """True where a supervisor left a state that the next one takes up."""
+    return os.path.exists(home.state)
 
 
 def is_running(home: Home) -> bool:

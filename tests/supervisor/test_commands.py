@@ -118,6 +118,21 @@ def test_what_is_down_starts_by_name_and_what_runs_restarts(pm2: Supervisor) -> 
     assert [entry["pm2_env"]["restart_time"] for entry in processes(pm2)] == [0, 0]
 
 
+def test_what_a_killed_supervisor_left_is_known_to_the_next_command_that_starts_something(pm2: Supervisor) -> None:
+    pm2.run("start", "tick.sh")
+    before = pm2.pids("tick")
+    pm2.kill_daemon()
+    assert "percore ping" in pm2.run("list").stderr
+    assert "percore ping" in pm2.run("stop", "tick", check=False).stderr
+    assert "already runs" in pm2.run("start", "tick.sh", check=False).stderr
+    assert pm2.pids("tick") == before
+    pm2.kill_daemon()
+    pm2.run("restart", "tick")
+    assert pm2.pids("tick") != before
+    pm2.run("kill")
+    assert pm2.run("list").stderr == ""
+
+
 def test_several_selectors_and_process_files_choose_together(pm2: Supervisor) -> None:
     apps = [{"name": name, "script": "tick.sh"} for name in ("a", "b", "c")]
     (pm2.folder / "eco.json").write_text(json.dumps(apps))

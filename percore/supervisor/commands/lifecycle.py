@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone
+from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone, was_running
 from percore.supervisor.commands import take_none
 from percore.supervisor.commands.asking import ask, ask_or_nothing, is_silent, say, select_workers, show_progress, warn
 from percore.supervisor.home import Home
@@ -63,6 +63,8 @@ def renew(op: str, arguments: list[str]) -> int:
         written["args"] = list(options.rest)
     apps = load_files(options.targets, options.env_name, options.only, written)
     selectors = [target for target in options.targets if not is_file(target)]
+    if was_running(Home.of_user()):
+        ensure_daemon(Home.of_user())  # what it left is known then
     changes = {}
     if selectors:
         if options.env_name and not apps:

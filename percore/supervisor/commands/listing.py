@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from percore.errors import UsageError, nearest
-from percore.supervisor.commands.asking import ask_or_nothing, select_workers
+from percore.supervisor.client import is_running, was_running
+from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
 from percore.supervisor.commands.pm2json import shown_state, user_of, watched
 from percore.supervisor.commands.programs import app_version
 from percore.supervisor.commands.tables import colour, duration, size, table, table_width, terminal_width
+from percore.supervisor.home import Home
 
 Worker = Mapping[str, Any]
 
@@ -80,6 +82,8 @@ def print_after_change() -> None:
 def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     workers = order_by(sort, select_workers())
     print(plain_text(workers) if is_mini else widest_table(workers))
+    if not workers and has_left_apps(Home.of_user()):
+        warn("no supervisor runs -> percore ping starts one, which takes up what the last one left")
     if sys.stdout.isatty():
         from percore.supervisor.commands.hostline import host_line
 
@@ -87,6 +91,18 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     for worker in workers:
         if worker["failure"] and worker["wanted"]:
             print(f"{worker['name']} {worker['slot']}: {worker['failure']}")
+
+
+def has_left_apps(home: Home) -> bool:
+    """True when no supervisor runs although there are apps."""
+    if is_running(home) or not was_running(home):
+        return False
+    from percore.supervisor.snapshot import StateFile
+
+    try:
+        return bool(StateFile(home.state).read()["apps"])
+    except (OSError, ValueError):
+        return True  # the next supervisor says what is wrong with it
 
 
 def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.client import ensure_daemon, is_running
+from percore.supervisor.client import ensure_daemon, is_running, was_running
 from percore.supervisor.commands.asking import ask, select_workers, show_progress
 from percore.supervisor.commands.files import find_process_file, make_script_app, shell_environment
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
@@ -64,6 +64,8 @@ def start_apps(arguments: list[str]) -> int:
         targets, written["watch"] = written["watch"], True
     if options.no_daemon and is_running(Home.of_user()):
         raise PercoreError("a supervisor runs already, so this command cannot be it", next="percore kill")
+    if was_running(Home.of_user()):
+        ensure_daemon(Home.of_user())  # what it left is known then
     orders = plan_orders(targets or [find_process_file()], options, written)
     ensure_daemon(Home.of_user())
     started = [ask(order.op, show_progress, **order.arguments) for order in orders]
