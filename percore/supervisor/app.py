@@ -6,20 +6,19 @@ job reads as the story it is, and the loop never waits.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Callable, Optional
 
 from percore.errors import PartialError, PercoreError
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.config import AppConfig
+from percore.supervisor.dependencies import Job
 from percore.supervisor.launch import Place
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.states import State
 from percore.supervisor.traffic import Traffic
 from percore.supervisor.worker import Runtime, Worker, WorkerFailed
-
-Job = Generator[None, None, None]
 
 
 class App:
@@ -151,6 +150,14 @@ class App:
         while not all(slot.is_down for slot in chosen):
             yield
 
+    def halt(self) -> Job:
+        """All its workers end; what is wished for stays."""
+        slots = [*self.slots, *self.leaving]
+        for slot in slots:
+            slot.halt()
+        while not all(slot.is_down for slot in slots):
+            yield
+
     def restart(self, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:
         """Stops, then starts again with `config`; `soak` as in `start`. Workers with ports of their own: one after the other."""
         chosen = list(slots) if slots is not None else self.slots
@@ -173,6 +180,20 @@ class App:
             yield from self.reload(self.config, slots)
         else:
             yield from self.restart(self.config, slots, soak=soak)
+
+    @property
+    def is_up(self) -> bool:
+        """True when others can count on it: all its workers are ready, or have done their work."""
+        workers = [slot.worker for slot in self.slots if slot.wanted]
+        return bool(workers) and all(
+            worker.is_ready or (worker.state is State.EXITED and not worker.has_failed) for worker in workers
+        )
+
+    def note_blocked(self, reason: str) -> None:
+        """Why it was not started, for those who look at it."""
+        for slot in self.slots:
+            if slot.is_down:
+                slot.worker.failure = reason
 
     def settle(self, config: AppConfig) -> None:
         """Takes over the config of workers that need no replacement for it."""
@@ -243,30 +264,6 @@ class App:
         self.leaving = [slot for slot in self.leaving if not slot.is_down]
         if not self.leaving:
             self.traffic.shrink()
-
-
-def together(jobs: Iterable[Job]) -> Job:
-    """Does all of them at once. One that fails does not stop the others; the first failure is raised when all are over."""
-    running = list(jobs)
-    failures = []
-    try:
-        while running:
-            for job in list(running):
-                try:
-                    next(job)
-                    continue
-                except StopIteration:
-                    pass
-                except PercoreError as error:
-                    failures.append(error)
-                running.remove(job)
-            if running:
-                yield
-    finally:
-        for job in running:
-            job.close()
-    if failures:
-        raise failures[0]
 
 
 def settled(app: App, config: AppConfig) -> Job:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
+from percore.supervisor.dependencies import refuse_cycle
 from percore.supervisor.keys import BY_NAME, KEYS, MODIFIERS, NOT_YET, WITHOUT_MEANING, camel_case, flag, is_plain, port
 from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
 from percore.supervisor.written import YamlMapping, line_of, read_content
@@ -183,6 +184,7 @@ def _check_names(apps: Sequence[AppConfig], path: str) -> None:
                     f"'depends_on' of app '{app.name}' names '{other}', which is no other app of this file", where=path,
                     next=f"did you mean '{like}'?" if like else "",
                 )  # fmt: skip
+    refuse_cycle({app.name: app.depends_on for app in apps}, where=path)
 
 
 def unknown_key(key: object, known: Sequence[str], path: str, place: str) -> str:

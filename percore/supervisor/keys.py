@@ -280,7 +280,7 @@ WITHOUT_MEANING = frozenset({
 
 # Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
 NOT_YET = frozenset({
-    "depends_on", "log_file", "log_date_format", "log_type",
+    "log_file", "log_date_format", "log_type",
 })  # fmt: skip
 
 

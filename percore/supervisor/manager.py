@@ -9,9 +9,19 @@ from typing import Any, Callable, Optional
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
 from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
 from percore.supervisor.address import Address, AddressInUse
-from percore.supervisor.app import App, Job, not_taken_back, settled, together
+from percore.supervisor.app import App, not_taken_back, settled
+from percore.supervisor.awaiting import Awaiting
 from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
+from percore.supervisor.dependencies import (
+    Blocked,
+    Job,
+    Needs,
+    do_in_order,
+    in_order,
+    refuse_cycle,
+    reversed_needs,
+)
 from percore.supervisor.home import Home, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
 from percore.supervisor.launch import OpenLogs, Site, open_files
@@ -57,6 +67,7 @@ class Manager:
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
+        self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         site = Site(home, place_preload(home.run), store.fds, self.find_outside, open_logs)
         self.runtime = Runtime(
@@ -101,26 +112,30 @@ class Manager:
         if has_changed:
             self._fill_store()
             self.save()
+            self._awaiting.follow()
             self._routines.follow()
 
     # -- operations --------------------------------------------------------------------------------------------------
 
     def apply(self, configs: Sequence[AppConfig], base_env: Mapping[str, str], *, release: str, owner: str) -> Outcome:
-        """Makes what runs match `configs`: clustered apps first, then singletons; removed apps last.
+        """Makes what runs match `configs`: clustered apps first, then singletons, but each after those it depends on; removed
+        apps last.
 
         Raises RolloutError when an app failed and everything was taken back, PartialError when that was not possible.
         """
-        self._refuse_doubles(configs)
+        self._check(configs)
         changes = []
         undo: list[Callable[[], Job]] = []
         try:
-            for config in sorted(configs, key=lambda config: config.mode != CLUSTER):
-                change = yield from self._apply_one(config, base_env, undo)
-                changes.append({"app": config.name, "change": change})
+            by_name = {config.name: config for config in sorted(configs, key=lambda config: config.mode != CLUSTER)}
+            for name in in_order(by_name, {config.name: config.depends_on for config in configs}):
+                change = yield from self._apply_one(by_name[name], base_env, undo)
+                changes.append({"app": name, "change": change})
         except PercoreError as error:
             yield from self._take_back(undo, error)
         wanted = {config.name for config in configs}
-        for name in [name for name, app in self.apps.items() if app.config.source == owner and name not in wanted]:
+        removed = [name for name, app in self.apps.items() if app.config.source == owner and name not in wanted]
+        for name in reversed(in_order(removed, self._needs(removed))):
             yield from self._delete(self.apps[name])
             changes.append({"app": name, "change": "removed"})
         self.release = release or self.release
@@ -135,6 +150,7 @@ class Manager:
             app = self._add(config, base_env, count)
             undo.append(lambda: self._delete(app))
             if config.autostart:
+                self._refuse_without_needs(app)
                 yield from app.start(soak=soak)
             return "added"
         change = "unchanged"
@@ -149,6 +165,7 @@ class Manager:
                 yield from app.restart(config, soak=soak)
                 change = "restarted"
         elif not app.wanted:
+            self._refuse_without_needs(app)
             undo.append(app.stop)
             yield from app.start(soak=soak)
             change = "started"
@@ -181,7 +198,7 @@ class Manager:
         `how` they get them: "restart", or "reload", of which the first failure is the end; "start" loses no request
         where it can, and one app that fails does not stop the others.
         """
-        self._refuse_doubles(configs)
+        self._check(configs)
 
         def start_one(config: AppConfig) -> Job:
             app = self.apps.get(config.name)
@@ -192,11 +209,21 @@ class Manager:
                 yield from self._apply_one(config, base_env, [], soak=how == "reload")
             self._memory.plan()
 
+        jobs = {config.name: start_one(config) for config in configs}
+        needs = {config.name: config.depends_on for config in configs}
         if how == "reload":
+            for name in in_order(jobs, needs):
+                yield from jobs[name]
+            return {}
+        blocked: dict[str, Blocked] = {}
+        try:
+            yield from do_in_order(jobs, needs, blocked)
+        finally:
             for config in configs:
-                yield from start_one(config)
-        else:
-            yield from together([start_one(config) for config in configs])
+                if config.name in blocked:
+                    count = resolve_instances(config.instances, usable_cores())
+                    app = self.apps.get(config.name) or self._add(config, base_env, count)
+                    app.note_blocked(blocked[config.name].what)
         return {}
 
     def start_selected(self, selectors: Sequence[str]) -> Outcome:
@@ -205,12 +232,27 @@ class Manager:
         down = [(app, [slot for slot in slots if slot.is_down]) for app, slots in chosen]
         if not any(slots for _, slots in down):
             return (yield from self.restart(selectors))
-        yield from together([app.start(slots, soak=False) for app, slots in down if slots])
+        yield from self._start_in_order([(app, slots) for app, slots in down if slots])
         return {}
+
+    def _start_in_order(self, chosen: Sequence[tuple[App, list[Slot]]]) -> Job:
+        def start_one(app: App, slots: list[Slot]) -> Job:
+            self._refuse_without_needs(app)
+            yield from app.start(slots, soak=False)
+
+        blocked: dict[str, Blocked] = {}
+        jobs = {app.name: start_one(app, slots) for app, slots in chosen}
+        try:
+            yield from do_in_order(jobs, self._needs(jobs), blocked)
+        finally:
+            for name, error in blocked.items():
+                self.apps[name].note_blocked(error.what)
 
     def stop(self, selectors: Sequence[str]) -> Outcome:
         chosen = self.select(selectors)
-        yield from together([app.stop(None if len(slots) == len(app.slots) else slots) for app, slots in chosen])
+        yield from self._stop_in_order({
+            app.name: app.stop(None if len(slots) == len(app.slots) else slots) for app, slots in chosen
+        })  # fmt: skip
         return {}
 
     def restart(
@@ -234,7 +276,8 @@ class Manager:
             yield from app.restart(config, slots, soak=False)
             renewal.count(slots)
 
-        yield from together([restart_one(*each) for each in chosen])
+        jobs = {each[0].name: restart_one(*each) for each in chosen}
+        yield from do_in_order(jobs, self._needs(jobs))
         self._memory.plan()
         return {}
 
@@ -245,13 +288,14 @@ class Manager:
         base_env: Optional[Mapping[str, str]] = None,
     ) -> Outcome:
         """Zero-loss where the port is shared; a restart for the rest, of which two must never run at once."""
-        chosen = renewal.with_changes(self.select(selectors), changes or {})
-        for app, _, config in chosen:
+        chosen = {each[0].name: each for each in renewal.with_changes(self.select(selectors), changes or {})}
+        for app, _, config in chosen.values():
             if config.name != app.name:
                 raise UsageError(
                     "a reload cannot give an app another name", next=f"percore restart {app.name} --name ..."
                 )
-        for app, slots, config in chosen:
+        for name in in_order(chosen, self._needs(chosen)):
+            app, slots, config = chosen[name]
             yield from renewal.reload(app, slots, config, base_env)
         self._memory.plan()
         return {}
@@ -267,7 +311,7 @@ class Manager:
         return {}
 
     def delete(self, selectors: Sequence[str]) -> Outcome:
-        yield from together([self._delete(app) for app, _ in self.select_whole(selectors)])
+        yield from self._stop_in_order({app.name: self._delete(app) for app, _ in self.select_whole(selectors)})
         return {}
 
     def reset(self, selectors: Sequence[str]) -> None:
@@ -308,7 +352,7 @@ class Manager:
         added = [self._restorer().add(record) for record in missing]
         self._memory.plan()
         wanted = [(app, [slot for slot in app.slots if slot.wanted]) for app in added]
-        yield from together([app.start(slots, soak=False) for app, slots in wanted if slots])
+        yield from self._start_in_order([(app, slots) for app, slots in wanted if slots])
         return {"apps": [app.name for app in added]}
 
     def scale(self, name: str, wish: str) -> Outcome:
@@ -322,7 +366,7 @@ class Manager:
     def kill(self) -> Outcome:
         """Stops and forgets everything, then ends the loop."""
         self._end_strays()
-        yield from together([self._delete(app) for app in self.apps.values()])
+        yield from self._stop_in_order({app.name: self._delete(app) for app in self.apps.values()})
         self.runtime.loop.stop()
         return {}
 
@@ -341,11 +385,7 @@ class Manager:
 
     def shut_down(self) -> Outcome:
         """Stops everything but keeps the wish, so that the next supervisor starts it again."""
-        slots = [slot for app in self.apps.values() for slot in (*app.slots, *app.leaving)]
-        for slot in slots:
-            slot.halt()
-        while not all(slot.is_down for slot in slots):
-            yield
+        yield from self._stop_in_order({app.name: app.halt() for app in self.apps.values()})
         self.runtime.loop.stop()
         return {}
 
@@ -367,6 +407,31 @@ class Manager:
         app.close()
         self.apps.pop(app.name, None)
 
+    # -- which app before which ----------------------------------------------------------------------------------------
+
+    def _needs(self, names: Iterable[str]) -> Needs:
+        return {name: self.apps[name].config.depends_on for name in names}
+
+    def _stop_in_order(self, jobs: Mapping[str, Job]) -> Job:
+        yield from do_in_order(jobs, reversed_needs(self._needs(jobs)))
+
+    def _check(self, configs: Sequence[AppConfig]) -> None:
+        names = [config.name for config in configs]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two apps are called '{name}'")
+        refuse_cycle({**self._needs(self.apps), **{config.name: config.depends_on for config in configs}})
+
+    def _refuse_without_needs(self, app: App) -> None:
+        """An app is only started when those it depends on are up."""
+        for name in app.config.depends_on:
+            need = self.apps.get(name)
+            if need is None or not need.is_up:
+                error = Blocked(app.name, name, "is not running" if need else "is not there")
+                error.next = f"percore start {name}" if need else "start both from one file"
+                app.note_blocked(error.what)
+                raise error
+
     # -- names and ids -----------------------------------------------------------------------------------------------
 
     def select(self, selectors: Iterable[str]) -> selecting.Chosen:
@@ -383,12 +448,6 @@ class Manager:
     def _next_id(self) -> int:
         taken = {slot.id for app in self.apps.values() for slot in app.slots}
         return next(number for number in range(len(taken) + 1) if number not in taken)
-
-    def _refuse_doubles(self, configs: Iterable[AppConfig]) -> None:
-        names = [config.name for config in configs]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"two apps are called '{name}'")
 
     # -- what workers ask --------------------------------------------------------------------------------------------
 
@@ -460,7 +519,7 @@ class Manager:
         """What `apply` would change."""
         from percore.supervisor.difference import Running, compare
 
-        self._refuse_doubles(configs)
+        self._check(configs)
         running = {name: Running(app.config, len(app.slots), app.wanted) for name, app in self.apps.items()}
         return compare(running, configs, owner=owner, cores=usable_cores())
 
@@ -524,4 +583,4 @@ class Manager:
         self._routines.follow()
 
     def _restorer(self) -> restoring.Restorer:
-        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._log)
+        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._awaiting.start, self._log)

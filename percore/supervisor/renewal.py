@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor.app import App, Job
+from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
+from percore.supervisor.dependencies import Job
 from percore.supervisor.slot import Slot
 
 

@@ -129,11 +129,12 @@ class Restorer:
     """Adopts what still runs, and starts what should run."""
 
     def __init__(self, runtime: Runtime, apps: dict[str, App], take_id: Callable[[], int],
-                 log: Callable[[str], None]) -> None:  # fmt: skip
-        """`apps` is filled."""
+                 start: Callable[[App, Sequence[Slot]], None], log: Callable[[str], None]) -> None:  # fmt: skip
+        """`apps` is filled; `start` is called with what should run and does not."""
         self._runtime = runtime
         self._apps = apps
         self._take_id = take_id
+        self._start = start
         self._log = log
         self._where = runtime.site.home.state
 
@@ -145,9 +146,16 @@ class Restorer:
         for record in saved["apps"]:
             adopted += self._restore_app(record, recovered, is_same_boot=is_same_boot)
         kill_strays(self._runtime.site.home.path, adopted)
+        held = {}
         for app in self._apps.values():
+            # What depends on others waits for them.
+            held[app.name] = [slot for slot in app.slots if app.config.depends_on and slot.is_only_wanted]
             for slot in (*app.slots, *app.leaving):
-                slot.go_on()
+                if slot not in held[app.name]:
+                    slot.go_on()
+        for name, slots in held.items():
+            if slots:
+                self._start(self._apps[name], slots)
 
     def _restore_app(self, record: Mapping[str, Any], recovered: Recovered, *, is_same_boot: bool) -> list[str]:
         """Returns the tokens of the adopted workers."""

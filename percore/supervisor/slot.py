@@ -118,6 +118,11 @@ class Slot:
         self.note_pid()
         return worker
 
+    @property
+    def is_only_wanted(self) -> bool:
+        """True when nothing of it runs, and it should."""
+        return self.wanted and not self.worker.process and not self.outgoing
+
     def go_on(self) -> None:
         """What an earlier supervisor had begun and did not end: the drain of a worker, a stop, a start."""
         if self.outgoing and self.outgoing.is_ready:

@@ -109,9 +109,16 @@ class Supervisor:
 
     def kill_daemon(self) -> None:
         """kill -9, and returns when it is gone: a process that was told to die still accepts for a moment."""
+        self._end_daemon(signal.SIGKILL)
+
+    def stop_daemon(self) -> None:
+        """As systemd stops it, such as before a boot."""
+        self._end_daemon(signal.SIGTERM)
+
+    def _end_daemon(self, number: signal.Signals) -> None:
         pid = self.daemon_pid()
         with open(os.pidfd_open(pid)) as pidfd:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
             assert select.select([pidfd], [], [], 10)[0]
 
     def get(self, path: str = "/", source: str = "127.0.0.1") -> dict[str, Any]:
