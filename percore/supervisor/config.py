@@ -128,6 +128,10 @@ class AppConfig(NamedTuple):
             return None
         return self.port + number if self.port_per_worker or self.increment_var == "PORT" else self.port
 
+    def says_like(self, other: AppConfig) -> bool:
+        """True when nothing is different but the number of workers."""
+        return self._replace(instances=other.instances, source=other.source) == other
+
     def runs_like(self, other: AppConfig) -> bool:
         """True when workers of `other` need no replacement: all is the same but what concerns the app as a whole."""
         return self.settled_like(other) == other

@@ -22,7 +22,7 @@ class Running(NamedTuple):
 def compare(
     running: Mapping[str, Running], configs: Sequence[AppConfig], *, owner: str, cores: int
 ) -> list[dict[str, Any]]:
-    """One entry for each app that would change, in the words of `apply`: added, reloaded, restarted, scaled, started, removed."""
+    """For each app that would change, as `apply` says it: added, reloaded, restarted, scaled, started, changed or removed."""
     changes = []
     for config in configs:
         count = resolve_instances(config.instances, cores)
@@ -44,7 +44,9 @@ def _change(found: Running, config: AppConfig, count: int) -> str:
         return "reloaded" if is_graceful else "restarted"
     if not found.wanted:
         return "started"
-    return "" if found.workers == count else "scaled"
+    if found.workers != count:
+        return "scaled"
+    return "" if found.config.says_like(config) else "changed"
 
 
 def _entries(before: AppConfig, after: AppConfig, count_before: int, count_after: int) -> dict[str, Any]:

@@ -153,8 +153,8 @@ class Manager:
                 self._refuse_without_needs(app)
                 yield from app.start(soak=soak)
             return "added"
-        change = "unchanged"
         former, former_count = app.config, len(app.slots)
+        change = "unchanged" if former.says_like(config) else "changed"
         if not former.runs_like(config):
             if app.wanted and former.shares_port and config.shares_port:
                 yield from app.reload(config)
@@ -174,7 +174,7 @@ class Manager:
         if count != former_count:
             undo.append(lambda: app.scale(former_count))
             yield from app.scale(count)
-            change = "scaled" if change == "unchanged" else change
+            change = "scaled" if change in ("unchanged", "changed") else change
         return change
 
     def _take_back(self, undo: Sequence[Callable[[], Job]], cause: PercoreError) -> Job:
