@@ -22,6 +22,9 @@ class Awaiting:
         self._slots[app.name] = list(slots)
         self.follow()
 
+    def holds(self, app: App) -> bool:
+        return app.name in self._slots
+
     def follow(self) -> None:
         """Called when something changed. Who is stopped meanwhile waits no more; who is started by hand does not either."""
         for name in list(self._slots):

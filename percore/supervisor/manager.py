@@ -108,7 +108,8 @@ class Manager:
             self._replacements.serve_stranded()
             if self.jobs.is_idle and self.runtime.loop.is_running:  # else everything was just ended
                 for app in self.apps.values():
-                    app.close_gap()
+                    if not self._awaiting.holds(app):
+                        app.close_gap()
         if has_changed:
             self._fill_store()
             self.save()
