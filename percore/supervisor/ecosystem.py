@@ -14,9 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError, nearest
+from percore.supervisor import dotenv
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
 from percore.supervisor.dependencies import refuse_cycle
-from percore.supervisor.keys import BY_NAME, KEYS, MODIFIERS, NOT_YET, WITHOUT_MEANING, camel_case, flag, is_plain, port
+from percore.supervisor.keys import (
+    BY_NAME,
+    KEYS,
+    MODIFIERS,
+    NOT_YET,
+    WITHOUT_MEANING,
+    camel_case,
+    flag,
+    is_plain,
+    names,
+    port,
+)
 from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
 from percore.supervisor.written import YamlMapping, line_of, read_content
 
@@ -239,7 +251,8 @@ def make_app(
         raise UsageError(f"{title} has no 'script'", where=path)
     base = os.path.dirname(path)
     fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
-    fields["env"] = make_env(written, path, title, env_name, warnings)
+    given = load_env_files(written, path, title, fields["cwd"])
+    fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
     _settle_script(fields)
     if not fields.get("name"):
@@ -254,7 +267,7 @@ def make_app(
 
 
 _SILENT = WITHOUT_MEANING | MODIFIERS
-_ACCEPTED = {"env", *_SILENT, *(camel_case(name) for name in _SILENT)}
+_ACCEPTED = {"env", "env_file", "envFile", *_SILENT, *(camel_case(name) for name in _SILENT)}
 
 
 def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: list[str]) -> dict[str, Any]:
@@ -286,13 +299,32 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
     return fields
 
 
+def load_env_files(written: Mapping[str, Any], path: str, title: str, cwd: str) -> dict[str, str]:
+    """The variables of the files that `env_file` names; of several files a later one wins."""
+    key = "env_file" if "env_file" in written else "envFile"
+    value = written.get(key)
+    if value is None or value is False:
+        return {}
+    try:
+        places = names(value)
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"key '{key}' of {title} must be a path, or a list of paths, not {shown(value)}",
+            where=line_of(written, key, path),
+        ) from None
+    env: dict[str, str] = {}
+    for place in places:
+        env.update(dotenv.load(os.path.join(cwd, os.path.expanduser(place))))
+    return env
+
+
 def make_env(
     written: Mapping[str, Any], path: str, title: str, env_name: Optional[str], warnings: list[str]
 ) -> dict[str, str]:
     """`env`, then `env_<name>` over it. Values become text; nested ones JSON, as in PM2."""
     env: dict[str, str] = {}
-    chosen = f"env_{env_name}" if env_name else None
-    others = [str(key) for key in written if str(key).startswith("env_")]
+    chosen = f"env_{env_name}" if env_name and env_name != "file" else None
+    others = [str(key) for key in written if str(key).startswith("env_") and key != "env_file"]
     if chosen and others and chosen not in others:
         like = nearest(chosen, others)
         warnings.append(f"{path}: {title} has no '{chosen}'" + (f" -> did you mean '{like}'?" if like else ""))

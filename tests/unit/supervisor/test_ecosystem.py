@@ -399,6 +399,8 @@ def test_the_reference_names_every_key_and_its_example_is_read(tmp_path: Path) -
     first, *others = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
     loaded = load_process_file(write(tmp_path, "ecosystem.yml", first))
     assert [app.mode for app in loaded.apps] == ["cluster", "fork"]
+    (tmp_path / "defaults.env").touch()
+    (tmp_path / ".env").touch()
     for example in (first, *others):
         assert load_process_file(write(tmp_path, "ecosystem.yml", example)).warnings == ()
 

@@ -1,0 +1,91 @@
+"""Environment files: NAME=value lines, as `.env` files have them. Read where a process file is read, never by the supervisor."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from percore.errors import UsageError
+
+_SECRET_NAME = re.compile(
+    r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(?:^|_)KEY(?:_|$)|API_?KEY|(?:^|_)(?:DSN|PWD)(?:_|$)", re.I
+)
+_SECRET_VALUE = re.compile(r"\w://[^/\s:@]*:[^/\s@]+@")
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
+
+
+def load(path: str) -> dict[str, str]:
+    """The variables of the file. Raises UsageError; also for secrets that others than the file's owner may read."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+    except OSError as error:
+        raise UsageError(f"the env_file cannot be read: {error.strerror}", where=path) from None
+    except UnicodeDecodeError:
+        raise UsageError("the env_file is not UTF-8 text", where=path) from None
+    variables = parse(text, path)
+    secret = next((name for name, value in variables.items() if is_secret(name, value)), None)
+    if secret and mode & 0o077:
+        raise UsageError(
+            f"it holds secrets ('{secret}'), and others may read it (mode {mode:o})",
+            where=path,
+            next=f"chmod 600 {path}",
+        )
+    return variables
+
+
+def is_secret(name: str, value: str) -> bool:
+    """By its name, or a password inside an address."""
+    return bool(value) and bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
+def parse(text: str, path: str) -> dict[str, str]:
+    """Raises UsageError with the line; the values are never shown."""
+    found: dict[str, str] = {}
+    lines = text.replace("\r\n", "\n").split("\n")
+    number = 0
+    while number < len(lines):
+        start = number
+        line = lines[number].strip()
+        number += 1
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise UsageError("this is no NAME=value", where=f"{path}:{start + 1}")
+        name, value = match[1], match[2]
+        quote = value[:1]
+        if quote in ("'", '"', "`"):
+            # A quoted value may go on over several lines.
+            while (end := _closing(value, quote)) < 0:
+                if number == len(lines):
+                    raise UsageError(f"the quote of '{name}' is never closed", where=f"{path}:{start + 1}")
+                value += f"\n{lines[number]}"
+                number += 1
+            rest = value[end + 1 :].strip()
+            if rest and not rest.startswith("#"):
+                raise UsageError(f"something follows the quoted value of '{name}'", where=f"{path}:{number}")
+            value = _unescape(value[1:end]) if quote == '"' else value[1:end]
+        else:
+            value = re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
+        if "\0" in value:
+            raise UsageError(f"'{name}' holds a zero byte", where=f"{path}:{start + 1}")
+        found[name] = value
+    return found
+
+
+def _closing(value: str, quote: str) -> int:
+    position = 1
+    while position < len(value):
+        if value[position] == "\\" and quote == '"':
+            position += 1
+        elif value[position] == quote:
+            return position
+        position += 1
+    return -1
+
+
+def _unescape(value: str) -> str:
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), value, flags=re.DOTALL)
