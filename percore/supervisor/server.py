@@ -140,6 +140,13 @@ class Client:
         loop.watch(connection.fileno(), self._ready)
 
     def _ready(self) -> None:
+        try:
+            self._read()
+        except MemoryError:
+            self._unread = bytearray()
+            self._close()
+
+    def _read(self) -> None:
         self._flush()
         try:
             part = self._connection.recv(65536)

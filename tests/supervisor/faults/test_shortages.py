@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.supervisor.home import connect
 from tests.supervisor.conftest import Load, Supervisor
 from tests.supervisor.faults.tools import becomes_sound, cpu_seconds, lost_nothing, plain, start_daemon
 from tests.waiting import wait_for
@@ -266,3 +268,24 @@ def test_a_folder_that_was_open_to_others_is_closed(supervisor: Supervisor) -> N
     (supervisor.home / "run").chmod(0o777)
     supervisor.run("ping")
     assert stat.S_IMODE((supervisor.home / "run").stat().st_mode) == 0o700
+
+
+def test_a_request_for_which_there_is_no_memory_costs_its_client_the_connection(supervisor: Supervisor) -> None:
+    daemon = start_daemon(supervisor)
+    app = plain(supervisor)
+    supervisor.apply(app)
+    before = supervisor.pids("api")
+    used = next(
+        line for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines() if line.startswith("VmSize")
+    )
+    most = int(used.split()[1]) * 1024 + (4 << 20)
+    resource.prlimit(daemon.pid, resource.RLIMIT_AS, (most, most))
+    with Load(supervisor.port, keeping=0) as load:
+        with connect(str(supervisor.home / "run" / "control.sock")) as sock, contextlib.suppress(ConnectionError):
+            sock.settimeout(20)
+            for _ in range(15):
+                sock.sendall(b"x" * 1_000_000)
+            assert sock.recv(1) == b""
+        assert supervisor.daemon_pid() == daemon.pid
+        assert supervisor.pids("api") == before
+    lost_nothing(load)

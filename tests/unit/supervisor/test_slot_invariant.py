@@ -26,6 +26,10 @@ from percore.supervisor.states import HAS_PROCESS, Event, State
 from percore.supervisor.worker import Role, Worker
 
 
+def null() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
+
+
 class FakeLoop:
     """Time stands still; the test says which timer is due."""
 
@@ -101,10 +105,10 @@ class SlotMachine(RuleBasedStateMachine):
         self._patches = no_real_processes(self.spawned)
         self._patches.__enter__()
         self.loop = FakeLoop()
+        site = SimpleNamespace(home=SimpleNamespace(logs="/nonexistent"), open_logs=lambda *_: [null(), null()])
         runtime: Any = SimpleNamespace(
-            loop=self.loop, tell=lambda _: None,
-            site=SimpleNamespace(home=SimpleNamespace(logs="/nonexistent"), open_logs=lambda *_: [os.dup(0), os.dup(0)]),
-            replace=lambda *_: None, sharing=SimpleNamespace(mode=Mode.STEERED), say=lambda *_: None,
+            loop=self.loop, site=site, tell=lambda _: None, replace=lambda *_: None,
+            sharing=SimpleNamespace(mode=Mode.STEERED), say=lambda *_: None,
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
         self.slot = Slot(runtime, self.config, Place(0, 0, {}), {})
