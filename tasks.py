@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import inspect
 import os
 import shutil
@@ -18,9 +19,15 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
+from percore.deploy import explain as explanation
 from percore.deploy import operations, rollout
+from percore.deploy import secrets as vault_files
 from percore.deploy.fleet import FORKS, Scope
+from percore.deploy.inventory import find_inventory, listing, load_inventory
+from percore.deploy.inventory.patterns import select
+from percore.deploy.keyring import Keyring, keyring_from, new_keyring
 from percore.deploy.report import Report, print_error, print_line
+from percore.deploy.vault import DEFAULT_ID
 from percore.errors import PercoreError
 from percore.lab import Lab
 
@@ -41,7 +48,15 @@ HELP = {
     "follow": "go on with new lines until Ctrl-C",
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
-    "host": "node1, node2...",
+    "host": "name of a host",
+    "list": "all groups and variables as JSON, as `ansible-inventory --list` has them",
+    "graph": "the tree of groups and hosts (the default)",
+    "var": "only this variable",
+    "file": "a file of variables, or any other",
+    "vault-id": "ID@SOURCE or SOURCE; the source of the password is a file, a program or 'prompt'",
+    "new": "the new password: ID@SOURCE or SOURCE, as --vault-id",
+    "only": "only what has this vault id",
+    "name": "name of the variable",
 }
 
 
@@ -62,7 +77,8 @@ def operator_task(body: Callable[..., None]) -> Any:
             print_line("percore: interrupted; a switch that was not confirmed is taken back")
             sys.exit(130)
 
-    return task(run, help={name: text for name, text in HELP.items() if name in inspect.signature(body).parameters})
+    names = {name.replace("_", "-") for name in inspect.signature(body).parameters}
+    return task(run, help={name: text for name, text in HELP.items() if name in names})
 
 
 @operator_task
@@ -188,6 +204,83 @@ def build(context: Context, env: str = "local") -> None:
 
 
 @operator_task
+def inventory(
+    context: Context, env: str = "local", graph: bool = False, list: bool = False, host: str = "", limit: str = "all"
+) -> None:
+    """Show the hosts and groups of an environment, or with --list and --host their variables, as ansible-inventory does."""
+    report, found = Report(), load_inventory(find_inventory(env, _inventories()))
+    hosts = select(found, limit)
+    if host:
+        report.json(listing.show_host(found, host))
+    elif list:
+        report.json(listing.list_inventory(found, hosts))
+    else:
+        for line in listing.draw_graph(found, hosts):
+            report.line(line)
+
+
+@operator_task
+def explain(context: Context, host: str, env: str = "local", var: str = "", json: bool = False) -> None:
+    """Show every layer that sets a host's variables, with file and line; the last one wins. Asks no host."""
+    found = load_inventory(find_inventory(env, _inventories()))
+    explained = explanation.explain(found, host, PROJECT, env=env, variable=var or None)
+    if json:
+        Report().json(explained)
+    else:
+        explanation.show(explained, Report())
+
+
+def _inventories() -> str:
+    return os.path.relpath(PROJECT / "inventories")
+
+
+@operator_task
+def encrypt(context: Context, file: str, vault_id: str = "") -> None:
+    """Encrypt a whole file in Ansible Vault's format."""
+    vault_files.encrypt(Path(file), *_vault(vault_id))
+
+
+@operator_task
+def decrypt(context: Context, file: str, vault_id: str = "") -> None:
+    """Write a file, or the !vault values in it, as plain text."""
+    vault_files.decrypt(Path(file), _vault(vault_id)[0])
+
+
+@operator_task
+def view(context: Context, file: str, vault_id: str = "") -> None:
+    """Print a file in plain text, and write nothing."""
+    sys.stdout.buffer.write(vault_files.view(Path(file), _vault(vault_id)[0]))
+
+
+@operator_task
+def edit(context: Context, file: str, vault_id: str = "") -> None:
+    """Open a file, or the !vault values in it, in $EDITOR; what is not changed keeps its ciphertext."""
+    ring, name = _vault(vault_id)
+    print_line("saved" if vault_files.edit(Path(file), ring, name) else "nothing was changed")
+
+
+@operator_task
+def rekey(context: Context, file: str, vault_id: str = "", new: str = "", only: str = "") -> None:
+    """Encrypt with another password what a file holds encrypted."""
+    ring, name = new_keyring(new)
+    vault_files.rekey(Path(file), _vault(vault_id)[0], ring, name, only=only)
+
+
+@operator_task
+def encrypt_string(context: Context, name: str = "", vault_id: str = "") -> None:
+    """Print a !vault value for an inventory; the secret is asked for, or read from standard input."""
+    ring, vault_name = _vault(vault_id)
+    secret = getpass.getpass("Secret: ") if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
+    sys.stdout.write(f"{vault_files.encrypt_string(secret, ring, vault_name, name=name)}\n")
+
+
+def _vault(words: str) -> tuple[Keyring, str]:
+    """The passwords, and the vault id to encrypt with: the first that was named."""
+    ring = keyring_from(os.environ, words)
+    return ring, ring.sources[0][0] if words else DEFAULT_ID
+
+
+@operator_task
 def check(context: Context) -> None:
     """Format, lint, types, layers, unit tests."""
     bin_path = Path(sys.executable).parent
@@ -301,9 +394,12 @@ namespace = Collection(
     startup,
     unstartup,
     build,
+    inventory,
+    explain,
     check,
     test,
 )
 namespace.add_task(execute, name="exec")
+namespace.add_collection(Collection("secrets", encrypt, decrypt, view, edit, rekey, encrypt_string))
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy))

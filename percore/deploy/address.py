@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from percore.deploy.openssh import Wish, check_host_keys
+from percore.deploy.plan import is_true
 from percore.errors import UsageError
 
 
@@ -64,11 +65,6 @@ def read_address(host: str, variables: Mapping[str, Any]) -> Address:
         or os.environ.get("PERCORE_BECOME_PASSWORD"),
         python=text("ansible_python_interpreter") or (os.path.realpath(sys.executable) if is_local else "python3"),
     )
-
-
-def is_true(value: object) -> bool:
-    """As Ansible reads a switch: `yes`, `on`, `1` and `true`, in any case."""
-    return value is True or str(value).lower() in ("yes", "on", "1", "true", "y", "t")
 
 
 def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from percore.deploy.address import Address, read_address
-from percore.deploy.inventory import find_inventory, load_inventory
-from percore.deploy.plan import AppSettings, HostPlan, HostState, make_plan
+from percore.deploy.inventory import Inventory, find_inventory, load_inventory
+from percore.deploy.inventory.patterns import select
+from percore.deploy.plan import AppSettings, HostPlan, HostState, make_host_plan
 from percore.deploy.remote import Remote, connect
-from percore.deploy.render import plan_settings, render_plan
-from percore.deploy.report import Report
+from percore.deploy.render import plan_settings, render_plan, resolve_variables
+from percore.deploy.report import Report, print_line
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
 
 FORKS = 32
@@ -90,15 +91,18 @@ def target_of(settings: AppSettings) -> dict[str, Any]:
 def load_fleet(scope: Scope) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
     inventory = load_inventory(find_inventory(scope.env, os.path.relpath(scope.project / "inventories")))
-    names = inventory.select(scope.limit)
+    names = select(inventory, scope.limit)
     if not names:
         raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
-    return [_plan_host(name, inventory.variables(name), scope) for name in names]
+    hosts = [_plan_host(name, inventory, scope) for name in names]
+    for warning in inventory.files.warnings:
+        print_line(f"warning: {warning}")
+    return hosts
 
 
-def _plan_host(name: str, variables: Mapping[str, Any], scope: Scope) -> Host:
-    plan = make_plan(name, variables, env=scope.env, project=scope.project)
-    return Host(scope, plan, plan_settings(plan), read_address(name, variables))
+def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
+    plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
+    return Host(scope, plan, plan_settings(plan), read_address(name, resolve_variables(plan)))
 
 
 def connect_all(hosts: list[Host]) -> dict[str, PercoreError]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy.batches import Policy
+from percore.deploy.inventory import Inventory
 from percore.deploy.roles import Role, load_roles
 
 DEFAULT_ROLES = ["app"]
@@ -24,6 +25,7 @@ class HostPlan:
     variables: Mapping[str, Any]
     roles: tuple[Role, ...]
     project: Path
+    places: Mapping[str, str] = field(default_factory=dict)  # where each variable is set, as FILE:LINE
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class AppSettings:
     nginx: bool
     nginx_port: int
     server_name: str
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     policy: Policy
     confirm_seconds: float
     max_clock_skew_seconds: float
@@ -102,13 +104,47 @@ class HostState:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_plan(host: str, variables: Mapping[str, Any], *, env: str, project: Path) -> HostPlan:
+def make_plan(
+    host: str, variables: Mapping[str, Any], *, env: str, project: Path, places: Mapping[str, str] | None = None
+) -> HostPlan:
     """Inventory variables win over roles' defaults; among the defaults, those of the role that requires the other."""
-    names = variables.get("roles", DEFAULT_ROLES)
-    roles = load_roles(names if isinstance(names, list) else [str(names)], project / "roles")
+    roles = roles_of(variables, project)
     merged: dict[str, Any] = {}
+    known: dict[str, str] = {}
     for role in roles:
         merged.update(role.defaults)
+        known.update(role.places)
     merged.update(variables)
-    merged.update({"inventory_hostname": host, "env_name": env, "project_path": str(project)})
-    return HostPlan(host, env, merged, roles, project)
+    merged.update(own_variables(host, env, project))
+    kept = {name: place for name, place in known.items() if name not in variables}
+    return HostPlan(host, env, merged, roles, project, {**kept, **(places or {})})
+
+
+def make_host_plan(host: str, inventory: Inventory, *, env: str, project: Path) -> HostPlan:
+    """The plan of a host of an inventory, with where each variable was set."""
+    origins = inventory.origins(host)
+    variables = {name: origin.value for name, origin in origins.items()}
+    groups = {name: inventory.hosts_of(name) for name in inventory.groups}
+    known = {"groups": groups, "group_names": sorted(set(inventory.groups_of(host)) - {"all"})}
+    places = {name: origin.place for name, origin in origins.items()}
+    return make_plan(host, {**variables, **known}, env=env, project=project, places=places)
+
+
+def roles_of(variables: Mapping[str, Any], project: Path) -> tuple[Role, ...]:
+    names = variables.get("roles", DEFAULT_ROLES)
+    return load_roles(names if isinstance(names, list) else [str(names)], project / "roles")
+
+
+def own_variables(host: str, env: str, project: Path) -> dict[str, Any]:
+    """What percore itself sets; nothing wins over these."""
+    return {
+        "inventory_hostname": host,
+        "inventory_hostname_short": host.partition(".")[0],
+        "env_name": env,
+        "project_path": str(project),
+    }
+
+
+def is_true(value: object) -> bool:
+    """As Ansible reads a switch: `yes`, `on`, `1` and `true`, in any case."""
+    return value is True or str(value).lower() in ("yes", "on", "1", "true", "y", "t")

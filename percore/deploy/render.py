@@ -6,8 +6,12 @@ which template, which line and which variable.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +23,7 @@ from jinja2 import (
     TemplateNotFound,
     TemplateSyntaxError,
     UndefinedError,
+    nodes,
 )
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
@@ -26,9 +31,14 @@ from jinja2.utils import missing
 
 import percore
 from percore.deploy.batches import read_policy
+from percore.deploy.documents import Unsafe
+from percore.deploy.env_file import read_env_file
 from percore.deploy.hooks import read_hooks
-from percore.deploy.plan import AppSettings, HostPlan, HostState
+from percore.deploy.keyring import open_sealed
+from percore.deploy.plan import AppSettings, HostPlan, HostState, is_true
+from percore.deploy.redaction import REDACTOR
 from percore.deploy.roles import Item, Role
+from percore.deploy.vault import Sealed
 from percore.errors import UsageError, nearest
 
 T = TypeVar("T")
@@ -36,8 +46,9 @@ T = TypeVar("T")
 SHIPPED = Path(percore.__file__).parent / "supervisor"
 """Holds the unit of the supervisor, which `percore startup` writes too."""
 
-EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
-"""A value that is one expression keeps the type of its result: "{{ port }}" stays a number."""
+MARKS = re.compile(r"\{[{%#]")
+FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What an expression of the operator can raise; an error of ours passes through."""
 
 MISSING_NAME = re.compile(r"'([^']+)' is undefined")
 
@@ -58,10 +69,13 @@ class LazyContext(Context):
 class Variables(Mapping[str, Any]):
     """A host's variables, each resolved when it is asked for."""
 
-    def __init__(self, raw: Mapping[str, Any], environment: SandboxedEnvironment, where: str) -> None:
+    def __init__(
+        self, raw: Mapping[str, Any], environment: SandboxedEnvironment, host: str, places: Mapping[str, str]
+    ) -> None:
         self._raw = raw
         self._environment = environment
-        self._where = where
+        self._host = host
+        self._places = places
         self._done: dict[str, Any] = {}
         self._open: list[str] = []
 
@@ -80,51 +94,67 @@ class Variables(Mapping[str, Any]):
         value = self._raw[name]
         if name in self._open:
             circle = " > ".join([*self._open[self._open.index(name) :], name])
-            raise UsageError(f"variables refer to each other in a circle: {circle}", where=self._where)
+            raise UsageError(f"variables refer to each other in a circle: {circle}", where=self.where(name))
         self._open.append(name)
         try:
-            self._done[name] = self.resolve(value, f"variable {name}")
+            self._done[name] = self.resolve(value, f"variable {name}", self._places.get(name, ""))
         finally:
             self._open.pop()
         return self._done[name]
 
-    def resolve(self, value: Any, path: str) -> Any:
-        """Templates inside texts, lists and mappings become their values."""
+    def where(self, name: str = "", place: str = "") -> str:
+        """For errors: the file and line that set a variable, and the host."""
+        place = place or self._places.get(name, "")
+        return f"{place}, host {self._host}" if place else f"host {self._host}"
+
+    def resolve(self, value: Any, path: str, place: str = "") -> Any:
+        """Templates inside texts, lists and mappings become their values, and encrypted values are opened."""
+        if isinstance(value, Sealed):
+            value = open_sealed(value)
+        if isinstance(value, Unsafe):
+            return str(value)
         if isinstance(value, str):
-            return self._resolve_text(value, path) if "{{" in value or "{%" in value else value
+            return self._resolve_text(value, path, place) if MARKS.search(value) else value
         if isinstance(value, list):
-            return [self.resolve(entry, f"{path}[{index}]") for index, entry in enumerate(value)]
+            return [self.resolve(entry, f"{path}[{index}]", place) for index, entry in enumerate(value)]
         if isinstance(value, dict):
-            return {key: self.resolve(entry, f"{path}.{key}") for key, entry in value.items()}
+            return {key: self.resolve(entry, f"{path}.{key}", place) for key, entry in value.items()}
         return value
 
     def is_true(self, condition: object, path: str) -> bool:
         """A `when`: true, false, or an expression such as `nginx and service_manager == "systemd"`."""
         if isinstance(condition, bool):
             return condition
-        return bool(self._evaluate(str(condition), path))
+        return bool(self._evaluate(str(condition), path, ""))
 
-    def _resolve_text(self, text: str, path: str) -> Any:
-        whole = EXPRESSION.fullmatch(text)
-        if whole:
-            return self._evaluate(whole.group(1), path)
+    def _resolve_text(self, text: str, path: str, place: str) -> Any:
         try:
+            if self._is_one_expression(text):
+                return self._evaluate(text[2:-2].strip("-+ \n"), path, place)
             return self._environment.from_string(text).render({SELF: self})
-        except TemplateError as error:
-            raise self._fault(error, path) from None
+        except FAULTS as error:
+            raise self._fault(error, path, place) from None
 
-    def _evaluate(self, expression: str, path: str) -> Any:
+    def _is_one_expression(self, text: str) -> bool:
+        """Such a value keeps the type of its result: "{{ port }}" stays a number."""
+        if not (text.startswith("{{") and text.endswith("}}")):
+            return False
+        body = self._environment.parse(text).body
+        parts = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
+        return len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData)
+
+    def _evaluate(self, expression: str, path: str, place: str) -> Any:
         try:
             compiled = self._environment.compile_expression(expression, undefined_to_none=False)
             value = compiled({SELF: self})
-        except TemplateError as error:
-            raise self._fault(error, path) from None
+        except FAULTS as error:
+            raise self._fault(error, path, place) from None
         if isinstance(value, StrictUndefined):
-            raise self._fault(UndefinedError(f"'{value._undefined_name}' is undefined"), path)
+            raise self._fault(UndefinedError(value._undefined_message), path, place)
         return value
 
-    def _fault(self, error: TemplateError, path: str) -> UsageError:
-        return template_fault(error, where=f"{self._where}, {path}", known=list(self))
+    def _fault(self, error: Exception, path: str, place: str) -> UsageError:
+        return template_fault(error, where=f"{self.where(place=place)}, {path}", known=list(self))
 
 
 def make_environment(folders: list[Path]) -> SandboxedEnvironment:
@@ -137,10 +167,37 @@ def make_environment(folders: list[Path]) -> SandboxedEnvironment:
         lstrip_blocks=True,
     )
     environment.context_class = LazyContext
+    environment.filters.update(FILTERS)
+    environment.globals["lookup"] = _look_up
     return environment
 
 
-def template_fault(error: TemplateError, *, where: str, known: list[str]) -> UsageError:
+def _mandatory(value: Any) -> Any:
+    return str(value) if isinstance(value, StrictUndefined) else value
+
+
+def _look_up(kind: str, *names: str) -> str:
+    """`lookup('env', NAME)`: a variable of the control machine's environment; one that is not set is an error."""
+    if kind not in ("env", "ansible.builtin.env"):
+        raise ValueError(f"lookup('{kind}') is not supported, only lookup('env', NAME)")
+    missing_names = [name for name in names if name not in os.environ]
+    if missing_names:
+        raise ValueError(f"environment variable {missing_names[0]} is not set here")
+    return ",".join(os.environ[name] for name in names)
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "b64encode": lambda value: base64.b64encode(str(value).encode()).decode(),
+    "b64decode": lambda value: base64.b64decode(str(value)).decode(),
+    "bool": is_true,
+    "mandatory": _mandatory,
+    "quote": lambda value: shlex.quote(str(value)),
+    "to_json": lambda value: json.dumps(value),
+}
+"""Those of Ansible's filters that values in inventories use most, beside Jinja's own."""
+
+
+def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageError:
     """One line for a template that cannot be rendered: which, on which line, and the variable with its nearest name."""
     if isinstance(error, TemplateSyntaxError):
         return UsageError(f"template is not valid: {error.message}", where=f"{error.filename or where}:{error.lineno}")
@@ -156,17 +213,18 @@ def template_fault(error: TemplateError, *, where: str, known: list[str]) -> Usa
 
 def plan_settings(plan: HostPlan) -> AppSettings:
     """The settings of a host before it was asked for facts: they may not depend on those."""
-    return read_settings(_variables(plan, {}), plan.project)
+    return read_settings(resolve_variables(plan), plan.project)
 
 
-def _variables(plan: HostPlan, known: Mapping[str, Any]) -> Variables:
+def resolve_variables(plan: HostPlan, known: Mapping[str, Any] | None = None) -> Variables:
+    """A host's variables; without `known`, those that need facts cannot be resolved yet."""
     environment = make_environment([plan.project / "templates"])
-    return Variables({**plan.variables, **known}, environment, f"host {plan.host}")
+    return Variables({**plan.variables, **(known or {})}, environment, plan.host, plan.places)
 
 
 def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
     """Resolve one host's roles. `known` are values learnt from the host (facts) and of percore's own package."""
-    variables = _variables(plan, known)
+    variables = resolve_variables(plan, known)
     settings = read_settings(variables, plan.project)
     maker = _StateMaker(plan, variables)
     for role in plan.roles:
@@ -298,17 +356,42 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         nginx=reader.flag("nginx"),
         nginx_port=reader.number("nginx_port"),
         server_name=reader.text("server_name"),
-        env={str(key): str(value) for key, value in reader.mapping("env").items()},
+        env=read_environment(reader, project / reader.text("app_path")),
         policy=read_policy(
             *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
-            where=variables._where,
+            where=variables.where(),
         ),
         confirm_seconds=reader.number("confirm_seconds"),
         max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
         probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
         probe_max_slowdown=reader.number("probe_max_slowdown"),
-        hooks=read_hooks(reader.mapping("hooks"), where=variables._where),
+        hooks=read_hooks(reader.mapping("hooks"), where=variables.where()),
     )
+
+
+def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
+    """The app's env file of this environment, then `env`, which wins. What is named in `secrets` must not be empty."""
+    named = reader.optional("env_file", reader.text)
+    path = app / (named or f".env.{reader.text('env_name')}")
+    env = {**(read_env_file(path) if named or path.is_file() else {}), **reader.environment("env")}
+    port = reader.optional("port", reader.number)
+    if port is not None and env.get("PORT", str(port)) != str(port):
+        raise UsageError(
+            f"PORT is {env['PORT']} in the app's environment, and port is {port}",
+            where=reader.variables.where("port"),
+            next=f"set port: {env['PORT']} in the inventory, or take PORT out of {path.name}",
+        )
+    names = reader.texts("secrets")
+    for name in names:
+        if not env.get(name, "").strip():
+            raise UsageError(
+                f"secret '{name}' is not set",
+                where=reader.variables.where("secrets"),
+                next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {path.name}",
+            )
+    REDACTOR.hide([env[name] for name in names])
+    REDACTOR.hide_environment(env)
+    return env
 
 
 class _Reader:
@@ -320,7 +403,7 @@ class _Reader:
     def value(self, name: str) -> Any:
         if name not in self.variables:
             raise UsageError(
-                f"variable '{name}' is not set", where=self.variables._where, next="set it in the inventory"
+                f"variable '{name}' is not set", where=self.variables.where(), next="set it in the inventory"
             )
         return self.variables[name]
 
@@ -361,8 +444,17 @@ class _Reader:
         value = self.value(name)
         return value if isinstance(value, dict) else self._refuse(name, value, "a mapping")
 
+    def environment(self, name: str) -> dict[str, str]:
+        """Texts for environment variables; a value that is null would silently become the text of a null."""
+        found: dict[str, str] = {}
+        for key, value in self.mapping(name).items():
+            if value is None or isinstance(value, (dict, list)):
+                self._refuse(f"{name}.{key}", value, "a text, a number, or true or false")
+            found[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+        return found
+
     def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
-        raise UsageError(f"variable '{name}' should be {wanted} and is {value!r}", where=self.variables._where)
+        raise UsageError(f"variable '{name}' should be {wanted} and is {value!r}", where=self.variables.where(name))
 
 
 def _rights(spec: dict[str, Any]) -> dict[str, Any]:

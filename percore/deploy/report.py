@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from percore.deploy.redaction import REDACTOR
 from percore.errors import PercoreError
 
 SILENCE_SECONDS = 2.0
@@ -47,7 +48,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         with self._writing:
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            print(REDACTOR.text(f"warning: {text}"), file=sys.stderr, flush=True)
 
     def finish(self, text: str) -> None:
         self._ended.set()
@@ -60,7 +61,7 @@ class Report:
             self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def json(self, value: object) -> None:
-        print(json.dumps(value, indent=2), flush=True)
+        print(json.dumps(REDACTOR.value(value), indent=2), flush=True)
 
     def error(self, error: PercoreError) -> None:
         self._ended.set()
@@ -71,7 +72,7 @@ class Report:
             return
         with self._writing:
             self._last = time.monotonic()
-            print(text, flush=True)
+            print(REDACTOR.text(text), flush=True)
 
     def _break_silence(self) -> None:
         """In a terminal nothing stays silent: say what is still being done."""
@@ -82,14 +83,14 @@ class Report:
 
 def print_error(error: PercoreError) -> None:
     """One line, then the other side's own last words where there are some."""
-    print(f"percore: {error}", file=sys.stderr, flush=True)
+    print(REDACTOR.text(f"percore: {error}"), file=sys.stderr, flush=True)
     for line in error.detail.splitlines()[-20:]:
-        print(f"  | {line}", file=sys.stderr, flush=True)
+        print(REDACTOR.text(f"  | {line}"), file=sys.stderr, flush=True)
 
 
 def print_line(text: str) -> None:
     """One plain line that belongs to no rollout: the interrupt notice, a check's summary."""
-    print(text, file=sys.stderr, flush=True)
+    print(REDACTOR.text(text), file=sys.stderr, flush=True)
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:

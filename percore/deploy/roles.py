@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from percore.deploy.documents import Document, read_document
 from percore.errors import UsageError, nearest
 
 Item = Mapping[str, Any]
@@ -51,6 +50,7 @@ class Role:
     folder: Path
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
     when: str | None = None
     items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
@@ -73,10 +73,19 @@ def load_role(name: str, folder: Path = Path("roles")) -> Role:
             where=str(folder),
             next=f"did you mean '{guess}'?" if guess else f"choose one of {', '.join(known) or '(none yet)'}",
         )
-    return parse_role(name, load_yaml(path), folder=path.parent)
+    document = read_document(path)
+    data = None if document.root is None else document.value(document.root)
+    return parse_role(name, data, folder=path.parent, places=_places_of_defaults(document, data))
 
 
-def parse_role(name: str, data: object, *, folder: Path) -> Role:
+def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
+    if document.root is None or not (isinstance(data, dict) and isinstance(data.get("defaults"), dict)):
+        return {}
+    defaults = dict(document.pairs(document.root))["defaults"]
+    return {name: document.place(node) for name, node in document.pairs(defaults)}
+
+
+def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, str] | None = None) -> Role:
     where = str(folder / "role.yml")
     mapping = _mapping(data or {}, where, "role")
     _refuse_unknown(mapping, ROLE_KEYS, where, "")
@@ -92,6 +101,7 @@ def parse_role(name: str, data: object, *, folder: Path) -> Role:
         folder=folder,
         requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
         defaults=_mapping(mapping.get("defaults") or {}, where, "defaults"),
+        places=places or {},
         when=None if mapping.get("when") is None else str(mapping["when"]),
         items=items,
     )
@@ -103,21 +113,6 @@ def load_roles(names: Sequence[str], folder: Path = Path("roles")) -> tuple[Role
     for name in names:
         _collect(name, folder, found, ())
     return tuple(found.values())
-
-
-def load_yaml(path: Path) -> object:
-    """The content of a YAML file; UsageError with file, line and column when it is not valid."""
-    try:
-        with path.open(encoding="utf-8") as source:
-            return yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"not valid YAML: {error.problem}", where=place, next="mend that line") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"not valid YAML: {error}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise UsageError("is not UTF-8 text", where=str(path)) from None
 
 
 def _collect(name: str, folder: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
