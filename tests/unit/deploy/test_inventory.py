@@ -143,3 +143,17 @@ def test_an_environment_is_a_file_of_any_kind_or_a_folder(tmp_path: Path) -> Non
     write(tmp_path, **{"a.ini": ""})
     with pytest.raises(UsageError, match=r"environment 'a' could be any of a\.ini, a\.yml -> rename all but one"):
         find_inventory("a", tmp_path)
+
+
+def test_the_documented_inventories_are_read_and_say_the_same(tmp_path: Path) -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "inventory.md").read_text()
+    for kind in ("yaml", "ini"):
+        (tmp_path / f"doc.{kind}").write_text(document.split(f"```{kind}\n")[1].split("```")[0])
+    first, second = (load_inventory(tmp_path / f"doc.{kind}") for kind in ("yaml", "ini"))
+    assert len(first.hosts) == 15
+    assert {name: first.hosts_of(name) for name in first.groups} == {
+        name: second.hosts_of(name) for name in second.groups
+    }
+    assert first.groups_of("web01.example.com") == second.groups_of("web01.example.com")
+    patterns = ["web:&fresh", "web:!fresh", "~web0[1-4]", "web[0]", "web[-1]", "web[0:2]", "web[3:]", "web*"]
+    assert [select(first, pattern) for pattern in patterns] == [select(second, pattern) for pattern in patterns]
