@@ -47,7 +47,7 @@ def test_memory_and_descriptors_are_the_same_after_many(supervisor: Supervisor, 
     daemon = supervisor.daemon_pid()
     ask(supervisor, 10, op=what[:-1], selector="all")
     memory, opened = resident_kb(daemon), descriptors(daemon)
-    ask(supervisor, ROUNDS if what == "restarts" else ROUNDS // 2, op=what[:-1], selector="all")
+    ask(supervisor, ROUNDS if what == "restarts" else ROUNDS // 3, op=what[:-1], selector="all")
     assert resident_kb(daemon) - memory < SLACK_KB
     wait_for(lambda: descriptors(daemon) <= opened, "no more descriptors than before")
 

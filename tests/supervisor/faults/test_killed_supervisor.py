@@ -120,7 +120,7 @@ def test_killed_while_it_reloads(supervisor: Supervisor, patch: str) -> None:
     daemon = start_daemon(supervisor, patch)
     with Load(supervisor.port) as load:
         assert supervisor.run("reload", "api", check=False).returncode != 0
-        assert daemon.wait() == -signal.SIGKILL
+        assert daemon.wait(60) == -signal.SIGKILL
         becomes_sound(supervisor, app)
         supervisor.run("reload", "api")
         becomes_sound(supervisor, app)
@@ -141,7 +141,7 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
             f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
         ):
             supervisor.kill_daemon()
-            assert start_daemon(supervisor, patch).wait() == -signal.SIGKILL
+            assert start_daemon(supervisor, patch).wait(60) == -signal.SIGKILL
             supervisor.run("ping")
     lost_nothing(load)
     assert supervisor.pids("api") + supervisor.pids("tick") == before
@@ -161,7 +161,7 @@ def test_killed_again_and_again_under_load_at_any_moment(supervisor: Supervisor)
                 continue
             supervisor.get()
             daemon.kill()
-            daemon.wait()
+            daemon.wait(60)
         supervisor.run("ping")
         assert supervisor.pids("api") + supervisor.pids("tick") == before
         supervisor.run("reload", "api")
@@ -192,7 +192,7 @@ def dies(self, *_, **__): {NOW}
 App._bring_up = dies
 """)  # fmt: skip
     supervisor.run("restart", "tick", check=False)
-    assert daemon.wait() == -signal.SIGKILL
+    assert daemon.wait(60) == -signal.SIGKILL
     becomes_sound(supervisor, tick)
 
 
@@ -201,12 +201,12 @@ def test_killed_while_a_stop_waits_the_next_one_ends_it(supervisor: Supervisor) 
     supervisor.apply(stubborn, supervisor.api())
     supervisor.kill_daemon()
     daemon = start_daemon(supervisor, f"""
-from percore.supervisor.worker import Worker
-def dies(self): {NOW}
-Worker._kill = dies
+from percore.supervisor import worker
+def dies(_): {NOW}
+worker._PERFORM[worker.Action.KILL] = dies
 """)  # fmt: skip
     supervisor.run("stop", "tick", check=False)
-    assert daemon.wait() == -signal.SIGKILL
+    assert daemon.wait(60) == -signal.SIGKILL
     supervisor.run("ping")
     wait_for(lambda: supervisor.workers("tick")[0]["state"] == "stopped", "the end of the stop")
     assert processes_of(supervisor, "tick") == []

@@ -100,7 +100,7 @@ def test_without_a_process_left_for_it_a_worker_waits_and_comes_back(supervisor:
             becomes_sound(supervisor, app)
         lost_nothing(load, resets=2)
         supervisor.run("kill")
-        daemon.wait()
+        daemon.wait(60)
     finally:
         wait_for(lambda: not (group / "cgroup.procs").read_text(), "the group to be empty")
         group.rmdir()
@@ -129,7 +129,7 @@ def test_without_a_descriptor_left_the_supervisor_neither_dies_nor_spins(supervi
     lost_nothing(load, resets=1)
     assert supervisor.daemon_pid() == daemon.pid
     supervisor.run("kill")
-    daemon.wait()
+    daemon.wait(60)
 
 
 def workers_below(pid: int) -> list[int]:
@@ -149,7 +149,7 @@ def test_workers_get_the_limits_that_the_supervisor_was_given_and_no_descriptor_
     ).split()[3]
     assert int(soft) > 200
     supervisor.kill_daemon()
-    daemon.wait()
+    daemon.wait(60)
     supervisor.run("ping")
     supervisor.run("restart", "tick")
     wait_for(lambda: len(log.read_text().split()) == 4, "its words")
@@ -174,7 +174,7 @@ def test_a_worker_without_descriptors_hurts_nobody_else(supervisor: Supervisor) 
     assert load.counts["hung"] == 0
     assert supervisor.pids("api")[1] == other
     supervisor.run("kill")
-    daemon.wait()
+    daemon.wait(60)
 
 
 @as_root

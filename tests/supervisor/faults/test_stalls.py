@@ -40,8 +40,8 @@ def test_a_supervisor_that_is_stopped_for_a_while_is_not_missed_and_punishes_nob
             ["python3", "-c", STOP_WHEN_BEGUN, str(supervisor.folder / "begun"), str(daemon)], stdout=subprocess.DEVNULL
         )
         result = supervisor.apply(supervisor.api(), slow, check=False)
-        background.wait()
-        starting.wait()
+        background.wait(60)
+        starting.wait(60)
     lost_nothing(load)
     assert result["ok"], result
     assert supervisor.daemon_pid() == daemon
@@ -106,7 +106,7 @@ Manager.status = faulty
     assert supervisor.pids("api") + supervisor.pids("tick") == before
     assert supervisor.daemon_pid() == daemon.pid
     supervisor.run("kill")
-    daemon.wait()
+    daemon.wait(60)
 
 
 YEAR = 365 * 24 * 3600

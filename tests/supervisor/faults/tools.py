@@ -74,7 +74,7 @@ def start_daemon(
 
 def kill_now(daemon: subprocess.Popen[bytes]) -> None:
     daemon.kill()
-    daemon.wait()
+    daemon.wait(60)
 
 
 @contextmanager
