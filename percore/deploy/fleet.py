@@ -17,6 +17,7 @@ from percore.deploy.address import Address, read_address
 from percore.deploy.inventory import Inventory, find_inventory, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import AppSettings, HostPlan, HostState, make_host_plan
+from percore.deploy.redaction import REDACTOR
 from percore.deploy.remote import Remote, connect
 from percore.deploy.render import plan_settings, render_plan, resolve_variables
 from percore.deploy.report import Report, print_line
@@ -102,7 +103,9 @@ def load_fleet(scope: Scope) -> list[Host]:
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
-    return Host(scope, plan, plan_settings(plan), read_address(name, resolve_variables(plan)))
+    address = read_address(name, resolve_variables(plan))
+    REDACTOR.hide([address.password, address.become_password])
+    return Host(scope, plan, plan_settings(plan), address)
 
 
 def connect_all(hosts: list[Host]) -> dict[str, PercoreError]:

@@ -110,7 +110,7 @@ class Variables(Mapping[str, Any]):
     def resolve(self, value: Any, path: str, place: str = "") -> Any:
         """Templates inside texts, lists and mappings become their values, and encrypted values are opened."""
         if isinstance(value, Sealed):
-            value = open_sealed(value)
+            return open_sealed(value)  # never a template, as in Ansible: a password may hold braces
         if isinstance(value, Unsafe):
             return str(value)
         if isinstance(value, str):

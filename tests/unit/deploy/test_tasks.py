@@ -1,0 +1,52 @@
+"""The tasks that ask no host, as an operator runs them: output, one line per error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def run(*words: str, text: str = "", **env: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *words], input=text, capture_output=True, text=True, cwd=PROJECT,
+        env={**os.environ, **env}, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_inventory_is_shown_and_a_limit_without_hosts_is_one_line() -> None:
+    assert run("inventory", "--env", "local")[:2] == (0, "@all:\n  |--@ungrouped:\n  |  |--localhost\n")
+    code, shown, _ = run("inventory", "--env", "local", "--host", "localhost")
+    assert (code, json.loads(shown)["ansible_connection"]) == (0, "local")
+    code, shown, told = run("status", "--env", "local", "--limit", "localhots")
+    assert (code, shown) == (2, "")
+    assert told == (
+        "percore: inventories/local.yml: no host or group is named 'localhots' -> did you mean 'localhost'?\n"
+    )
+
+
+def test_explain_names_every_layer_and_the_winner() -> None:
+    code, shown, _ = run("explain", "--env", "local", "--host", "localhost", "--var", "health_path")
+    first, second, third = [line.split() for line in shown.splitlines()]
+    assert (code, first) == (0, ["health_path:", '"/health"'])
+    assert second[0].startswith("roles/app/role.yml:")
+    assert third[0] == ">"
+    assert third[1].startswith("inventories/group_vars/all.yml:")
+    code, _, told = run("explain", "--env", "local", "--host", "localhost", "--var", "health_pth")
+    assert (code, told.rpartition(" -> ")[2]) == (2, "did you mean 'health_path'?\n")
+
+
+def test_a_secret_is_sealed_from_standard_input_and_viewed(tmp_path: Path) -> None:
+    code, shown, _ = run("secrets.encrypt-string", "--name", "token", text="hunter22\n", PERCORE_VAULT_PASSWORD="pw")
+    assert code == 0
+    path = tmp_path / "vars.yml"
+    path.write_text(shown)
+    assert run("secrets.view", str(path), PERCORE_VAULT_PASSWORD="pw")[:2] == (0, 'token: !vault "hunter22"\n')
+    code, shown, told = run("secrets.view", str(path), PERCORE_VAULT_PASSWORD="wrong")
+    assert (code, shown) == (2, "")
+    assert "vars.yml:1: no password opens this vault text" in told
