@@ -33,6 +33,7 @@ class App:
         self.leaving: list[Slot] = []  # scaled away, and not down yet
         self.traffic = Traffic(runtime, config.name, self.slots, lambda: self.leaving)
         self.wanted = False
+        self.reload_failure = ""  # of the last reload
         self._take_id = take_id
 
     @property
@@ -215,6 +216,7 @@ class App:
                 yield from self._move(slot, config, soak=not moved)
                 moved.append(slot)
         except PercoreError as cause:
+            self.reload_failure = str(cause)
             try:
                 for slot in moved if config != former else ():
                     yield from self._move(slot, former, soak=False)
@@ -223,6 +225,7 @@ class App:
             yield from self._until_drained(chosen)
             raise
         self.config = config
+        self.reload_failure = ""
         yield from self._until_drained(chosen)
 
     def _move(self, slot: Slot, config: AppConfig, *, soak: bool) -> Job:

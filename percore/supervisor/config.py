@@ -19,7 +19,7 @@ FORK = "fork"
 Instances = Union[int, str]
 
 # What a running worker knows nothing of.
-_OF_THE_APP = ("instances", "source", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on")
+_OF_THE_APP = ("instances", "source", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "hooks")
 
 
 class AppConfig(NamedTuple):
@@ -74,6 +74,7 @@ class AppConfig(NamedTuple):
     pid_file: Optional[str] = None
     filter_env: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
+    hooks: Mapping[str, tuple[str, ...]] = {}  # by event: commands and addresses that are told
     user: Optional[str] = None
     group: Optional[str] = None
     source: str = ""  # the process file it came from, for messages
@@ -105,6 +106,7 @@ class AppConfig(NamedTuple):
                     f"key '{key}' is not known" + (f", did you mean '{known}'?" if known else ""), where=where
                 )
             fields[key] = tuple(value) if isinstance(value, list) else value
+        fields["hooks"] = {event: tuple(targets) for event, targets in fields.get("hooks", {}).items()}
         missing = [field for field in cls._fields if field not in fields and field not in cls._field_defaults]
         if missing:
             raise UsageError(f"key '{missing[0]}' is missing", where=where)

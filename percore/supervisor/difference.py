@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from percore.supervisor.config import AppConfig, resolve_instances
 
 # Said otherwise, or not part of what runs.
-_ASIDE = ("name", "env", "instances", "source")
+_ASIDE = ("name", "hooks", "env", "instances", "source")
 
 
 class Running(NamedTuple):

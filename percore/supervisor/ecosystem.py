@@ -25,6 +25,7 @@ from percore.supervisor.keys import (
     WITHOUT_MEANING,
     camel_case,
     flag,
+    hooks,
     is_plain,
     names,
     port,
@@ -251,6 +252,14 @@ def make_app(
         raise UsageError(f"{title} has no 'script'", where=path)
     base = os.path.dirname(path)
     fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
+    if written.get("hooks"):
+        try:
+            fields["hooks"] = hooks(written["hooks"])
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"key 'hooks' of {title} must be {error}, not {shown(written['hooks'])}",
+                where=line_of(written, "hooks", path),
+            ) from None
     given = load_env_files(written, path, title, fields["cwd"])
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
@@ -267,7 +276,7 @@ def make_app(
 
 
 _SILENT = WITHOUT_MEANING | MODIFIERS
-_ACCEPTED = {"env", "env_file", "envFile", *_SILENT, *(camel_case(name) for name in _SILENT)}
+_ACCEPTED = {"env", "hooks", "env_file", "envFile", *_SILENT, *(camel_case(name) for name in _SILENT)}
 
 
 def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: list[str]) -> dict[str, Any]:

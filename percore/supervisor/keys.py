@@ -215,6 +215,18 @@ def variables(value: Any) -> tuple[str, ...]:
     return (("",) if value else ()) if isinstance(value, bool) else names(value)
 
 
+EVENTS = ("crash", "crash_loop", "given_up", "memory", "reload_failed", "recovered")
+
+
+def hooks(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError(f"a mapping of events ({', '.join(EVENTS)}) to commands or addresses")
+    for event in value:
+        if event not in EVENTS:
+            raise ValueError(f"a mapping whose keys are among {', '.join(EVENTS)}")
+    return {event: names(targets) for event, targets in value.items() if targets}
+
+
 KEYS = (
     Key("script", "script", text, ("exec", "cmd", "command")),
     Key("name", "name", app_name),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
 from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
@@ -45,6 +46,9 @@ from percore.supervisor.worker import Runtime, Worker
 _THIEVES_SECONDS = 10.0
 _SAVE_AGAIN_SECONDS = 5.0
 
+if TYPE_CHECKING:
+    from percore.supervisor.hooks import Hooks
+
 
 class Manager:
     def __init__(self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: snapshot.StateFile,
@@ -65,7 +69,7 @@ class Manager:
         self._outside: Optional[Outside] = None
         self.let_users_in: Callable[[Outside], None] = lambda outside: None  # opens its sockets
         self._replacements = Replacements(self.apps, self.jobs, log)
-        self._memory = MemoryWatch(loop, self._limited_workers, self._replacements.ask)
+        self._memory = MemoryWatch(loop, self._limited_workers, self._replace_over_limit)
         self.log_rounds = LogRounds(loop, self._log_limits, log)
         self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
@@ -82,6 +86,8 @@ class Manager:
         app = self.apps.get(worker.config.name)
         if app:
             app.traffic.steer()
+            if app.config.hooks:
+                self._hooks.worker_changed(app, worker)
         if worker.is_ready and worker.unwell:
             self._log(f"{worker.config.name} {worker.number}: {worker.unwell}; new connections go to the others")
             return
@@ -114,6 +120,9 @@ class Manager:
             self._fill_store()
             self.save()
             self._awaiting.follow()
+            for app in self.apps.values():
+                if app.config.hooks:
+                    self._hooks.app_changed(app)
             self._routines.follow()
 
     # -- operations --------------------------------------------------------------------------------------------------
@@ -407,6 +416,20 @@ class Manager:
         yield from app.stop()
         app.close()
         self.apps.pop(app.name, None)
+
+    # -- hooks -------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _hooks(self) -> Hooks:
+        from percore.supervisor.hooks import Hooks
+
+        return Hooks(self.runtime.loop, self._home, self._log)
+
+    def _replace_over_limit(self, worker: Worker, reason: str) -> None:
+        app = self.apps.get(worker.config.name)
+        if app and app.config.hooks:
+            self._hooks.tell(app, "memory", reason, worker)
+        self._replacements.ask(worker, reason)
 
     # -- which app before which ----------------------------------------------------------------------------------------
 

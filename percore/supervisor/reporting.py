@@ -38,6 +38,8 @@ def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list
         env = config.setdefault("env", {})
         if not with_env:
             config["env"] = sorted(env)
+            if "hooks" in config:
+                config["hooks"] = sorted(config["hooks"])  # an address may be secret
         paths = worker.log_paths
         found.append({
             **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 VERSION = 1
-_ENVIRONMENTS = ("env", "base_env")
+_ENVIRONMENTS = ("env", "base_env", "hooks")  # an address to post to is a secret as well
 
 
 class StateFile:

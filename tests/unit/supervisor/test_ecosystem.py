@@ -421,3 +421,11 @@ def test_keys_of_ports_that_do_not_fit_together_are_refused(tmp_path: Path, keys
     path.write_text(json.dumps({"apps": [{"name": "api", "script": "x.js", **keys}]}))
     with pytest.raises(UsageError, match=re.escape(told)):
         load_process_file(str(path))
+
+
+def test_hooks_are_read_by_event_and_survive_their_record(tmp_path: Path) -> None:
+    app = one(tmp_path, hooks={"crash": "notify", "memory": ["a b", "https://x.example"], "crash_loop": None})
+    assert app.hooks == {"crash": ("notify",), "memory": ("a b", "https://x.example")}
+    assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
+    with pytest.raises(UsageError, match="'hooks' of app 'shop' must be a mapping whose keys are among crash"):
+        one(tmp_path, name="shop", hooks={"crashed": "notify"})
