@@ -50,6 +50,7 @@ def run(command: str, message: Mapping[str, Any]) -> str:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         return f"did not end within {_COMMAND_SECONDS:g} s and was killed"
     except BrokenPipeError:
         said = ""
