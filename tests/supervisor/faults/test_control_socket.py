@@ -92,7 +92,7 @@ def test_who_waits_for_a_job_is_not_hung_up_on_for_those_who_ask_nothing(running
         [sys.executable, "-m", "percore.supervisor.cli", "stop", "tick"], stdout=subprocess.DEVNULL,
         env={**os.environ, "PERCORE_HOME": str(running.home)},
     )  # fmt: skip
-    wait_for(lambda: running.workers("tick")[0]["state"] == "stopping", "the stop to begin")
+    wait_for(lambda: "tick 0: stopping" in running.log(), "the stop to begin")
     with contextlib.ExitStack() as idle:
         for _ in range(300):
             idle.enter_context(client(running))

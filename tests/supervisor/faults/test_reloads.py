@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -53,16 +53,20 @@ def command(supervisor: Supervisor, *arguments: str) -> Iterator[subprocess.Pope
         yield process
 
 
-def incoming(supervisor: Supervisor) -> bool:
-    return any(worker["state"] == "starting" for worker in supervisor.workers("api"))
+def begins(supervisor: Supervisor, app: str = "api", step: str = "starting") -> Callable[[], bool]:
+    """A question: has this step been taken since now? The log remembers it, however short it was."""
+    sentence = f"{app} 0: {step}"
+    before = supervisor.log().count(sentence)
+    return lambda: supervisor.log().count(sentence) > before
 
 
 def test_a_reload_asked_for_during_a_reload_follows_it(slow: Supervisor) -> None:
-    app = slow.api(script="slow.js", env={"BOOT": "300"})
+    app = slow.api(script="slow.js", env={"BOOT": "600"})
     slow.apply(app)
     before = slow.pids("api")
+    has_begun = begins(slow)
     with Load(slow.port) as load, command(slow, "reload", "api") as first:
-        wait_for(lambda: incoming(slow), "the first one to begin")
+        wait_for(has_begun, "the first one to begin")
         with command(slow, "reload", "api") as second:
             assert first.wait(60) == 0
             between = slow.pids("api")
@@ -75,10 +79,11 @@ def test_a_reload_asked_for_during_a_reload_follows_it(slow: Supervisor) -> None
 
 @pytest.mark.parametrize("count", ["4", "1"])
 def test_another_number_asked_for_during_a_reload_is_what_is_there_afterwards(slow: Supervisor, count: str) -> None:
-    app = slow.api(script="slow.js", env={"BOOT": "300"})
+    app = slow.api(script="slow.js", env={"BOOT": "600"})
     slow.apply(app)
+    has_begun = begins(slow)
     with Load(slow.port) as load, command(slow, "reload", "api") as reload:
-        wait_for(lambda: incoming(slow), "it to begin")
+        wait_for(has_begun, "it to begin")
         assert slow.run("scale", "api", count).returncode == 0
         assert reload.wait(60) == 0
     lost_nothing(load)
@@ -87,8 +92,9 @@ def test_another_number_asked_for_during_a_reload_is_what_is_there_afterwards(sl
 
 def test_an_app_deleted_during_its_reload_is_gone_with_all_its_workers(slow: Supervisor) -> None:
     slow.apply(slow.api(script="slow.js", env={"BOOT": "1500"}))
+    has_begun = begins(slow)
     with command(slow, "reload", "api") as reload:
-        wait_for(lambda: incoming(slow), "it to begin")
+        wait_for(has_begun, "it to begin")
         slow.run("delete", "api")
         assert reload.wait(60) == 1
         assert reload.stderr
@@ -100,8 +106,9 @@ def test_an_app_deleted_during_its_reload_is_gone_with_all_its_workers(slow: Sup
 def test_an_app_that_a_deploy_removes_during_its_reload_is_gone_after_it(slow: Supervisor) -> None:
     app = slow.api(script="slow.js", env={"BOOT": "500"})
     slow.apply(app, slow.singleton(args=["exec sleep 1000"]))
+    has_begun = begins(slow)
     with command(slow, "reload", "api") as reload:
-        wait_for(lambda: incoming(slow), "it to begin")
+        wait_for(has_begun, "it to begin")
         slow.apply(slow.singleton(args=["exec sleep 1000"]), release="r2")
         assert reload.wait(60) == 0
     assert slow.workers("api") == []
@@ -113,8 +120,9 @@ def test_a_restart_cancelled_by_the_stop_of_another_app_leaves_nothing_down(slow
     other = slow.singleton(name="other", args=["exec sleep 1000"])
     slow.apply(stubborn, other)
     [before] = slow.pids("tick")
+    has_begun = begins(slow, "tick", "stopping")
     with command(slow, "restart", "tick") as restart:
-        wait_for(lambda: slow.workers("tick")[0]["state"] == "stopping", "it to begin")
+        wait_for(has_begun, "it to begin")
         slow.run("stop", "other")
         assert restart.wait(60) == 1
     wait_for(lambda: slow.workers("tick")[0]["state"] == "running", "it to run again")
@@ -123,11 +131,12 @@ def test_a_restart_cancelled_by_the_stop_of_another_app_leaves_nothing_down(slow
 
 
 def test_a_reload_goes_on_when_the_command_that_asked_for_it_is_killed(slow: Supervisor) -> None:
-    app = slow.api(script="slow.js", env={"BOOT": "300"})
+    app = slow.api(script="slow.js", env={"BOOT": "600"})
     slow.apply(app)
     before = slow.pids("api")
+    has_begun = begins(slow)
     with Load(slow.port) as load, command(slow, "reload", "api") as reload:
-        wait_for(lambda: incoming(slow), "it to begin")
+        wait_for(has_begun, "it to begin")
         reload.kill()
         wait_for(lambda: not set(before) & set(slow.pids("api")), "both workers to be new")
     lost_nothing(load)
@@ -138,8 +147,9 @@ def test_a_stop_of_the_supervisor_during_a_reload_ends_everything_and_forgets_no
     app = slow.api(script="slow.js", env={"BOOT": "800"})
     slow.apply(app)
     daemon = slow.daemon_pid()
+    has_begun = begins(slow)
     with command(slow, "reload", "api"):
-        wait_for(lambda: incoming(slow), "it to begin")
+        wait_for(has_begun, "it to begin")
         os.kill(daemon, signal.SIGTERM)
         wait_for(lambda: not os.path.exists(f"/proc/{daemon}"), "its end")
     assert processes_of(slow) == []
