@@ -34,11 +34,11 @@ from percore.deploy.batches import read_policy
 from percore.deploy.documents import Unsafe
 from percore.deploy.env_file import read_env_file
 from percore.deploy.hooks import read_hooks
-from percore.deploy.keyring import open_sealed
+from percore.deploy.keyring import keyring, open_sealed
 from percore.deploy.plan import AppSettings, HostPlan, HostState, is_true
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.roles import Item, Role
-from percore.deploy.vault import Sealed
+from percore.deploy.vault import HEADER, Sealed
 from percore.errors import UsageError, nearest
 
 T = TypeVar("T")
@@ -291,7 +291,7 @@ class _StateMaker:
             **_without(item, "template", "copy", "content"),
         }
         if isinstance(spec.get("validate"), str):
-            spec["validate"] = spec["validate"].split()
+            spec["validate"] = _words(spec["validate"], f"{role.file} files, validate of {item['path']}")
         return _rights(spec)
 
     def _unit(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
@@ -472,7 +472,7 @@ def _command(item: Item) -> dict[str, Any]:
     spec = {"kind": "command", **item}
     for key in ("run", "unless"):
         if isinstance(spec.get(key), str):
-            spec[key] = spec[key].split()
+            spec[key] = _words(spec[key], f"{key} of a command")
     return spec
 
 
@@ -480,11 +480,23 @@ def _without(item: Item, *keys: str) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key not in keys}
 
 
-def _read(path: Path, role: Role) -> bytes:
+def _words(text: str, where: str) -> list[str]:
+    """A command line as a shell would split it; nothing else of a shell happens to it."""
     try:
-        return path.read_bytes()
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(
+            f"'{text}' cannot be split into words: {error}", where=where, next="close the quotes"
+        ) from None
+
+
+def _read(path: Path, role: Role) -> bytes:
+    """A file of a role; one that is encrypted reaches the host in plain text, as in Ansible."""
+    try:
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"file '{path.name}' cannot be read: {error.strerror}", where=str(role.file)) from None
+    return keyring().open_bytes(content.decode(), str(path)) if content.startswith(HEADER.encode()) else content
 
 
 def _line_in_template(error: TemplateError, name: str) -> str:

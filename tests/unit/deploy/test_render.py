@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from percore.deploy import keyring
 from percore.deploy.plan import HostPlan, HostState, make_plan
 from percore.deploy.render import plan_settings, render_plan, render_text
 from percore.deploy.roles import ITEM_KEYS
+from percore.deploy.vault import seal
 from percore.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -138,6 +140,26 @@ def test_items_and_roles_are_left_out_when_their_condition_is_false(tmp_path: Pa
     paths = [spec.get("path") for spec in state.before]
     assert "/b" in paths
     assert "/a" not in paths
+
+
+def test_commands_are_split_as_a_shell_splits_them(tmp_path: Path) -> None:
+    text = "commands:\n  - {run: sh -c 'touch \"/a b\"', unless: test -e '/a b'}\n"
+    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    command = next(spec for spec in state.before if spec["kind"] == "command" and spec["run"][0] == "sh")
+    assert (command["run"], command["unless"]) == (["sh", "-c", 'touch "/a b"'], ["test", "-e", "/a b"])
+    (tmp_path / "roles" / "own" / "role.yml").write_text("commands:\n  - run: echo 'open\n")
+    with pytest.raises(UsageError, match="cannot be split into words"):
+        render_plan(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
+
+
+def test_an_encrypted_file_of_a_role_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "pw")
+    keyring.keyring.cache_clear()
+    made = own_role(tmp_path, "files:\n  - {path: /etc/key, copy: key}\n")
+    (tmp_path / "roles" / "own" / "files").mkdir()
+    (tmp_path / "roles" / "own" / "files" / "key").write_text(seal(b"the key", b"pw"))
+    assert content_of(render_plan(made, known=KNOWN), "/etc/key") == "the key"
+    keyring.keyring.cache_clear()
 
 
 def test_a_mode_written_as_a_number_means_what_it_looks_like(tmp_path: Path) -> None:
