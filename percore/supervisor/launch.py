@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Mapping
 from typing import Callable, NamedTuple, Optional
@@ -105,7 +104,7 @@ def make_environment(
         preload = site.find_outside().preload if identity else site.preload
         if preload.shim is None:
             raise PercoreError(
-                f"this installation has no bind shim for {platform.machine()}, so workers cannot share a port",
+                f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
         env["PERCORE_SOCKET"] = site.find_outside().worker_socket if identity else site.home.worker_socket
