@@ -26,7 +26,7 @@ from percore.deploy.fleet import FORKS, Scope
 from percore.deploy.inventory import find_inventory, listing, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.keyring import Keyring, keyring_from, new_keyring
-from percore.deploy.report import Report, print_error, print_line
+from percore.deploy.report import Report, be_verbose, print_error, print_line
 from percore.deploy.vault import DEFAULT_ID
 from percore.errors import PercoreError
 from percore.lab import Lab
@@ -40,6 +40,7 @@ HELP = {
     "limit": "only these hosts: a pattern as in Ansible, such as web:&fresh:!web3",
     "forks": "how many hosts at the same time",
     "json": "print JSON instead of a table",
+    "verbose": "-v: each message to a host and how long it took; -vv: how much was sent; -vvv: what SSH says",
     "why": "what others read who find it locked",
     "check": "only say what would change; exit code 8 when anything would",
     "diff": "show how files change",
@@ -64,7 +65,8 @@ def operator_task(body: Callable[..., None]) -> Any:
     """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
 
     @functools.wraps(body)
-    def run(context: Context, *args: Any, **kwargs: Any) -> None:
+    def run(context: Context, *args: Any, verbose: int = 0, **kwargs: Any) -> None:
+        be_verbose(verbose)
         if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
             body(context, *args, **kwargs)
             return
@@ -77,8 +79,14 @@ def operator_task(body: Callable[..., None]) -> Any:
             print_line("percore: interrupted; a switch that was not confirmed is taken back")
             sys.exit(130)
 
-    names = {name.replace("_", "-") for name in inspect.signature(body).parameters}
-    return task(run, help={name: text for name, text in HELP.items() if name in names})
+    signature = inspect.signature(body)
+    if "forks" in signature.parameters:  # it talks to hosts
+        verbose = inspect.Parameter("verbose", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=0)
+        signature = signature.replace(parameters=[*signature.parameters.values(), verbose])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+    names = {name.replace("_", "-") for name in signature.parameters}
+    known = {name: text for name, text in HELP.items() if name in names}
+    return task(run, help=known, incrementable=["verbose"] if "verbose" in names else [])
 
 
 @operator_task

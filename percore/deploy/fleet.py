@@ -53,6 +53,7 @@ class Host:
     address: Address
     remote: Remote | None = None
     state: HostState | None = None
+    absent_apps: frozenset[str] = frozenset()  # pinned to other hosts
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -105,7 +106,9 @@ def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
     address = read_address(name, resolve_variables(plan))
     REDACTOR.hide([address.password, address.become_password])
-    return Host(scope, plan, plan_settings(plan), address)
+    settings = plan_settings(plan)
+    elsewhere = {app for app, pattern in settings.placement.items() if name not in select(inventory, pattern)}
+    return Host(scope, plan, settings, address, absent_apps=frozenset(elsewhere))
 
 
 def connect_all(hosts: list[Host]) -> dict[str, PercoreError]:

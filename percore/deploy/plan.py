@@ -59,6 +59,7 @@ class AppSettings:
     probe_max_failed_percentage: float
     probe_max_slowdown: float
     hooks: Mapping[str, tuple[str, ...]]
+    placement: Mapping[str, str]
 
     @property
     def has_systemd(self) -> bool:

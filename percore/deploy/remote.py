@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import mmap
 import threading
 import time
@@ -29,6 +30,8 @@ from percore.errors import (
     UnreachableError,
     UsageError,
 )
+
+LOG = logging.getLogger("percore.remote")
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -116,14 +119,21 @@ class Remote:
     ) -> dict[str, Any]:
         """One message, its whole answer. Raises the error that the host reports, with the host's name in it."""
         with self._asking:
-            self._send(json.dumps({"op": op, **message}).encode() + b"\n")
-            return self._answer(parts or {}, on_event)
+            line = json.dumps({"op": op, **message}).encode() + b"\n"
+            began = time.monotonic()
+            self._send(line)
+            try:
+                return self._answer(parts or {}, on_event)
+            finally:
+                LOG.info("%s: %s took %.3f s", self.host, op, time.monotonic() - began)
+                LOG.debug("%s: %s was %d bytes", self.host, op, len(line))
 
     def _answer(self, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
         while True:
             event = self._next()
             if event["event"] == "need":
                 sending = _Sending(event, parts, on_event)
+                LOG.debug("%s: %d parts are missing there, %d bytes", self.host, len(event["parts"]), sending.total)
                 try:
                     for piece in sending.pieces():
                         self._channel.send(piece)
@@ -214,7 +224,7 @@ class _Sending:
         offsets = need.get("offsets", {})
         self._parts = [(parts[sha256], offsets.get(sha256, 0)) for sha256 in need["parts"]]
         self._on_event = on_event
-        self._total = sum(len(part) - offset for part, offset in self._parts)
+        self.total = sum(len(part) - offset for part, offset in self._parts)
 
     def pieces(self) -> Iterator[bytes]:
         sent = 0
@@ -226,7 +236,7 @@ class _Sending:
                 sent += len(piece)
                 if self._on_event and time.monotonic() - told_at > TELL_SECONDS:
                     told_at = time.monotonic()
-                    self._on_event({"event": "sent", "bytes": sent, "total": self._total})
+                    self._on_event({"event": "sent", "bytes": sent, "total": self.total})
 
 
 def connect(address: Address, *, project: Path) -> Remote:

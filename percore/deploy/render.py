@@ -365,6 +365,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
         probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
         probe_max_slowdown=reader.number("probe_max_slowdown"),
+        placement={str(app): str(pattern) for app, pattern in reader.mapping("placement").items()},
         hooks=read_hooks(reader.mapping("hooks"), where=variables.where()),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -79,6 +80,27 @@ class Report:
         while not self._ended.wait(0.5):
             if time.monotonic() - self._last >= SILENCE_SECONDS and self._doing:
                 self._line(f"           ... still: {self._doing}, {time.monotonic() - self._started:.0f} s so far")
+
+
+def be_verbose(level: int) -> None:
+    """1: each message to a host; 2: how much was sent; 3: what SSH says. All on standard error, secrets masked."""
+    if not level:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Masked("%(relativeCreated)7d ms  %(message)s"))
+    for name, least, at in (
+        ("percore", 1, logging.INFO),
+        ("percore", 2, logging.DEBUG),
+        ("paramiko", 3, logging.DEBUG),
+    ):
+        if level >= least:
+            logging.getLogger(name).setLevel(at)
+            logging.getLogger(name).handlers = [handler]
+
+
+class _Masked(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return REDACTOR.text(super().format(record))
 
 
 def print_error(error: PercoreError) -> None:

@@ -22,7 +22,7 @@ from percore.deploy.fleet import (
 )
 from percore.deploy.plan import AppSettings
 from percore.deploy.report import Report
-from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
+from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError, nearest
 from percore.supervisor.ecosystem import resolve_for_release
 
 PLACE = "@release@"
@@ -143,7 +143,7 @@ class _Records:
         )
         if key not in self._made:
             self._made[key] = self._make(settings, artifact)
-        return self._made[key]
+        return _placed(self._made[key], host)
 
     def _make(self, settings: AppSettings, artifact: Artifact) -> dict[str, Any]:
         path = f"{settings.deploy_to}/releases/{PLACE}"
@@ -162,6 +162,17 @@ class _Records:
             if app.get("mode") == "cluster" and settings.health_path:
                 app.setdefault("health", settings.health_path)
         return record
+
+
+def _placed(record: dict[str, Any], host: Host) -> dict[str, Any]:
+    """Without the apps that are pinned to other hosts."""
+    names = [app["name"] for app in record["apps"]]
+    for app in host.settings.placement:
+        if app not in names:
+            guess = nearest(app, names)
+            advice = f"did you mean '{guess}'?" if guess else f"its apps: {', '.join(names)}"
+            raise UsageError(f"'placement' names '{app}', which is no app of {host.settings.name}", next=advice)
+    return {**record, "apps": [app for app in record["apps"] if app["name"] not in host.absent_apps]}
 
 
 def _python_env(artifact: Artifact, path: str) -> dict[str, str]:

@@ -41,7 +41,11 @@ def activate(hosts: list[Host], report: Report, *, verb: str = "deploy", missing
     Raises RolloutError when all hosts were taken back, PartialError when that is not certain of some.
     """
     policy = policy_of(hosts)
-    batches = policy.batches(hosts)
+    # An app that moves to another host ends on the old one first: it must not run twice.
+    leaving = [host for host in hosts if _gives_up_an_app(host)]
+    for host in leaving:
+        host.notes["gave_up"] = True
+    batches = policy.batches(leaving) + policy.batches([host for host in hosts if host not in leaving])
     faults: Faults = {}
     done: list[Host] = []
     for number, batch in enumerate(batches, 1):
@@ -67,8 +71,8 @@ def check_all(hosts: list[Host], report: Report) -> dict[str, Summary]:
     """
     faults = on_all(hosts, _check_again)
     probes = read_probes([host for host in hosts if host.name not in faults])
-    unwell = judge(probes, hosts)
-    faults.update(on_all([host for host in hosts if host.name in unwell and host.name not in faults], _revert))
+    unwell = {name: fault for name, fault in judge(probes, hosts).items() if name not in faults}
+    on_all([host for host in hosts if host.name in unwell], _revert)
     faults.update(unwell)
     if faults:
         raise take_back(hosts, hosts, faults, report)
@@ -109,6 +113,12 @@ def _activate_one(host: Host, verb: str, report: Report) -> None:
     except UnreachableError as lost:
         reply = _come_back(host, lost)
     host.notes["status"] = reply["status"]
+
+
+def _gives_up_an_app(host: Host) -> bool:
+    """It runs an app that is pinned to another host from now on."""
+    running = host.notes.get("status", {}).get("apps", [])
+    return any(app["wanted"] and app["name"] in host.absent_apps for app in running)
 
 
 def _soak(hosts: list[Host], policy: Policy, report: Report) -> Faults:
@@ -163,7 +173,9 @@ def take_back(hosts: list[Host], done: list[Host], faults: Faults, report: Repor
     """Bring back the former release wherever the new one runs; returns the error to end with."""
     switched = [host for host in done if host.name not in faults]  # the others took themselves back
     report.phase("revert", f"{len(faults)} failed; {len(switched)} more to take back")
-    partial = on_all(switched, _revert)
+    moved = [host for host in switched if host.notes.get("gave_up")]
+    partial = on_all([host for host in switched if host not in moved], _revert)
+    partial.update(on_all(moved, _revert))  # last: what they gave up must first have ended elsewhere
     for name, error in faults.items():
         report.host(name, str(error).removeprefix(f"{name}: "))
     # A host that is out of reach takes itself back as soon as it misses us; nobody has seen it yet, though.

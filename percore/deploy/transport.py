@@ -166,7 +166,8 @@ class _Link:
         from fabric import Config, Connection
         from paramiko import SSHConfig
 
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads would print tracebacks of lost links
+        if not logging.getLogger("paramiko").handlers:
+            logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads would print tracebacks of lost links
         self.route = route
         self._bastion = bastion
         self._proxy = _Proxy(route.proxy_command) if route.proxy_command else None
@@ -190,7 +191,9 @@ class _Link:
         try:
             _trust(self.connection.client, route)
             self.connection.open()
-        except BaseException:
+        except BaseException as error:
+            if self._proxy:
+                error.proxy_said = self._proxy.complaint()  # type: ignore[attr-defined]
             self.close()
             raise
         finally:
@@ -212,12 +215,24 @@ class _Proxy:
         with theirs:
             # ssh_config(5): the command is run by a shell, with exec so that nothing stays between.
             words = ["/bin/sh", "-c", f"exec {command}"]
-            self._child = subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+            self._child = subprocess.Popen(
+                words, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, start_new_session=True
+            )
+        assert self._child.stderr is not None
+        stderr = self._child.stderr.fileno()
+        self._errors = _Errors(iter(lambda: os.read(stderr, 4096), b""), lambda: None)
+
+    def complaint(self) -> str:
+        """Why it ended, when it did by itself."""
+        return self._errors.text().strip() if self._child.poll() is not None else ""
 
     def close(self) -> None:
         self.socket.close()
         self._child.terminate()
         self._child.wait()
+        self._errors.text()
+        if self._child.stderr:
+            self._child.stderr.close()
 
 
 class _Bastions:
@@ -414,7 +429,8 @@ def _explain(host: str, route: Route, error: Exception) -> PercoreError:
             where=host,
             next=f"if the host was really set up anew, remove its old line: ssh-keygen -f {files} -R {shlex.quote(name)}",
         )
-    text = str(getattr(error, "text", error)) or type(error).__name__
+    said = getattr(error, "proxy_said", "").splitlines()
+    text = said[-1] if said else str(getattr(error, "text", error)) or type(error).__name__
     if "not found in known_hosts" in text:
         port = "" if route.port == 22 else f"-p {route.port} "
         return PreflightError(

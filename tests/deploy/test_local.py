@@ -288,6 +288,37 @@ def test_an_artifact_that_is_here_already_is_not_sent_again(serving: Project, mo
     assert sum(sent) > 1_000_000
 
 
+def test_the_number_of_messages_does_not_grow_with_the_number_of_files(
+    serving: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    ask = remote.Remote.ask
+
+    def counted(self: Any, op: str, **message: Any) -> Any:
+        asked.append(op)
+        return ask(self, op, **message)
+
+    monkeypatch.setattr(remote.Remote, "ask", counted)
+    (serving.folder / "roles").unlink()
+    shutil.copytree(SOURCE / "roles", serving.folder / "roles")
+    inventory = serving.folder / "inventories" / "local.yml"
+    inventory.write_text(inventory.read_text() + "    roles: [app, many]\n")
+    many = serving.folder / "roles" / "many"
+    many.mkdir()
+    runs = []
+    for count in (10, 300):
+        files = [{"path": str(tmp_path / f"{number}.conf"), "content": f"{number}\n"} for number in range(count)]
+        (many / "role.yml").write_text(yaml.safe_dump({"files": files}))
+        for _ in ("with changes", "without"):
+            asked.clear()
+            serving.deploy()
+            runs.append(list(asked))
+        assert len(list(tmp_path.glob("*.conf"))) == count
+    first, unchanged, many_first, many_unchanged = runs
+    assert many_first == first
+    assert many_unchanged == unchanged == ["inspect"]
+
+
 def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (serving.app / "more.bin").write_bytes(os.urandom(3_000_000))
     sent = count_sent(monkeypatch)
