@@ -103,6 +103,10 @@ class App:
                 slot.replace_config(self.config)
                 slot.start()
 
+    def runs_like(self, config: AppConfig) -> bool:
+        """No worker would have to be replaced for `config`. After a reload that was cut off they are not all alike."""
+        return all(known.runs_like(config) for known in (self.config, *(slot.worker.config for slot in self.slots)))
+
     # -- jobs --------------------------------------------------------------------------------------------------------
 
     def start(self, slots: Optional[Iterable[Slot]] = None, *, soak: bool = True) -> Job:

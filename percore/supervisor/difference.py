@@ -17,6 +17,7 @@ class Running(NamedTuple):
     config: AppConfig
     workers: int
     wanted: bool
+    is_mixed: bool = False  # a reload was cut off: some workers run another config
 
 
 def compare(
@@ -39,7 +40,7 @@ def compare(
 
 
 def _change(found: Running, config: AppConfig, count: int) -> str:
-    if not found.config.runs_like(config):
+    if found.is_mixed or not found.config.runs_like(config):
         is_graceful = found.wanted and found.config.shares_port and config.shares_port
         return "reloaded" if is_graceful else "restarted"
     if not found.wanted:

@@ -165,7 +165,7 @@ class Manager:
             return "added"
         former, former_count = app.config, len(app.slots)
         change = "unchanged" if former.says_like(config) else "changed"
-        if not former.runs_like(config):
+        if not app.runs_like(config):
             if app.wanted and former.shares_port and config.shares_port:
                 yield from app.reload(config)
                 undo.append(lambda: app.reload(former))
@@ -544,7 +544,10 @@ class Manager:
         from percore.supervisor.difference import Running, compare
 
         self._check(configs)
-        running = {name: Running(app.config, len(app.slots), app.wanted) for name, app in self.apps.items()}
+        running = {
+            name: Running(app.config, len(app.slots), app.wanted, not app.runs_like(app.config))
+            for name, app in self.apps.items()
+        }
         return compare(running, configs, owner=owner, cores=usable_cores())
 
     # -- what others see ---------------------------------------------------------------------------------------------

@@ -112,6 +112,19 @@ Slot.begin_reload = dies
 }
 
 
+WHILE_THE_SECOND_STARTS = f"""
+from percore.supervisor.slot import Slot
+begin, begun = Slot.begin_reload, []
+def dies():
+    {NOW}
+def dies_soon(self, config):
+    begun.append(self)
+    if len(begun) > 1: self._runtime.loop.later(0.01, dies)  # the state on disk tells of the first one by then
+    return begin(self, config)
+Slot.begin_reload = dies_soon
+"""
+
+
 @pytest.mark.parametrize("patch", WHILE_RELOADING.values(), ids=WHILE_RELOADING.keys())
 def test_killed_while_it_reloads(supervisor: Supervisor, patch: str) -> None:
     app = supervisor.api()
@@ -126,6 +139,25 @@ def test_killed_while_it_reloads(supervisor: Supervisor, patch: str) -> None:
         becomes_sound(supervisor, app)
     lost_nothing(load)
     assert "lost with the last supervisor" not in supervisor.log()
+
+
+def test_a_deploy_that_was_cut_off_by_a_kill_is_taken_back_by_applying_the_former_release(
+    supervisor: Supervisor,
+) -> None:
+    """Some workers run the new release by then, and the app itself is still called the former one."""
+    app = supervisor.api(env={"MOOD": "calm"})
+    supervisor.apply(app)
+    supervisor.kill_daemon()
+    daemon = start_daemon(supervisor, WHILE_THE_SECOND_STARTS)
+    with Load(supervisor.port) as load:
+        assert supervisor.apply({**app, "env": {**app["env"], "MOOD": "wild"}}, release="r2", check=False)["exit_code"]
+        assert daemon.wait(60) == -signal.SIGKILL
+        becomes_sound(supervisor, app)
+        assert {worker["release"] for worker in supervisor.workers("api")} == {"r1", "r2"}
+        supervisor.apply({**app, "release": "r1"})
+        assert {worker["release"] for worker in supervisor.workers("api")} == {"r1"}
+        assert len({worker["env_hash"] for worker in supervisor.workers("api")}) == 1
+    lost_nothing(load)
 
 
 def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
