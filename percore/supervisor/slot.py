@@ -45,9 +45,16 @@ class Slot:
         self.outgoing: Optional[Worker] = None
         self._noted = ("", 0)  # the pid file, and what it says
         self._left_generation: Optional[int] = None  # the one that served before the last reload
+        self._starts_later = False  # it was to start while an incoming worker did
 
     def _make_worker(self, config: AppConfig, generation: int, role: Role) -> Worker:
-        return Worker(self._runtime, self.place, self._listeners, config, generation, role, self._worker_changed)
+        return Worker(
+            self._runtime, self.place, self._listeners, config, generation, role, self._worker_changed, self._may_start
+        )
+
+    def _may_start(self) -> bool:
+        """Whether its worker may: not while the one that is to take its place is not ready either."""
+        return self.incoming is None or self.incoming.state is not State.STARTING
 
     def _worker_changed(self, worker: Worker) -> None:
         self.note_pid()
@@ -84,6 +91,9 @@ class Slot:
 
     def start(self) -> None:
         self.wanted = True
+        self._starts_later = not self._may_start()
+        if self._starts_later:
+            return
         if not self.worker.process:
             self.worker.failures = Failures()
         self.worker.handle(Event.START)
@@ -94,6 +104,7 @@ class Slot:
 
     def halt(self) -> None:
         """Its workers end; what is wished for stays."""
+        self._starts_later = False
         for worker in self.workers:
             worker.handle(Event.STOP)
 
@@ -151,6 +162,7 @@ class Slot:
         assert self.incoming.is_ready
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
         self.worker.role = Role.CURRENT
+        self._starts_later = False
         self.note_pid()
         self._left_generation = self.outgoing.generation
         self.retire()
@@ -163,6 +175,8 @@ class Slot:
             self.outgoing, self.incoming = self.incoming, None
             self.outgoing.role = Role.OUTGOING
             self.sweep()
+        if self.wanted and self._starts_later:
+            self.start()
 
     def retire(self, settle_seconds: float = _SETTLE_SECONDS) -> None:
         """Lets the outgoing worker finish its connections, then stops it."""

@@ -36,7 +36,7 @@ from percore.supervisor.stats import Sampler
 from percore.supervisor.steering import Source
 from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
-_QUEUE_LOOK_SECONDS = 0.2  # between two looks for waiting clients in a back-off
+_QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
 
@@ -77,8 +77,12 @@ class WorkerFailed(PercoreError):
 
 class Worker:
     def __init__(self, runtime: Runtime, place: Place, listeners: Mapping[Address, Listener], config: AppConfig,
-                 generation: int, role: Role, on_change: Callable[[Worker], None]) -> None:  # fmt: skip
-        """`listeners` are those of its app, `generation` says which sockets of its slot are its own."""
+                 generation: int, role: Role, on_change: Callable[[Worker], None],
+                 may_start: Callable[[], bool]) -> None:  # fmt: skip
+        """`listeners` are those of its app, `generation` says which sockets of its slot are its own.
+
+        `may_start` is asked before it starts again by itself.
+        """
         self.place = place
         self.config = config
         self.generation = generation
@@ -106,6 +110,7 @@ class Worker:
         self._runtime = runtime
         self._listeners = listeners
         self._on_change = on_change
+        self._may_start = may_start
         self._log_starts = (0, 0)
         self._channel_rest = b""
         self._survivors: list[int] = []  # pidfds of what outlived the main process in a polite stop
@@ -147,6 +152,9 @@ class Worker:
     def _wait_until(self, due: float) -> None:
         """Back-off. Who waits in the queue of a worker that had served cannot go to another one, so it ends sooner for them."""
         now = time.monotonic()
+        if not self._may_start():
+            self._set_timer(_QUEUE_LOOK_SECONDS, lambda: self._wait_until(due))
+            return
         can_help = self._had_served and may_be_cut_short(self.config)
         soonest = self.started_at + SERVE_AGAIN_SECONDS
         if now >= due or (can_help and now >= soonest and self.queue_length() > 0):

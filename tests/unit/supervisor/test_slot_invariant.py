@@ -214,3 +214,19 @@ TestSharedSlot = SlotMachine.TestCase
 TestSharedSlot.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestSingleton = SingletonMachine.TestCase
 TestSingleton.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_a_worker_that_ends_while_its_successor_starts_waits_for_how_that_goes() -> None:
+    machine = SlotMachine()
+    try:
+        machine.start()
+        machine.slot.worker.handle(Event.READY)
+        machine.reload()
+        machine.slot.worker.ended(256)
+        machine.start()
+        machine.at_most_one_is_not_ready()
+        machine.abandon()
+        assert machine.slot.worker.state is State.STARTING
+        machine.at_most_one_is_not_ready()
+    finally:
+        machine.teardown()
