@@ -67,6 +67,10 @@ class AppConfig(NamedTuple):
     log_file: Optional[str] = None
     log_max_size: int = 10 << 20  # bytes in one file before the oldest move to another; 0: never
     log_keep: int = 10  # older files that are kept of each log
+    log_max_age: float = 7 * 86400.0  # a log that began before is rotated, however short; 0: never
+    log_max_total: int = 1 << 30  # bytes of all logs of the app: the oldest files go first; 0: any number
+    log_min_free: int = 256 << 20  # bytes left free on the disk; never more than a twentieth of it
+    log_compress: bool = False  # older files, from the second on
     merge_logs: bool = False
     log_date_format: Optional[str] = None
     log_type: Optional[str] = None

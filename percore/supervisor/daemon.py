@@ -18,6 +18,7 @@ from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
 from percore.supervisor.notices import Notices
 from percore.supervisor.outside import Outside, remove_outside
+from percore.supervisor.own_log import OwnLog
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.procfs import start_time_of
 from percore.supervisor.server import Server
@@ -58,6 +59,8 @@ def main() -> None:
 
 def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     """`taken` are the ends of a store that another supervisor gave up. Raises OSError where it lacks something to begin with."""
+    own_log = OwnLog(home.daemon_log)
+    sys.stderr = own_log
     become_subreaper()
     limits.take_descriptors()
     limits.give_memory_back()
@@ -74,6 +77,7 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
         systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     manager = Manager(loop, home, log, store, state)
+    manager.log_rounds.own_log = own_log
     try:
         serve(loop, home, manager, log, lambda: manager.restore(saved, shelves), manager.after_turn)
     except Exception as error:
@@ -95,6 +99,7 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
 def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], begin: Callable[[], None],
           after_turn: Callable[[], None]) -> None:  # fmt: skip
     """Opens what workers and commands talk to, calls `begin`, and returns when the loop was stopped."""
+    loop.on_signal(signal.SIGUSR2, manager.log_rounds.reopen)  # what PM2's users send after moving logs
     loop.on_signal(signal.SIGCHLD, manager.reap_children)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(
@@ -128,6 +133,7 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     loop.run(after_turn)
     if not manager.successor:
         systemd.notify("STOPPING=1")
+    manager.log_rounds.close()
     for door in doors:
         door.close()
     if not manager.successor and len(doors) > 2:

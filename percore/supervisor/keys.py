@@ -101,8 +101,12 @@ def numbers(value: Any) -> tuple[int, ...]:
 def milliseconds(value: Any) -> float:
     """PM2 counts in milliseconds; `10s`, `5m`, `1h` and `500ms` are understood too. Returns seconds."""
     if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())
-        seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 0.001}[match[2]] if match else -1
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", value.strip())
+        seconds = (
+            float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 0.001}[match[2]]
+            if match
+            else -1
+        )
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < _LONGEST_SECONDS * 1000:
         seconds = value / 1000
     else:
@@ -124,6 +128,10 @@ def memory(value: Any) -> Optional[int]:
     if math.isfinite(size) and 0 <= size < 2**63:
         return int(size) or None
     raise ValueError("bytes, or a size such as 300M")
+
+
+def bytes_or_none(value: Any) -> int:
+    return memory(value) or 0
 
 
 def log_size(value: Any) -> int:
@@ -269,6 +277,10 @@ KEYS = (
     Key("log_file", "log_file", combined_log, ("log",)),
     Key("log_max_size", "log_max_size", log_size),
     Key("log_keep", "log_keep", count),
+    Key("log_max_age", "log_max_age", milliseconds),
+    Key("log_max_total", "log_max_total", bytes_or_none),
+    Key("log_min_free", "log_min_free", bytes_or_none),
+    Key("log_compress", "log_compress", flag),
     Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
     Key("log_date_format", "log_date_format", date_format, ("time",)),
     Key("log_type", "log_type", text),

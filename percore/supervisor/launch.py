@@ -27,10 +27,10 @@ class Place(NamedTuple):
     base_env: Mapping[str, str]
 
 
-OpenLogs = Callable[[AppConfig, Place, logs.LogPaths], "list[int]"]
+OpenLogs = Callable[[AppConfig, Place, tuple[str, str]], "list[int]"]
 
 
-def open_files(config: AppConfig, place: Place, paths: logs.LogPaths) -> list[int]:
+def open_files(config: AppConfig, place: Place, paths: tuple[str, str]) -> list[int]:
     return [logs.open_log(path) for path in paths]
 
 

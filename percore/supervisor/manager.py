@@ -33,7 +33,6 @@ from percore.supervisor.outside import Outside, make_outside
 from percore.supervisor.process import reap
 from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
-from percore.supervisor.rotation import Limits
 from percore.supervisor.routines import Routines
 from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
@@ -70,7 +69,7 @@ class Manager:
         self.let_users_in: Callable[[Outside], None] = lambda outside: None  # opens its sockets
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replace_over_limit)
-        self.log_rounds = LogRounds(loop, self._log_limits, log)
+        self.log_rounds = LogRounds(loop, home, self.apps, log)
         self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         site = Site(home, place_preload(home.run), store.fds, self.find_outside, open_logs)
@@ -530,15 +529,6 @@ class Manager:
     def _limited_workers(self) -> Iterator[Worker]:
         return (slot.worker for app in self.apps.values() if app.config.max_memory for slot in app.slots)
 
-    def _log_limits(self) -> dict[str, Limits]:
-        limits = {self._home.daemon_log: Limits(AppConfig._field_defaults["log_max_size"], 1)}
-        for app in self.apps.values():
-            for worker in app.living:
-                if worker.config.log_max_size:
-                    for path in worker.log_paths:
-                        limits[path] = Limits(worker.config.log_max_size, worker.config.log_keep)
-        return limits
-
     def compare(self, configs: Sequence[AppConfig], *, owner: str) -> list[dict[str, Any]]:
         """What `apply` would change."""
         from percore.supervisor.difference import Running, compare
@@ -563,7 +553,8 @@ class Manager:
         chosen = self.select(selectors)
         for app, _ in chosen:
             app.traffic.look_for_thieves()
-        return [found for app, slots in chosen for found in reporting.describe(app, slots, with_env=with_env)]
+        dropped = self.log_rounds.dropped
+        return [entry for app, slots in chosen for entry in reporting.describe(app, slots, dropped, with_env=with_env)]
 
     # -- surviving ourselves -----------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from typing import Callable, NamedTuple
 
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place
-from percore.supervisor.logs import LogPaths
 from percore.supervisor.loop import Loop
 
 RAW, PREFIX, JSON, PAIRS = "raw", "prefix", "json", "pairs"
@@ -43,7 +42,7 @@ class Relay:
         self._is_held_up = False
         self.silent: set[str] = set()  # apps that asked for no logs
 
-    def open_logs(self, config: AppConfig, place: Place, _: LogPaths) -> list[int]:
+    def open_logs(self, config: AppConfig, place: Place, _: tuple[str, str]) -> list[int]:
         """Standard output and error of a new process."""
         if config.name in self.silent:
             return [os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) for _ in range(2)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
+from percore.supervisor.logs import has_scribe
 from percore.supervisor.pidfile import pid_path
 from percore.supervisor.slot import Slot
 
@@ -29,8 +31,11 @@ def _hashes(config: AppConfig) -> dict[str, str]:
     return {"config_hash": config_hash, "env_hash": env_hash}
 
 
-def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list[dict[str, Any]]:
-    """Everything about the worker of each slot; of its environment only the names, unless `with_env`."""
+def describe(
+    app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, with_env: bool = False
+) -> list[dict[str, Any]]:
+    """Everything about the worker of each slot; of its environment only the names, unless `with_env`. `dropped`: bytes
+    of log lost, by path."""
     found = []
     for slot in slots:
         worker = slot.worker
@@ -43,7 +48,10 @@ def describe(app: App, slots: Iterable[Slot], *, with_env: bool = False) -> list
         paths = worker.log_paths
         found.append({
             **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
-            "config": config, "out_file": paths.out, "error_file": paths.error, "cwd": worker.config.cwd,
+            "config": config, "out_file": paths.out, "error_file": paths.error, "log_file": paths.combined,
+            "log_dropped_bytes": sum(dropped.get(os.path.realpath(path), 0) for path in {*paths, *worker.written_paths}),
+            "has_lost_log": worker.has_lost_log(),
+            "log_starts": None if has_scribe(worker.config) else worker.log_starts, "cwd": worker.config.cwd,
             "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
             "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",

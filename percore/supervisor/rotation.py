@@ -1,102 +1,205 @@
 """Rotating a log under its writer: the oldest bytes move to another file, and the writer never notices.
 
 A worker appends to its file by itself and knows nothing of us, so the file cannot be renamed away. Instead its first blocks
-are copied out and then cut off: ext4 and xfs take them out of the file (COLLAPSE_RANGE); tmpfs, btrfs and others leave a
-hole (PUNCH_HOLE), and the file only looks as long as before. `app.log` goes on as `app.log.1`, `app.log.2`, newest first; a
-line may begin in one file and end in the next.
+are copied out and cut off. `app.log` goes on as `app.log.1`, `app.log.2` (or `.2.gz`), newest first; a line may begin in
+one file and end in the next. One after the other:
+
+1. the blocks are copied to `app.log.moving`;
+2. the link `app.log.rotation` is made: its target says which bytes are copied, and it exists at once or not at all;
+3. a hole is left in their place. No byte changes its position, so this can be done again;
+4. older files get a number more, and the copy becomes `app.log.1`;
+5. the link goes;
+6. ext4 and xfs take the hole out of the file. Elsewhere (tmpfs, btrfs) it stays, and the file only looks as long as before.
+
+Whoever is killed, the next one finds the link and goes on with 3, or finds none and begins again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from percore.supervisor.logs import data_begins
+from percore.supervisor.logs import FileId, data_begins, id_of
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08
-_COMPARED_AT_ONCE = 1 << 20
+_CANNOT_COLLAPSE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class Limits(NamedTuple):
-    """`max_size` bytes in one file, and that many older files."""
+    """`max_size` bytes in one file (0: any number), and that many older files."""
 
     max_size: int
     keep: int
+    compress: bool = False
 
 
-def rotate(path: str, limits: Limits) -> int:
-    """Moves at most `max_size` bytes to `path`.1 when the file holds more than that; returns how many.
+class Step(NamedTuple):
+    """What the link `.rotation` says: the bytes from `first` to `cut` are copied."""
 
-    To be called again while it returns a number: so one call never takes long. Raises OSError; nothing is lost then.
+    first: int
+    cut: int
+
+
+@contextlib.contextmanager
+def locked(path: str, *, place: str = "", expected: Optional[FileId] = None) -> Iterator[int]:
+    """The open log, for whoever changes it, after finishing what somebody was killed in; -1 when it is none of our business.
+
+    That is: it does not exist, is no file, is not the `expected` one, or somebody else is changing it. `place` is another name
+    under which it can be opened, when it has lost its own.
     """
     try:
-        log = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        log = os.open(place or os.path.realpath(path), os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        return 0
+        yield -1
+        return
     try:
         found = os.fstat(log)
-        if not stat.S_ISREG(found.st_mode):
-            return 0
-        _finish_interrupted(log, path, limits.keep)
-        first = data_begins(log)
-        block = os.fstatvfs(log).f_bsize
-        if os.fstat(log).st_size - first <= limits.max_size:
-            return 0
-        # Only whole blocks can be cut off, and never the last byte.
-        cut = min(first + limits.max_size, os.fstat(log).st_size - 1) // block * block
-        if cut <= first:
-            return 0
-        _copy(log, first, cut, path, found)
-        _cut_off(log, first, cut)
-        _shift(path, limits.keep)
-        return cut - first
+        is_ours = stat.S_ISREG(found.st_mode) and expected in (None, id_of(found))
+        try:
+            if is_ours:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_ours = False
+        yield log if is_ours else -1
     finally:
         os.close(log)
 
 
-def older_files(path: str) -> Iterator[str]:
-    """What was moved out of the log, newest first."""
-    number = 1
-    while os.path.exists(f"{path}.{number}"):
-        yield f"{path}.{number}"
-        number += 1
+def rotate(path: str, limits: Limits, log: int, *, whole: bool = False) -> int:
+    """Moves at most `max_size` bytes out of the locked log when it holds more than that, or `whole`; returns how many.
+
+    To be called again while it returns a number. Raises OSError; nothing is lost then.
+    """
+    finish_interrupted(path, limits.keep, log)
+    first, end = data_begins(log), os.fstat(log).st_size
+    if not whole and (not limits.max_size or end - first <= limits.max_size):
+        return 0
+    cut = _cut_point(log, min(end, first + limits.max_size) if limits.max_size else end)
+    if cut <= first:
+        return 0
+    copy_out(path, log, Step(first, cut))
+    note(path, Step(first, cut))
+    finish_interrupted(path, limits.keep, log)
+    return cut - first
 
 
-def _copy(log: int, first: int, cut: int, path: str, found: os.stat_result) -> None:
-    """Its last step is one rename: there is a whole copy, or none."""
-    unfinished = f"{path}.moving"
-    copy = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, stat.S_IMODE(found.st_mode))
+def drop(keep_bytes: int, log: int) -> int:
+    """Cuts the oldest bytes off, without a copy, until that many are left; returns how many are gone."""
+    first = data_begins(log)
+    cut = _cut_point(log, os.fstat(log).st_size - keep_bytes)
+    if cut <= first:
+        return 0
+    leave_hole(log, Step(first, cut))
+    take_hole_out(log)
+    return cut - first
+
+
+def _cut_point(log: int, wished: int) -> int:
+    """Only whole blocks can be cut off, and never the last byte."""
+    block = os.fstatvfs(log).f_bsize
+    return min(wished, os.fstat(log).st_size - 1) // block * block
+
+
+# -- the steps -------------------------------------------------------------------------------------------------------
+
+
+def copy_out(path: str, log: int, step: Step) -> None:
+    found = os.fstat(log)
+    copy = _create(f"{path}.moving", found)
     try:
-        with contextlib.suppress(PermissionError):
-            os.fchown(copy, found.st_uid, found.st_gid)
-        position = first
-        while position < cut:
-            sent = os.sendfile(copy, log, position, cut - position)
+        position = step.first
+        while position < step.cut:
+            sent = os.sendfile(copy, log, position, step.cut - position)
             if sent == 0:
                 raise OSError(errno.EIO, "the log became shorter while it was copied")
             position += sent
+        os.fdatasync(copy)
+        # Names this part for readers, whatever number it gets: the file system's own clock is too coarse.
+        os.utime(copy, ns=(time.time_ns(), time.time_ns()))
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(unfinished)
+            os.unlink(f"{path}.moving")
         raise
     finally:
         os.close(copy)
-    os.rename(unfinished, f"{path}.moved")
 
 
-def _cut_off(log: int, first: int, cut: int) -> None:
+def _create(path: str, like: os.stat_result) -> int:
+    """A new file with the owner and the mode of another: nothing that somebody put in the way is written to."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    created = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(like.st_mode))
+    with contextlib.suppress(PermissionError):
+        os.fchown(created, like.st_uid, like.st_gid)
+    return created
+
+
+def note(path: str, step: Step) -> None:
+    os.symlink(f"{step.first}-{step.cut}", f"{path}.rotation")
+
+
+def noted(path: str) -> Optional[Step]:
     try:
-        if first == 0:
-            _fallocate(log, _COLLAPSE_RANGE, 0, cut)
-            return
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-    _fallocate(log, _PUNCH_HOLE | _KEEP_SIZE, 0, cut)
+        first, _, cut = os.readlink(f"{path}.rotation").partition("-")
+        return Step(int(first), int(cut))
+    except (OSError, ValueError):
+        return None
+
+
+def finish_interrupted(path: str, keep: int, log: int) -> None:
+    step = noted(path)
+    if step:
+        if os.path.exists(f"{path}.moving"):
+            if step.cut <= os.fstat(log).st_size:  # else it was emptied meanwhile
+                leave_hole(log, step)
+            shift(path, keep)
+        os.unlink(f"{path}.rotation")
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}.moving")
+    take_hole_out(log)
+
+
+def leave_hole(log: int, step: Step) -> None:
+    _fallocate(log, _PUNCH_HOLE | _KEEP_SIZE, step.first, step.cut - step.first)
+
+
+def shift(path: str, keep: int) -> None:
+    """The copy becomes number 1, 1 becomes 2, and what is older than `keep` files goes. A gap, left by a kill, closes."""
+    count = sum(1 for _ in older_files(path))
+    for number in range(count, 0, -1):
+        for ending in ("", ".gz"):
+            with contextlib.suppress(FileNotFoundError):
+                if number >= keep:
+                    os.unlink(f"{path}.{number}{ending}")
+                else:
+                    os.rename(f"{path}.{number}{ending}", f"{path}.{number + 1}{ending}")
+    if keep:
+        os.rename(f"{path}.moving", f"{path}.1")
+    else:
+        os.unlink(f"{path}.moving")
+
+
+def take_hole_out(log: int) -> None:
+    """Where the file system can; what only looks long harms nobody."""
+    first = _cut_point(log, data_begins(log))
+    if first:
+        try:
+            _fallocate(log, _COLLAPSE_RANGE, 0, first)
+        except OSError as error:
+            if error.errno not in _CANNOT_COLLAPSE:
+                raise
+
+
+def allocate(log: int, length: int) -> None:
+    """Blocks beyond the end, which stays where it is."""
+    _fallocate(log, _KEEP_SIZE, os.fstat(log).st_size, length)
 
 
 def _fallocate(log: int, mode: int, offset: int, length: int) -> None:
@@ -108,102 +211,46 @@ def _fallocate(log: int, mode: int, offset: int, length: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _finish_interrupted(log: int, path: str, keep: int) -> None:
-    """A supervisor was killed in between: what it copied may be cut off already, or not.
+# -- older files -----------------------------------------------------------------------------------------------------
 
-    The contents tell, unless the log goes on with the very same bytes: then repetitions of one line can be dropped.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{path}.moving")
+
+def older_files(path: str) -> Iterator[str]:
+    """What was moved out of the log, newest first."""
+    number = 1
+    while True:
+        name = f"{path}.{number}"
+        if not os.path.exists(name):
+            name += ".gz"
+            if not os.path.exists(name):
+                return
+        yield name
+        number += 1
+
+
+def compress_older(path: str) -> None:
+    """From the second on: whoever follows the log may still be reading the first. Raises OSError."""
+    for place in list(older_files(path))[1:]:
+        if not place.endswith(".gz"):
+            _compress(place)
+
+
+def _compress(place: str) -> None:
+    import gzip
+    import shutil
+
+    found = os.stat(place)
+    unfinished = f"{place}.gz.new"
     try:
-        copy = os.open(f"{path}.moved", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        first, length = data_begins(log), os.fstat(copy).st_size
-        if _is_same(log, first, copy, length):
-            _cut_off(log, first, first + length)
-    finally:
-        os.close(copy)
-    _shift(path, keep)
-
-
-def _is_same(log: int, first: int, copy: int, length: int) -> bool:
-    for offset in range(0, length, _COMPARED_AT_ONCE):
-        part = os.pread(copy, min(_COMPARED_AT_ONCE, length - offset), offset)
-        if os.pread(log, len(part), first + offset) != part:
-            return False
-    return True
-
-
-def _shift(path: str, keep: int) -> None:
-    """The copy becomes number 1, 1 becomes 2, and what is older than `keep` files goes."""
-    count = sum(1 for _ in older_files(path))
-    for number in range(count, 0, -1):
-        if number >= keep:
-            os.unlink(f"{path}.{number}")
-        else:
-            os.rename(f"{path}.{number}", f"{path}.{number + 1}")
-    if keep:
-        os.rename(f"{path}.moved", f"{path}.1")
-    else:
-        os.unlink(f"{path}.moved")
-
-
-class Follower:
-    """Reads what is appended to a log, also across rotations."""
-
-    def __init__(self, path: str, offset: int) -> None:
-        self._path = path
-        self._offset = offset
-        self._newest_older = _inode(f"{path}.1")
-
-    def read(self) -> bytes:
-        """Whole lines that were written since the last call. A file that became shorter by itself was emptied."""
-        before = self._rotations()
-        if before is None:
-            return b""  # what a rotation moves is read when it is done
-        try:
-            log = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b""
-        try:
-            moved = self._moved_since()
-            first, end = data_begins(log), os.fstat(log).st_size
-            offset = self._offset
-            if first == 0:
-                offset -= sum(len(part) for part in moved)
-            missing = max(0, first - offset)
-            text = b"".join(moved)[-missing:] if missing else b""
-            position = max(offset, first) if offset <= end else first
-            text += os.pread(log, end - position, position)
-        except FileNotFoundError:
-            return b""
-        finally:
-            os.close(log)
-        if before != self._rotations():
-            return b""  # one began meanwhile
-        whole, newline, rest = text.rpartition(b"\n")
-        self._offset, self._newest_older = end - len(rest), before
-        return whole + newline
-
-    def _rotations(self) -> Optional[int]:
-        """Names the newest older file (0: none); None in the middle of a rotation."""
-        return None if os.path.exists(f"{self._path}.moved") else _inode(f"{self._path}.1")
-
-    def _moved_since(self) -> list[bytes]:
-        """What was moved out since the last call, oldest first."""
-        found: list[bytes] = []
-        for path in older_files(self._path):
-            if _inode(path) == self._newest_older:
-                break
-            with open(path, "rb") as file:
-                found.insert(0, file.read())
-        return found
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
+        with (
+            open(place, "rb") as plain,
+            os.fdopen(_create(unfinished, found), "wb") as raw,
+            gzip.GzipFile("", "wb", 6, raw) as packed,
+        ):
+            shutil.copyfileobj(plain, packed, 1 << 20)
+        os.utime(unfinished, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.rename(unfinished, f"{place}.gz")
     except OSError:
-        return 0
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
+    os.unlink(place)

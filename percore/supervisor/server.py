@@ -97,6 +97,9 @@ class Server:
                 raise PercoreError("this supervisor belongs to a service manager, so it stays")
             send: Callable[..., None] = reply
             manager.jobs.submit("leave", manager.leave(), lambda message: send(message, manager.store.fds))
+        elif op == "reload_logs":
+            manager.log_rounds.reopen()
+            reply({"event": "result", "ok": True})
         elif op == "kill":
             manager.jobs.submit("kill", manager.kill(), reply, urgent=True)
         else:

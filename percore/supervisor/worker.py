@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -111,7 +111,8 @@ class Worker:
         self._listeners = listeners
         self._on_change = on_change
         self._may_start = may_start
-        self._log_starts = (0, 0)
+        self.log_files: tuple[logs.FileId, ...] = ()  # what it has open as standard output and error
+        self.log_starts = (0, 0)
         self._channel_rest = b""
         self._survivors: list[int] = []  # pidfds of what outlived the main process in a polite stop
 
@@ -181,11 +182,10 @@ class Worker:
         self.addresses = []
         self.is_stable = False
         self.started_at, self.started_time = time.monotonic(), time.time()
-        paths = self.log_paths
-        self._log_starts = (logs.size_of(paths.out), logs.size_of(paths.error))
         opened: list[int] = []
         try:
-            opened = self._runtime.site.open_logs(self.config, self.place, paths)
+            opened = self._runtime.site.open_logs(self.config, self.place, self.written_paths)
+            self._note_logs([os.fstat(log) for log in opened])
             passed = tuple(self._open_declared())
             command = make_command(
                 self._runtime.site, self.place, self.config, self.token, opened[0], opened[1], passed
@@ -219,6 +219,10 @@ class Worker:
         if not any(address.overlaps(other) for other in self._listeners):
             with contextlib.suppress(PercoreError, OSError):
                 self._runtime.open(self, address)
+
+    def _note_logs(self, found: Sequence[os.stat_result]) -> None:
+        self.log_files = tuple(map(logs.id_of, found))
+        self.log_starts = (found[0].st_size, found[1].st_size)
 
     def _terminate(self) -> None:
         if not self.process:
@@ -452,9 +456,20 @@ class Worker:
         return self.last_tail or self._read_log_tail()
 
     def _read_log_tail(self) -> list[str]:
-        return logs.last_words(self.log_paths, self._log_starts)
+        return logs.last_words(self.written_paths, self.log_starts)
 
     # -- what others see ---------------------------------------------------------------------------------------------
+
+    @property
+    def written_paths(self) -> tuple[str, str]:
+        """What the process itself writes; the same as what people read, unless it has a scribe."""
+        return logs.written_paths(self.config, self.number, self._runtime.site.home.logs)
+
+    def has_lost_log(self) -> bool:
+        """True when what it has open is no longer what it should write."""
+        return bool(self.process) and not all(
+            path == os.devnull or logs.has_file(path, file) for path, file in zip(self.written_paths, self.log_files)
+        )
 
     @property
     def log_paths(self) -> logs.LogPaths:
@@ -517,7 +532,8 @@ class Worker:
             "addresses": [list(address) for address in self.addresses],
             "started_time": self.started_time,
             "restarts": self.restarts,
-            "log_starts": list(self._log_starts),
+            "log_starts": list(self.log_starts),
+            "log_files": [list(file) for file in self.log_files],
         }
 
     def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
@@ -529,7 +545,8 @@ class Worker:
         self.started_time = saved["started_time"]
         self.started_at = time.monotonic() - process.age_seconds
         self.restarts = saved["restarts"]
-        self._log_starts = tuple(saved["log_starts"])
+        self.log_starts = tuple(saved["log_starts"])
+        self.log_files = tuple(logs.FileId(*file) for file in saved.get("log_files", ()))
         if process.channel:
             self._runtime.loop.watch(process.channel.fileno(), self._read_channel)
         self.state = state

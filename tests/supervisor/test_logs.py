@@ -1,8 +1,20 @@
-"""Logs that rotate while real programs write them."""
+"""Logs of real programs: written, rotated, filled up, moved away, read."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import wait_for
@@ -18,30 +30,240 @@ write();
 """
 
 
+def node(supervisor: Supervisor, name: str, program: str, **fields: Any) -> dict[str, Any]:
+    (supervisor.folder / f"{name}.js").write_text(program)
+    return {"name": name, "script": f"{name}.js", "cwd": str(supervisor.folder), "interpreter": "node", **fields}
+
+
+def older_files(log: Path) -> list[Path]:
+    """Oldest first."""
+    found = (path for path in log.parent.glob(f"{log.name}.*") if path.suffix[1:].isdigit())
+    return sorted(found, key=lambda path: -int(path.suffix[1:]))
+
+
+def content(log: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in [*older_files(log), log]).replace(b"\0", b"")
+
+
 def test_no_line_is_lost_while_the_log_rotates_and_its_writer_and_the_supervisor_are_killed(
     supervisor: Supervisor,
 ) -> None:
-    (supervisor.folder / "writer.js").write_text(WRITER)
     log = supervisor.home / "logs" / "writer-out.log"
-    supervisor.apply({
-        "name": "writer", "script": "writer.js", "cwd": str(supervisor.folder), "interpreter": "node",
-        "autorestart": False, "log_max_size": 256 << 10, "log_keep": 100, "min_uptime": 0.1,
-    })  # fmt: skip
+    supervisor.apply(
+        node(supervisor, "writer", WRITER, autorestart=False, log_max_size=256 << 10, log_keep=100, min_uptime=0.1)
+    )
     for _ in range(3):
         supervisor.kill_daemon()
         supervisor.run("ping")
     wait_for(lambda: supervisor.workers("writer")[0]["pid"] == 0, "the writer to end", seconds=60)
-    older = sorted(log.parent.glob("writer-out.log.*"), key=lambda path: -int(path.suffix[1:]))
-    text = b"".join(path.read_bytes() for path in [*older, log])
-    numbers = [int(line.split()[0]) for line in text.decode().splitlines()]
-    assert len(older) > 3
+    # The last step of a rotation makes the log shorter.
+    wait_for(lambda: log.stat().st_size <= 256 << 10, "the rest to be rotated, although nobody writes any more")
+    assert len(older_files(log)) > 20
+    numbers = [int(line.split()[0]) for line in content(log).decode().splitlines()]
     assert numbers[:100_000] == list(range(100_000))
+    assert log.stat().st_mode & 0o777 == older_files(log)[0].stat().st_mode & 0o777 == 0o640
 
 
-def test_the_supervisors_own_log_is_not_endless_either(supervisor: Supervisor) -> None:
+def test_the_supervisors_own_log_is_not_endless_either_and_may_be_moved_away(supervisor: Supervisor) -> None:
     log: Path = supervisor.home / "logs" / "percore.log"
     log.parent.mkdir(parents=True)
     log.write_bytes(b"an old line\n" * 1_200_000)
-    supervisor.run("ping")
+    pid = supervisor.daemon_pid()
     wait_for(lambda: log.stat().st_size < 10 << 20, "the log to be rotated")
     assert (log.parent / "percore.log.1").stat().st_size <= 10 << 20
+    log.rename(log.parent / "away")
+    os.kill(pid, signal.SIGUSR2)
+    wait_for(log.exists, "the log to be opened again")
+    supervisor.apply(supervisor.singleton())
+    assert "tick" in log.read_text()
+    assert supervisor.daemon_pid() == pid
+
+
+def test_a_log_behind_a_symbolic_link_rotates_beside_the_file(supervisor: Supervisor) -> None:
+    disk = supervisor.folder / "disk"
+    disk.mkdir()
+    link = supervisor.folder / "link.log"
+    link.symlink_to(disk / "real.log")
+    program = "console.log('x'.repeat(200000)); setInterval(() => {}, 1000)"
+    supervisor.apply(node(supervisor, "linked", program, out_file=str(link), log_max_size=64 << 10, log_max_age=0.0))
+    wait_for((disk / "real.log.1").exists, "the rotation")
+    assert link.is_symlink()
+    assert not list(supervisor.folder.glob("link.log.*"))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_costs_older_lines_which_are_counted_and_neither_the_app_nor_the_supervisor(
+    supervisor: Supervisor,
+) -> None:
+    program = """
+      let written = 0;
+      setInterval(() => console.log(`${written++} ${'x'.repeat(1000)}`), 2);
+    """
+    with small_disk(supervisor.folder / "small", 24) as disk:
+        log = disk / "flood.log"
+        (disk / "ballast").write_bytes(b"x" * (21 << 20))
+        supervisor.apply(node(supervisor, "flood", program, out_file=str(log), log_max_size=1 << 20, log_keep=100))
+        (pid,) = supervisor.pids("flood")
+        wait_for(lambda: "the disk is nearly full" in supervisor.log(), "the supervisor to say so", seconds=60)
+        assert re.search(r"log bytes dropped\D+[1-9]", supervisor.run("describe", "flood").stdout)
+        first = log.read_bytes()[-1500:]
+        wait_for(lambda: log.read_bytes()[-1500:] != first, "the app to go on writing")
+        assert supervisor.pids("flood") == [pid]
+        # Somebody else takes the rest.
+        with contextlib.suppress(OSError), open(disk / "other", "wb", buffering=0) as other:
+            while other.write(b"x" * 65536):
+                pass
+        wait_for(lambda: os.statvfs(disk).f_bavail > 0, "the logs to give way", seconds=60)
+        assert supervisor.pids("flood") == [pid]
+        supervisor.run("stop", "flood")
+
+
+def test_a_flood_and_an_endless_line_cost_the_supervisor_neither_memory_nor_time(supervisor: Supervisor) -> None:
+    program = "import os, time\nblock = b'x' * (1 << 20)\nfor _ in range(300): os.write(1, block)\nraise SystemExit(3)"
+    (supervisor.folder / "endless.py").write_text(program)
+    app = {"name": "endless", "script": "endless.py", "cwd": str(supervisor.folder), "interpreter": sys.executable,
+           "autorestart": False, "min_uptime": 0.1, "log_keep": 2}  # fmt: skip
+    supervisor.apply(app, check=False)
+    wait_for(lambda: supervisor.workers("endless")[0]["pid"] == 0, "the program to end", seconds=60)
+    pid = supervisor.daemon_pid()
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
+    assert peak < 40_000
+    log = supervisor.home / "logs" / "endless-out.log"
+    wait_for(lambda: log.stat().st_size <= 10 << 20, "the flood to be rotated away")
+    assert len(older_files(log)) <= 2
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """`percore logs` while it runs, and what it printed so far."""
+
+    def __init__(self, supervisor: Supervisor, *arguments: str) -> None:
+        self._place = supervisor.folder / f"reader-{time.monotonic_ns()}"
+        with open(self._place, "wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "percore.supervisor.cli", "logs", *arguments], stdout=output, stderr=output,
+                env={**os.environ, "PERCORE_HOME": str(supervisor.home)}, cwd=supervisor.folder,
+            )  # fmt: skip
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def text(self) -> str:
+        return self._place.read_text()
+
+    def wait_for(self, text: str) -> None:
+        wait_for(lambda: text in self.text, f"{text!r} to be shown")
+
+
+TALKER = """
+console.log('hello out'); console.error('hello err');
+process.on('SIGUSR2', () => console.log(`more of ${process.pid}`));
+setInterval(() => {}, 1000);
+"""
+
+
+def test_logs_follow_new_apps_restarts_emptied_and_replaced_files(supervisor: Supervisor) -> None:
+    supervisor.apply(node(supervisor, "one", TALKER))
+    with Reader(supervisor, "--lines", "5") as reader:
+        reader.wait_for("0|one | hello err")
+        supervisor.run("restart", "one")
+        wait_for(lambda: reader.text.count("hello out") == 2, "the line of the restarted worker")
+        (supervisor.folder / "two.config.js").write_text("module.exports = {apps: [{name: 'two', script: 'two.js'}]}")
+        (supervisor.folder / "two.js").write_text(TALKER)
+        supervisor.run("start", "two.config.js")
+        reader.wait_for("1|two | hello out")
+        supervisor.run("flush")
+        os.kill(supervisor.pids("one")[0], signal.SIGUSR2)
+        reader.wait_for(f"more of {supervisor.pids('one')[0]}")
+        (supervisor.home / "logs" / "one-out.log").unlink()
+        before = reader.text.count("hello out")
+        supervisor.run("restart", "one")
+        wait_for(lambda: reader.text.count("hello out") == before + 1, "the line in the new file")
+        assert "percore:" not in reader.text
+
+
+def test_logs_are_selected_and_shown_as_wished(supervisor: Supervisor) -> None:
+    supervisor.apply(node(supervisor, "one", TALKER), node(supervisor, "two", TALKER, namespace="other"))
+
+    def shown(*options: str) -> str:
+        return supervisor.run("logs", "--nostream", *options).stdout
+
+    wait_for(lambda: shown().count("hello") == 4, "all lines")
+    assert sorted(shown("one", "--out").splitlines()) == ["0|one | hello out"]
+    assert sorted(shown("other").splitlines()) == ["1|two | hello err", "1|two | hello out"]
+    assert shown("/^t/", "--err", "--raw") == "hello err\n"
+    assert shown("0", "1", "--raw").count("hello") == 4
+    line = json.loads(shown("one", "--out", "--json"))
+    assert (line["message"], line["type"], line["process_id"], line["app_name"]) == ("hello out", "out", 0, "one")
+    assert re.fullmatch(r"timestamp=\S+ app=one id=0 type=out message=hello out\n", shown("one", "--out", "--format"))
+    assert re.fullmatch(r"\d{4}-\d\d: 0\|one \| hello out\n", shown("one", "--out", "--timestamp", "YYYY-MM"))
+    assert shown("--lines", "0") == ""
+    assert supervisor.run("logs", "nobody", "--nostream", check=False).returncode == 2
+
+
+def test_lines_that_tell_their_time_are_shown_in_its_order(supervisor: Supervisor) -> None:
+    program = "setInterval(() => {}, 1000); for (const l of process.argv.slice(2)) console.log(l)"
+    supervisor.apply(
+        node(supervisor, "one", program, args=["2024-01-01T00:00:01Z a", "  at a", "2024-01-01T00:00:03Z c"]),
+        node(supervisor, "two", program, args=['{"time":1704067202000,"msg":"b"}', "2024-01-01 00:00:04.5Z d"]),
+    )
+
+    def shown() -> list[str]:
+        return supervisor.run("logs", "--nostream", "--raw", "--out").stdout.splitlines()
+
+    wait_for(lambda: len(shown()) == 5, "all lines")
+    assert [line.split()[-1][-1] for line in shown()] == ["a", "a", "}", "c", "d"]
+
+
+def test_a_slow_reader_is_told_what_it_missed_and_stays_small(supervisor: Supervisor) -> None:
+    program = "const b = ('y'.repeat(99) + '\\n').repeat(5000); setInterval(() => process.stdout.write(b), 20)"
+    supervisor.apply(node(supervisor, "flood", program, log_max_size=1 << 20, log_keep=1))
+    with Reader(supervisor, "--lines", "1") as reader:
+        reader.wait_for("yyy")
+        reader.process.send_signal(signal.SIGSTOP)
+        older, seen = supervisor.home / "logs" / "flood-out.log.1", set()
+
+        def has_rotated_thrice() -> bool:
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(older.stat().st_mtime_ns)
+            return len(seen) > 3
+
+        wait_for(has_rotated_thrice, "three rotations")
+        reader.process.send_signal(signal.SIGCONT)
+        reader.wait_for("rotated away before they could be shown")
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{reader.process.pid}/status").read_text())
+        assert peak
+        assert int(peak[1]) < 60_000
+    supervisor.run("delete", "flood")
+
+
+def test_a_moved_log_is_said_and_opened_again_without_a_lost_request(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    log = supervisor.home / "logs" / "api-out-0.log"
+    log.rename(log.parent / "moved")
+    assert "every log is written" in supervisor.run("reloadLogs").stdout
+    assert "listening" in log.read_text()
+    supervisor.apply(supervisor.api(), supervisor.singleton())
+    (supervisor.home / "logs" / "tick-out.log").unlink()
+    wait_for(lambda: "tick-out.log was moved or deleted" in supervisor.log(), "the supervisor to say so")
+    refused = supervisor.run("reloadLogs", check=False)
+    assert refused.returncode == 1
+    assert "percore restart tick" in refused.stderr

@@ -56,6 +56,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("slist sysinfos", "hostline:print_snapshot", "the host in figures, as JSON"),
         Command("monit dash dashboard imonit", "monitoring:show_monitor", "a live view of all workers, with keys to change them"),
         Command("logs", "logs:show_logs", "the last lines of the logs, then what follows"),
+        Command("flush", "log_files:flush_logs", "empty logs, and delete what was rotated out of them"),
+        Command("reloadLogs", "log_files:reload_logs", "open logs again that were moved or deleted"),
+        Command("logrotate", "log_files:explain_logrotate", "tell how logs rotate"),
     ),
     "Help": (
         Command("doctor", "examining:examine", "what suits this host, and what is wrong, each with what to type"),

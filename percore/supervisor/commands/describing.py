@@ -70,6 +70,7 @@ def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("listens on", ", ".join(worker["addresses"]) or "-"),
         ("port sharing", "; ".join([worker["sharing"], *worker.get("thieves", [])])),
         ("error log path", worker["error_file"]), ("out log path", worker["out_file"]),
+        *_dropped(worker["log_dropped_bytes"]),
         *((title, shown(config[field])) for field, title, shown in _WHERE_SET if field in config),
         ("stop signal", wished["kill_signal"]), ("kill timeout", f"{wished['kill_timeout']:g} s"),
         ("autorestart", "yes" if wished["autorestart"] else "no"),
@@ -78,6 +79,10 @@ def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("memory", size(worker["memory_bytes"])), ("cpu", f"{worker['cpu_percent']:.1f}%"),
         ("environment", ", ".join(config["env"]) or "-"),
     ]  # fmt: skip
+
+
+def _dropped(count: int) -> list[tuple[str, str]]:
+    return [("log bytes dropped", f"{count} (the disk was nearly full)")] if count else []
 
 
 def shown_watch(paths: Any, cwd: str) -> str:

@@ -23,9 +23,8 @@ from percore.supervisor.commands.dashboard import Dashboard, Span, plain, short_
 from percore.supervisor.commands.links import Link
 from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.cores import usable_cores
+from percore.supervisor.following import Follower
 from percore.supervisor.home import Home
-from percore.supervisor.logs import last_lines, size_of
-from percore.supervisor.rotation import Follower
 
 try:
     import curses
@@ -155,18 +154,20 @@ class Monitor:
         worker = self._board.current
         if worker is None or worker["id"] != self._followed:
             self._followed = worker["id"] if worker else None
+            for follower, _ in self._followers.values():
+                follower.close()
             self._followers = {}
             self._board.log.clear()
             for path, style in ((worker["out_file"], ""), (worker["error_file"], "bad")) if worker else ():
                 if path != os.devnull and path not in self._followers:
-                    size = size_of(path)
-                    self._followers[path] = Follower(path, size), style
-                    self._show_log(last_lines(path, _FIRST_LOG_LINES, until=size), style)
+                    follower = Follower(path)
+                    self._followers[path] = follower, style
+                    self._show_log(follower.last_lines(_FIRST_LOG_LINES), style)
         for follower, style in self._followers.values():
-            self._show_log(follower.read().decode(errors="replace").splitlines(), style)
+            self._show_log(follower.read().splitlines(), style)
 
-    def _show_log(self, lines: list[str], style: str) -> None:
-        self._board.log.extend(Span(plain(line), style) for line in lines)
+    def _show_log(self, lines: list[bytes], style: str) -> None:
+        self._board.log.extend(Span(plain(line.decode(errors="replace")), style) for line in lines)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from percore.supervisor import rotation
-from percore.supervisor.logs import last_lines
-from percore.supervisor.rotation import Follower, Limits, older_files, rotate
+from percore.supervisor.following import Follower
+from percore.supervisor.log_chores import Chore, do_chores
+from percore.supervisor.logs import id_of, last_lines
+from percore.supervisor.rotation import Limits, locked, older_files, rotate
 
 LIMITS = Limits(64 << 10, 1000)
 
@@ -26,14 +31,33 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def rotate_all(log: Path, limits: Limits = LIMITS) -> int:
+    moved = 0
+    with locked(str(log)) as descriptor:
+        while descriptor >= 0 and (part := rotate(str(log), limits, descriptor)):
+            moved += part
+    return moved
+
+
+def older_bytes(path: str) -> bytes:
+    return gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
+
+
 def content(log: Path) -> bytes:
     """Older files and the log, as one."""
-    older = b"".join(Path(path).read_bytes() for path in reversed(list(older_files(str(log)))))
-    return older + log.read_bytes().lstrip(b"\0")
+    return b"".join(map(older_bytes, reversed(list(older_files(str(log)))))) + log.read_bytes().lstrip(b"\0")
+
+
+def read_all(follower: Follower) -> bytes:
+    text = b""
+    while part := follower.read():
+        text += part
+    return text
 
 
 def test_every_line_is_there_once_and_in_order_whatever_is_rotated_while_it_is_written(log: Path) -> None:
-    follower = Follower(str(log), 0)
+    log.touch()
+    follower, late = Follower(str(log)), Follower(str(log))
     seen = b""
     written = b""
     with log.open("ab", buffering=0) as writer:
@@ -42,45 +66,71 @@ def test_every_line_is_there_once_and_in_order_whatever_is_rotated_while_it_is_w
             written += line
             writer.write(line)
             if number % 700 == 0:
-                while rotate(str(log), LIMITS):
-                    pass
+                rotate_all(log)
             if number % 450 == 0:
-                seen += follower.read()
-    seen += follower.read()
+                seen += read_all(follower)
+    seen += read_all(follower)
     assert len(list(older_files(str(log)))) > 10
     assert content(log) == written
     assert seen == written
+    assert read_all(late) == written
     assert last_lines(str(log), 2) == [line.decode() for line in written.splitlines()[-2:]]
+    assert follower.last_lines(10_000) == written.splitlines()[-10_000:]
 
 
 def test_no_more_than_the_wished_files_are_kept_and_none_is_larger_than_wished(log: Path) -> None:
     log.write_bytes(b"0123456789\n" * 60_000)
-    while rotate(str(log), Limits(64 << 10, 3)):
-        pass
+    rotate_all(log, Limits(64 << 10, 3))
     assert [Path(path).name for path in older_files(str(log))] == ["app.log.1", "app.log.2", "app.log.3"]
     assert max(os.stat(path).st_size for path in older_files(str(log))) <= 64 << 10
     assert log.stat().st_blocks * 512 <= 72 << 10
 
 
-@pytest.mark.parametrize("step", ["_cut_off", "_shift"])
-def test_a_supervisor_killed_between_two_steps_loses_and_doubles_nothing(
-    log: Path, step: str, monkeypatch: pytest.MonkeyPatch
+def die_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills this process right after that many of the calls by which a rotation changes anything."""
+    left = [calls]
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def perform(*arguments: Any, **named: Any) -> Any:
+            result = call(*arguments, **named)
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return perform
+
+    for name in ("rename", "unlink", "symlink", "sendfile", "fdatasync"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    monkeypatch.setattr(rotation, "_fallocate", counted(rotation._fallocate))
+
+
+@pytest.mark.parametrize("lines", ["numbered", "identical"])
+def test_killed_after_any_step_a_rotation_loses_and_doubles_nothing(
+    log: Path, lines: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log.write_bytes(b"".join(b"%d\n" % number for number in range(30_000)))
-    written = log.read_bytes()
-
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rotation, step, die)
-        with pytest.raises(KeyboardInterrupt):
-            rotate(str(log), LIMITS)
-    with log.open("ab") as writer:
-        writer.write(b"meanwhile\n")
-    while rotate(str(log), LIMITS):
-        pass
-    assert content(log) == written + b"meanwhile\n"
+    written = b"".join(b"%07d\n" % (number if lines == "numbered" else 0) for number in range(45_000))
+    was_killed, calls = True, 0
+    while was_killed:
+        calls += 1
+        for place in log.parent.iterdir():
+            place.unlink()
+        log.write_bytes(written)
+        rotate_all(log, Limits(128 << 10, 1000))
+        follower, left = Follower(str(log), begin=0), log.read_bytes().lstrip(b"\0")
+        child = os.fork()
+        if child == 0:
+            die_after(calls, monkeypatch)
+            rotate_all(log)
+            os._exit(0)
+        was_killed = os.waitpid(child, 0)[1] != 0
+        with log.open("ab") as writer:
+            writer.write(b"meanwhile\n")
+        rotate_all(log)
+        assert content(log) == written + b"meanwhile\n"
+        assert read_all(follower) == left + b"meanwhile\n"
+        assert sorted(path.name for path in log.parent.iterdir() if not path.suffix[1:].isdigit()) == ["app.log"]
+    assert calls >= 9
 
 
 def test_a_full_disk_leaves_the_log_as_it_is(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,14 +140,84 @@ def test_a_full_disk_leaves_the_log_as_it_is(log: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "sendfile", full)
-    with pytest.raises(OSError, match="No space"):
-        rotate(str(log), LIMITS)
+    report = do_chores([Chore("app", str(log), LIMITS, is_due=True)])
+    assert report.problems == [f"{log} cannot be rotated: No space left on device"]
     assert content(log) == b"line\n" * 30_000
     assert [path.name for path in log.parent.iterdir()] == ["app.log"]
 
 
-def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
-    assert rotate("/dev/null", LIMITS) == 0
-    assert rotate(str(tmp_path / "none"), LIMITS) == 0
+def test_what_is_no_file_or_not_the_writers_own_or_being_changed_is_left_alone(tmp_path: Path) -> None:
+    assert rotate_all(Path("/dev/null")) == rotate_all(tmp_path / "none") == 0
     os.mkfifo(tmp_path / "pipe")
-    assert rotate(str(tmp_path / "pipe"), LIMITS) == 0
+    assert rotate_all(tmp_path / "pipe") == 0
+    (tmp_path / "log").write_bytes(b"line\n" * 30_000)
+    (tmp_path / "other").touch()
+    with locked(str(tmp_path / "log"), expected=id_of(os.stat(tmp_path / "other"))) as other:
+        assert other == -1
+    with locked(str(tmp_path / "log")) as first, locked(str(tmp_path / "log")) as second:
+        assert (first >= 0, second) == (True, -1)
+
+
+def test_an_old_log_is_rotated_however_short_and_older_files_are_compressed_from_the_second_on(log: Path) -> None:
+    limits = Limits(10 << 20, 10, compress=True)
+    written = b""
+    follower = None
+    for day in range(4):
+        lines = b"".join(b"day %d line %d\n" % (day, number) for number in range(5000))
+        written += lines
+        with log.open("ab") as writer:
+            writer.write(lines)
+        follower = follower or Follower(str(log), begin=0)
+        do_chores([Chore("app", str(log), limits, is_due=True, is_aged=True)])
+    names = [Path(path).name for path in older_files(str(log))]
+    assert names == ["app.log.1", "app.log.2.gz", "app.log.3.gz", "app.log.4.gz"]
+    assert content(log) == written
+    assert follower
+    assert read_all(follower) == written
+
+
+def test_all_logs_of_an_app_together_stay_below_its_limit_and_the_oldest_go_first(tmp_path: Path) -> None:
+    chores = [Chore("app", str(tmp_path / name), LIMITS, max_total=400 << 10, is_due=True) for name in ("a", "b")]
+    for number in range(3):
+        for chore in chores:
+            with open(chore.path, "ab") as writer:
+                writer.write(b"%d\n" % number * 60_000)
+        do_chores(chores)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 400 << 10
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert (b"0" in kept, b"2" in kept) == (False, True)
+
+
+def test_who_follows_a_log_that_was_emptied_begins_with_its_first_new_line_even_if_it_is_longer_now(log: Path) -> None:
+    log.write_bytes(b"old line\n" * 100)
+    follower = Follower(str(log))
+    log.write_bytes(b"")
+    log.write_bytes(b"short\n")
+    assert read_all(follower) == b"short\n"
+    log.write_bytes(b"".join(b"new %d\n" % number for number in range(1000)))
+    assert read_all(follower).startswith(b"new 0\nnew 1\n")
+
+
+def test_who_follows_a_log_goes_on_in_the_file_that_takes_its_name(log: Path) -> None:
+    follower = Follower(str(log))
+    assert follower.read() == b""
+    log.write_bytes(b"first\n")
+    assert read_all(follower) == b"first\n"
+    with log.open("ab") as writer:
+        log.rename(log.parent / "away")
+        log.write_bytes(b"third\n")
+        writer.write(b"second\n")
+    assert follower.read() + follower.read() == b"second\nthird\n"
+
+
+def test_a_line_without_end_is_read_in_pieces(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(b"x" * (5 << 20) + b"\nend\n")
+    follower = Follower(str(log), begin=0)
+    pieces = []
+    while piece := follower.read():
+        pieces.append(piece)
+    assert b"".join(pieces) == log.read_bytes()
+    assert max(map(len, pieces)) <= 1 << 20
+    log.write_bytes(b"y" * (20 << 20))
+    assert len(last_lines(str(log), 20)[0]) <= 1 << 20
