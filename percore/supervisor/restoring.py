@@ -15,6 +15,7 @@ from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
+from percore.supervisor.restarts import ends_for_good
 from percore.supervisor.rescue import rescue_channel, rescue_listening
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
@@ -24,6 +25,8 @@ from percore.supervisor.survivors import kill_strays
 from percore.supervisor.worker import Role, Runtime, Worker
 
 Shelves = dict[str, list[int]]
+
+_UNSEEN_END = {"state": State.EXITED.value, "failure": "ended while no supervisor ran"}
 
 
 def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
@@ -47,14 +50,16 @@ def wish_of(apps: Iterable[App], release: str) -> dict[str, Any]:
     """What should run, without what runs: it can be taken up at any time."""
     content = record_of(apps, release)
     for app in content["apps"]:
-        app["slots"] = [{**slot, "workers": []} for slot in app["slots"]]
+        app["slots"] = [{**slot, "workers": [], "end": None} for slot in app["slots"]]
         app["leaving"] = []
     return content
 
 
 def _record_of_slot(slot: Slot) -> dict[str, Any]:
     workers = [worker.to_snapshot() for worker in slot.workers if worker.process]
-    return {"number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
+    record = {"number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
+    end = slot.worker.end_for_good()
+    return {**record, "end": end} if end else record
 
 
 def check(saved: Mapping[str, Any]) -> None:
@@ -73,6 +78,9 @@ def _check_app(record: Mapping[str, Any]) -> AppConfig:
     _check_kinds(record, base_env=dict, wanted=bool, slots=list, leaving=list)
     for place in (*record["slots"], *record["leaving"]):
         _check_kinds(place, number=int, id=int, wanted=bool, workers=list)
+        if end := place.get("end"):
+            _check_kinds(end, exit_code=int, failure=str, last_end=str, restarts=int, started_time=float)
+            State(end["state"])
         for saved in place["workers"]:
             _check_kinds(saved, pid=int, start_time=int, token=str, generation=int, restarts=int, started_time=float,
                          addresses=list, log_starts=list)  # fmt: skip
@@ -176,6 +184,8 @@ class Restorer:
             slot.wanted = place["wanted"]
             workers = place["workers"] if is_same_boot else ()
             adopted += [saved["token"] for saved in workers if self._adopt(slot, saved, recovered.channels)]
+            if is_same_boot and place.get("end"):
+                slot.worker.adopt_end(place["end"])
         if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
             # The machine may have another number of cores than before.
             app.set_slots(resolve_instances(config.instances, usable_cores()))
@@ -225,6 +235,9 @@ class Restorer:
             saved["pid"], saved["start_time"], channel=channels.get(saved["token"]) or rescue_channel(saved)
         )
         if process is None:
+            if saved["role"] == Role.CURRENT.value and ends_for_good(config, None):
+                slot.worker.adopt_end({**_UNSEEN_END, "restarts": saved["restarts"], "started_time": saved["started_time"]})
+                self._log(f"{config.name} {slot.number}: {_UNSEEN_END['failure']}; it is not to be run again")
             return False
         worker = slot.adopt(process, config, saved)
         if not process.is_child:

@@ -21,7 +21,7 @@ from percore.supervisor.restarts import Failures
 from percore.supervisor.sharing import Mode
 from percore.supervisor.sockets import Listener
 from percore.supervisor.states import HAS_PROCESS, Event, State
-from percore.supervisor.worker import Role, Runtime, Worker
+from percore.supervisor.worker import OVER_FOR_GOOD, Role, Runtime, Worker
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
 _SETTLE_SECONDS = 0.1
@@ -132,14 +132,18 @@ class Slot:
     @property
     def is_only_wanted(self) -> bool:
         """True when nothing of it runs, and it should."""
-        return self.wanted and not self.worker.process and not self.outgoing
+        return self.wanted and self._is_to_start and not self.outgoing
+
+    @property
+    def _is_to_start(self) -> bool:
+        return not self.worker.process and self.worker.state not in OVER_FOR_GOOD
 
     def go_on(self) -> None:
         """What an earlier supervisor had begun and did not end: the drain of a worker, a stop, a start."""
         if self.outgoing and self.outgoing.is_ready:
             self._left_generation = self.outgoing.generation
             self.retire(settle_seconds=_REUNION_SECONDS)
-        if self.wanted and not self.worker.process:
+        if self.wanted and self._is_to_start:
             self.start()
         elif not self.wanted and self.worker.process:
             self.stop()

@@ -38,6 +38,7 @@ from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
+OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator starts it
 
 
 class Runtime(NamedTuple):
@@ -535,6 +536,18 @@ class Worker:
             "log_starts": list(self.log_starts),
             "log_files": [list(file) for file in self.log_files],
         }
+
+    def end_for_good(self) -> Optional[dict[str, Any]]:
+        """What a new supervisor needs to leave it as it is: the job is done, or was given up; None where it is not so."""
+        if self.state not in OVER_FOR_GOOD:
+            return None
+        fields = ("exit_code", "failure", "last_end", "restarts", "started_time")
+        return {"state": self.state.value, **{field: getattr(self, field) for field in fields}}
+
+    def adopt_end(self, saved: Mapping[str, Any]) -> None:
+        """It was over under an earlier supervisor already: a job that is done must not run twice."""
+        for field, value in saved.items():
+            setattr(self, field, State(value) if field == "state" else value)
 
     def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
         """Takes over a living process of an earlier supervisor."""

@@ -10,6 +10,7 @@ import socket
 import time
 
 from tests.supervisor.conftest import Load, Supervisor
+from tests.supervisor.faults.tools import pidfd_of
 from tests.waiting import wait_for
 
 FRAGILE = """
@@ -118,6 +119,44 @@ def test_an_adopted_job_is_not_started_again_when_it_ends(supervisor: Supervisor
     supervisor.run("ping")
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: state(supervisor) == "exited", "its end")
+
+
+def test_a_job_that_is_done_does_not_run_again_whatever_becomes_of_the_supervisor(supervisor: Supervisor) -> None:
+    runs = supervisor.folder / "runs"
+    supervisor.apply(supervisor.singleton(args=[f"echo x >> {runs}"], autorestart=False))
+    wait_for(lambda: state(supervisor) == "exited", "its end")
+    supervisor.kill_daemon()
+    supervisor.run("ping")
+    assert state(supervisor) == "exited"
+    supervisor.run("update")
+    assert state(supervisor) == "exited"
+    assert runs.read_text() == "x\n"
+    supervisor.run("start", "tick")
+    wait_for(lambda: runs.read_text() == "x\nx\n", "the run that was asked for")
+
+
+def test_a_job_that_ends_while_no_supervisor_runs_does_not_run_again(supervisor: Supervisor) -> None:
+    runs = supervisor.folder / "runs"
+    supervisor.apply(supervisor.singleton(args=[f"echo x >> {runs}; sleep 1000"], autorestart=False))
+    [pid] = supervisor.pids("tick")
+    supervisor.kill_daemon()
+    with pidfd_of(pid) as has_ended:
+        os.kill(pid, signal.SIGKILL)
+        wait_for(has_ended, "its end")
+    supervisor.run("ping")
+    [worker] = supervisor.workers("tick")
+    assert (worker["state"], worker["failure"]) == ("exited", "ended while no supervisor ran")
+    assert runs.read_text() == "x\n"
+
+
+def test_what_was_given_up_is_still_given_up_after_the_supervisor_was_killed(supervisor: Supervisor) -> None:
+    app = supervisor.singleton(args=["exit 3"], max_restarts=1, restart_delay=0.01)
+    supervisor.apply(app, check=False)
+    supervisor.run("start", write_file(supervisor, {**app, "exec_mode": "fork"}), check=False)
+    wait_for(lambda: state(supervisor) == "fatal", "it to be given up")
+    supervisor.kill_daemon()
+    supervisor.run("ping")
+    assert "given up" in supervisor.workers("tick")[0]["failure"]
 
 
 def test_a_folder_that_vanished_is_an_end_like_any_other(supervisor: Supervisor) -> None:
