@@ -15,8 +15,8 @@ from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
-from percore.supervisor.restarts import ends_for_good
 from percore.supervisor.rescue import rescue_channel, rescue_listening
+from percore.supervisor.restarts import ends_for_good
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
@@ -236,7 +236,9 @@ class Restorer:
         )
         if process is None:
             if saved["role"] == Role.CURRENT.value and ends_for_good(config, None):
-                slot.worker.adopt_end({**_UNSEEN_END, "restarts": saved["restarts"], "started_time": saved["started_time"]})
+                slot.worker.adopt_end(
+                    {**_UNSEEN_END, "restarts": saved["restarts"], "started_time": saved["started_time"]}
+                )
                 self._log(f"{config.name} {slot.number}: {_UNSEEN_END['failure']}; it is not to be run again")
             return False
         worker = slot.adopt(process, config, saved)
