@@ -22,17 +22,21 @@ _ATTEMPT_SECONDS = 5.0
 
 
 class Target:
-    """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket."""
+    """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
-    __slots__ = ("health", "host", "port", "queue", "source")
+    `find_stranger` tells who else listens there instead of the worker; a worker that nobody can be mistaken for has none.
+    """
+
+    __slots__ = ("find_stranger", "health", "host", "port", "queue", "source")
 
     def __init__(self, host: str, port: int, *, source: Optional[Source] = None, health: Optional[str] = None,
-                 queue: Optional[socket.socket] = None) -> None:  # fmt: skip
+                 queue: Optional[socket.socket] = None, find_stranger: Callable[[], str] = str) -> None:  # fmt: skip
         self.host = host
         self.port = port
         self.source = source
         self.health = health
         self.queue = queue
+        self.find_stranger = find_stranger
 
 
 class Probe:
@@ -131,6 +135,9 @@ class Probe:
             self._succeed()
 
     def _succeed(self) -> None:
+        if stranger := self._target.find_stranger():
+            self._again(f"port {self._target.port} is in use by {stranger}")
+            return
         self.cancel()
         self._on_ready()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -70,6 +71,40 @@ def find_thief(address: Address, inodes: Collection[int]) -> str:
 def find_holder(address: Address) -> str:
     """'node (pid 123)' for the process that listens on the port, or empty: other users' processes hide theirs."""
     return name_owner(set(_waiting_inodes(address)))
+
+
+def find_impostor(port: int, token: str, tree: Collection[int]) -> str:
+    """'node (pid 123)' for who listens on the port in the place of a worker; empty when it does, or nobody can tell.
+
+    The worker's are the processes of `tree`, and those that left it with the worker's token in their environment.
+    """
+    try:
+        inodes = {waiting.inode for waiting in sockdiag.waiting_on(port)}
+        if not inodes or any(inodes & _inodes_of(pid) for pid in tree):
+            return ""
+    except OSError:
+        return ""  # of a program with more rights than we have, nothing is shown
+    holder = name_owner(inodes)
+    pid = holder.rpartition(" ")[2].rstrip(")")
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return "" if f"PERCORE_TOKEN={token}".encode() in file.read().split(b"\0") else holder
+    except OSError:
+        return holder
+
+
+def _inodes_of(pid: int) -> set[int]:
+    """Of its sockets. Raises PermissionError where they are hidden from us."""
+    found = set()
+    try:
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                kind, _, inode = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":[")
+                if kind == "socket":
+                    found.add(int(inode.rstrip("]")))
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has just ended
+    return found
 
 
 def name_owner(inodes: Collection[int]) -> str:

@@ -19,6 +19,7 @@ from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process import NOT_STARTED, Process, describe_status, exit_code_of
+from percore.supervisor.procfs import tree_of
 from percore.supervisor.restarts import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
@@ -34,6 +35,7 @@ from percore.supervisor.spawning import spawn
 from percore.supervisor.states import Action, Event, State, react
 from percore.supervisor.stats import Sampler
 from percore.supervisor.steering import Source
+from percore.supervisor.strangers import find_impostor
 from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
@@ -251,9 +253,15 @@ class Worker:
         self._set_timer(config.listen_timeout, self._start_timed_out)
         port = config.port_of(self.number)
         if port and not config.shares_port and not config.wait_ready:
-            self._start_probe(readiness.Target("127.0.0.1", port, health=config.health))
+            self._start_probe(
+                readiness.Target("127.0.0.1", port, health=config.health, find_stranger=lambda: self._impostor_at(port))
+            )
         elif config.listen and not config.wait_ready:
             self._await_accepting()
+
+    def _impostor_at(self, port: int) -> str:
+        """Another program may have had the port before; its answers prove nothing."""
+        return find_impostor(port, self.token, tree_of(self.pid)) if self.process else ""
 
     def _await_accepting(self) -> None:
         """A program that takes LISTEN_FDS never asks for an address: that it accepts is what it shows."""
