@@ -26,7 +26,10 @@ while True:
     sock.accept()[0].close()
 """
 # Leaves its launcher's tree before it listens.
-ESCAPED = "import os\nif os.fork():\n    time_to_stay = __import__('time').sleep(1000)\nif os.fork():\n    os._exit(0)\n" + LATE
+ESCAPED = (
+    "import os\nif os.fork():\n    time_to_stay = __import__('time').sleep(1000)\nif os.fork():\n    os._exit(0)\n"
+    + LATE
+)
 
 
 def fork_app(supervisor: Supervisor, program: str = LATE, **fields: Any) -> dict[str, Any]:
