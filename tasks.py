@@ -292,7 +292,9 @@ def _vault(words: str) -> tuple[Keyring, str]:
 def check(context: Context) -> None:
     """Format, lint, types, layers, unit tests."""
     bin_path = Path(sys.executable).parent
-    on_hosts = "vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/errors.py"
+    on_hosts = (
+        "vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/errors.py percore/hints.py"
+    )
     for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", on_hosts, "pytest -q tests/unit"):
         context.run(f"{bin_path}/{command}", pty=False)
 

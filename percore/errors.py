@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from percore.hints import Optional
 
 
 class PercoreError(Exception):

@@ -82,7 +82,7 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
         main.write_text(MAIN)
     yield "__main__.py", main
     code = Path(percore.__file__).parent
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "hints.py"):
         yield f"percore/{name}", code / name
     for part in ("supervisor", "host"):
         for path in sorted((code / part).rglob("*")):

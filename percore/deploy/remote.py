@@ -45,6 +45,7 @@ TELL_SECONDS = 2.0
 AGENT_MODULES = (
     "percore/__init__.py",
     "percore/errors.py",
+    "percore/hints.py",
     "percore/host/__init__.py",
     "percore/host/facts.py",
     "percore/host/comparison.py",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import NamedTuple, Optional
 
 _LONGEST_PATH = 107
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}

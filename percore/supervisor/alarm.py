@@ -6,8 +6,8 @@ import ctypes
 import errno
 import os
 import time
-from typing import Callable
 
+from percore.hints import Callable
 from percore.supervisor.loop import Loop
 
 _CANCEL_ON_SET = 2

@@ -7,9 +7,9 @@ job reads as the story it is, and the loop never waits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Callable, Optional
 
 from percore.errors import PartialError, PercoreError
+from percore.hints import Callable, Optional
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import Job

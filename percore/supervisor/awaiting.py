@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Callable
 
+from percore.hints import Callable
 from percore.supervisor.app import App
 from percore.supervisor.slot import Slot
 

@@ -7,9 +7,9 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from percore.errors import PercoreError
+from percore.hints import Any
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
 from percore.supervisor.update import this_program

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional, Union
 
 from percore.errors import UsageError, nearest
+from percore.hints import Any, NamedTuple, Optional, Union
 
 CLUSTER = "cluster"
 FORK = "fork"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Optional
+
+from percore.hints import Optional
 
 
 def usable_cores(root: str = "/") -> int:

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+
+from percore.hints import Any
 
 _COMMAND_SECONDS = 30.0
 _POST_SECONDS = 10.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+
+from percore.hints import NamedTuple, Optional
 
 _DAY = 86400
 _HOUR = 3600

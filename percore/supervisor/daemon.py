@@ -8,8 +8,8 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Optional, Union
 
+from percore.hints import Any, Callable, Optional, Union
 from percore.supervisor import limits, restoring, snapshot, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Optional
 
 from percore.errors import PercoreError, UsageError
+from percore.hints import Optional
 
 Needs = Mapping[str, Sequence[str]]  # by app, the apps it depends on
 Job = Generator[None, None, None]

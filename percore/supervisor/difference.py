@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
+from percore.hints import Any, NamedTuple
 from percore.supervisor.config import AppConfig, resolve_instances
 
 # Said otherwise, or not part of what runs.

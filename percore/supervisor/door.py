@@ -6,8 +6,8 @@ import contextlib
 import os
 import socket
 import struct
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor import home
 from percore.supervisor.loop import Loop
 

@@ -11,9 +11,9 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError, nearest
+from percore.hints import Any, NamedTuple, Optional
 from percore.supervisor import dotenv
 from percore.supervisor.config import CLUSTER, FORK, AppConfig
 from percore.supervisor.dependencies import refuse_cycle

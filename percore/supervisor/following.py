@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.logs import FileId, data_begins, id_of
 from percore.supervisor.rotation import noted, older_files
 

@@ -9,9 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
 
 from percore.errors import UsageError
+from percore.hints import Any, NamedTuple, Optional
 from percore.supervisor.config import AppConfig
 from percore.supervisor.daemon import serve, take_lock
 from percore.supervisor.home import Home

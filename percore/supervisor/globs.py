@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Callable
+
+from percore.hints import Callable
 
 _MAGIC = re.compile(r"[*?\[\]{}]")
 # PM2's own default: what begins with a dot, and installed packages.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Collection, Mapping
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor.loop import Loop
 from percore.supervisor.sockets import queue_length
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Callable, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Callable, Optional
 from percore.supervisor.address import Address
 from percore.supervisor.door import Door, user_of
 from percore.supervisor.loop import Loop

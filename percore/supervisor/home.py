@@ -6,9 +6,9 @@ import contextlib
 import os
 import socket
 import zlib
-from typing import NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import NamedTuple, Optional
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _LONGEST_SOCKET_PATH = 100

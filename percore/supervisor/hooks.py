@@ -10,9 +10,9 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Any, Callable, Optional
 from percore.supervisor.app import App
 from percore.supervisor.home import Home
 from percore.supervisor.identity import clean_environment, identity_of

@@ -6,9 +6,9 @@ import grp
 import os
 import pwd
 from collections.abc import Mapping
-from typing import NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.config import AppConfig
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")

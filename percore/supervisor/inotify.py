@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import NamedTuple
+
+from percore.hints import NamedTuple
 
 CLOSE_WRITE = 0x8
 MOVED_FROM = 0x40

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Mapping
-from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Any, Callable, NamedTuple, Optional
 from percore.supervisor.protocol import failure
 
 Reply = Callable[[Mapping[str, Any]], None]

@@ -7,8 +7,8 @@ import os
 import re
 import shlex
 import signal
-from typing import Any, Callable, NamedTuple, Optional
 
+from percore.hints import Any, Callable, NamedTuple, Optional
 from percore.supervisor import cron, globs
 from percore.supervisor.address import parse_address
 from percore.supervisor.config import CLUSTER, FORK

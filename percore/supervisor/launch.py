@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Callable, NamedTuple, Optional
 from percore.supervisor import logs, preloadable
 from percore.supervisor.config import FORK, AppConfig
 from percore.supervisor.home import Home, Preload

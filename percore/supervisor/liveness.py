@@ -6,8 +6,8 @@ An unwell worker gets no new connections, at once; after `liveness_timeout` a re
 from __future__ import annotations
 
 import time
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor.config import AppConfig
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.readiness import Probe, Target

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.logs import FileId
 from percore.supervisor.rotation import (
     Limits,

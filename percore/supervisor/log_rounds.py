@@ -8,8 +8,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.config import FORK, AppConfig
 
 _TAIL_LINES = 20

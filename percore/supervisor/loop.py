@@ -11,7 +11,8 @@ import os
 import selectors
 import signal
 import time
-from typing import Callable, Optional
+
+from percore.hints import Callable, Optional
 
 Callback = Callable[[], None]
 _STALL_SECONDS = 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
+from percore.hints import TYPE_CHECKING, Any, Callable, Optional
 from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.app import App, not_taken_back, settled

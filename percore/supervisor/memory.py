@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Callable
 
+from percore.hints import Callable
 from percore.supervisor.loop import Loop
 from percore.supervisor.worker import Worker
 

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Callable
 
+from percore.hints import Callable
 from percore.supervisor.home import bind
 from percore.supervisor.loop import Loop
 from percore.supervisor.procfs import parent_of

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from typing import NamedTuple
 
 from percore.errors import PercoreError
+from percore.hints import NamedTuple
 from percore.supervisor.home import Home, Preload, place_preload
 
 _FOLDER = "/var/lib/percore-users"

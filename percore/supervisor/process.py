@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import time
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor.procfs import parent_of, start_time_of, state_of
 
 _PR_SET_CHILD_SUBREAPER = 36

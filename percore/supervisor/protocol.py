@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from percore.errors import PercoreError
+from percore.hints import Any
 
 VERSION = 1
 LONGEST_LINE = 16 * 1024 * 1024

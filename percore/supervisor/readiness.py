@@ -10,8 +10,8 @@ import contextlib
 import errno
 import os
 import socket
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets import queue_length
 from percore.supervisor.steering import Source, open_from

@@ -11,8 +11,8 @@ import os
 import select
 import time
 from functools import partial
-from typing import Callable, NamedTuple
 
+from percore.hints import Callable, NamedTuple
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place
 from percore.supervisor.loop import Loop

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Any, NamedTuple, Optional
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import Job

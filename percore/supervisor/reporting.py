@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from percore.hints import Any
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
 from percore.supervisor.logs import has_scribe

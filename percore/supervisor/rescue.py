@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Optional
 
+from percore.hints import Optional
 from percore.supervisor import sockdiag
 from percore.supervisor.address import Address
 from percore.supervisor.procfs import start_time_of, tree_of

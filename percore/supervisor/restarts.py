@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Optional
 
+from percore.hints import Optional
 from percore.supervisor.config import AppConfig
 
 # None after a stable run, then 0.1 s doubling to 15 s.

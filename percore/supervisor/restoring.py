@@ -6,9 +6,9 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, NamedTuple
 
 from percore.errors import PercoreError
+from percore.hints import Any, Callable, NamedTuple
 from percore.supervisor import snapshot
 from percore.supervisor.address import Address
 from percore.supervisor.app import App

@@ -23,8 +23,8 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.logs import FileId, data_begins, id_of
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08

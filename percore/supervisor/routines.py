@@ -6,8 +6,8 @@ The modules that do it are only imported when an app uses them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable, Optional
 
+from percore.hints import TYPE_CHECKING, Callable, Optional
 from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Callable, Optional
 
+from percore.hints import Callable, Optional
 from percore.supervisor.alarm import Alarm
 from percore.supervisor.cron import Schedule, parse
 from percore.supervisor.loop import Loop

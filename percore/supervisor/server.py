@@ -7,10 +7,10 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
 
 from percore import __version__
 from percore.errors import PercoreError, UsageError
+from percore.hints import Any, Callable
 from percore.supervisor import protocol, systemd
 from percore.supervisor.config import AppConfig
 from percore.supervisor.door import Door

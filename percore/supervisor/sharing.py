@@ -11,8 +11,8 @@ import os
 import select
 import socket
 from enum import Enum
-from typing import NamedTuple, Optional
 
+from percore.hints import NamedTuple, Optional
 from percore.supervisor import steering
 
 _TRIES = 64

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from percore.hints import Any
 from percore.supervisor.config import CLUSTER
 
 SCRIPT = "serve"

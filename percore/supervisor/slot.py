@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Optional
 
+from percore.hints import Any, Optional
 from percore.supervisor.address import Address
 from percore.supervisor.config import AppConfig
 from percore.supervisor.launch import Place

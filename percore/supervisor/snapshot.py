@@ -12,7 +12,8 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Optional
+
+from percore.hints import Any, Optional
 
 VERSION = 1
 _ENVIRONMENTS = ("env", "base_env", "hooks")  # an address to post to is a secret as well

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
+from percore.hints import Any, NamedTuple
 from percore.supervisor.address import Address
 
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _REQUEST_DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2

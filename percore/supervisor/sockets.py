@@ -15,8 +15,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Optional
 
+from percore.hints import Optional
 from percore.supervisor import steering, strangers
 from percore.supervisor.address import Address
 from percore.supervisor.sharing import Mode

@@ -13,9 +13,9 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, NoReturn, Optional
 
 from percore.errors import PercoreError
+from percore.hints import NamedTuple, NoReturn, Optional
 from percore.supervisor import limits
 from percore.supervisor.identity import Identity
 from percore.supervisor.process import Process

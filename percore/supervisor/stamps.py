@@ -5,7 +5,8 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from typing import Callable, Optional
+
+from percore.hints import Callable, Optional
 
 ISO_SECONDS = "YYYY-MM-DDTHH:mm:ss"
 ISO_UTC = "iso"  # JavaScript's own: 2024-05-06T07:08:09.012Z

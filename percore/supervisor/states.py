@@ -7,7 +7,8 @@ answered with the state it met.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Optional
+
+from percore.hints import NamedTuple, Optional
 
 
 class State(str, Enum):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
+from percore.hints import NamedTuple
 from percore.supervisor.procfs import tree_of
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -15,7 +15,8 @@ import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
+
+from percore.hints import NamedTuple, Optional
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27

@@ -14,7 +14,8 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
+
+from percore.hints import NamedTuple, Optional
 
 _MOST_AT_ONCE = 250  # the kernel passes at most 253 descriptors with one message
 _LONGEST_TEXT = 256 * 1024

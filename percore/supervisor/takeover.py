@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import Optional
 
+from percore.hints import Optional
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
 

@@ -10,8 +10,8 @@ import fcntl
 import os
 import signal
 import sys
-from typing import NamedTuple, NoReturn, Optional
 
+from percore.hints import NamedTuple, NoReturn, Optional
 from percore.supervisor import limits
 
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): systemd passes descriptors in the same way

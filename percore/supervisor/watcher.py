@@ -12,8 +12,8 @@ import os
 import re
 import time
 from collections import deque
-from typing import Callable, NamedTuple, Optional
 
+from percore.hints import Callable, NamedTuple, Optional
 from percore.supervisor import globs, inotify
 from percore.supervisor.config import AppConfig
 from percore.supervisor.loop import Loop, Timer

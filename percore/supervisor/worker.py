@@ -8,9 +8,9 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.hints import Any, Callable, NamedTuple, Optional
 from percore.supervisor import logs, readiness
 from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig

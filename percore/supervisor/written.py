@@ -8,9 +8,9 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from typing import Any, Optional
 
 from percore.errors import UsageError
+from percore.hints import Any, Optional
 
 _NODE_SECONDS = 10
 

@@ -6,7 +6,7 @@ that takes its arguments and returns the exit code.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from percore.hints import NamedTuple, Optional
 
 
 class Command(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
 
 from percore.errors import PercoreError, UsageError
+from percore.hints import Any, Callable, Optional
 from percore.supervisor.client import NoDaemon, request
 from percore.supervisor.home import Home
 

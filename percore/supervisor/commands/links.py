@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any, Optional
 
+from percore.hints import Any, Optional
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
 

@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
 
 from percore.errors import UsageError, nearest
+from percore.hints import Any, Callable
 from percore.supervisor.client import is_running, was_running
 from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
 from percore.supervisor.commands.pm2json import shown_state, user_of, watched

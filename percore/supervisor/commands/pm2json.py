@@ -6,8 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
 
+from percore.hints import Any
 from percore.supervisor.commands import take_none
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.programs import app_version, node_version

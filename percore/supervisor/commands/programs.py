@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from percore.hints import Any
 from percore.supervisor.home import Home
 
 _NODES = ("node", "nodejs")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from percore.errors import UsageError, nearest
+from percore.hints import Any
 from percore.supervisor.commands.asking import say
 from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.home import Home
