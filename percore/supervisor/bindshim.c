@@ -250,10 +250,24 @@ EXPORT int bind(int descriptor, const struct address *address, u32 length) {
     return 0;
 }
 
+/* A port that the kernel chose (0 was asked for) is the worker's own: the supervisor hears of it, for there is nothing to share. */
+static void tell_alone(int descriptor) {
+    const char *path = getenv ? getenv("PERCORE_SOCKET") : 0;
+    const char *token = getenv ? getenv("PERCORE_TOKEN") : 0;
+    struct address now;
+    u32 length = sizeof now;
+    if (!path || !token || length_of(token) > 100 || option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) != STREAM) return;
+    if (call(SYS_GETSOCKNAME, descriptor, (long)&now, (long)&length, 0, 0, 0) != 0 || (now.family != INET && now.family != INET6)) return;
+    char request[200], *at = put_text(put_text(put_text(request, "alone "), token), " ");
+    at = put_text(put_number(at, (unsigned long)call(SYS_GETPID, 0, 0, 0, 0, 0, 0)), "\n");
+    ask(path, request, (size_type)(at - request));
+}
+
 EXPORT int listen(int descriptor, int backlog) {
     /* A short backlog of one program (http.server asks for 5) would drop clients that wait while it restarts. */
     int at = find_known(descriptor);
     if (at >= 0 && is_held(&known[at].address, known[at].length) && backlog < 4096) backlog = 4096;
+    else if (at < 0) tell_alone(descriptor);
     return fail(call(SYS_LISTEN, descriptor, backlog, 0, 0, 0, 0));
 }
 

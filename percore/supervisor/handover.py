@@ -64,6 +64,8 @@ class Handover:
             self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
             return
         elif words:
+            if worker and words[0] == "alone":
+                worker.listens_alone()
             _send(connection, b"own\n")
         self._drop(connection)
 

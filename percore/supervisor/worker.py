@@ -42,6 +42,11 @@ _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end i
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator starts it
 
+# So long a clustered app of which no port is known may take until it asks for one.
+_NOWHERE_SECONDS = 3.0
+# So long a worker that listens on a port of its own may still ask for one to share.
+_ALONE_SECONDS = 1.0
+
 
 class Runtime(NamedTuple):
     """What all workers of one supervisor share.
@@ -250,7 +255,10 @@ class Worker:
         if self.process and not (config.wait_ready or config.shares_port or config.port is not None):
             self._later(lambda: self.handle(Event.READY))  # that it was executed is all there is to know
             return
-        self._set_timer(config.listen_timeout, self._start_timed_out)
+        self._set_timer(
+            min(config.listen_timeout, _NOWHERE_SECONDS) if self._may_listen_nowhere() else config.listen_timeout,
+            self._start_timed_out,
+        )
         port = config.port_of(self.number)
         if port and not config.shares_port and not config.wait_ready:
             self._start_probe(
@@ -288,6 +296,17 @@ class Worker:
             self._later(lambda: self.handle(Event.READY))
             return
         self._start_probe(target)
+
+    def listens_alone(self) -> None:
+        """It listens on a port that the kernel chose. Where nothing shared follows soon, that is all there is to prove."""
+        token = self.token
+
+        def is_all() -> None:
+            is_same = self.token == token and self.state is State.STARTING
+            if is_same and not (self.addresses or self._probe or self.config.wait_ready or self.config.port):
+                self.handle(Event.READY)
+
+        self._runtime.loop.later(_ALONE_SECONDS, is_all)
 
     def _target_at(self, address: Address, listener: Listener) -> Optional[readiness.Target]:
         """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
@@ -335,11 +354,19 @@ class Worker:
         if self.config.wait_ready:
             self.handle(Event.READY)
 
+    def _may_listen_nowhere(self) -> bool:
+        """A clustered app of which nobody knows a port, such as a queue consumer: that it lives is all there is to prove."""
+        config = self.config
+        return not (config.wait_ready or config.port or config.health or config.listen or self._listeners)
+
     def _start_timed_out(self) -> None:
         config = self.config
-        if not config.wait_ready and config.port is None and not config.health and not self._listeners:
-            # A clustered app that listens nowhere (a queue consumer) has nothing else to prove.
+        if self._may_listen_nowhere():
             self.handle(Event.READY)
+            return
+        left = self.started_at + config.listen_timeout - time.monotonic()
+        if left > 0:  # it asked for a port meanwhile
+            self._set_timer(left, self._start_timed_out)
             return
         waited_for = "the ready message" if config.wait_ready else "it to listen"
         reason = self._probe.reason if self._probe else f"it waited for {waited_for}"

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,18 @@ def test_sharing_can_be_switched_off(supervisor: Supervisor) -> None:
     assert b"LD_PRELOAD" not in environ
     assert b"percore" not in environ.partition(b"NODE_OPTIONS=")[2].partition(b"\0")[0]
     assert supervisor.get()["slot"] == "0"
+
+
+@pytest.mark.parametrize("program", ["require('http').createServer().listen(0)", "setInterval(() => {}, 1000)"])
+def test_a_clustered_app_without_a_port_to_share_is_soon_ready(supervisor: Supervisor, program: str) -> None:
+    """A port that the kernel chose is each worker's own, and a queue consumer has none."""
+    (supervisor.folder / "alone.js").write_text(program)
+    began = time.monotonic()
+    supervisor.apply(supervisor.api(script="alone.js", listen_timeout=60.0))
+    assert time.monotonic() - began < 30
+    before = supervisor.pids("api")
+    supervisor.run("reload", "api")
+    assert not set(before) & set(supervisor.pids("api"))
 
 
 def test_options_that_node_is_given_anyway_are_kept(supervisor: Supervisor) -> None:
