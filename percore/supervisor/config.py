@@ -58,6 +58,7 @@ class AppConfig(NamedTuple):
     restart_delay: float = 0.0
     exp_backoff_restart_delay: float = 0.0
     max_memory: Optional[int] = None
+    memory_max: Optional[int] = None  # the kernel lets it have no more
     cron_restart: Optional[str] = None
     watch: tuple[str, ...] = ()  # paths; empty: off
     ignore_watch: tuple[str, ...] = ()

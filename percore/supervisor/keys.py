@@ -268,6 +268,7 @@ KEYS = (
     Key("restart_delay", "restart_delay", milliseconds),
     Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
     Key("max_memory_restart", "max_memory", memory),
+    Key("memory_max", "memory_max", memory),
     Key("cron_restart", "cron_restart", schedule, ("cron",)),
     Key("watch", "watch", watched),
     Key("ignore_watch", "ignore_watch", globs_or_regexes),

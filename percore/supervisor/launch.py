@@ -7,13 +7,16 @@ import sys
 from collections.abc import Mapping
 
 from percore.errors import PercoreError
-from percore.hints import Callable, NamedTuple, Optional
+from percore.hints import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.supervisor import logs, preloadable
 from percore.supervisor.config import FORK, AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
 from percore.supervisor.outside import Outside
 from percore.supervisor.spawning import CHANNEL_FD, Command
+
+if TYPE_CHECKING:
+    from percore.supervisor.cgroup import Groups
 
 _SITE = "serve"  # sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fileserver.py")
@@ -41,6 +44,7 @@ class Site(NamedTuple):
     preload: Preload
     store_fds: tuple[int, ...]
     find_outside: Callable[[], Outside]  # opens, the first time, what workers of other users need
+    find_groups: Callable[[], Groups]  # for workers with a memory_max
     open_logs: OpenLogs = open_files  # gives a new process its standard output and error
 
 

@@ -46,6 +46,7 @@ _THIEVES_SECONDS = 10.0
 _SAVE_AGAIN_SECONDS = 5.0
 
 if TYPE_CHECKING:
+    from percore.supervisor.cgroup import Groups
     from percore.supervisor.hooks import Hooks
 
 
@@ -72,7 +73,7 @@ class Manager:
         self.log_rounds = LogRounds(loop, home, self.apps, log)
         self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
-        site = Site(home, place_preload(home.run), store.fds, self.find_outside, open_logs)
+        site = Site(home, place_preload(home.run), store.fds, self.find_outside, self.find_groups, open_logs)
         self.runtime = Runtime(
             loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log, self.open_listener
         )
@@ -517,6 +518,15 @@ class Manager:
             self.let_users_in(outside)
             self._outside = outside
         return self._outside
+
+    def find_groups(self) -> Groups:
+        return self._groups
+
+    @functools.cached_property
+    def _groups(self) -> Groups:
+        from percore.supervisor.cgroup import find_groups
+
+        return find_groups(self._log)
 
     def _look_for_thieves(self) -> None:
         """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""

@@ -57,6 +57,7 @@ def describe(
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
             "thieves": [f"{thief} takes connections meant for {address}" for address, thief in app.traffic.thieves.items()],
             "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id),
+            "uncapped": app.runtime.site.find_groups().problem if worker.config.memory_max else "",
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip
     return found

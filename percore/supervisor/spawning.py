@@ -1,8 +1,8 @@
 """Starting a program as a child of ours.
 
 posix_spawn shares our memory with the child until it executes the program, so nothing is copied; a fork would cost each start
-some milliseconds of copied pages. Only a child that becomes another user, or is told its own
-pid, is forked: posix_spawn knows neither.
+some milliseconds of copied pages. Only a child that becomes another user, is told its own pid, or enters a control group is
+forked: posix_spawn knows none of these.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Command(NamedTuple):
     channel: bool = False  # open Node's IPC channel
     identity: Optional[Identity] = None
     listen_fds: tuple[int, ...] = ()
+    group: str = ""  # the file by which it enters its control group
     stdin_path: str = os.devnull  # or a pipe, made where it is missing
 
 
@@ -57,7 +58,8 @@ def spawn(command: Command) -> Process:
     try:
         with _placed(command, ours, theirs) as places:
             # LISTEN_PID is only known in the child.
-            pid = _fork(command, places) if command.identity or command.listen_fds else _posix_spawn(command, places)
+            is_special = command.identity or command.listen_fds or command.group
+            pid = _fork(command, places) if is_special else _posix_spawn(command, places)
     except BaseException:
         if ours:
             ours.close()
@@ -174,6 +176,11 @@ def _become(command: Command, places: Mapping[int, int], error_write: int) -> No
         error_write = fcntl.fcntl(error_write, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
         for number, descriptor in places.items():
             os.dup2(descriptor, number, inheritable=True)
+        if command.group:
+            step = "enter its control group"
+            with open(command.group, "w") as entry:
+                entry.write("0")
+            step = "prepare"
         if command.identity:
             os.setgroups(command.identity.groups)
             os.setgid(command.identity.gid)

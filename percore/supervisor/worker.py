@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 
 from percore.errors import PercoreError
-from percore.hints import Any, Callable, NamedTuple, Optional
+from percore.hints import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from percore.supervisor import logs, readiness
 from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig
@@ -38,7 +38,11 @@ from percore.supervisor.steering import Source
 from percore.supervisor.strangers import find_impostor
 from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
+if TYPE_CHECKING:
+    from percore.supervisor.cgroup import Group
+
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
+_FIRST_REMOVAL_SECONDS, _LAST_REMOVAL_SECONDS = 0.05, 30.0
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator starts it
 
@@ -122,6 +126,7 @@ class Worker:
         self.log_files: tuple[logs.FileId, ...] = ()  # what it has open as standard output and error
         self.log_starts = (0, 0)
         self._channel_rest = b""
+        self.group: Optional[Group] = None  # of an app with memory_max
         self._survivors: list[int] = []  # pidfds of what outlived the main process in a polite stop
 
     # -- the table ---------------------------------------------------------------------------------------------------
@@ -198,6 +203,9 @@ class Worker:
             command = make_command(
                 self._runtime.site, self.place, self.config, self.token, opened[0], opened[1], passed
             )
+            if self.config.memory_max:
+                self.group = self._runtime.site.find_groups().make(self._group_name, self.config.memory_max)
+                command = command._replace(group=self.group.entry if self.group else "")
             self.process = spawn(command)
         except (OSError, PercoreError) as error:
             # Treated as any other end: same back-off, same report.
@@ -232,6 +240,26 @@ class Worker:
         self.log_files = tuple(map(logs.id_of, found))
         self.log_starts = (found[0].st_size, found[1].st_size)
 
+    @property
+    def _group_name(self) -> str:
+        return f"{self.config.name}-{self.number}-{self.token}"
+
+    def _leave_group(self, reason: str) -> str:
+        """Returns why it ended, which the group may know better."""
+        if self.group is None:
+            return reason
+        if self.group.was_over:
+            reason = f"killed by the kernel: over memory_max {(self.config.memory_max or 0) >> 20} MB"
+        self.group.kill()
+        self._remove_group(self.group)
+        self.group = None
+        return reason
+
+    def _remove_group(self, group: Group, wait: float = _FIRST_REMOVAL_SECONDS) -> None:
+        """The last of the killed may not be reaped yet."""
+        if not group.remove() and wait < _LAST_REMOVAL_SECONDS:
+            self._runtime.loop.later(wait, lambda: self._remove_group(group, 2 * wait))
+
     def _terminate(self) -> None:
         if not self.process:
             return  # it could not be started, which is about to be told
@@ -245,6 +273,8 @@ class Worker:
     def _kill(self) -> None:
         for pidfd in self._survivors:
             kill(pidfd)
+        if self.group:
+            self.group.kill()
         if self.process:
             self.process.kill_group()
 
@@ -471,6 +501,7 @@ class Worker:
     def _ended(self, status: Optional[int], reason: str) -> None:
         self._release_process()
         kill_survivors(self.token, anywhere=self._is_foreign)
+        reason = self._leave_group(reason)
         self.liveness.end()
         self.preloads.clear()
         self._had_served = was_ready = self.state in (State.RUNNING, State.STOPPING)
@@ -589,6 +620,8 @@ class Worker:
         self.process = process
         self._is_foreign = not process.is_child
         self.token = saved["token"]
+        if self.config.memory_max:
+            self.group = self._runtime.site.find_groups().find(self._group_name)
         self.addresses = [Address(*fields) for fields in saved["addresses"]]
         self.started_time = saved["started_time"]
         self.started_at = time.monotonic() - process.age_seconds

@@ -72,6 +72,7 @@ def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("error log path", worker["error_file"]), ("out log path", worker["out_file"]),
         *_dropped(worker["log_dropped_bytes"]),
         *((title, shown(config[field])) for field, title, shown in _WHERE_SET if field in config),
+        *([("memory cap", memory_cap(worker))] if "memory_max" in config else []),
         ("stop signal", wished["kill_signal"]), ("kill timeout", f"{wished['kill_timeout']:g} s"),
         ("autorestart", "yes" if wished["autorestart"] else "no"),
         ("watch & reload", shown_watch(wished["watch"], worker["cwd"])),
@@ -83,6 +84,11 @@ def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _dropped(count: int) -> list[tuple[str, str]]:
     return [("log bytes dropped", f"{count} (the disk was nearly full)")] if count else []
+
+
+def memory_cap(worker: Mapping[str, Any]) -> str:
+    problem = worker.get("uncapped")
+    return size(worker["config"]["memory_max"]) + (f", not enforced: {problem}" if problem else "")
 
 
 def shown_watch(paths: Any, cwd: str) -> str:

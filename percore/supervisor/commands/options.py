@@ -19,7 +19,8 @@ _SHORT = {"name": "-n", "instances": "-i", "out_file": "-o", "error_file": "-e",
 # Of PM2's own agent and tools: taken without a word, as their keys are.
 _WITHOUT_MEANING = ("automation", "deep-monitoring", "disable-source-map-support", "disable-trace", "event-loop-inspector",
                     "pmx", "trace", "v8", "vizion", "write")  # fmt: skip
-_SHOWN = {"instances": "N|max|-N", "port": "PORT", "max_memory_restart": "SIZE", "log_max_size": "SIZE", "args": "TEXT",
+_SHOWN = {"instances": "N|max|-N", "port": "PORT", "max_memory_restart": "SIZE", "memory_max": "SIZE",
+          "log_max_size": "SIZE", "args": "TEXT",
           "node_args": "TEXT", "watch": "PATHS", "ignore_watch": "PATHS", "exec_mode": "fork|cluster",
           "stop_exit_codes": "CODES"}  # fmt: skip
 _UNITS: dict[Callable[[Any], Any], str] = {whole: "N", count: "N", milliseconds: "MS"}
@@ -40,6 +41,7 @@ _TOLD = {
     "stop_exit_codes": "exit codes that end it for good", "min_uptime": "a shorter life counts as a quick failure",
     "max_restarts": "give up after so many quick failures", "restart_delay": "wait before each restart",
     "exp_backoff_restart_delay": "first wait of one that grows", "max_memory_restart": "replace it above this size",
+    "memory_max": "the kernel kills it above this size",
     "cron_restart": "restart it at these times", "watch": "restart it when files change (here, or these paths)",
     "ignore_watch": "paths that are not watched", "watch_delay": "seconds between a change and the restart",
     "out_file": "file of standard output", "error_file": "file of standard error", "log_file": "one more file with both",

@@ -49,6 +49,14 @@ def test_the_shipped_roles_give_a_unit_a_command_and_a_site() -> None:
     state = render()
     unit = content_of(state, "/etc/systemd/system/percore.service")
     assert "User=percore\n" in unit
+    for line in (
+        "Delegate=yes",
+        "DelegateSubgroup=supervisor",
+        "MemoryAccounting=yes",
+        "OOMPolicy=continue",
+        "KillMode=process",
+    ):
+        assert f"\n{line}\n" in unit
     assert "ExecStart=/usr/local/bin/percore daemon\n" in unit
     assert 'PERCORE_HOME="${PERCORE_HOME:-/var/lib/percore}"' in content_of(state, "/usr/local/bin/percore")
     site = content_of(state, "/etc/nginx/sites-available/shop")
