@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+
 from percore.hints import Callable, Optional
 from percore.supervisor import systemd
 
