@@ -427,7 +427,7 @@ class Manager:
 
     def _replace_over_limit(self, worker: Worker, reason: str) -> None:
         app = self.apps.get(worker.config.name)
-        if app and app.config.hooks:
+        if app and app.config.hooks and not self._replacements.is_under_way(worker):
             self._hooks.tell(app, "memory", reason, worker)
         self._replacements.ask(worker, reason)
 

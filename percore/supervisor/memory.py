@@ -1,4 +1,7 @@
-"""Looks at the memory of workers that have a limit, and at no others."""
+"""Looks at the memory of workers that have a limit, and at no others.
+
+Each second, and sooner where a worker that goes on growing would be over its limit by then.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable
 
 from percore.hints import Callable
 from percore.supervisor.loop import Loop
+from percore.supervisor.stats import SHORTEST_SPAN
 from percore.supervisor.worker import Worker
 
 _PERIOD = 1.0
@@ -23,12 +27,16 @@ class MemoryWatch:
 
     def plan(self) -> None:
         """To be called when there may be something to watch that was not there before."""
+        self._plan(_PERIOD)
+
+    def _plan(self, seconds: float) -> None:
         if not self._is_planned and any(True for _ in self._limited()):
             self._is_planned = True
-            self._loop.later(_PERIOD, self._look)
+            self._loop.later(seconds, self._look)
 
     def _look(self) -> None:
         self._is_planned = False
+        wait = _PERIOD
         for worker in list(self._limited()):
             if not worker.is_ready:
                 continue
@@ -36,4 +44,6 @@ class MemoryWatch:
             used, limit = worker.stats.memory_bytes, worker.config.max_memory or 0
             if used > limit:
                 self._replace(worker, f"{used >> 20} MB is over its limit of {limit >> 20} MB")
-        self.plan()
+            else:
+                wait = min(wait, worker.stats.seconds_until(limit))
+        self._plan(max(wait, SHORTEST_SPAN))

@@ -25,6 +25,9 @@ class Replacements:
             if app and slot.worker is worker and slot not in self._under_way:
                 self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
 
+    def is_under_way(self, worker: Worker) -> bool:
+        return any(slot.worker is worker for slot in self._under_way)
+
     def serve_stranded(self) -> None:
         for app in self._apps.values():
             for slot in app.slots:

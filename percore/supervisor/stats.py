@@ -5,12 +5,14 @@ The daemon reads by hand: psutil would cost it two megabytes for these two numbe
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
-from percore.hints import NamedTuple
+from percore.hints import NamedTuple, Optional
 from percore.supervisor.procfs import tree_of
 
+SHORTEST_SPAN = 0.2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -37,9 +39,9 @@ def usage_of_tree(pid: int) -> Usage:
 
 
 class Sampler:
-    """Remembers the last reading of one worker, to turn CPU time into percent of one core."""
+    """Remembers the last reading of one worker, to turn CPU time into percent of one core, and memory into its growth."""
 
-    __slots__ = ("_at", "_cpu_seconds", "_pid", "cpu_percent", "memory_bytes")
+    __slots__ = ("_at", "_cpu_seconds", "_growth", "_pid", "cpu_percent", "memory_bytes")
 
     def __init__(self) -> None:
         self._pid = 0
@@ -47,15 +49,23 @@ class Sampler:
         self._cpu_seconds = 0.0
         self.memory_bytes = 0
         self.cpu_percent = 0.0
+        self._growth: Optional[float] = None  # bytes a second; None after the first reading of a process
 
     def sample(self, pid: int) -> None:
-        """Reads again, but not twice within a fifth of a second: a shorter span gives no percentage worth showing."""
+        """Reads again, but not twice within SHORTEST_SPAN, which gives no percentage worth showing."""
         now = time.monotonic()
-        if pid == self._pid and now - self._at < 0.2:
+        if pid == self._pid and now - self._at < SHORTEST_SPAN:
             return
         usage = usage_of_tree(pid)
         span = now - self._at
         is_same = pid == self._pid and span > 0
         self.cpu_percent = round(max(0.0, usage.cpu_seconds - self._cpu_seconds) / span * 100, 1) if is_same else 0.0
+        self._growth = (usage.memory_bytes - self.memory_bytes) / span if is_same else None
         self.memory_bytes = usage.memory_bytes
         self._pid, self._at, self._cpu_seconds = pid, now, usage.cpu_seconds
+
+    def seconds_until(self, memory_bytes: int) -> float:
+        """When its memory will reach that, should it go on growing as it did; 0 when one reading does not tell yet."""
+        if self._growth is None:
+            return 0.0
+        return (memory_bytes - self.memory_bytes) / self._growth if self._growth > 0 else math.inf
