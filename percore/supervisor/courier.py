@@ -42,20 +42,19 @@ def run(command: str, message: Mapping[str, Any]) -> str:
         **os.environ, "PERCORE_EVENT": message["event"], "PERCORE_EVENT_APP": message["app"],
         "PERCORE_EVENT_REASON": message["reason"], "PERCORE_EVENT_SLOT": str(message.get("slot", "")),
     }  # fmt: skip
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True, env=env, encoding="utf-8", errors="replace",
-    )  # fmt: skip
-    try:
-        _, said = process.communicate(json.dumps(message), timeout=_COMMAND_SECONDS)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return f"did not end within {_COMMAND_SECONDS:g} s and was killed"
-    except BrokenPipeError:
-        said = ""
-    code = process.wait()
+    ) as process:  # fmt: skip
+        try:
+            _, said = process.communicate(json.dumps(message), timeout=_COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return f"did not end within {_COMMAND_SECONDS:g} s and was killed"
+        except BrokenPipeError:
+            said = ""
+        code = process.wait()
     last = said.strip().splitlines()[-1:] or [""]
     return f"ended with code {code}{': ' if last[0] else ''}{last[0][:200]}" if code else ""
 

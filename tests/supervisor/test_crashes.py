@@ -121,6 +121,15 @@ def test_an_adopted_job_is_not_started_again_when_it_ends(supervisor: Supervisor
     wait_for(lambda: state(supervisor) == "exited", "its end")
 
 
+def test_exp_backoff_waits_grow_by_half_each_time(supervisor: Supervisor) -> None:
+    runs = supervisor.folder / "runs"
+    app = supervisor.singleton(args=[f"date +%s.%N >> {runs}; exit 3"], exp_backoff_restart_delay=0.1)
+    supervisor.run("start", write_file(supervisor, {**app, "exec_mode": "fork"}), check=False)
+    times = wait_for(lambda: (found := runs.read_text().split()) and len(found) >= 6 and found, "six runs")
+    waits = [float(later) - float(earlier) for earlier, later in zip(times, times[1:])]
+    assert all(wait >= 0.1 * 1.5**number * 0.95 for number, wait in enumerate(waits)), waits
+
+
 def test_a_job_that_is_done_does_not_run_again_whatever_becomes_of_the_supervisor(supervisor: Supervisor) -> None:
     runs = supervisor.folder / "runs"
     supervisor.apply(supervisor.singleton(args=[f"echo x >> {runs}"], autorestart=False))

@@ -8,11 +8,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from percore.supervisor import courier
 from tests.supervisor.conftest import Supervisor
+from tests.supervisor.faults.tools import is_running
 from tests.waiting import wait_for
 
 
@@ -102,6 +105,39 @@ def test_an_address_gets_the_event_and_what_fails_is_one_line_without_secrets(
     for place in ("describe", "jlist"):
         assert "secret" not in supervisor.run(*([place, "tick"] if place == "describe" else [place])).stdout
     assert "secret" not in supervisor.log() + (supervisor.home / "state.json").read_text()
+
+
+def test_a_memory_restart_is_told(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(instances=1, max_memory=120 << 20, hooks={"memory": [WRITE]}))
+    supervisor.get("/leak")
+    told = first(supervisor, "memory")
+    assert told["app"] == "api"
+    assert "MB is over its limit of 120 MB" in told["reason"]
+
+
+def test_a_command_has_a_time_limit_and_what_it_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_COMMAND_SECONDS", 0.5)
+    monkeypatch.chdir(tmp_path)
+    said = courier.run("sleep 1000 & echo $! > child; sleep 1000", {"event": "crash", "app": "a", "reason": ""})
+    assert said == "did not end within 0.5 s and was killed"
+    child = int((tmp_path / "child").read_text())
+    wait_for(lambda: not is_running(child), "its child to end")
+
+
+def test_so_many_hooks_run_at_once_and_more_are_left_out(supervisor: Supervisor) -> None:
+    hook = "echo $$ >> hanging; while ! test -e done; do sleep 0.05; done"
+    names = [f"tick{number}" for number in range(9)]
+    supervisor.apply(*(supervisor.singleton(name=name, hooks={"crash": [hook]}) for name in names))
+    hanging = supervisor.folder / "hanging"
+    for count, name in enumerate(names[:8], start=1):
+        os.kill(supervisor.pids(name)[0], signal.SIGKILL)
+        wait_for(lambda count=count: hanging.exists() and len(hanging.read_text().split()) == count, "its hook")
+    os.kill(supervisor.pids(names[8])[0], signal.SIGKILL)
+    wait_for(lambda: "tick8: hook crash left out: 8 others still run" in supervisor.log(), "the ninth to be left out")
+    (supervisor.folder / "done").touch()
+    wait_for(lambda: not any(is_running(int(pid)) for pid in hanging.read_text().split()), "the hooks to end")
 
 
 def test_a_hook_that_hangs_holds_up_nothing(supervisor: Supervisor) -> None:

@@ -1,0 +1,2 @@
+$| = 1;
+while (1) { print "pl\n"; sleep 1; }

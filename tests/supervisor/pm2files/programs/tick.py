@@ -1,0 +1,5 @@
+import time
+
+while True:
+    print("py")
+    time.sleep(1)

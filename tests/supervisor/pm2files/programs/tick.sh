@@ -1,0 +1,1 @@
+while :; do echo sh; sleep 1; done

@@ -1,0 +1,1 @@
+module.exports = { apps: { name: 'udp', script: './programs/datagrams.js', env: { PORT: process.env.FIRST } } };
