@@ -133,7 +133,7 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     loop.run(after_turn)
     if not manager.successor:
         systemd.notify("STOPPING=1")
-    manager.log_rounds.close()
+    manager.close_logs()
     for door in doors:
         door.close()
     if not manager.successor and len(doors) > 2:

@@ -21,7 +21,6 @@ from percore.supervisor.keys import (
     BY_NAME,
     KEYS,
     MODIFIERS,
-    NOT_YET,
     WITHOUT_MEANING,
     camel_case,
     flag,
@@ -292,8 +291,6 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
             continue
         if value is None:
             continue
-        if known.name in NOT_YET and value is not False:
-            warnings.append(f"{where}: key '{key}' of {title} has no effect in this version")
         try:
             read = known.read(value)
         except (ValueError, TypeError) as error:

@@ -90,6 +90,9 @@ class Foreground(Manager):
     _has_begun = False
     _is_ending = False
 
+    def _follow_scribes(self) -> None:
+        """What the workers write goes to our own output as it is."""
+
     def has_begun(self, reply: Mapping[str, Any]) -> None:
         """All apps were started; one that failed is tried again, as always."""
         if reply["event"] == "result":

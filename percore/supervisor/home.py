@@ -65,6 +65,19 @@ class Home(NamedTuple):
         return os.path.join(self.path, "dump.json")
 
     @property
+    def spools(self) -> str:
+        """What workers write for the scribe."""
+        return os.path.join(self.logs, "spool")
+
+    @property
+    def scribe_plan(self) -> str:
+        return os.path.join(self.run, "scribe", "plan.json")
+
+    @property
+    def scribe_lock(self) -> str:
+        return os.path.join(self.run, "scribe", "lock")
+
+    @property
     def daemon_log(self) -> str:
         return os.path.join(self.logs, "percore.log")
 

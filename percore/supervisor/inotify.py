@@ -8,6 +8,7 @@ import struct
 
 from percore.hints import NamedTuple
 
+MODIFY = 0x2
 CLOSE_WRITE = 0x8
 MOVED_FROM = 0x40
 MOVED_TO = 0x80
@@ -36,9 +37,9 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def add(self, folder: str, *, follow: bool = False) -> int:
-        """Raises OSError; ENOSPC when the kernel allows no more."""
-        mask = CHANGES | _ONLY_DIR | (0 if follow else _NOT_FOLLOWED)
+    def add(self, folder: str, *, follow: bool = False, more: int = 0) -> int:
+        """Raises OSError; ENOSPC when the kernel allows no more. `more`: other events than CHANGES."""
+        mask = CHANGES | more | _ONLY_DIR | (0 if follow else _NOT_FOLLOWED)
         return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(folder), mask))
 
     def remove(self, watch: int) -> None:

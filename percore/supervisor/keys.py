@@ -303,11 +303,6 @@ WITHOUT_MEANING = frozenset({
     "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
 })  # fmt: skip
 
-# Keys the supervisor understands but does not act on yet: said when a file uses them, never silently dropped.
-NOT_YET = frozenset({
-    "log_file", "log_date_format", "log_type",
-})  # fmt: skip
-
 
 def camel_case(name: str) -> str:
     first, *rest = name.split("_")

@@ -14,7 +14,7 @@ from percore.supervisor.app import App
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home
 from percore.supervisor.log_chores import Chore, Report, do_chores, free_missing, held_bytes, reserve, space_of
-from percore.supervisor.logs import FileId, has_file, id_of
+from percore.supervisor.logs import FileId, has_file, has_scribe, id_of
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.own_log import OwnLog
 from percore.supervisor.rotation import Limits
@@ -102,6 +102,9 @@ class LogRounds:
     def logs(self) -> Iterable[Log]:
         for app in self._apps.values():
             for worker in {*app.living, *app.workers}:
+                if has_scribe(worker.config):
+                    yield from _written_by_scribe(worker.config, worker.log_paths)
+                    continue
                 for number, (path, file) in enumerate(zip(worker.written_paths, worker.log_files), 1):
                     if worker.process or has_file(path, file):
                         yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
@@ -195,6 +198,12 @@ class LogRounds:
         if sentence not in self._said:
             self._said.add(sentence)
             self._log(sentence)
+
+
+def _written_by_scribe(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
+    for path in filter(None, paths):
+        with contextlib.suppress(OSError):
+            yield Log(config, path, "", id_of(os.stat(path)))
 
 
 def _work(chores: Iterable[Chore], write: int) -> None:

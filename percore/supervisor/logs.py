@@ -59,7 +59,8 @@ def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:
 
 def has_scribe(config: AppConfig) -> bool:
     """True when somebody must write the logs for the worker: with stamps, as JSON, or both streams into one file."""
-    return False  # until scribes exist
+    wishes = config.log_date_format or config.log_type == "json" or config.log_file not in {None, *_NOWHERE}
+    return bool(wishes) and not config.disable_logs
 
 
 def written_paths(config: AppConfig, number: int, folder: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from percore.supervisor.home import Home, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
 from percore.supervisor.launch import OpenLogs, Site, open_files
 from percore.supervisor.log_rounds import LogRounds
+from percore.supervisor.logs import has_scribe
 from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
 from percore.supervisor.outside import Outside, make_outside
@@ -48,6 +49,7 @@ _SAVE_AGAIN_SECONDS = 5.0
 if TYPE_CHECKING:
     from percore.supervisor.cgroup import Groups
     from percore.supervisor.hooks import Hooks
+    from percore.supervisor.scribes import Scribes
 
 
 class Manager:
@@ -73,6 +75,7 @@ class Manager:
         self.log_rounds = LogRounds(loop, home, self.apps, log)
         self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
+        self._scribes: Optional[Scribes] = None
         site = Site(home, place_preload(home.run), store.fds, self.find_outside, self.find_groups, open_logs)
         self.runtime = Runtime(
             loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log, self.open_listener
@@ -124,6 +127,20 @@ class Manager:
                 if app.config.hooks:
                     self._hooks.app_changed(app)
             self._routines.follow()
+            self._follow_scribes()
+
+    def _follow_scribes(self) -> None:
+        if self._scribes is None and any(has_scribe(app.config) for app in self.apps.values()):
+            from percore.supervisor.scribes import Scribes  # few apps need it
+
+            self._scribes = Scribes(self.runtime.loop, self._home, self.apps, self._log)
+        if self._scribes:
+            self._scribes.follow()
+
+    def close_logs(self) -> None:
+        self.log_rounds.close()
+        if self._scribes and not any(worker for app in self.apps.values() for worker in app.living):
+            self._scribes.close()
 
     # -- operations --------------------------------------------------------------------------------------------------
 
@@ -609,6 +626,7 @@ class Manager:
         self._fill_store()
         self._memory.plan()
         self._routines.follow()
+        self._follow_scribes()
 
     def _restorer(self) -> restoring.Restorer:
         return restoring.Restorer(self.runtime, self.apps, self._next_id, self._awaiting.start, self._log)

@@ -170,6 +170,11 @@ def leave_hole(log: int, step: Step) -> None:
     _fallocate(log, _PUNCH_HOLE | _KEEP_SIZE, step.first, step.cut - step.first)
 
 
+def punch(log: int, end: int) -> None:
+    """Gives back what stands before byte `end`; the file looks as long as before. Raises OSError where that cannot be."""
+    _fallocate(log, _PUNCH_HOLE | _KEEP_SIZE, 0, end)
+
+
 def shift(path: str, keep: int) -> None:
     """The copy becomes number 1, 1 becomes 2, and what is older than `keep` files goes. A gap, left by a kill, closes."""
     count = sum(1 for _ in older_files(path))

@@ -267,3 +267,71 @@ def test_a_moved_log_is_said_and_opened_again_without_a_lost_request(supervisor:
     refused = supervisor.run("reloadLogs", check=False)
     assert refused.returncode == 1
     assert "percore restart tick" in refused.stderr
+
+
+# -- what a scribe writes --------------------------------------------------------------------------------------------
+
+COUNTER = """
+let n = 0;
+const timer = setInterval(() => {
+  for (let i = 0; i < 50; i++) console.log(`line ${n++}`);
+  console.error(`error ${n}`);
+  if (n >= 20000) clearInterval(timer), setInterval(() => {}, 1000);
+}, 2);
+"""
+
+
+def test_lines_are_stamped_and_both_streams_stand_in_one_file_as_well(supervisor: Supervisor) -> None:
+    script = "echo first; echo oops >&2; echo second; exec sleep 1000"
+    app = supervisor.singleton(args=[script], log_date_format="YYYY-MM-DD HH:mm:ss", log_file="all.log")
+    supervisor.apply(app)
+    folder = supervisor.home / "logs"
+    wait_for(
+        lambda: (folder / "tick-out.log").exists() and "second" in (folder / "tick-out.log").read_text(), "its lines"
+    )
+    wait_for(lambda: "oops" in (folder / "tick-error.log").read_text(), "its error")
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: "
+    assert re.fullmatch(f"{stamp}first\n{stamp}second\n", (folder / "tick-out.log").read_text())
+    everything = (supervisor.folder / "all.log").read_text()
+    assert sorted(line.split(": ")[1] for line in everything.splitlines()) == ["first", "oops", "second"]
+    described = supervisor.ask("describe", selector="tick")["workers"][0]
+    assert described["log_file"] == str(supervisor.folder / "all.log")
+    assert "first" in supervisor.run("logs", "tick", "--nostream").stdout
+
+
+def test_each_line_becomes_an_object_where_json_is_wished(supervisor: Supervisor) -> None:
+    script = "echo '{\"a\": 1}'; printf 'no end'; exec sleep 1000"
+    supervisor.apply(supervisor.singleton(args=[script], log_type="json"))
+    log = supervisor.home / "logs" / "tick-out.log"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") == 1, "the whole line")
+    supervisor.run("delete", "tick")
+    wait_for(lambda: log.read_text().count("\n") == 2, "the line without an end")
+    first, second = map(json.loads, log.read_text().splitlines())
+    assert (first["message"], first["type"], first["app_name"], first["process_id"]) == ('{"a": 1}', "out", "tick", 0)
+    assert second["message"] == "no end"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["timestamp"])
+
+
+def test_no_line_is_lost_or_doubled_when_scribe_and_supervisor_are_killed_again_and_again(
+    supervisor: Supervisor,
+) -> None:
+    (supervisor.folder / "counter.js").write_text(COUNTER)
+    app = supervisor.singleton(
+        script="counter.js", args=[], interpreter="node", log_date_format="HH:mm:ss", log_max_size=0
+    )
+    supervisor.apply(app)
+    log = supervisor.home / "logs" / "tick-out.log"
+    lock = supervisor.home / "run" / "scribe" / "lock"
+    for number in range(8):
+        wait_for(lambda size=number * 30_000: log.exists() and log.stat().st_size > size, "lines")
+        if number == 4:
+            supervisor.kill_daemon()
+            supervisor.run("ping")
+        pid = int(wait_for(lambda: lock.exists() and lock.read_text(), "the scribe"))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: lock.read_text() not in ("", f"{pid}\n"), "another scribe", seconds=30)
+    wait_for(lambda: "line 19999" in log.read_text(), "the last line", seconds=60)
+    assert [line.partition(": ")[2] for line in log.read_text().splitlines()] == [f"line {n}" for n in range(20000)]
+    spool = supervisor.home / "logs" / "spool" / "tick-0-out"
+    assert spool.stat().st_blocks * 512 <= 2 << 20

@@ -1,0 +1,240 @@
+"""Writes the logs that people read, for workers that want stamps, JSON, or both streams in one file.
+
+Such a worker writes a spool, as it would write its log; this process, one for each home, reads the spools and appends what
+becomes of them to the logs. It does not depend on the supervisor, nor the workers on it: whoever is killed at whatever moment,
+the next one goes on at the same byte. What to read and where to write stands in a plan that the supervisor leaves in a file.
+
+Before a piece is appended, the place it comes from and the sizes of the logs are noted beside the spool. After a kill in
+between, the sizes tell how much of it was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import time
+from collections.abc import Mapping
+
+from percore.hints import Any, Callable, NamedTuple, Optional
+from percore.supervisor.home import Home
+from percore.supervisor.inotify import MODIFY, Inotify
+from percore.supervisor.logs import data_begins, open_log
+from percore.supervisor.rotation import punch
+from percore.supervisor.stamps import ISO_UTC, make_stamper
+
+_PIECE = 64 << 10
+_NOTE_BYTES = 1024
+_PUNCHED_BYTES = 1 << 20
+_GATHER_SECONDS = 0.02  # what is written within so long is appended at once
+_RETRY_SECONDS = 1.0  # after a log could not be written
+
+
+class Entry(NamedTuple):
+    """One spool: what its lines become, and the logs they go to."""
+
+    spool: str
+    targets: tuple[str, ...]
+    app: str
+    id: int
+    stream: str  # out or err
+    date_format: str  # empty: no stamps
+    is_json: bool
+
+
+def read_plan(path: str) -> list[Entry]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [Entry(**{**entry, "targets": tuple(entry["targets"])}) for entry in json.load(file)]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def make_writer(entry: Entry) -> Callable[[bytes, float, bool], bytes]:
+    """A function from a piece of output, its moment, and whether it goes on a line that was begun, to what is written."""
+    stamp = make_stamper(entry.date_format or ISO_UTC)
+
+    def as_json(piece: bytes, moment: float, goes_on: bool) -> bytes:
+        about = {"timestamp": stamp(moment), "type": entry.stream, "process_id": entry.id, "app_name": entry.app}
+        lines = piece.decode(errors="replace").split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        return b"".join(json.dumps({"message": line, **about}).encode() + b"\n" for line in lines)
+
+    def stamped(piece: bytes, moment: float, goes_on: bool) -> bytes:
+        prefix = f"{stamp(moment)}: ".encode()
+        text = piece[:-1].replace(b"\n", b"\n" + prefix) + piece[-1:]
+        return text if goes_on else prefix + text
+
+    def as_it_is(piece: bytes, moment: float, goes_on: bool) -> bytes:
+        return piece
+
+    return as_json if entry.is_json else stamped if entry.date_format else as_it_is
+
+
+class Spool:
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self._write = make_writer(entry)
+        self._note = os.open(f"{entry.spool}.at", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._spool = os.open(entry.spool, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._position, self._goes_on = 0, False
+        self._logs: dict[str, int] = {}
+        self._take_up()
+
+    def close(self) -> None:
+        for descriptor in (self._note, self._spool, *self._logs.values()):
+            os.close(descriptor)
+
+    def advance(self) -> bool:
+        """Writes one piece; False when there was none. Raises OSError when a log cannot be written; nothing is lost then."""
+        piece = self._next_piece()
+        if not piece:
+            return False
+        self._append(piece, time.time())
+        if self._position - data_begins(self._spool) > _PUNCHED_BYTES:
+            with contextlib.suppress(OSError):
+                punch(self._spool, self._position & ~4095)
+        return True
+
+    def finish(self) -> None:
+        """Its worker is gone: a last line without an end is a line, too."""
+        while self.advance():
+            pass
+        rest = os.pread(self._spool, _PIECE, self._position)
+        if rest:
+            self._append(rest, time.time())
+
+    def _next_piece(self) -> bytes:
+        if os.fstat(self._spool).st_size < self._position:
+            self._position, self._goes_on = 0, False  # somebody emptied it
+        piece = os.pread(self._spool, _PIECE, self._position)
+        whole = piece.rfind(b"\n") + 1
+        # A line that does not end within a piece is written as it comes.
+        return piece[:whole] or (piece if len(piece) == _PIECE else b"")
+
+    # -- once each -----------------------------------------------------------------------------------------------------
+
+    def _append(self, piece: bytes, moment: float) -> None:
+        logs = [self._log(path) for path in self.entry.targets]
+        pending = {
+            "length": len(piece), "moment": moment,
+            "logs": [[found.st_ino, found.st_size] for found in map(os.fstat, logs)],
+        }  # fmt: skip
+        self._put_down(pending)
+        text = self._write(piece, moment, self._goes_on)
+        for log in logs:
+            _write_all(log, text)
+        self._step_over(piece)
+
+    def _step_over(self, piece: bytes) -> None:
+        self._position += len(piece)
+        self._goes_on = not piece.endswith(b"\n")
+        self._put_down(None)
+
+    def _put_down(self, pending: Optional[Mapping[str, Any]]) -> None:
+        """One write of less than a page, which a kill does not cut."""
+        found = os.fstat(self._spool)
+        note = {"inode": found.st_ino, "position": self._position, "goes_on": self._goes_on, "pending": pending}
+        os.pwrite(self._note, json.dumps(note).encode().ljust(_NOTE_BYTES), 0)
+
+    def _take_up(self) -> None:
+        try:
+            note = json.loads(os.pread(self._note, _NOTE_BYTES, 0))
+            if note["inode"] != os.fstat(self._spool).st_ino:
+                return
+            self._position, self._goes_on = note["position"], note["goes_on"]
+        except (ValueError, KeyError, TypeError):
+            return
+        pending = note["pending"]
+        if pending:
+            piece = os.pread(self._spool, pending["length"], self._position)
+            text = self._write(piece, pending["moment"], self._goes_on)
+            for path, (inode, size) in zip(self.entry.targets, pending["logs"]):
+                log = self._log(path)
+                _write_all(log, text[_written(log, text, inode, size) :])
+            self._step_over(piece)
+
+    def _log(self, path: str) -> int:
+        """The open log, again where somebody moved or deleted it."""
+        log = self._logs.get(path, -1)
+        if log >= 0:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(log), os.stat(path)):
+                    return log
+            os.close(log)
+            del self._logs[path]
+        self._logs[path] = log = open_log(path)
+        return log
+
+
+def _written(log: int, text: bytes, inode: int, size: int) -> int:
+    """How much of the text is in the log already."""
+    found = os.fstat(log)
+    if found.st_ino == inode and found.st_size >= size:
+        return min(len(text), found.st_size - size)
+    # It was rotated in the very moment in between: its end must tell.
+    with open(f"/proc/self/fd/{log}", "rb") as file:
+        end = os.pread(file.fileno(), len(text), max(0, found.st_size - len(text)))
+    return next((count for count in range(len(text), 0, -1) if end.endswith(text[:count])), 0)
+
+
+def _write_all(log: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(log, text) :]
+
+
+class Scribe:
+    def __init__(self, home: Home) -> None:
+        self._plan = home.scribe_plan
+        self._spools: dict[Entry, Spool] = {}
+        self._inotify = Inotify()
+        for folder in (home.spools, os.path.dirname(home.scribe_plan)):
+            self._inotify.add(folder, more=MODIFY)
+
+    def run(self) -> None:
+        """Until the plan names no spool any more."""
+        while self._follow_plan():
+            is_troubled = self._write_all()
+            ready, _, _ = select.select([self._inotify.descriptor], [], [], _RETRY_SECONDS if is_troubled else None)
+            if ready:
+                time.sleep(_GATHER_SECONDS)
+                self._inotify.read()
+
+    def _follow_plan(self) -> bool:
+        wanted = read_plan(self._plan)
+        for entry in [entry for entry in self._spools if entry not in wanted]:
+            spool = self._spools.pop(entry)
+            with contextlib.suppress(OSError):
+                spool.finish()
+            spool.close()
+        for entry in wanted:
+            if entry not in self._spools:
+                with contextlib.suppress(OSError):
+                    self._spools[entry] = Spool(entry)
+        return bool(wanted)
+
+    def _write_all(self) -> bool:
+        """True when something could not be written, and is to be tried again."""
+        is_troubled = False
+        has_moved = True
+        while has_moved:
+            has_moved = False
+            for spool in self._spools.values():
+                try:
+                    has_moved |= spool.advance()
+                except OSError:
+                    is_troubled = True
+        return is_troubled
+
+
+def main() -> None:
+    home = Home.of_user()
+    lock = os.open(home.scribe_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # One that was told to end may still be finishing; two would write everything twice.
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    Scribe(home).run()
