@@ -236,12 +236,11 @@ def test_a_javascript_file_may_print_and_leave_things_open(tmp_path: Path) -> No
     assert load_process_file(write(tmp_path, "x.config.js", text)).apps[0].script == "a.js"
 
 
-def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
-    text = "apps: [{script: a.js, time: true}]\n"
-    warnings = load_process_file(write(tmp_path, "x.yml", text)).warnings
-    assert [warning.partition(": ")[2].split(" has")[0].split(" of")[0] for warning in warnings] == [
-        "key 'time'",
-    ]  # fmt: skip
+def test_keys_of_logs_are_read_without_a_word(tmp_path: Path) -> None:
+    text = "apps: [{script: a.js, time: true, log_type: json, log_file: all.log}]\n"
+    loaded = load_process_file(write(tmp_path, "x.yml", text))
+    assert loaded.warnings == []
+    assert (loaded.apps[0].log_date_format, loaded.apps[0].log_type) == ("YYYY-MM-DDTHH:mm:ss", "json")
 
 
 def test_two_keys_for_one_thing_are_said(tmp_path: Path) -> None:
