@@ -239,7 +239,7 @@ def test_a_javascript_file_may_print_and_leave_things_open(tmp_path: Path) -> No
 def test_keys_of_logs_are_read_without_a_word(tmp_path: Path) -> None:
     text = "apps: [{script: a.js, time: true, log_type: json, log_file: all.log}]\n"
     loaded = load_process_file(write(tmp_path, "x.yml", text))
-    assert loaded.warnings == []
+    assert not loaded.warnings
     assert (loaded.apps[0].log_date_format, loaded.apps[0].log_type) == ("YYYY-MM-DDTHH:mm:ss", "json")
 
 
