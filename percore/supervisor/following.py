@@ -81,7 +81,7 @@ class Follower:
         except OSError:
             return
         self._file = id_of(os.fstat(self._log))
-        self._anchor = _Anchor(_name_of(f"{self._real}.1"), data_begins(self._log))
+        self._anchor = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
         self._position, self._mark = self._anchor.first, b""
 
     def _is_replaced(self) -> bool:
@@ -107,8 +107,8 @@ class Follower:
         step = noted(self._real)
         if step:
             return self._read_beside(step.cut)
-        now = _Anchor(_name_of(f"{self._real}.1"), data_begins(self._log))
-        moved = _moved_since(self._real, self._anchor.newest) if now.newest != self._anchor.newest else []
+        now = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+        moved = moved_since(self._real, self._anchor.newest) if now.newest != self._anchor.newest else []
         self.has_lost |= bool(moved) and self._anchor.newest not in (0, *map(_name_of_part, older_files(self._real)))
         moved_bytes = sum(size for _, size in moved)
         # From where the data of the oldest moved part begins.
@@ -151,7 +151,7 @@ class Follower:
         raise _Changed
 
     def _verify(self, now: _Anchor) -> None:
-        if noted(self._real) or now != _Anchor(_name_of(f"{self._real}.1"), data_begins(self._log)):
+        if noted(self._real) or now != _Anchor(name_of(f"{self._real}.1"), data_begins(self._log)):
             raise _Changed
 
     def _read_parts(self, moved: list[tuple[str, int]], now: _Anchor, start: int, end: int) -> bytes:
@@ -169,7 +169,7 @@ class Follower:
     # -- backwards ---------------------------------------------------------------------------------------------------
 
     def _read_back(self, count: int) -> list[bytes]:
-        now = _Anchor(_name_of(f"{self._real}.1"), data_begins(self._log))
+        now = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
         parts: list[bytes] = []
         newlines = taken = 0
         most = max(8 << 20, count * 4096)
@@ -204,7 +204,7 @@ def _whole_lines(text: bytes) -> bytes:
     return text if len(text) >= _PIECE and b"\n" not in text else text[: text.rfind(b"\n") + 1]
 
 
-def _name_of(place: str) -> int:
+def name_of(place: str) -> int:
     """What names an older file, whatever number it has and whether it is compressed: the moment it was moved."""
     for name in (place, f"{place}.gz"):
         with contextlib.suppress(OSError):
@@ -216,7 +216,7 @@ def _name_of_part(place: str) -> int:
     return os.stat(place).st_mtime_ns
 
 
-def _moved_since(path: str, newest: int) -> list[tuple[str, int]]:
+def moved_since(path: str, newest: int) -> list[tuple[str, int]]:
     """(place, size) of the older files that are newer than that one, oldest first."""
     found: list[tuple[str, int]] = []
     for place in older_files(path):

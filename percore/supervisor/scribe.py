@@ -4,8 +4,8 @@ Such a worker writes a spool, as it would write its log; this process, one for e
 becomes of them to the logs. It does not depend on the supervisor, nor the workers on it: whoever is killed at whatever moment,
 the next one goes on at the same byte. What to read and where to write stands in a plan that the supervisor leaves in a file.
 
-Before a piece is appended, the place it comes from and the sizes of the logs are noted beside the spool. After a kill in
-between, the sizes tell how much of it was written.
+Before a piece is appended, the place it comes from and the ends of the logs are noted beside the spool. After a kill in
+between, they tell how much of it was written, also where the logs were rotated meanwhile.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import time
 from collections.abc import Mapping
 
 from percore.hints import Any, Callable, NamedTuple, Optional
+from percore.supervisor.following import moved_since, name_of
 from percore.supervisor.home import Home
 from percore.supervisor.inotify import MODIFY, Inotify
 from percore.supervisor.logs import data_begins, open_log
-from percore.supervisor.rotation import punch
+from percore.supervisor.rotation import noted, punch
 from percore.supervisor.stamps import ISO_UTC, make_stamper
 
 _PIECE = 64 << 10
 _NOTE_BYTES = 1024
 _PUNCHED_BYTES = 1 << 20
+_KEPT_BYTES = 128 << 10  # the last words of a worker that fails are read from its spool
 _GATHER_SECONDS = 0.02  # what is written within so long is appended at once
 _RETRY_SECONDS = 1.0  # after a log could not be written
 
@@ -42,6 +44,15 @@ class Entry(NamedTuple):
     stream: str  # out or err
     date_format: str  # empty: no stamps
     is_json: bool
+
+
+class End(NamedTuple):
+    """Where a log ends, to be counted from after rotations."""
+
+    inode: int
+    newest: int  # names the newest older file
+    first: int  # where the log's own data begins
+    size: int
 
 
 def read_plan(path: str) -> list[Entry]:
@@ -96,7 +107,7 @@ class Spool:
         self._append(piece, time.time())
         if self._position - data_begins(self._spool) > _PUNCHED_BYTES:
             with contextlib.suppress(OSError):
-                punch(self._spool, self._position & ~4095)
+                punch(self._spool, (self._position - _KEPT_BYTES) & ~4095)
         return True
 
     def finish(self) -> None:
@@ -121,7 +132,7 @@ class Spool:
         logs = [self._log(path) for path in self.entry.targets]
         pending = {
             "length": len(piece), "moment": moment,
-            "logs": [[found.st_ino, found.st_size] for found in map(os.fstat, logs)],
+            "logs": [_end_of(log, path) for log, path in zip(logs, self.entry.targets)],
         }  # fmt: skip
         self._put_down(pending)
         text = self._write(piece, moment, self._goes_on)
@@ -152,9 +163,9 @@ class Spool:
         if pending:
             piece = os.pread(self._spool, pending["length"], self._position)
             text = self._write(piece, pending["moment"], self._goes_on)
-            for path, (inode, size) in zip(self.entry.targets, pending["logs"]):
+            for path, fields in zip(self.entry.targets, pending["logs"]):
                 log = self._log(path)
-                _write_all(log, text[_written(log, text, inode, size) :])
+                _write_all(log, text[_written(log, path, text, End(*fields)) :])
             self._step_over(piece)
 
     def _log(self, path: str) -> int:
@@ -170,14 +181,35 @@ class Spool:
         return log
 
 
-def _written(log: int, text: bytes, inode: int, size: int) -> int:
+def _end_of(log: int, path: str) -> End:
+    """Looks until it sees the same twice: a rotation may be under way, though nobody else appends."""
+    real = os.path.realpath(path)
+    while (found := _look(log, real)) != _look(log, real):
+        pass
+    return found
+
+
+def _look(log: int, path: str) -> End:
+    """What is being moved counts as moved."""
+    step, found = noted(path), os.fstat(log)
+    newest = (name_of(f"{path}.moving") if step else 0) or name_of(f"{path}.1")
+    return End(found.st_ino, newest, step.cut if step else data_begins(log), found.st_size)
+
+
+def _written(log: int, path: str, text: bytes, before: End) -> int:
     """How much of the text is in the log already."""
-    found = os.fstat(log)
-    if found.st_ino == inode and found.st_size >= size:
-        return min(len(text), found.st_size - size)
-    # It was rotated in the very moment in between: its end must tell.
+    now, real = _end_of(log, path), os.path.realpath(path)
+    if now.inode == before.inode:
+        moved = 0
+        if now.newest != before.newest:
+            with contextlib.suppress(OSError):
+                moved = sum(size for _, size in moved_since(real, before.newest))
+        count = moved + now.size - now.first - (before.size - before.first)
+        if 0 <= count <= len(text):
+            return count
+    # It was emptied, or replaced: its end must tell.
     with open(f"/proc/self/fd/{log}", "rb") as file:
-        end = os.pread(file.fileno(), len(text), max(0, found.st_size - len(text)))
+        end = os.pread(file.fileno(), len(text), max(0, now.size - len(text)))
     return next((count for count in range(len(text), 0, -1) if end.endswith(text[:count])), 0)
 
 

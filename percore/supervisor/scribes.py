@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator, Mapping
 
 from percore.hints import Any, Callable
@@ -18,6 +19,7 @@ from percore.supervisor.loop import Loop
 from percore.supervisor.update import this_program
 
 _LAST_SECONDS = 5.0
+_SHORT_LIFE_SECONDS = 0.5
 
 
 class Scribes:
@@ -28,6 +30,7 @@ class Scribes:
         self._log = log
         self._plan: list[Any] = []
         self._pidfd = -1
+        self._began_at = 0.0
 
     def follow(self) -> None:
         """Writes the plan when it is another one, and sees that somebody acts on it."""
@@ -81,6 +84,7 @@ class Scribes:
         except OSError:
             self._loop.later(0.1, self.follow)  # it is over already
             return
+        self._began_at = time.monotonic()
         self._loop.watch(self._pidfd, self._ended)
 
     def _running(self) -> int:
@@ -98,7 +102,8 @@ class Scribes:
         self._loop.unwatch(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        self._loop.later(0, self.follow)
+        is_short = time.monotonic() - self._began_at < _SHORT_LIFE_SECONDS
+        self._loop.later(_SHORT_LIFE_SECONDS if is_short else 0, self.follow)
 
 
 def _entries_of(app: App) -> Iterator[dict[str, Any]]:
