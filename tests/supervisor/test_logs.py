@@ -335,3 +335,40 @@ def test_no_line_is_lost_or_doubled_when_scribe_and_supervisor_are_killed_again_
     assert [line.partition(": ")[2] for line in log.read_text().splitlines()] == [f"line {n}" for n in range(20000)]
     spool = supervisor.home / "logs" / "spool" / "tick-0-out"
     assert spool.stat().st_blocks * 512 <= 2 << 20
+
+
+BURST = """
+let number = 0;
+const write = () => {
+  for (let i = 0; i < 20 && number < 20000; i++) console.log(`${number++} ${'x'.repeat(60)}`);
+  if (number < 20000) setTimeout(write, 4);
+  else process.kill(process.pid, 'SIGKILL');
+};
+write();
+"""
+
+
+def test_each_line_stands_once_in_rotated_logs_and_the_third_file_though_worker_scribe_and_supervisor_are_killed(
+    supervisor: Supervisor,
+) -> None:
+    app = node(supervisor, "burst", BURST, autorestart=False, min_uptime=0.1, log_max_size=128 << 10, log_keep=200,
+               log_date_format="YYYY", log_file="both.log")  # fmt: skip
+    supervisor.apply(app, check=False)
+    lock = supervisor.home / "run" / "scribe" / "lock"
+    for _ in range(3):
+        pid = int(wait_for(lambda: lock.exists() and lock.read_text(), "the scribe"))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        supervisor.kill_daemon()
+        supervisor.run("ping")
+        wait_for(lambda pid=pid: lock.read_text() not in ("", f"{pid}\n"), "another scribe")
+    wait_for(lambda: supervisor.workers("burst")[0]["pid"] == 0, "the writer to end", seconds=60)
+    for log in (supervisor.home / "logs" / "burst-out.log", supervisor.folder / "both.log"):
+        wait_for(lambda log=log: b" 19999 " in content(log), "the last line")
+        wait_for(lambda log=log: log.stat().st_size <= 128 << 10, "the rotation to be done")
+        assert [int(line.split()[1]) for line in content(log).decode().splitlines()] == list(range(20_000))
+        assert older_files(log)
+    (listed,) = json.loads(supervisor.run("jlist").stdout)
+    assert listed["pm2_env"]["pm_log_path"] == str(supervisor.folder / "both.log")
+    supervisor.run("flush", "burst")
+    assert content(supervisor.folder / "both.log") == b""
