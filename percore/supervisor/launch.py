@@ -76,10 +76,18 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
             next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
         )
     return Command(
-        (*argv, script, *config.args), program or script, config.cwd, env, out_fd, err_fd,
-        () if identity else site.store_fds, "NODE_CHANNEL_FD" in env, identity, listen_fds,
-        site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
-    )  # fmt: skip
+        argv=(*argv, script, *config.args),
+        program=program or script,
+        cwd=config.cwd,
+        env=env,
+        out_fd=out_fd,
+        err_fd=err_fd,
+        store_fds=() if identity else site.store_fds,
+        channel="NODE_CHANNEL_FD" in env,
+        identity=identity,
+        listen_fds=listen_fds,
+        stdin_path=site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
+    )
 
 
 def make_environment(

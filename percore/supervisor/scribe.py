@@ -114,9 +114,26 @@ class Spool:
         """Its worker is gone: a last line without an end is a line, too."""
         while self.advance():
             pass
-        rest = os.pread(self._spool, _PIECE, self._position)
-        if rest:
+        self.write_rest()
+
+    def write_rest(self) -> None:
+        """The beginning of a line that is not ended yet, such as a prompt."""
+        if rest := self._rest():
             self._append(rest, time.time())
+
+    @property
+    def waits_for_an_end(self) -> bool:
+        """An object is made of a whole line only; other lines may be shown as they come."""
+        return not self.entry.is_json and bool(self._rest())
+
+    def _rest(self) -> bytes:
+        return os.pread(self._spool, _PIECE, self._position)
+
+    def remove(self) -> None:
+        """Nobody will write it any more."""
+        for path in (self.entry.spool, f"{self.entry.spool}.at"):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _next_piece(self) -> bytes:
         if os.fstat(self._spool).st_size < self._position:
@@ -226,22 +243,29 @@ class Scribe:
         for folder in (home.spools, os.path.dirname(home.scribe_plan)):
             self._inotify.add(folder, more=MODIFY)
 
+        self._said: set[str] = set()
+
     def run(self) -> None:
         """Until the plan names no spool any more."""
         while self._follow_plan():
             is_troubled = self._write_all()
-            ready, _, _ = select.select([self._inotify.descriptor], [], [], _RETRY_SECONDS if is_troubled else None)
-            if ready:
+            begun = [spool for spool in self._spools.values() if spool.waits_for_an_end]
+            seconds = _RETRY_SECONDS if is_troubled or begun else None
+            if select.select([self._inotify.descriptor], [], [], seconds)[0]:
                 time.sleep(_GATHER_SECONDS)
                 self._inotify.read()
+                continue
+            for spool in begun:
+                self._try(spool.write_rest)
 
     def _follow_plan(self) -> bool:
         wanted = read_plan(self._plan)
         for entry in [entry for entry in self._spools if entry not in wanted]:
             spool = self._spools.pop(entry)
-            with contextlib.suppress(OSError):
-                spool.finish()
+            self._try(spool.finish)
             spool.close()
+            if entry.spool not in {other.spool for other in wanted}:
+                spool.remove()
         for entry in wanted:
             if entry not in self._spools:
                 with contextlib.suppress(OSError):
@@ -255,11 +279,22 @@ class Scribe:
         while has_moved:
             has_moved = False
             for spool in self._spools.values():
-                try:
-                    has_moved |= spool.advance()
-                except OSError:
-                    is_troubled = True
+                done = self._try(spool.advance)
+                is_troubled |= done is None
+                has_moved |= bool(done)
         return is_troubled
+
+    def _try(self, write: Callable[[], Any]) -> Any:
+        """None when the logs cannot be written, which is said once: standard error is the supervisor's log."""
+        try:
+            return write() or False
+        except OSError as error:
+            sentence = f"{error.filename or 'a log'} cannot be written: {error.strerror}"
+            if sentence not in self._said:
+                self._said.add(sentence)
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {sentence}; its lines wait\n".encode())
+            return None
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ def test_no_line_is_lost_while_the_log_rotates_and_its_writer_and_the_supervisor
         supervisor.run("ping")
     wait_for(lambda: supervisor.workers("writer")[0]["pid"] == 0, "the writer to end", seconds=60)
     # The last step of a rotation makes the log shorter.
-    wait_for(lambda: log.stat().st_size <= 256 << 10, "the rest to be rotated, although nobody writes any more")
+    wait_for(
+        lambda: log.stat().st_size <= 256 << 10, "the rest to be rotated, although nobody writes any more", seconds=60
+    )
     assert len(older_files(log)) > 20
     numbers = [int(line.split()[0]) for line in content(log).decode().splitlines()]
     assert numbers[:100_000] == list(range(100_000))
@@ -297,6 +299,17 @@ def test_lines_are_stamped_and_both_streams_stand_in_one_file_as_well(supervisor
     described = supervisor.ask("describe", selector="tick")["workers"][0]
     assert described["log_file"] == str(supervisor.folder / "all.log")
     assert "first" in supervisor.run("logs", "tick", "--nostream").stdout
+
+
+def test_a_line_without_an_end_is_shown_and_spools_go_with_their_app(supervisor: Supervisor) -> None:
+    script = "printf 'Name? '; exec sleep 1000"
+    supervisor.apply(supervisor.singleton(args=[script], log_date_format="HH:mm"))
+    log = supervisor.home / "logs" / "tick-out.log"
+    wait_for(lambda: log.exists() and log.read_text().endswith(": Name? "), "the prompt")
+    spool = supervisor.home / "logs" / "spool" / "tick-0-out"
+    assert spool.exists()
+    supervisor.run("delete", "tick")
+    wait_for(lambda: not spool.exists(), "the end of the spool")
 
 
 def test_each_line_becomes_an_object_where_json_is_wished(supervisor: Supervisor) -> None:
