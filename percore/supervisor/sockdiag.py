@@ -23,6 +23,10 @@ class Waiting(NamedTuple):
     inode: int
 
 
+# So long a client that has connected may take until it asks; one that never asks keeps nobody from ending.
+_FIRST_REQUEST_MS = 500
+
+
 class Connection(NamedTuple):
     inode: int  # 0 until it is accepted
     is_busy: bool  # the client's last word has no answer yet
@@ -41,7 +45,10 @@ def connections_to(port: int) -> Iterator[Connection]:
     for message, info in _ask(port, _OPEN):
         _, unread, unsent, _, inode = message[-5:]
         sent, received = struct.unpack_from("=I4xI", info, 44) if len(info) >= 56 else (0, 0)  # milliseconds ago
-        yield Connection(inode, bool(unread or unsent or received < sent))
+        # The clock of those two is a coarse one; of a first request the counts tell exactly.
+        acknowledged, arrived = struct.unpack_from("=QQ", info, 120) if len(info) >= 136 else (1, 1)
+        is_first = acknowledged == 0 and (arrived > 0 or received < _FIRST_REQUEST_MS)
+        yield Connection(inode, bool(unread or unsent or received < sent or is_first))
 
 
 def _ask(port: int, states: int) -> Iterator[tuple[Any, bytes]]:

@@ -101,9 +101,12 @@ def test_what_a_worker_does_to_the_shared_sockets_is_put_right(supervisor: Super
     supervisor.apply(supervisor.api(interpreter=sys.executable, script="worker.py"))
     assert supervisor.get("/sabotage", source="127.77.0.2")["slot"] == "1"
     with Load(supervisor.port, keeping=0, closing=4) as load:
-        if sabotage == SHUT_DOWN:
+        if sabotage == SHUT_DOWN:  # who waits in the very queue that a worker shuts down is cut off with it
             wait_for(lambda: "put right" in supervisor.log(), "the sabotage to be seen")
         wait_for(lambda: {supervisor.get()["slot"] for _ in range(10)} == {"0", "1"}, "both workers to serve again")
+    assert load.counts["hung"] == 0
+    assert not [failure for failure in load.failures if "Refused" in failure or (sabotage != SHUT_DOWN)]
+    with Load(supervisor.port, keeping=0, closing=4) as load:
         supervisor.run("reload", "api")
     assert load.counts["hung"] == 0
     assert load.failures == []
