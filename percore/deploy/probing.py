@@ -64,6 +64,8 @@ def judge(probes: Mapping[str, Summary], hosts: Sequence[Host]) -> dict[str, Per
 
 def _regression(probe: Summary, host: Host) -> str:
     before, during, settings = probe["before"], probe["during"], host.settings
+    if not before["asked"]:
+        return ""  # nothing answered before: while it comes up the first time, anything may
     if during["asked"] and during["failed"] * 100 > settings.probe_max_failed_percentage * during["asked"]:
         shown = during["faults"][-1] if during["faults"] else ""
         return f"{during['failed']} of {during['asked']} requests failed since the switch ({shown})"

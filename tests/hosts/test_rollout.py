@@ -53,6 +53,8 @@ def deploy_that_waits(
         deploy = subprocess.Popen(
             [sys.executable, "-m", "invoke", "deploy", "--env", project.env], cwd=project.folder, stdin=subprocess.DEVNULL,
             stdout=log, stderr=subprocess.STDOUT, text=True,
+            # Where the tests themselves run in the background, Ctrl-C would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             wait_for(lambda: gate.exists() or deploy.poll() is not None, "the hook", seconds=120)

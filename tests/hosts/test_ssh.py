@@ -14,7 +14,7 @@ import pytest
 
 from percore.deploy.address import read_address
 from percore.deploy.fleet import Host as FleetHost
-from percore.deploy.fleet import close_all, on_all
+from percore.deploy.fleet import Scope, close_all, on_all
 from percore.deploy.remote import Remote, connect
 from percore.errors import PreflightError, UnreachableError
 from percore.lab.host import Host
@@ -184,7 +184,7 @@ def test_connections_at_once_through_one_bastion_do_not_meet(way: Way) -> None:
     way.write("Host node2\n  ProxyJump node1")
     address = read_address("node2", {"ansible_ssh_common_args": f"-F {way.config}"})
     remotes: list[Remote] = []
-    hosts = [FleetHost(_Plan(f"node2-{number}"), None, address) for number in range(8)]  # type: ignore[arg-type]
+    hosts = [FleetHost(Scope("lab", way.folder), _Plan(f"node2-{number}"), None, address) for number in range(8)]  # type: ignore[arg-type]
 
     def open_one(host: FleetHost) -> None:
         host.remote = connect(address, project=way.folder)

@@ -26,6 +26,7 @@ def test_a_host_that_answers_as_before_is_well() -> None:
     assert verdict(probe()) == ""
     assert verdict(probe(failed=1)) == ""
     assert verdict(probe(before=None)) == ""
+    assert verdict(probe(before=None, failed=50)) == ""
 
 
 def test_failures_beyond_the_limit_are_told_with_the_last_one() -> None:
