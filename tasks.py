@@ -310,8 +310,10 @@ def install_for_tests(context: Context) -> None:
         "faketime": "faketime",
         "zsh": "zsh",
         "fish": "fish",
+        "gcc": "gcc",
     }
     missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
+    missing += [] if Path("/usr/include/stdio.h").exists() else ["libc6-dev"]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         # RUNLEVEL: Debian's scripts must not start the servers; the tests start their own.
         install = f"apt-get -qq install -y --no-install-recommends {' '.join(missing)}"

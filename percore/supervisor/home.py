@@ -78,6 +78,10 @@ class Home(NamedTuple):
         return os.path.join(self.run, "scribe", "lock")
 
     @property
+    def pids(self) -> str:
+        return os.path.join(self.path, "pids")
+
+    @property
     def daemon_log(self) -> str:
         return os.path.join(self.logs, "percore.log")
 

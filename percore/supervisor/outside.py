@@ -39,11 +39,9 @@ def make_outside(home: Home) -> Outside:
 
 
 def remove_outside(home: Home) -> None:
-    for place, folders, files in os.walk(_folder_of(home), topdown=False):
+    for place, _, files in os.walk(_folder_of(home), topdown=False):
         for name in files:
             os.unlink(os.path.join(place, name))
-        for name in folders:
-            os.rmdir(os.path.join(place, name))
         os.rmdir(place)
     with contextlib.suppress(OSError):
         os.rmdir(_FOLDER)  # unless another supervisor uses it

@@ -8,11 +8,14 @@ import os
 from percore.supervisor.config import AppConfig
 
 
-def pid_path(config: AppConfig, id: int) -> str:
-    """Where the worker with PM2's id `id` has its file; empty where the app wants none."""
-    if not config.pid_file:
-        return ""
-    stem, extension = os.path.splitext(os.path.join(config.cwd, config.pid_file))
+def pid_path(config: AppConfig, id: int, folder: str) -> str:
+    """Where the worker with PM2's id `id` has its file: in `folder`, unless the app names another place."""
+    place = (
+        os.path.join(config.cwd, config.pid_file)
+        if config.pid_file
+        else f"{folder}/{config.name.replace('/', '-')}.pid"
+    )
+    stem, extension = os.path.splitext(place)
     return f"{stem}-{id}{extension}"
 
 

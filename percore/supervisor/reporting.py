@@ -56,7 +56,7 @@ def describe(
             "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
             "thieves": [f"{thief} takes connections meant for {address}" for address, thief in app.traffic.thieves.items()],
-            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id),
+            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.site.home.pids),
             "uncapped": app.runtime.site.find_groups().problem if worker.config.memory_max else "",
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip

@@ -84,7 +84,7 @@ class Routines:
         """Also what a rotation puts beside a log: `.1`, `.2`..."""
         if path.startswith(f"{self._home.path}/"):
             return True
-        own = {pid_path(app.config, slot.id) for slot in app.slots}
+        own = {pid_path(app.config, slot.id, self._home.pids) for slot in app.slots}
         for worker in app.workers:
             own.update(worker.log_paths)
         return path in own or any(path.startswith(f"{place}.") for place in own if place)

@@ -75,7 +75,7 @@ class Slot:
 
     def note_pid(self) -> None:
         """The pid file names the slot's worker, and is gone when there is none."""
-        wished = (pid_path(self.worker.config, self.id), self.worker.pid)
+        wished = (pid_path(self.worker.config, self.id, self._runtime.site.home.pids), self.worker.pid)
         if wished == self._noted:
             return
         for path, pid in {self._noted[0]: 0, wished[0]: wished[1]}.items():

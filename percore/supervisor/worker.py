@@ -108,6 +108,7 @@ class Worker:
         self.exit_code = 0
         self.restarts = 0
         self.failures = Failures()
+        self.last_delay = 0.0  # seconds, of its last back-off
         self.is_stable = False
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._had_served = False  # the last process that ended was ready
@@ -160,7 +161,8 @@ class Worker:
             elif has_given_up(self.config, self.failures):
                 self._later(self._give_up)
             else:
-                due = time.monotonic() + restart_delay(self.config, self.failures)
+                self.last_delay = restart_delay(self.config, self.failures)
+                due = time.monotonic() + self.last_delay
                 self._later(lambda: self._wait_until(due))
 
     def _wait_until(self, due: float) -> None:
@@ -580,6 +582,7 @@ class Worker:
             "uptime_seconds": round(time.monotonic() - self.started_at, 3) if self.process else 0.0,
             "restarts": self.restarts,
             "unstable_restarts": self.failures.unstable,
+            "last_delay": round(self.last_delay, 3),
             "crash_looping": self.is_crash_looping,
             "failure": self.unwell if self.is_ready else self.failure,
         }

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,15 @@ def test_a_worker_runs_as_its_user_and_group_with_that_users_home(supervisor: Su
     supervisor.apply(supervisor.singleton(cwd="/", args=[script], user="nobody", group="daemon"))
     log = supervisor.home / "logs" / "tick-out.log"
     assert wait_for(log.read_text, "its output").split() == ["nobody", "daemon", pwd.getpwnam("nobody").pw_dir]
+
+
+def test_each_worker_has_a_pid_file_that_jlist_names(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    for worker in json.loads(supervisor.run("jlist").stdout):
+        assert worker["pm2_env"]["pm_pid_path"] == str(supervisor.home / "pids" / f"api-{worker['pm_id']}.pid")
+        assert int(Path(worker["pm2_env"]["pm_pid_path"]).read_text()) == worker["pid"]
+    supervisor.run("delete", "api")
+    assert list((supervisor.home / "pids").iterdir()) == []
 
 
 def test_a_pid_file_names_the_living_worker_also_after_a_reload_and_goes_with_it(supervisor: Supervisor) -> None:

@@ -67,7 +67,8 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
     fields = {
         "name": worker["name"], "namespace": worker["namespace"], "pm_id": worker["id"],
         "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"],
-        "unstable_restarts": worker["unstable_restarts"], "exit_code": worker["exit_code"], "prev_restart_delay": 0,
+        "unstable_restarts": worker["unstable_restarts"], "exit_code": worker["exit_code"],
+        "prev_restart_delay": round(1000 * worker["last_delay"]),
         "exec_mode": f"{worker['mode']}_mode", "exec_interpreter": wished["interpreter"],
         "node_args": list(wished["interpreter_args"]), "args": list(wished["args"]), "instances": worker["instances"],
         "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])), "pm_cwd": worker["cwd"],
