@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -28,6 +31,10 @@ from percore.supervisor.worker import Role, Worker
 
 def null() -> int:
     return os.open(os.devnull, os.O_WRONLY)
+
+
+PIDS = tempfile.mkdtemp(prefix="percore-pids-")
+atexit.register(shutil.rmtree, PIDS)
 
 
 class FakeLoop:
@@ -105,7 +112,9 @@ class SlotMachine(RuleBasedStateMachine):
         self._patches = no_real_processes(self.spawned)
         self._patches.__enter__()
         self.loop = FakeLoop()
-        site = SimpleNamespace(home=SimpleNamespace(logs="/nonexistent"), open_logs=lambda *_: [null(), null()])
+        site = SimpleNamespace(
+            home=SimpleNamespace(logs="/nonexistent", pids=PIDS), open_logs=lambda *_: [null(), null()]
+        )
         runtime: Any = SimpleNamespace(
             loop=self.loop, site=site, tell=lambda _: None, replace=lambda *_: None,
             sharing=SimpleNamespace(mode=Mode.STEERED), say=lambda *_: None,
