@@ -26,18 +26,24 @@ from percore.deploy.survey import connect_hosts
 from percore.errors import PercoreError, PreflightError, UsageError
 
 
-def status(scope: Scope, report: Report, *, as_json: bool) -> None:
-    """What runs on every host; hosts that do not answer are named, and make the exit code 7."""
+def _ask_all(scope: Scope, op: str, **message: Any) -> tuple[list[Host], dict[str, PercoreError]]:
+    """The hosts, each answer in its notes as `reply`, and the faults of those that gave none."""
     hosts = load_fleet(scope)
     try:
         faults = connect_all(hosts)
 
         def ask(host: Host) -> None:
-            host.notes["reply"] = host.ask("status")
+            host.notes["reply"] = host.ask(op, **message)
 
         faults.update(on_all([host for host in hosts if host.name not in faults], ask))
     finally:
         close_all(hosts)
+    return hosts, faults
+
+
+def status(scope: Scope, report: Report, *, as_json: bool) -> None:
+    """What runs on every host; hosts that do not answer are named, and make the exit code 7."""
+    hosts, faults = _ask_all(scope, "status")
     entries = [_status_entry(host, host.notes.get("reply")) for host in hosts]
     if as_json:
         report.json(entries)
@@ -177,17 +183,10 @@ def unlock(scope: Scope, report: Report) -> None:
 
 def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
     """What was switched on which host, when, by whom, and how it ended; the oldest first."""
-    hosts = load_fleet(scope)
-    try:
-        faults = connect_all(hosts)
-
-        def ask(host: Host) -> None:
-            host.notes["entries"] = host.ask("history", count=lines)["entries"]
-
-        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
-    finally:
-        close_all(hosts)
-    entries = [{"host": host.name, **entry} for host in hosts for entry in host.notes.get("entries", [])]
+    hosts, faults = _ask_all(scope, "history", count=lines)
+    entries = [
+        {"host": host.name, **entry} for host in hosts for entry in host.notes.get("reply", {}).get("entries", [])
+    ]
     entries.sort(key=lambda entry: entry["at"])
     if as_json:
         report.json(entries)
@@ -243,17 +242,8 @@ def facts(scope: Scope, report: Report) -> None:
 
 def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     """Per host: what its workers really run, files edited since, restarts owed. ChangesPending when anything drifted."""
-    hosts = load_fleet(scope)
-    try:
-        faults = connect_all(hosts)
-
-        def ask(host: Host) -> None:
-            host.notes["drift"] = host.ask("drift")
-
-        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
-    finally:
-        close_all(hosts)
-    entries = [{"host": host.name, **host.notes["drift"]} for host in hosts if "drift" in host.notes]
+    hosts, faults = _ask_all(scope, "drift")
+    entries = [{"host": host.name, **host.notes["reply"]} for host in hosts if "reply" in host.notes]
     releases = [entry["current"] for entry in entries]
     common = max(set(releases), key=releases.count) if releases else None
     if as_json:
