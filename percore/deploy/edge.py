@@ -7,7 +7,7 @@ from pathlib import Path
 from percore.deploy.fleet import (
     Host,
 )
-from percore.deploy.render import render_text
+from percore.deploy.templates import render_text
 
 
 def write_edge_config(env: str, hosts: list[Host], project: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from percore.deploy.inventory import Inventory
 from percore.deploy.inventory.listing import to_json
 from percore.deploy.plan import make_host_plan, own_variables
-from percore.deploy.render import Variables, resolve_variables
 from percore.deploy.report import Report
+from percore.deploy.templates import Variables, resolve_variables
 from percore.deploy.vault import Sealed
 from percore.errors import UsageError, nearest
 

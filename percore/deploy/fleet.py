@@ -19,8 +19,10 @@ from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import AppSettings, HostPlan, HostState, make_host_plan
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.remote import Remote, connect
-from percore.deploy.render import plan_settings, render_plan, resolve_variables
+from percore.deploy.render import render_plan
 from percore.deploy.report import Report, print_line
+from percore.deploy.settings import plan_settings
+from percore.deploy.templates import resolve_variables
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
 
 FORKS = 32

@@ -11,7 +11,7 @@ from percore.deploy import keyring, secrets
 from percore.deploy.inventory import load_inventory
 from percore.deploy.keyring import Keyring
 from percore.deploy.plan import make_host_plan
-from percore.deploy.render import resolve_variables
+from percore.deploy.templates import resolve_variables
 from tests.oracle.asking import Ansible
 
 PROJECT = Path(__file__).resolve().parents[2]

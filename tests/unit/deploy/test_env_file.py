@@ -11,7 +11,7 @@ import pytest
 
 from percore.deploy.env_file import parse_env, read_env_file
 from percore.deploy.plan import make_plan
-from percore.deploy.render import plan_settings
+from percore.deploy.settings import plan_settings
 from percore.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]

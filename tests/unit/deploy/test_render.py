@@ -9,8 +9,10 @@ import pytest
 
 from percore.deploy import keyring
 from percore.deploy.plan import HostPlan, HostState, make_plan
-from percore.deploy.render import plan_settings, render_plan, render_text
+from percore.deploy.render import render_plan
 from percore.deploy.roles import ITEM_KEYS
+from percore.deploy.settings import plan_settings
+from percore.deploy.templates import render_text
 from percore.deploy.vault import seal
 from percore.errors import UsageError
 

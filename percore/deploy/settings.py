@@ -1,0 +1,149 @@
+"""The deploy's own settings out of a host's variables, checked and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from percore.deploy.batches import read_policy
+from percore.deploy.env_file import read_env_file
+from percore.deploy.hooks import read_hooks
+from percore.deploy.plan import AppSettings, HostPlan
+from percore.deploy.redaction import REDACTOR
+from percore.deploy.templates import Variables, resolve_variables
+from percore.errors import UsageError
+
+T = TypeVar("T")
+
+
+def plan_settings(plan: HostPlan) -> AppSettings:
+    """The settings of a host before it was asked for facts: they may not depend on those."""
+    return read_settings(resolve_variables(plan), plan.project)
+
+
+def read_settings(variables: Variables, project: Path) -> AppSettings:
+    """The deploy's own settings out of a host's variables; UsageError names the variable that does not fit."""
+    reader = _Reader(variables)
+    systemd = reader.choice("service_manager", ("systemd", "process")) == "systemd"
+    return AppSettings(
+        name=reader.text("app_name"),
+        path=project / reader.text("app_path"),
+        port=reader.optional("port", reader.number),
+        health_path=reader.optional("health_path", reader.text),
+        health_seconds=reader.number("health_seconds"),
+        build_command=reader.optional("build_command", reader.text),
+        install_command=reader.optional("install_command", reader.text),
+        process_file=reader.optional("process_file", reader.text),
+        process_env=reader.optional("process_env", reader.text),
+        artifact_exclude=tuple(reader.texts("artifact_exclude")),
+        deploy_to=reader.path("deploy_to"),
+        keep_releases=reader.number("keep_releases"),
+        percore_home=reader.path("percore_home"),
+        percore_user=reader.optional("percore_user", reader.text) if systemd else None,
+        package_path=reader.path("package_path"),
+        launcher_path=reader.path("launcher_path"),
+        service_manager="systemd" if systemd else "process",
+        nginx=reader.flag("nginx"),
+        nginx_port=reader.number("nginx_port"),
+        server_name=reader.text("server_name"),
+        env=read_environment(reader, project / reader.text("app_path")),
+        policy=read_policy(
+            *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
+            where=variables.where(),
+        ),
+        confirm_seconds=reader.number("confirm_seconds"),
+        max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
+        probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
+        probe_max_slowdown=reader.number("probe_max_slowdown"),
+        placement={str(app): str(pattern) for app, pattern in reader.mapping("placement").items()},
+        hooks=read_hooks(reader.mapping("hooks"), where=variables.where()),
+    )
+
+
+def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
+    """The app's env file of this environment, then `env`, which wins. What is named in `secrets` must not be empty."""
+    named = reader.optional("env_file", reader.text)
+    path = app / (named or f".env.{reader.text('env_name')}")
+    env = {**(read_env_file(path) if named or path.is_file() else {}), **reader.environment("env")}
+    port = reader.optional("port", reader.number)
+    if port is not None and env.get("PORT", str(port)) != str(port):
+        raise UsageError(
+            f"PORT is {env['PORT']} in the app's environment, and port is {port}",
+            where=reader.variables.where("port"),
+            next=f"set port: {env['PORT']} in the inventory, or take PORT out of {path.name}",
+        )
+    names = reader.texts("secrets")
+    for name in names:
+        if not env.get(name, "").strip():
+            raise UsageError(
+                f"secret '{name}' is not set",
+                where=reader.variables.where("secrets"),
+                next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {path.name}",
+            )
+    REDACTOR.hide([env[name] for name in names])
+    REDACTOR.hide_environment(env)
+    return env
+
+
+class _Reader:
+    """Reads typed values; the message of a wrong one names the variable and what it holds."""
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+
+    def value(self, name: str) -> Any:
+        if name not in self.variables:
+            raise UsageError(
+                f"variable '{name}' is not set", where=self.variables.where(), next="set it in the inventory"
+            )
+        return self.variables[name]
+
+    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
+        return None if name not in self.variables or self.variables[name] in (None, "") else read(name)
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        return str(value) if isinstance(value, (str, int)) and value != "" else self._refuse(name, value, "a text")
+
+    def path(self, name: str) -> str:
+        value = self.text(name)
+        return value.rstrip("/") if value.startswith("/") else self._refuse(name, value, "an absolute path")
+
+    def number(self, name: str) -> int:
+        value = self.value(name)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        return (
+            value
+            if isinstance(value, int) and not isinstance(value, bool)
+            else self._refuse(name, value, "a whole number")
+        )
+
+    def flag(self, name: str) -> bool:
+        value = self.value(name)
+        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self.value(name)
+        return str(value) if value in known else self._refuse(name, value, " or ".join(known))
+
+    def texts(self, name: str) -> list[str]:
+        value = self.value(name)
+        return [str(entry) for entry in value] if isinstance(value, list) else self._refuse(name, value, "a list")
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self.value(name)
+        return value if isinstance(value, dict) else self._refuse(name, value, "a mapping")
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Texts for environment variables; a value that is null would silently become the text of a null."""
+        found: dict[str, str] = {}
+        for key, value in self.mapping(name).items():
+            if value is None or isinstance(value, (dict, list)):
+                self._refuse(f"{name}.{key}", value, "a text, a number, or true or false")
+            found[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+        return found
+
+    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+        raise UsageError(f"variable '{name}' should be {wanted} and is {value!r}", where=self.variables.where(name))
