@@ -60,6 +60,7 @@ class AppSettings:
     probe_max_slowdown: float
     hooks: Mapping[str, tuple[str, ...]]
     placement: Mapping[str, str]
+    ask_before_switch: bool
 
     @property
     def has_systemd(self) -> bool:
@@ -76,7 +77,8 @@ class HostState:
     """Everything a host should have, ready to send. Specs are those of percore/host/resources.py.
 
     `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
-    apps are switched, and taken back when that fails. `files` are contents by SHA-256.
+    apps are switched, and taken back when that fails; `handlers` run after all that, those that something notified. `files` are
+    contents by SHA-256.
     """
 
     host: str
@@ -84,6 +86,7 @@ class HostState:
     prepare: tuple[dict[str, Any], ...]
     before: tuple[dict[str, Any], ...]
     after: tuple[dict[str, Any], ...]
+    handlers: tuple[dict[str, Any], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def health(self) -> dict[str, Any]:
@@ -94,15 +97,25 @@ class HostState:
         return {"path": settings.health_path, "seconds": settings.health_seconds, **site}
 
     def activation(self) -> dict[str, Any]:
-        return {"before": list(self.before), "after": list(self.after), "health": self.health()}
+        return {
+            "before": list(self.before),
+            "after": list(self.after),
+            "handlers": list(self.handlers),
+            "health": self.health(),
+        }
 
     def resources(self) -> list[dict[str, Any]]:
         return [*self.prepare, *self.before, *self.after]
 
     def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
-        """Differs when anything of the host should differ; the release's own id and path do not count."""
-        text = json.dumps([artifact, record, self.prepare, self.activation()], sort_keys=True)
+        """Differs when anything of the host should differ; the release's own id and path do not count, nor do tags."""
+        wanted = json.loads(json.dumps([self.prepare, self.activation()]), object_hook=_without_tags)
+        text = json.dumps([artifact, record, wanted], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_tags(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "tags"}
 
 
 def make_plan(

@@ -25,23 +25,25 @@ def compare(hosts: Sequence[Host], report: Report, *, diff: bool) -> None:
         parts = dict(host.state.files)
         host.notes["plan"] = host.ask(
             "compare", parts=parts, resources=comparable(host), record=host.notes["record"], place=PLACE,
-            artifact=host.notes["artifact"].sha256, diff=diff, sizes={name: len(part) for name, part in parts.items()},
+            artifact=host.notes["artifact"].sha256, handlers=list(host.state.handlers), diff=diff,
+            sizes={name: len(part) for name, part in parts.items()},
         )  # fmt: skip
 
     stop_at(on_all([host for host in hosts if not host.notes["up_to_date"]], ask), report)
 
 
 def describe_plan(host: Host) -> dict[str, Any]:
-    """JSON-ready: `host`, `release`, `changes` (each `text` and `diff`), `reasons` for which workers are replaced."""
-    plan: Mapping[str, Any] = host.notes.get("plan", {"changes": [], "reasons": []})
+    """JSON-ready: `host`, `release`, `changes` (each `text` and `diff`), `handlers` that would run, `reasons`: why workers are
+    replaced."""
+    plan: Mapping[str, Any] = host.notes.get("plan", {"changes": [], "reasons": [], "handlers": []})
     reasons = list(plan["reasons"])
     if host.notes["seen"]["current"] is None:
         reasons = ["nothing is deployed there yet"]
-    elif not host.notes["up_to_date"] and not reasons and not plan["changes"]:
+    elif not host.notes["up_to_date"] and not reasons and not plan["changes"] and not plan["handlers"]:
         reasons = ["not all workers of the release run"]
     return {
         "host": host.name, "release": host.notes["seen"]["current"], "up_to_date": host.notes["up_to_date"],
-        "changes": plan["changes"], "reasons": reasons,
+        "changes": plan["changes"], "handlers": plan["handlers"], "reasons": reasons,
     }  # fmt: skip
 
 
@@ -58,3 +60,5 @@ def show(hosts: Sequence[Host], report: Report) -> None:
             report.step(change["text"])
             for line in change["diff"].splitlines():
                 report.step(f"  {line}")
+        for handler in plan["handlers"]:
+            report.step(f"then {handler}")

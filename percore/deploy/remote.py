@@ -54,6 +54,7 @@ AGENT_MODULES = (
     "percore/host/lock.py",
     "percore/host/succession.py",
     "percore/host/resources.py",
+    "percore/host/debts.py",
     "percore/host/archives.py",
     "percore/host/release.py",
     "percore/host/health.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import percore
 from percore.deploy.keyring import keyring
 from percore.deploy.plan import HostPlan, HostState
-from percore.deploy.roles import Item, Role
+from percore.deploy.roles import EVERYWHERE, Item, Role
 from percore.deploy.settings import read_settings
 from percore.deploy.templates import SELF, Variables, render_file, resolve_variables
 from percore.deploy.vault import HEADER
-from percore.errors import UsageError
+from percore.errors import UsageError, nearest
 
 SHIPPED = Path(percore.__file__).parent / "supervisor"
 """Holds the unit of the supervisor, which `percore startup` writes too."""
@@ -25,11 +26,21 @@ def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
     """Resolve one host's roles. `known` are values learnt from the host (facts) and of percore's own package."""
     variables = resolve_variables(plan, known)
     settings = read_settings(variables, plan.project)
+    roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
     maker = _StateMaker(plan, variables)
-    for role in plan.roles:
-        if role.when is None or variables.is_true(role.when, f"{role.file} when"):
-            maker.add(role)
-    return HostState(plan.host, settings, tuple(maker.prepare), tuple(maker.before), tuple(maker.after), maker.files)
+    for role in roles:
+        maker.add_handlers(role)
+    for role in roles:
+        maker.add(role)
+    return HostState(
+        host=plan.host,
+        settings=settings,
+        prepare=tuple(maker.prepare),
+        before=tuple(maker.before),
+        after=tuple(maker.after),
+        handlers=tuple(maker.handlers.values()),
+        files=maker.files,
+    )
 
 
 class _StateMaker:
@@ -41,12 +52,11 @@ class _StateMaker:
         self.prepare: list[dict[str, Any]] = []
         self.before: list[dict[str, Any]] = []
         self.after: list[dict[str, Any]] = []
+        self.handlers: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
 
     def add(self, role: Role) -> None:
-        packages = list(self._items(role, "packages"))
-        if packages:
-            self.prepare.append({"kind": "packages", "packages": packages})
+        self.prepare += _packages(self._items(role, "packages"))
         self.prepare += [{"kind": "user", **item} for item in self._items(role, "users")]
         self.prepare += [_rights({"kind": "directory", **item}) for item in self._items(role, "directories")]
         self.before += [self._file(role, item) for item in self._items(role, "files")]
@@ -60,7 +70,37 @@ class _StateMaker:
         for index, item in enumerate(role[kind]):
             path = f"{role.file} {kind}[{index}]"
             if "when" not in item or self.variables.is_true(item["when"], f"{path}.when"):
-                yield self.variables.resolve({key: value for key, value in item.items() if key != "when"}, path)
+                yield {**self.variables.resolve(_without(item, *EVERYWHERE), path), **self._marks(role, item, path)}
+
+    def _marks(self, role: Role, item: Item, path: str) -> dict[str, Any]:
+        """What is said of an item, not what it is: whom it notifies, its tags."""
+        for name in item.get("notify", ()):
+            self._require_handler(name, path)
+        notify = [name for name in item.get("notify", ()) if name in self.handlers]
+        tags = list(dict.fromkeys([*role.tags, *item.get("tags", ())]))
+        return {key: value for key, value in (("notify", notify), ("tags", tags)) if value}
+
+    def _require_handler(self, name: str, path: str) -> None:
+        known = [str(handler["name"]) for role in self.plan.roles for handler in role.handlers]
+        if name not in known:
+            guess = nearest(name, known)
+            advice = (
+                f"did you mean '{guess}'?" if guess else "name it under 'handlers' of this role or of one it requires"
+            )
+            raise UsageError(f"handler '{name}' does not exist", where=f"{path}.notify", next=advice)
+
+    def add_handlers(self, role: Role) -> None:
+        """Those whose `when` holds; to notify another one is no error, and does nothing."""
+        for index, item in enumerate(role.handlers):
+            path = f"{role.file} handlers[{index}]"
+            if "when" in item and not self.variables.is_true(item["when"], f"{path}.when"):
+                continue
+            handler = self.variables.resolve(_without(item, "when"), path)
+            if handler["name"] in self.handlers:
+                raise UsageError(
+                    f"there are two handlers '{handler['name']}'", where=path, next="give one another name"
+                )
+            self.handlers[handler["name"]] = _handler(handler)
 
     def _content(self, role: Role, item: Item) -> str:
         """Keep the content of a template, copied file or literal; returns its SHA-256."""
@@ -90,8 +130,10 @@ class _StateMaker:
         return _rights(spec)
 
     def _unit(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
-        """A unit is its file, checked by systemd itself, and its state."""
+        """A unit is its file, checked by systemd itself, and its state. A unit that runs owes a restart for a new file."""
+        marks = _marks_of(item)
         if "template" in item:
+            notify = [*self._changed_unit(item), *item.get("notify", ())]
             yield _rights(
                 {
                     "kind": "unit-file",
@@ -99,20 +141,33 @@ class _StateMaker:
                     "sha256": self._content(role, item),
                     "mode": item.get("mode", "0644"),
                     "validate": ["systemd-analyze", "verify", "--man=no", "%s"],
+                    **marks,
+                    **({"notify": notify} if notify else {}),
                 }
             )
-        yield {"kind": "unit", "name": item["name"], **{key: item[key] for key in ("active", "enabled") if key in item}}
+        state = {key: item[key] for key in ("active", "enabled") if key in item}
+        yield {"kind": "unit", "name": item["name"], **state, **marks}
+
+    def _changed_unit(self, item: Item) -> list[str]:
+        """The handler, made here, for a unit whose file changes."""
+        kind = item.get("on_change", "restart" if item.get("active") is True else "none")
+        if kind == "none":
+            return []
+        name = f"{kind} {item['name']}"
+        self.handlers.setdefault(name, {"kind": kind, "name": name, "unit": item["name"]})
+        return [name]
 
     def _site(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
         name = item["name"]
         without = list(item.get("replaces", []))
-        yield from ({"kind": "absent", "path": path} for path in without)
+        yield from ({"kind": "absent", "path": path, **_marks_of(item)} for path in without)
         yield {
             "kind": "site",
             "path": item.get("path", f"/etc/nginx/sites-available/{name}"),
             "link": item.get("link", f"/etc/nginx/sites-enabled/{name}"),
             "sha256": self._content(role, item),
             "without": without,
+            **_marks_of(item),
         }
 
 
@@ -121,6 +176,28 @@ def _rights(spec: dict[str, Any]) -> dict[str, Any]:
     if isinstance(spec.get("mode"), int):
         spec["mode"] = f"{spec['mode']:04o}"
     return spec
+
+
+def _packages(items: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of a role that are marked alike are installed together."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in items:
+        marks = _marks_of(item)
+        spec = found.setdefault(json.dumps(marks), {"kind": "packages", "packages": [], **marks})
+        spec["packages"].append(_without(item, *marks))
+    return list(found.values())
+
+
+def _handler(item: Item) -> dict[str, Any]:
+    name = str(item["name"])
+    if "run" in item:
+        return {"kind": "run", "name": name, "run": _command(item)["run"], "seconds": item.get("seconds", 120)}
+    kind = "restart" if "restart" in item else "reload"
+    return {"kind": kind, "name": name, "unit": str(item[kind])}
+
+
+def _marks_of(item: Item) -> dict[str, Any]:
+    return {key: item[key] for key in ("notify", "tags") if key in item}
 
 
 def _link(item: Item) -> dict[str, Any]:

@@ -24,7 +24,11 @@ class Keys:
     optional: tuple[str, ...] = ()
 
     def all(self) -> list[str]:
-        return [*self.required, *self.optional, "when"]
+        return [*self.required, *self.optional, *EVERYWHERE]
+
+
+EVERYWHERE = ("notify", "tags", "when")
+"""Keys that every item may have."""
 
 
 FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate")
@@ -35,11 +39,19 @@ ITEM_KEYS: Mapping[str, Keys] = {
     "directories": Keys(("path",), ("mode", "owner", "group")),
     "files": Keys(("path",), FILE_KEYS),
     "links": Keys(("path",), ("to", "state")),
-    "units": Keys(("name",), ("path", "template", "active", "enabled", "mode")),
+    "units": Keys(("name",), ("path", "template", "active", "enabled", "mode", "on_change")),
     "sites": Keys(("name",), ("template", "path", "link", "replaces")),
     "commands": Keys(("run",), ("creates", "unless", "seconds")),
 }
-ROLE_KEYS = ("description", "requires", "defaults", "when", *ITEM_KEYS)
+HANDLER_ACTIONS = ("restart", "reload", "run")
+HANDLER_KEYS = ("name", *HANDLER_ACTIONS, "seconds", "when")
+ON_CHANGE = ("restart", "reload", "handover", "none")
+"""What a changed unit file asks for; `handover` is the supervisor's own."""
+
+RELEASE_TAG = "app"
+"""Stands for the app itself: its build, its release, its workers."""
+
+ROLE_KEYS = ("description", "requires", "defaults", "when", "tags", *ITEM_KEYS, "handlers")
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Role:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
     when: str | None = None
+    tags: tuple[str, ...] = ()  # of every item
+    handlers: tuple[Item, ...] = ()
     items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
     @property
@@ -96,6 +110,9 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
         for kind in ITEM_KEYS
         if kind in mapping
     }
+    handlers = tuple(
+        _handler(entry, where, f"handlers[{i}]") for i, entry in enumerate(_list(mapping, "handlers", where))
+    )
     return Role(
         name=name,
         folder=folder,
@@ -103,6 +120,8 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
         defaults=_mapping(mapping.get("defaults") or {}, where, "defaults"),
         places=places or {},
         when=None if mapping.get("when") is None else str(mapping["when"]),
+        tags=_texts(mapping, "tags", where, ""),
+        handlers=handlers,
         items=items,
     )
 
@@ -139,7 +158,35 @@ def _item(kind: str, entry: object, where: str, path: str) -> Item:
         raise UsageError(f"{path} needs exactly one of 'template', 'copy' and 'content'", where=where)
     if kind == "links" and ("to" in item) == (item.get("state") == "absent"):
         raise UsageError(f"{path} needs either 'to' or 'state: absent'", where=where)
-    return item
+    if item.get("on_change", "none") not in ON_CHANGE:
+        raise UsageError(f"{path}.on_change should be one of {', '.join(ON_CHANGE)}", where=where)
+    lists: dict[str, Any] = {key: _texts(item, key, where, path) for key in ("notify", "tags") if key in item}
+    return {**item, **lists}
+
+
+def _handler(entry: object, where: str, path: str) -> Item:
+    handler = _mapping(entry, where, path)
+    _refuse_unknown(handler, HANDLER_KEYS, where, path)
+    if handler.get("name") in (None, ""):
+        raise UsageError(f"{path} needs the key 'name'", where=where)
+    if sum(key in handler for key in HANDLER_ACTIONS) != 1:
+        raise UsageError(f"{path} needs exactly one of 'restart', 'reload' and 'run'", where=where)
+    return handler
+
+
+def _texts(mapping: Item, key: str, where: str, path: str) -> tuple[str, ...]:
+    """A text, or a list of them; tags may stand in one text with commas, as in Ansible."""
+    value = mapping.get(key)
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(entry, str) and entry for entry in found):
+        raise UsageError(f"{path + '.' if path else ''}{key} should be a text or a list of texts", where=where)
+    if key != "tags":
+        return tuple(found)
+    tags = tuple(tag.strip() for entry in found for tag in entry.split(","))
+    for tag in tags:
+        if tag in ("always", "never", "tagged", "untagged", "all"):
+            raise UsageError(f"the tag '{tag}' has no meaning here", where=where, next="use 'when', or another name")
+    return tags
 
 
 def _refuse_unknown(mapping: Item, known: Sequence[str], where: str, path: str) -> None:

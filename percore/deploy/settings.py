@@ -57,6 +57,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
         probe_max_slowdown=reader.number("probe_max_slowdown"),
         placement={str(app): str(pattern) for app, pattern in reader.mapping("placement").items()},
+        ask_before_switch=reader.flag("ask_before_switch"),
         hooks=read_hooks(reader.mapping("hooks"), where=variables.where()),
     )
 

@@ -49,7 +49,7 @@ def _map_files(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path
 def _stage_one(host: Host, contents: Mapping[Path, mmap.mmap], report: Report) -> None:
     assert host.state is not None
     if host.notes["is_staged"]:
-        host.ask("prepare", report, resources=list(host.state.prepare))
+        host.ask("prepare", report, resources=list(host.state.prepare), handlers=list(host.state.handlers))
         report.host(host.name, "staged before")
         return
     artifact: Artifact = host.notes["artifact"]

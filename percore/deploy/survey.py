@@ -101,14 +101,20 @@ def _inspect(host: Host, owner: str | None) -> None:
         and host.notes["known_release"] == seen["current"]
         and seen["marks"][seen["current"]]["mark"] == "good"
         and not seen["changes"]
+        and not seen["owed"]
         and _runs_fully(seen["status"], seen["current"])
     )
 
 
 def comparable(host: Host) -> list[dict[str, Any]]:
-    """The resources that can be compared before the release is there; commands only run as part of it."""
+    """The resources that can be compared before the release is there; a command only where something says when it is needed."""
     assert host.state is not None
-    return [spec for spec in host.state.resources() if spec["kind"] != "command"]
+    return [spec for spec in host.state.resources() if spec["kind"] != "command" or is_guarded(spec)]
+
+
+def is_guarded(spec: Mapping[str, Any]) -> bool:
+    """A command that tells by itself whether it must run; others run with every switch."""
+    return "creates" in spec or "unless" in spec
 
 
 def _release_with(marks: Mapping[str, Any], fingerprint: str, current: str | None) -> str | None:

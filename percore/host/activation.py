@@ -13,19 +13,24 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host import health
+from percore.host.debts import HANDOVER, Debt, Debts, describe, in_order, pay
 from percore.host.journal import Journal
 from percore.host.processes import Supervisor
 from percore.host.release import BAD, GOOD, Releases
-from percore.host.resources import Contents, Spec, make
+from percore.host.resources import Contents, Spec, is_active, journal_of, make
 
 Emit = Callable[[dict[str, Any]], None]
 
 
 class Plan(NamedTuple):
-    """What activation does around the apps: `before` and `after` they are switched; `health` says what to ask."""
+    """What activation does around the apps: `before` and `after` they are switched; `health` says what to ask.
+
+    `handlers` are those that a change may notify, in the order in which they run.
+    """
 
     before: list[Spec]
     after: list[Spec]
+    handlers: list[Spec]
     health: dict[str, Any]
 
     @classmethod
@@ -33,7 +38,8 @@ class Plan(NamedTuple):
         path = os.path.join(releases.path(release), ".percore", "activation.json")
         with open(path, encoding="utf-8") as source:
             record = json.load(source)
-        return cls(record["before"], record["after"], record["health"])
+        # Records of before there were handlers have none.
+        return cls(record["before"], record["after"], record.get("handlers", []), record["health"])
 
 
 def kept_contents(releases: Releases, release: str) -> Contents:
@@ -57,6 +63,9 @@ class Activation:
         self.journal = Journal(releases.journal_path)
         self.former = releases.current()
         self.was_good = releases.marks().get(release, {}).get("mark") == GOOD
+        self.debts = Debts(releases.owed_path)
+        self.owed_before: dict[str, Debt] = {}
+        self.handled: list[Spec] = []  # handlers that were begun: what they start may have read what we changed
         self.restore: list[Spec] = []
         self.boundary = 0  # how many notes of `restore` come from before the apps were switched
         self.apps_switched = False
@@ -71,9 +80,12 @@ class Activation:
         header = entries[0]
         found = cls(releases, supervisor, header["release"], emit)
         found.former, found.was_good, found.was_running = header["former"], header["was_good"], header["was_running"]
+        found.owed_before = header.get("owed", {})
         for entry in entries:
             if entry["what"] == "restore":
                 found.restore.append(entry["spec"])
+            elif entry["what"] == "handler":
+                found.handled.append(entry["spec"])
             elif entry["what"] == "boundary":
                 found.boundary = len(found.restore)
             elif entry["what"] == "apps":
@@ -86,10 +98,11 @@ class Activation:
         `owner` and `run` say for whom, `agent` by which process; they let that rollout take up the switch again after its
         connection was cut.
         """
+        self.owed_before = self.debts.read()
         self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
         self.journal.begin(
             owner=owner, run=run, release=self.release, former=self.former, was_good=self.was_good,
-            was_running=self.was_running, **agent,
+            was_running=self.was_running, owed=self.owed_before, **agent,
         )  # fmt: skip
         try:
             return self._switch()
@@ -104,8 +117,14 @@ class Activation:
     def undo(self, mark: str = BAD) -> None:
         """Bring back the release, the files and the units of before; raises PartialError for what did not come back."""
         self.journal.note("undoing")
+        again = [handler for handler in self.handled if self._is_needed_again(handler)]
         faults = []
-        for step in (self._undo_after_apps, self._undo_apps, self._undo_before_apps):
+        for step in (
+            self._undo_after_apps,
+            self._undo_apps,
+            self._undo_before_apps,
+            lambda: self._undo_handlers(again),
+        ):
             try:
                 step()
             except (PercoreError, OSError) as error:
@@ -134,19 +153,21 @@ class Activation:
 
     def _switch(self) -> dict[str, Any]:
         plan = Plan.load(self.releases, self.release)
-        self._install(plan.before)
+        self._install(plan.before, plan.handlers)
         self.boundary = len(self.restore)
         self.journal.note("boundary")
-        self.supervisor.renew(self.emit)
+        self._renew_supervisor()
         self._apply_apps()
-        self._install(plan.after)
-        self._install(self._left_over(plan))
+        self._install(plan.after, plan.handlers)
+        self._install(self._left_over(plan), plan.handlers)
+        self._run_handlers(plan.handlers)
         status = self._check_health(plan.health)
+        _check_units(plan)
         self.releases.switch(self.release)
         self.journal.note("switched")
         return status
 
-    def _install(self, specs: list[Spec]) -> None:
+    def _install(self, specs: list[Spec], handlers: list[Spec]) -> None:
         contents = kept_contents(self.releases, self.release)
         for spec in specs:
             resource = make(spec, contents)
@@ -154,10 +175,38 @@ class Activation:
             if difference is None:
                 continue
             self.emit({"event": "progress", "text": difference})
+            self.debts.notify(spec, handlers, difference)
             for former in reversed(resource.former()):
                 self.journal.note("restore", spec=former)
                 self.restore.append(former)
             resource.apply()
+            if spec["kind"] == "unit":
+                self.debts.units_changed()
+
+    def _renew_supervisor(self) -> None:
+        owed = [debt["handler"] for debt in self.debts.outstanding().values() if debt["handler"]["kind"] == HANDOVER]
+        for handler in owed:
+            self._begin(handler)
+        self.supervisor.renew(self.emit, anew=bool(owed))
+        for handler in owed:
+            self.debts.settle(handler["name"])
+
+    def _run_handlers(self, handlers: list[Spec]) -> None:
+        """Pay what is owed, also what earlier runs left."""
+        outstanding = self.debts.outstanding()
+        for debt in in_order(self.debts.read(), handlers):
+            handler = debt["handler"]
+            if handler["name"] in outstanding:
+                self.emit({"event": "progress", "text": f"{describe(handler)}, because: {debt['because']}"})
+                self._begin(handler)
+                pay(handler)
+            self.debts.settle(handler["name"])
+
+    def _begin(self, handler: Spec) -> None:
+        unit = handler.get("unit")
+        begun = {**handler, "was_active": unit is not None and is_active(unit)}
+        self.journal.note("handler", spec=begun)
+        self.handled.append(begun)
 
     def _apply_apps(self) -> None:
         self.emit({"event": "progress", "text": "switch the apps"})
@@ -186,12 +235,8 @@ class Activation:
         except (OSError, ValueError, KeyError):
             return []
         wanted = {path for spec in plan.before + plan.after for path in _paths(spec)}
-        return [
-            {"kind": "absent", "path": path}
-            for spec in former.after + former.before
-            for path in _paths(spec)
-            if path not in wanted
-        ]
+        gone = [spec for spec in former.after + former.before if not wanted & {*_paths(spec)}]
+        return [absence for spec in gone for absence in _absence_of(spec, gone)]
 
     def _check_health(self, ask: dict[str, Any]) -> dict[str, Any]:
         self.emit({"event": "progress", "text": "check health"})
@@ -249,7 +294,23 @@ class Activation:
     def _undo_before_apps(self) -> None:
         self._replay(0)
         if self.former is not None:
-            self.supervisor.renew(self.emit)
+            self.supervisor.renew(self.emit, anew=any(handler["kind"] == HANDOVER for handler in self.handled))
+
+    def _undo_handlers(self, again: list[Spec]) -> None:
+        """What a handler started may have read what is now taken back: it starts again. What else was owed is moot."""
+        self.debts.replace(self.owed_before)
+        for handler in again:
+            self.debts.owe(handler, "the release was taken back")
+        for handler in again:
+            self.emit({"event": "progress", "text": f"{describe(handler)} again"})
+            pay(handler)
+            self.debts.settle(handler["name"])
+
+    def _is_needed_again(self, handler: Spec) -> bool:
+        if handler["kind"] in ("run", HANDOVER):
+            return handler["kind"] == "run" and self.former is not None
+        ends = {spec["name"] for spec in self.restore if spec["kind"] == "unit" and spec.get("active") is False}
+        return handler["was_active"] and handler["unit"] not in ends
 
     def _undo_after_apps(self) -> None:
         self._replay(self.boundary)
@@ -260,6 +321,25 @@ class Activation:
             if resource.difference() is not None:
                 resource.apply()
             self.restore.pop()
+
+
+def _check_units(plan: Plan) -> None:
+    """What should run still does, some time after it was started; RolloutError with a unit's last words."""
+    for name in dict.fromkeys(spec["name"] for spec in plan.before if spec["kind"] == "unit" and spec.get("active")):
+        if not is_active(name):
+            raise RolloutError(f"{name} does not stay up", detail=journal_of(name))
+
+
+def _absence_of(spec: Spec, gone: list[Spec]) -> list[Spec]:
+    """What makes a resource of the former release go; a unit whose file goes ends first."""
+    notify = {"notify": spec["notify"]} if "notify" in spec else {}
+    if spec["kind"] == "site":
+        return [{"kind": "absent", "path": path} for path in _paths(spec)] + [{"kind": "nginx-reload"}]
+    if spec["kind"] == "unit-file":
+        units = [unit["name"] for unit in gone if unit["kind"] == "unit" and spec["path"].endswith(f"/{unit['name']}")]
+        ended = [{"kind": "unit", "name": name, "active": False, "enabled": False} for name in units]
+        return [*ended, {"kind": "absent-unit-file", "path": spec["path"]}]
+    return [{"kind": "absent", "path": path, **notify} for path in _paths(spec)]
 
 
 def _paths(spec: Spec) -> list[str]:

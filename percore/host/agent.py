@@ -28,6 +28,7 @@ from percore.errors import PercoreError, RolloutError
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
 from percore.host.comparison import app_changes, diff_text, record_hashes
+from percore.host.debts import Debts, describe
 from percore.host.journal import Journal
 from percore.host.lock import Lock
 from percore.host.prober import Prober
@@ -162,6 +163,7 @@ class Agent:
             "current": current,
             "marks": target.releases.marks(),
             "changes": changes,
+            "owed": target.debts.texts(),
             "status": target.status(),
             "disk_free_bytes": facts.free_bytes(target.releases.folder),
             "inodes_free": facts.free_inodes(target.releases.folder),
@@ -184,7 +186,11 @@ class Agent:
         wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current or ""))
         artifact = target.releases.marks().get(current, {}).get("artifact") if current else None
         reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
-        return {"changes": changes, "reasons": reasons + (app_changes(record, wanted) if record else [])}
+        return {
+            "changes": changes,
+            "reasons": reasons + (app_changes(record, wanted) if record else []),
+            "handlers": target.debts.texts() + _would_run([spec for spec, _ in changed], message["handlers"]),
+        }
 
     def do_drift(self, message: Message) -> Message:
         """Where this host differs from what its own release says: workers, and files that somebody edited."""
@@ -192,7 +198,7 @@ class Agent:
         current = target.releases.current()
         status = target.status()
         if current is None:
-            return {"current": None, "status": status, "workers": [], "files": []}
+            return {"current": None, "status": status, "workers": [], "files": [], "owed": target.debts.texts()}
         record = json.loads(_read_file(target.releases.record_path(current)))
         expected = {app["name"]: record_hashes(app) for app in record["apps"]}
         workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
@@ -208,7 +214,8 @@ class Agent:
                 if spec.get("sha256"):
                     diff = diff_text(contents(spec["sha256"]), _read_or_nothing(spec["path"]), spec["path"])
                 files.append({"text": text, "diff": diff})
-        return {"current": current, "status": status, "workers": workers, "files": files}
+        owed = target.debts.texts()
+        return {"current": current, "status": status, "workers": workers, "files": files, "owed": owed}
 
     def _receive_contents(self, sizes: dict[str, int], specs: list[Spec]) -> dict[str, bytes]:
         """The new contents of these files, all in one answer."""
@@ -224,7 +231,7 @@ class Agent:
         """Bring everything of a release to the host and check it there; nothing that runs is touched."""
         target = _Target(message)
         release = message["release"]
-        changed = self._prepare(message["prepare"])
+        changed = self._prepare(message["prepare"], target.debts, message["activation"]["handlers"])
         received = self._receive(target, message)
         staging = target.releases.staging_path(release)
         try:
@@ -369,7 +376,9 @@ class Agent:
         """End what runs: the unit where there is one, else the daemon."""
         target = _Target(message)
         if message.get("unit"):
-            return self._prepare_reply([{"kind": "unit", "name": message["unit"], "active": False}])
+            return {
+                "changed": self._prepare([{"kind": "unit", "name": message["unit"], "active": False}], target.debts, [])
+            }
         running = target.status().get("daemon", True)
         target.supervisor.kill()
         return {"changed": ["stop the supervisor and all its workers"] if running else []}
@@ -389,7 +398,7 @@ class Agent:
         return {"code": code if code >= 0 else 128 - code}
 
     def do_prepare(self, message: Message) -> Message:
-        return self._prepare_reply(message["resources"])
+        return {"changed": self._prepare(message["resources"], _Target(message).debts, message.get("handlers", []))}
 
     def do_stream(self, message: Message) -> None:
         """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""
@@ -407,16 +416,15 @@ class Agent:
         self.source.read(1)
         child.terminate()
 
-    def _prepare_reply(self, specs: list[Spec]) -> Message:
-        return {"changed": self._prepare(specs)}
-
-    def _prepare(self, specs: list[Spec]) -> list[str]:
+    def _prepare(self, specs: list[Spec], debts: Debts, handlers: list[Spec]) -> list[str]:
+        """Make what a host needs before it is given a release. None of it is taken back; what it owes is paid by the switch."""
         changed = []
         for spec in specs:
             resource = make(spec)
             difference = resource.difference()
             if difference:
                 self.emit({"event": "progress", "text": difference})
+                debts.notify(spec, handlers, difference)
                 resource.apply()
                 changed.append(difference)
         return changed
@@ -483,6 +491,7 @@ class _Target:
     def __init__(self, message: Message) -> None:
         target = message["target"]
         self.releases = Releases(target["deploy_to"])
+        self.debts = Debts(self.releases.owed_path)
         self.supervisor = Supervisor(target["command"], target["home"], target.get("user"), target["package"])
 
     def status(self) -> dict[str, Any]:
@@ -491,6 +500,12 @@ class _Target:
             return self.supervisor.status()
         except PercoreError as error:
             return {"release": None, "apps": [], "daemon": False, "error": error.what}
+
+
+def _would_run(changed: list[Spec], handlers: list[Spec]) -> list[str]:
+    """The handlers that these resources would notify, in their order."""
+    notified = {name for spec in changed for name in spec.get("notify", ())}
+    return [describe(handler) for handler in handlers if handler["name"] in notified]
 
 
 def _worker_drift(app: Message, expected: dict[str, tuple[str, str]], current: str) -> list[str]:

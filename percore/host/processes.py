@@ -115,14 +115,16 @@ class Supervisor(NamedTuple):
         what, _, advice = what.partition(" -> ")
         raise (PartialError if code == 5 else RolloutError)(what, next=advice, detail=detail)
 
-    def renew(self, emit: Emit) -> None:
+    def renew(self, emit: Emit, *, anew: bool = False) -> None:
         """Let a supervisor that runs other code than the present package end and come back; its workers never notice.
+
+        `anew`: also one that runs the present package, since its unit changed.
 
         It is killed, not asked: being killed is what it is built to survive, while a polite stop would end the workers.
         """
         pid = self.daemon_pid()
         wanted = os.path.basename(os.path.realpath(os.path.join(self.package, "current")))
-        if pid is None or wanted.encode() in _command_line(pid):
+        if pid is None or (wanted.encode() in _command_line(pid) and not anew):
             return
         emit({"event": "progress", "text": f"hand the workers over to the supervisor of package {wanted}"})
         os.kill(pid, signal.SIGKILL)

@@ -2,7 +2,8 @@
 
 Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
 what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks),
-`artifacts/` (what was sent last, packed), `history.jsonl`, `.pending` (the journal of an unconfirmed switch), `.lock`.
+`artifacts/` (what was sent last, packed), `history.jsonl`, `owed.json` (restarts still to be done), `.pending` (the journal of an
+unconfirmed switch), `.lock`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Releases:
         self.archives = Archives(os.path.join(deploy_to, "artifacts"))
         self.marks_path = os.path.join(deploy_to, "releases.json")
         self.journal_path = os.path.join(deploy_to, ".pending")
+        self.owed_path = os.path.join(deploy_to, "owed.json")
         self.lock_path = os.path.join(deploy_to, ".lock")
         self.history = History(os.path.join(deploy_to, "history.jsonl"))
 

@@ -73,6 +73,16 @@ def succeeds(argv: list[str]) -> bool:
         return False
 
 
+def is_active(unit: str) -> bool:
+    return succeeds(["systemctl", "is-active", "--quiet", unit])
+
+
+def journal_of(unit: str) -> str:
+    """Its last words, for an error."""
+    argv = ["journalctl", "-u", unit, "-n", "20", "--no-pager", "-o", "cat"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def write_file(
     path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None
 ) -> None:
@@ -216,6 +226,17 @@ class Absent(Resource):
             _remove(self.path)
 
 
+class AbsentUnitFile(Absent):
+    """A file that systemd read: it is told that it is gone."""
+
+    def former(self) -> list[Spec]:
+        return [*super().former(), {"kind": "systemd-reload"}]
+
+    def apply(self) -> None:
+        super().apply()
+        SystemdReload({}, self.contents).apply()
+
+
 class Directory(Resource):
     """`path`, `mode`, `owner`, `group`. Its parents are made with mode 0755."""
 
@@ -328,7 +349,7 @@ class Unit(Resource):
     """`name` of a systemd unit with `active` and `enabled`, each true, false, or left out (then not touched)."""
 
     def is_active(self) -> bool:
-        return succeeds(["systemctl", "is-active", "--quiet", self.spec["name"]])
+        return is_active(self.spec["name"])
 
     def is_enabled(self) -> bool:
         return succeeds(["systemctl", "is-enabled", "--quiet", self.spec["name"]])
@@ -364,13 +385,7 @@ class Unit(Resource):
         try:
             run(["systemctl", "start", name])
         except RolloutError as error:
-            lines = subprocess.run(
-                ["journalctl", "-u", name, "-n", "20", "--no-pager", "-o", "cat"],
-                capture_output=True,
-                text=True,
-                check=False,
-            ).stdout
-            raise RolloutError(error.what, detail=lines.strip()) from None
+            raise RolloutError(error.what, detail=journal_of(name)) from None
 
 
 class Site(Resource):
@@ -446,6 +461,7 @@ KINDS: dict[str, type[Resource]] = {
     "unit-file": UnitFile,
     "systemd-reload": SystemdReload,
     "absent": Absent,
+    "absent-unit-file": AbsentUnitFile,
     "directory": Directory,
     "link": Link,
     "user": User,

@@ -21,7 +21,7 @@ from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.states import State
-from percore.supervisor.survivors import kill_strays
+from percore.supervisor.survivors import carries, kill_strays
 from percore.supervisor.worker import Role, Runtime, Worker
 
 Shelves = dict[str, list[int]]
@@ -98,6 +98,12 @@ def _check_kinds(record: Mapping[str, Any], **kinds: type) -> None:
             raise TypeError(f"{name} is {record[name]!r}")
 
 
+def _lives_on(saved: Mapping[str, Any]) -> bool:
+    """In a container a unit with ProtectKernelTunables sees another boot id than one without; a living worker knows better."""
+    places = (place for record in saved["apps"] for place in (*record["slots"], *record["leaving"]))
+    return any(carries(worker["pid"], worker["token"]) for place in places for worker in place["workers"])
+
+
 def shelves_of(apps: Iterable[App]) -> Shelves:
     """What the store holds: by app and address its listening sockets, by token a worker's channel."""
     shelves: Shelves = {}
@@ -148,7 +154,7 @@ class Restorer:
 
     def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
         """`saved` is the state file, `shelves` what was in the store."""
-        is_same_boot = saved.get("boot") == snapshot.boot_id()
+        is_same_boot = saved.get("boot") == snapshot.boot_id() or _lives_on(saved)
         recovered = open_shelves(shelves, mode=self._runtime.sharing.mode)
         adopted: list[str] = []
         for record in saved["apps"]:

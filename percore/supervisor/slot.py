@@ -142,7 +142,7 @@ class Slot:
         """What an earlier supervisor had begun and did not end: the drain of a worker, a stop, a start."""
         if self.outgoing and self.outgoing.is_ready:
             self._left_generation = self.outgoing.generation
-            self.retire(settle_seconds=_REUNION_SECONDS)
+            self.retire()
         if self.wanted and self._is_to_start:
             self.start()
         elif not self.wanted and self.worker.process:
@@ -182,7 +182,7 @@ class Slot:
         if self.wanted and self._starts_later:
             self.start()
 
-    def retire(self, settle_seconds: float = _SETTLE_SECONDS) -> None:
+    def retire(self) -> None:
         """Lets the outgoing worker finish its connections, then stops it."""
         assert self.outgoing
         self.outgoing.role = Role.OUTGOING
@@ -195,7 +195,8 @@ class Slot:
         for preload in self.outgoing.preloads:
             preload.ask(self._runtime.sharing.mode is not Mode.STEERED)
         now = time.monotonic()
-        self._drain(self.outgoing, now + settle_seconds, now + _DRAIN_LIMIT_SECONDS)
+        settled_at = max(now + _SETTLE_SECONDS, self.outgoing.adopted_at + _REUNION_SECONDS)
+        self._drain(self.outgoing, settled_at, now + _DRAIN_LIMIT_SECONDS)
 
     def _drain(self, worker: Worker, settled_at: float, limit: float) -> None:
         if worker is not self.outgoing or not worker.is_ready:

@@ -33,6 +33,10 @@ def open_survivors(token: str, *, anywhere: bool = False) -> list[int]:
     return list(found.values())
 
 
+def carries(pid: int, token: str) -> bool:
+    return f"PERCORE_TOKEN={token}".encode() in _environment_of(pid)
+
+
 def kill_survivors(token: str, *, anywhere: bool = False) -> None:
     for pidfd in open_survivors(token, anywhere=anywhere):
         kill(pidfd)

@@ -116,6 +116,7 @@ class Worker:
         self.started_time = 0.0  # wall clock, for people and for the state file
         self.addresses: list[Address] = []
         self.preloads: list[Drainable] = []
+        self.adopted_at = 0.0  # monotonic seconds; when this supervisor took it over from an earlier one
         self.stats = Sampler()
         self._timer: Optional[Timer] = None
         self._probe: Optional[readiness.Probe] = None
@@ -621,6 +622,7 @@ class Worker:
     def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process = process
+        self.adopted_at = time.monotonic()
         self._is_foreign = not process.is_child
         self.token = saved["token"]
         if self.config.memory_max:

@@ -10,7 +10,7 @@ import pytest
 from percore.deploy import keyring
 from percore.deploy.plan import HostPlan, HostState, make_plan
 from percore.deploy.render import render_plan
-from percore.deploy.roles import ITEM_KEYS
+from percore.deploy.roles import EVERYWHERE, HANDLER_KEYS, ITEM_KEYS
 from percore.deploy.settings import plan_settings
 from percore.deploy.templates import render_text
 from percore.deploy.vault import seal
@@ -198,9 +198,11 @@ def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> N
     made = own_role(tmp_path, example, **dict.fromkeys(templates, "# {{ app_name }}\n"))
     role = next(role for role in made.roles if role.name == "own")
     assert set(role.items) == set(ITEM_KEYS)
+    assert {key for handler in role.handlers for key in handler} == set(HANDLER_KEYS)
     for kind, keys in ITEM_KEYS.items():
         shown = {key for item in role[kind] for key in item}
         assert set(keys.required) <= shown
+    assert {*EVERYWHERE} <= {key for kind in ITEM_KEYS for item in role[kind] for key in item}
     state = render_plan(made, known={**KNOWN, "facts": {"os": "debian"}})
     assert content_of(state, "/etc/motd") == "Welcome to web1\n"
     assert {spec["kind"] for spec in state.resources()} >= {
@@ -215,3 +217,41 @@ def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> N
         "command",
         "site",
     }
+
+
+NOTIFYING = """
+handlers:
+  - {name: last, run: "true"}
+  - {name: never, restart: x.service, when: false}
+files:
+  - {path: /a, content: x, notify: [last, never]}
+units:
+  - {name: x.service, template: x.j2, active: true, notify: last}
+"""
+
+
+def test_a_change_notifies_the_handlers_that_there_are_and_a_unit_its_own_restart(tmp_path: Path) -> None:
+    state = render_plan(own_role(tmp_path, NOTIFYING, **{"x.j2": "[Unit]\n"}), known=KNOWN)
+    notified = {spec.get("path", spec.get("name")): spec.get("notify") for spec in state.before}
+    assert notified["/a"] == ["last"]
+    assert notified["/etc/systemd/system/x.service"] == ["restart x.service", "last"]
+    assert notified["x.service"] == ["last"]
+    kinds = {handler["name"]: handler["kind"] for handler in state.handlers}
+    assert kinds == {"last": "run", "restart x.service": "restart", "handover percore.service": "handover"}
+
+
+def test_a_handler_that_does_not_exist_is_told_with_the_nearest(tmp_path: Path) -> None:
+    made = own_role(tmp_path, NOTIFYING.replace("notify: [last", "notify: [lasst"), **{"x.j2": ""})
+    with pytest.raises(UsageError, match=r"files\[0\].notify: handler 'lasst' does not exist -> did you mean 'last'"):
+        render_plan(made, known=KNOWN)
+
+
+def test_tags_of_a_role_and_of_an_item_add_up_and_make_no_other_release(tmp_path: Path) -> None:
+    text = "tags: [base]\nfiles:\n  - {path: /a, content: x, tags: 'b, c'}\n"
+    made = render_plan(own_role(tmp_path, text), known=KNOWN)
+    assert next(spec["tags"] for spec in made.before if spec.get("path") == "/a") == ["base", "b", "c"]
+    (tmp_path / "roles" / "own" / "role.yml").write_text(
+        text.replace("tags: [base]\n", "").replace(", tags: 'b, c'", "")
+    )
+    without = render_plan(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
+    assert made.fingerprint("", {}) == without.fingerprint("", {})

@@ -76,6 +76,11 @@ def test_invalid_yaml_is_told_with_line_and_column(tmp_path: Path) -> None:
         ("files: [{path: /a, content: x, template: y}]", "exactly one of"),
         ("links: [{path: /a}]", "either 'to' or 'state: absent'"),
         ("directories: [[]]", "directories[0] should be a mapping and is a list"),
+        ("handlers: [{name: x}]", "exactly one of 'restart', 'reload' and 'run'"),
+        ("handlers: [{restart: x.service}]", "handlers[0] needs the key 'name'"),
+        ("units: [{name: x.service, on_change: bounce}]", "units[0].on_change should be one of restart"),
+        ("files: [{path: /a, content: x, notify: {a: b}}]", "files[0].notify should be a text or a list of texts"),
+        ("files: [{path: /a, content: x, tags: [always]}]", "the tag 'always' has no meaning here"),
         ("defaults: [1]", "defaults should be a mapping"),
     ],
 )

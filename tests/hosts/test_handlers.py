@@ -1,0 +1,165 @@
+"""Roles that change files services read: what a change owes is paid by whichever run comes, and taken back with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from percore.lab.host import Host
+from tests.hosts.conftest import Project, wait_for
+
+ROLE = """
+tags: [greeter]
+defaults: {greeting: hello, step: "true", unit_note: one}
+files:
+  - {path: /etc/greeting, content: "{{ greeting }}\\n", notify: restart greeter}
+units:
+  - {name: greeter.service, template: greeter.service.j2, active: true}
+commands:
+  - {run: "{{ step }}"}
+  - {run: touch /var/lib/greeter-ready, creates: /var/lib/greeter-ready, notify: count}
+handlers:
+  - {name: restart greeter, restart: greeter.service}
+  - {name: count, run: sh -c 'echo run >> /var/lib/greeter-count'}
+"""
+UNIT = """# {{ unit_note }}
+[Service]
+ExecStart=/bin/sh -c 'cp /etc/greeting /run/greeted; exec sleep infinity'
+"""
+
+
+@pytest.fixture
+def project(deployed: Project) -> Iterator[Project]:
+    """One host that says at its start what it read."""
+    inventory = deployed.folder / "inventories" / f"{deployed.env}.yml"
+    text = inventory.read_text()
+    role = deployed.folder / "roles" / "greeter"
+    (role / "templates").mkdir(parents=True, exist_ok=True)
+    (role / "role.yml").write_text(ROLE)
+    (role / "templates" / "greeter.service.j2").write_text(UNIT)
+    inventory.write_text(text.replace("  vars:\n", "  vars:\n    roles: [app, greeter]\n", 1))
+    assert "greeter" in inventory.read_text()
+    yield deployed
+    inventory.write_text(text)
+
+
+def change(project: Project, old: str, new: str) -> None:
+    role = project.folder / "roles" / "greeter" / "role.yml"
+    assert old in role.read_text()
+    role.write_text(role.read_text().replace(old, new))
+
+
+def deploy(project: Project, expected: int = 0, *words: str) -> str:
+    done = project.invoke("deploy", "--env", project.env, "--limit", "node1", *words)
+    assert done.returncode == expected, done.stdout
+    return done.stdout
+
+
+def host(project: Project) -> Host:
+    return project.lab.host("node1")
+
+
+def greeted(project: Project) -> str:
+    """What the service read at its start, which is a moment after systemd called it started."""
+    return host(project).run("cat /run/greeted").strip()
+
+
+def starts(project: Project) -> str:
+    return host(project).run("systemctl show --property=InvocationID --value greeter.service").strip()
+
+
+def test_restarts_are_owed_until_they_are_done(project: Project) -> None:
+    """Ansible's trap: a file changed, a later step failed; the next run finds the file right and restarts nothing."""
+    output = deploy(project)
+    assert "start greeter.service" in output
+    assert "restart greeter.service" not in output  # it was started after the change
+    wait_for(lambda: greeted(project) == "hello", "the greeting")
+    assert "nothing to change" in deploy(project)
+    assert host(project).run("cat /var/lib/greeter-count").split() == ["run"]
+
+    first = starts(project)
+    change(project, "greeting: hello", "greeting: good morning")
+    change(project, 'step: "true"', 'step: "false"')
+    output = deploy(project, 4)
+    assert "'false' failed" in output
+    assert host(project).run("cat /etc/greeting") == "hello\n"
+    assert starts(project) == first  # it never read the other text
+
+    change(project, 'step: "false"', 'step: "true"')
+    plan = project.invoke("plan", "--env", project.env, "--limit", "node1").stdout
+    assert "change /etc/greeting" in plan
+    assert "then restart greeter.service" in plan
+    output = deploy(project)
+    assert "restart greeter.service, because: change /etc/greeting" in output
+    wait_for(lambda: greeted(project) == "good morning", "the greeting")
+
+
+def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Project) -> None:
+    deploy(project)
+    first = starts(project)
+    debt = {
+        "restart greeter": {
+            "handler": {"kind": "restart", "name": "restart greeter", "unit": "greeter.service"},
+            "because": "change /etc/greeting", "invocation": first,
+        }
+    }  # fmt: skip
+    host(project).run(f"echo '{json.dumps(debt)}' > /srv/boltlink/owed.json")
+    drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
+    assert drift.returncode == 8, drift.stdout
+    assert "restart greeter.service" in drift.stdout
+    assert "restart greeter.service, because: change /etc/greeting" in deploy(project)
+    assert starts(project) != first
+    assert "nothing to change" in deploy(project)
+
+
+def test_a_restart_that_somebody_else_did_is_owed_no_more(project: Project) -> None:
+    deploy(project)
+    debt = {"handler": {"kind": "restart", "name": "r", "unit": "greeter.service"}, "because": "x", "invocation": "0"}
+    host(project).run(f"echo '{json.dumps({'r': debt})}' > /srv/boltlink/owed.json")
+    assert "nothing to change" in deploy(project)
+
+
+def test_a_unit_that_does_not_come_up_again_brings_back_what_it_read_before(project: Project) -> None:
+    deploy(project)
+    before = greeted(project)
+    change(project, "greeting: ", "greeting: wrong ")
+    unit = project.folder / "roles" / "greeter" / "templates" / "greeter.service.j2"
+    unit.write_text(UNIT.replace("exec sleep infinity", "grep -q wrong /etc/greeting && exit 1; exec sleep infinity"))
+    output = deploy(project, 4)
+    assert "greeter.service does not stay up" in output
+    assert host(project).run("cat /etc/greeting").strip() == before
+    wait_for(lambda: host(project).run("systemctl is-active greeter.service || true").strip() == "active", "it again")
+    assert greeted(project) == before
+
+
+def test_a_changed_unit_file_restarts_its_unit_and_the_supervisors_own_hands_over(project: Project) -> None:
+    deploy(project)
+    first, workers = starts(project), project.workers()
+    main_pid = "systemctl show --property=MainPID --value percore.service"
+    supervisor = host(project).run(main_pid)
+    inventory = project.folder / "inventories" / f"{project.env}.yml"
+    changed = "  vars:\n    unit_note: two\n    unit_options: NoNewPrivileges=yes\n"
+    inventory.write_text(inventory.read_text().replace("  vars:\n", changed, 1))
+    with project.load() as counts:
+        output = deploy(project)
+    assert "restart greeter.service, because: change /etc/systemd/system/greeter.service" in output
+    assert starts(project) != first
+    assert host(project).run(main_pid) != supervisor
+    assert (counts["bad"], counts["lost"]) == (0, 0), counts
+    after = project.workers()
+    assert {key: pid for key, pid in after.items() if key[0] != "node1"} == {
+        key: pid for key, pid in workers.items() if key[0] != "node1"
+    }
+
+
+def test_what_a_role_no_longer_brings_ends_and_goes(project: Project) -> None:
+    deploy(project)
+    role = project.folder / "roles" / "greeter" / "role.yml"
+    role.write_text("description: nothing any more\n")
+    output = deploy(project)
+    assert "stop and disable greeter.service" in output, output
+    files = "/etc/greeting /etc/systemd/system/greeter.service"
+    left = host(project).run(f"ls {files} 2>/dev/null; systemctl is-active greeter || true")
+    assert left.split() == ["inactive"]
