@@ -29,6 +29,7 @@ from percore.deploy.keyring import Keyring, keyring_from, new_keyring
 from percore.deploy.report import Report, be_verbose, print_error, print_line
 from percore.deploy.vault import DEFAULT_ID
 from percore.errors import PercoreError
+from percore.host.selection import Selection
 from percore.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent
@@ -42,6 +43,9 @@ HELP = {
     "json": "print JSON instead of a table",
     "verbose": "-v: each message to a host and how long it took; -vv: how much was sent; -vvv: what SSH says",
     "why": "what others read who find it locked",
+    "tags": "only what has one of these tags, separated by commas; 'app' is the app itself",
+    "skip-tags": "all but what has one of these tags",
+    "yes": "do not ask, where ask_before_switch is set",
     "check": "only say what would change; exit code 8 when anything would",
     "diff": "show how files change",
     "app": "only this app",
@@ -95,27 +99,46 @@ def deploy(
     env: str = "local",
     check: bool = False,
     diff: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    tags: str = "",
+    skip_tags: str = "",
     limit: str = "all",
     forks: int = FORKS,
 ) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
-    scope = Scope(env, PROJECT, limit, forks)
+    scope = Scope(env, PROJECT, limit, forks, selection_of(tags, skip_tags), yes)
     if check:
-        rollout.preview(scope, Report(), diff=diff)
+        rollout.preview(scope, Report(quiet=json), diff=diff, as_json=json)
     else:
-        rollout.deploy(scope, Report(), diff=diff)
+        rollout.deploy(scope, Report(quiet=json), diff=diff, as_json=json)
+
+
+def selection_of(tags: str, skip_tags: str) -> Selection:
+    return Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
 
 
 @operator_task
-def plan(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
+def plan(
+    context: Context,
+    env: str = "local",
+    json: bool = False,
+    tags: str = "",
+    skip_tags: str = "",
+    limit: str = "all",
+    forks: int = FORKS,
+) -> None:
     """What a deploy would change on each host, with diffs, and why workers would be replaced; touches nothing."""
-    rollout.preview(Scope(env, PROJECT, limit, forks), Report(quiet=json), diff=True, as_json=json)
+    scope = Scope(env, PROJECT, limit, forks, selection_of(tags, skip_tags))
+    rollout.preview(scope, Report(quiet=json), diff=True, as_json=json)
 
 
 @operator_task
-def rollback(context: Context, env: str = "local", release: str = "", limit: str = "all", forks: int = FORKS) -> None:
-    """Go back to the good release before the current one, or to the one named with --release."""
-    rollout.rollback(Scope(env, PROJECT, limit, forks), Report(), release=release or None)
+def rollback(
+    context: Context, env: str = "local", release: str = "", yes: bool = False, limit: str = "all", forks: int = FORKS
+) -> None:
+    """Go back to the good release before the current one, or to the one named with --release; first say what changes."""
+    rollout.rollback(Scope(env, PROJECT, limit, forks, yes=yes), Report(), release=release or None)
 
 
 @operator_task

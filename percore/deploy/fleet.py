@@ -21,9 +21,11 @@ from percore.deploy.redaction import REDACTOR
 from percore.deploy.remote import Remote, connect
 from percore.deploy.render import render_plan
 from percore.deploy.report import Report, print_line
+from percore.deploy.roles import RELEASE_TAG
 from percore.deploy.settings import plan_settings
 from percore.deploy.templates import resolve_variables
-from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
+from percore.errors import PartialError, PercoreError, UnreachableError, UsageError, nearest
+from percore.host.selection import Selection
 
 FORKS = 32
 """Hosts worked on at the same time."""
@@ -36,13 +38,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a run is about: the environment, a pattern of its hosts, how many are worked on at once; `run` names it."""
+    """What a run is about: the environment, a pattern of its hosts, what of them; how many at once. `run` names it."""
 
     env: str
     project: Path
     limit: str = "all"
     forks: int = FORKS
+    selection: Selection = field(default_factory=Selection)
+    yes: bool = False  # nobody is asked
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def brings_the_app(self) -> bool:
+        """A release is made and switched to; otherwise the one that runs gets other files and units."""
+        return self.selection.covers([RELEASE_TAG])
 
 
 @dataclass
@@ -72,6 +81,12 @@ class Host:
     def url_host(self) -> str:
         return "localhost" if self.address.local else self.address.address
 
+    @property
+    def selected(self) -> HostState:
+        """What this run is about."""
+        assert self.state is not None
+        return self.state.select(self.scope.selection)
+
     def target(self) -> dict[str, Any]:
         return target_of(self.settings)
 
@@ -99,9 +114,19 @@ def load_fleet(scope: Scope) -> list[Host]:
     if not names:
         raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
     hosts = [_plan_host(name, inventory, scope) for name in names]
+    _require_tags(scope.selection, hosts)
     for warning in inventory.files.warnings:
         print_line(f"warning: {warning}")
     return hosts
+
+
+def _require_tags(selection: Selection, hosts: list[Host]) -> None:
+    known = {tag for host in hosts for role in host.plan.roles for tag in role.all_tags()} | {RELEASE_TAG}
+    for tag in [*selection.tags, *selection.skip]:
+        if tag not in known:
+            guess = nearest(tag, sorted(known))
+            advice = f"did you mean '{guess}'?" if guess else f"choose of {', '.join(sorted(known))}"
+            raise UsageError(f"no role of these hosts has the tag '{tag}'", next=advice)
 
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:

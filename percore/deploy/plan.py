@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from percore.deploy.batches import Policy
 from percore.deploy.inventory import Inventory
 from percore.deploy.roles import Role, load_roles
+from percore.host.selection import Selection
 
 DEFAULT_ROLES = ["app"]
 
@@ -88,6 +89,13 @@ class HostState:
     after: tuple[dict[str, Any], ...]
     handlers: tuple[dict[str, Any], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def select(self, selection: Selection) -> HostState:
+        """Only what a run is about."""
+        prepare, before, after = (tuple(selection.of(specs)) for specs in (self.prepare, self.before, self.after))
+        used = {spec.get("sha256") for spec in (*before, *after)}
+        files = {sha256: content for sha256, content in self.files.items() if sha256 in used}
+        return replace(self, prepare=prepare, before=before, after=after, files=files)
 
     def health(self) -> dict[str, Any]:
         settings = self.settings

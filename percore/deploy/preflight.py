@@ -27,6 +27,8 @@ SPARE_MEMORY = 64 * 1024 * 1024
 
 def preflight(hosts: list[Host], report: Report) -> None:
     report.phase("check", f"release {hosts[0].notes['release']}")
+    if not hosts[0].scope.brings_the_app:
+        return
     faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
     stop_at(faults, report)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from percore.deploy.fleet import Host, on_all, stop_at
+from percore.deploy.fleet import Host, count_hosts, on_all, stop_at
 from percore.deploy.report import Report
 from percore.deploy.survey import PLACE, comparable
-from percore.errors import PercoreError
+from percore.errors import PercoreError, PreflightError, UsageError
 
 
 class ChangesPending(PercoreError):
@@ -22,14 +24,43 @@ def compare(hosts: Sequence[Host], report: Report, *, diff: bool) -> None:
 
     def ask(host: Host) -> None:
         assert host.state is not None
-        parts = dict(host.state.files)
+        artifact = host.notes.get("artifact")
+        parts = dict(host.selected.files)
         host.notes["plan"] = host.ask(
-            "compare", parts=parts, resources=comparable(host), record=host.notes["record"], place=PLACE,
-            artifact=host.notes["artifact"].sha256, handlers=list(host.state.handlers), diff=diff,
+            "compare", parts=parts, resources=comparable(host), record=host.notes.get("record"), place=PLACE,
+            artifact=artifact and artifact.sha256, handlers=list(host.state.handlers), diff=diff,
             sizes={name: len(part) for name, part in parts.items()},
         )  # fmt: skip
 
     stop_at(on_all([host for host in hosts if not host.notes["up_to_date"]], ask), report)
+
+
+def compare_release(hosts: Sequence[Host], report: Report) -> None:
+    """Asks every host what a release that it has would change; leaves the answers in its notes."""
+
+    def ask(host: Host) -> None:
+        host.notes["plan"] = host.ask("compare_release", release=host.notes["release"])
+
+    stop_at(on_all(hosts, ask), report)
+
+
+def require_somebody_to_ask(hosts: Sequence[Host]) -> None:
+    """Where ask_before_switch is set, a rollout that nobody watches says --yes; found out before anything is done."""
+    if must_ask(hosts) and not sys.stdin.isatty():
+        raise UsageError(
+            f"ask_before_switch is set for environment '{hosts[0].scope.env}', and there is nobody to ask",
+            next="add --yes",
+        )
+
+
+def ask(hosts: Sequence[Host], report: Report) -> None:
+    """Where ask_before_switch is set, a person reads what would change, and says yes."""
+    if must_ask(hosts) and not report.ask(f"change {count_hosts(hosts)} of {hosts[0].scope.env}?"):
+        raise PreflightError("the answer was not yes; nothing was touched")
+
+
+def must_ask(hosts: Sequence[Host]) -> bool:
+    return not hosts[0].scope.yes and any(host.settings.ask_before_switch for host in hosts)
 
 
 def describe_plan(host: Host) -> dict[str, Any]:
@@ -37,23 +68,29 @@ def describe_plan(host: Host) -> dict[str, Any]:
     replaced."""
     plan: Mapping[str, Any] = host.notes.get("plan", {"changes": [], "reasons": [], "handlers": []})
     reasons = list(plan["reasons"])
-    if host.notes["seen"]["current"] is None:
+    current = host.notes["current"]
+    if current is None:
         reasons = ["nothing is deployed there yet"]
     elif not host.notes["up_to_date"] and not reasons and not plan["changes"] and not plan["handlers"]:
         reasons = ["not all workers of the release run"]
     return {
-        "host": host.name, "release": host.notes["seen"]["current"], "up_to_date": host.notes["up_to_date"],
+        "host": host.name, "release": current, "up_to_date": host.notes["up_to_date"],
         "changes": plan["changes"], "handlers": plan["handlers"], "reasons": reasons,
     }  # fmt: skip
 
 
 def show(hosts: Sequence[Host], report: Report) -> None:
+    """What is the same on several hosts is shown once."""
+    alike: dict[str, list[str]] = {}
     for host in hosts:
-        plan = describe_plan(host)
+        text = json.dumps({key: value for key, value in describe_plan(host).items() if key != "host"})
+        alike.setdefault(text, []).append(host.name)
+    for text, names in alike.items():
+        plan, title = json.loads(text), ", ".join(names)
         if plan["up_to_date"]:
-            report.host(host.name, f"nothing to change, on {plan['release']}")
+            report.host(title, f"nothing to change, on {plan['release']}")
             continue
-        report.host(host.name, f"on {plan['release'] or 'no release'}; a deploy would switch it:")
+        report.host(title, f"on {plan['release'] or 'no release'}; this would change:")
         for reason in plan["reasons"]:
             report.step(f"because {reason}")
         for change in plan["changes"]:

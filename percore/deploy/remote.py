@@ -55,6 +55,7 @@ AGENT_MODULES = (
     "percore/host/succession.py",
     "percore/host/resources.py",
     "percore/host/debts.py",
+    "percore/host/selection.py",
     "percore/host/archives.py",
     "percore/host/release.py",
     "percore/host/health.py",

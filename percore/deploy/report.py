@@ -68,6 +68,13 @@ class Report:
         self._ended.set()
         print_error(error)
 
+    def ask(self, question: str) -> bool:
+        """What a person at the terminal says; anything but yes is no."""
+        self._doing = ""
+        with self._writing:
+            print(REDACTOR.text(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def _line(self, text: str) -> None:
         if self._quiet:
             return

@@ -72,6 +72,9 @@ class Role:
     def file(self) -> Path:
         return self.folder / "role.yml"
 
+    def all_tags(self) -> set[str]:
+        return {*self.tags, *(tag for items in self.items.values() for item in items for tag in item.get("tags", ()))}
+
     def __getitem__(self, kind: str) -> tuple[Item, ...]:
         return self.items.get(kind, ())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from percore.deploy.build import Artifact, build
 from percore.deploy.edge import write_edge_config
@@ -23,7 +24,16 @@ from percore.deploy.fleet import (
 )
 from percore.deploy.hooks import Hooks
 from percore.deploy.preflight import preflight
-from percore.deploy.preview import ChangesPending, compare, describe_plan, show
+from percore.deploy.preview import (
+    ChangesPending,
+    ask,
+    compare,
+    compare_release,
+    describe_plan,
+    must_ask,
+    require_somebody_to_ask,
+    show,
+)
 from percore.deploy.probing import describe, mark_probes, start_probes
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.staging import stage
@@ -39,9 +49,10 @@ from percore.deploy.switching import activate, check_all, confirm, policy_of, ta
 from percore.errors import PercoreError
 
 
-def deploy(scope: Scope, report: Report, *, diff: bool = False) -> None:
+def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = False) -> None:
     hosts = load_fleet(scope)
     policy = policy_of(hosts)
+    require_somebody_to_ask(hosts)
     hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
     hooks.run("before_build")
     artifacts = build_apps(hosts, scope.project, report)
@@ -59,16 +70,21 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False) -> None:
         else:
             hooks.values["release"] = choose_release(waiting, here)
             preflight(waiting, report)
-            if diff:
-                compare(waiting, report, diff=True)
+            if diff or must_ask(waiting):
+                compare(waiting, report, diff=diff)
                 show(waiting, report)
+            ask(waiting, report)
             hooks.run("before_stage")
             stage(waiting, report)
             hooks.run("after_stage")
-            _switch(waiting, report, hooks, missing=len(hosts) - len(here))
+            verb = f"deploy {scope.selection}".rstrip()
+            _switch(waiting, report, hooks, verb=verb, missing=len(hosts) - len(here))
             recap(here, report)
-        write_edge_config(scope.env, hosts, scope.project)
-        show_urls(here, report)
+        if scope.brings_the_app:
+            write_edge_config(scope.env, hosts, scope.project)
+            show_urls(here, report)
+        if as_json:
+            report.json([describe_result(host) for host in here])
     except PercoreError as error:
         hooks.values["error"] = str(error)
         hooks.run("failed")
@@ -104,10 +120,14 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
 def rollback(scope: Scope, report: Report, *, release: str | None = None) -> None:
     """Back to the named release, or to the newest good one before the current, by the same switch as a deploy."""
     hosts = load_fleet(scope)
+    require_somebody_to_ask(hosts)
     hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
     try:
         connect_hosts(hosts, report)
         find_release(hosts, release, report)
+        compare_release(hosts, report)
+        show(hosts, report)
+        ask(hosts, report)
         start_probes(hosts)
         hooks.values["release"] = hosts[0].notes["release"]
         _switch(hosts, report, hooks, verb="rollback")
@@ -164,9 +184,11 @@ def _switch(hosts: list[Host], report: Report, hooks: Hooks, *, verb: str = "dep
 
 
 def build_apps(hosts: Iterable[Host], project: Path, report: Report) -> dict[str, Artifact]:
-    """One artifact per app; by the app's name. Hosts of one app share it."""
+    """One artifact per app; by the app's name. Hosts of one app share it. None where the run is not about the app."""
     artifacts: dict[str, Artifact] = {}
     for host in hosts:
+        if not host.scope.brings_the_app:
+            continue
         settings = host.settings
         if settings.name in artifacts:
             continue
@@ -178,16 +200,18 @@ def build_apps(hosts: Iterable[Host], project: Path, report: Report) -> dict[str
     return artifacts
 
 
+def describe_result(host: Host) -> dict[str, Any]:
+    """What runs on a host after the run; JSON-ready, and its names stay."""
+    return {
+        "host": host.name,
+        "release": host.notes["release"],
+        "apps": describe_apps(host.notes.get("status", {})),
+        "result": host.notes.get("result") or ("unchanged" if host.notes.get("up_to_date") else "healthy"),
+    }
+
+
 def recap(hosts: list[Host], report: Report) -> None:
-    rows = [
-        [
-            host.name,
-            host.notes["release"],
-            describe_apps(host.notes.get("status", {})),
-            host.notes.get("result") or ("unchanged" if host.notes.get("up_to_date") else "healthy"),
-        ]
-        for host in hosts
-    ]
+    rows = [list(describe_result(host).values()) for host in hosts]
     report.line()
     report.table(["host", "release", "apps", "result"], rows)
     report.finish(f"done: {count_hosts(hosts)} on {name_releases(hosts)}")

@@ -24,10 +24,15 @@ from percore.deploy.survey import PLACE
 
 def stage(hosts: list[Host], report: Report) -> None:
     """Bring the release to every host and have it verified there; a fault on one host stops all."""
-    report.phase("stage", f"{hosts[0].notes['artifact'].size_text} for each of {count_hosts(hosts)}")
+    brings_the_app = hosts[0].scope.brings_the_app
+    what = hosts[0].notes["artifact"].size_text if brings_the_app else str(hosts[0].scope.selection)
+    report.phase("stage", f"{what} for each of {count_hosts(hosts)}")
     with contextlib.ExitStack() as opened:
-        contents = _map_files({path for host in hosts for path in _large_files(host)}, opened)
-        faults = on_all(hosts, lambda host: _stage_one(host, contents, report))
+        paths = {path for host in hosts for path in _large_files(host)} if brings_the_app else set()
+        contents = _map_files(paths, opened)
+        faults = on_all(
+            hosts, lambda host: _stage_one(host, contents, report) if brings_the_app else _amend(host, report)
+        )
     if faults:
         report.host("all", "nothing was switched: what ran before still runs")
     stop_at(faults, report)
@@ -49,13 +54,14 @@ def _map_files(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path
 def _stage_one(host: Host, contents: Mapping[Path, mmap.mmap], report: Report) -> None:
     assert host.state is not None
     if host.notes["is_staged"]:
-        host.ask("prepare", report, resources=list(host.state.prepare), handlers=list(host.state.handlers))
+        host.ask("prepare", report, resources=list(host.selected.prepare), handlers=list(host.state.handlers))
         report.host(host.name, "staged before")
         return
     artifact: Artifact = host.notes["artifact"]
     package: bundle.Package = host.notes["package"]
+    selected = host.selected
     parts: dict[str, Part] = {
-        **host.state.files,
+        **selected.files,
         package.sha256: contents[package.path],
         artifact.sha256: contents[artifact.path],
     }
@@ -68,8 +74,9 @@ def _stage_one(host: Host, contents: Mapping[Path, mmap.mmap], report: Report) -
         fingerprint=host.notes["fingerprint"],
         record=_fill(host.notes["record"], release),
         activation=host.state.activation(),
-        prepare=list(host.state.prepare),
-        files={sha256: len(content) for sha256, content in host.state.files.items()},
+        selection=host.scope.selection._asdict(),
+        prepare=list(selected.prepare),
+        files={sha256: len(content) for sha256, content in selected.files.items()},
         artifact={"sha256": artifact.sha256, "bytes": artifact.bytes, "unpacked_bytes": artifact.unpacked_bytes},
         package={
             "path": f"{host.settings.package_path}/{package.id}",
@@ -77,6 +84,22 @@ def _stage_one(host: Host, contents: Mapping[Path, mmap.mmap], report: Report) -
             "bytes": package.bytes,
             "unpacked_bytes": package.unpacked_bytes,
         },
+    )
+    report.host(host.name, "staged and verified")
+
+
+def _amend(host: Host, report: Report) -> None:
+    """Bring other files and units for the release that runs there."""
+    assert host.state is not None
+    selected = host.selected
+    host.ask(
+        "amend",
+        report,
+        parts=dict(selected.files),
+        activation=host.state.activation(),
+        selection=host.scope.selection._asdict(),
+        prepare=list(selected.prepare),
+        files={sha256: len(content) for sha256, content in selected.files.items()},
     )
     report.host(host.name, "staged and verified")
 

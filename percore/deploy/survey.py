@@ -78,38 +78,47 @@ def look(
     records = _Records(report)
     for host in hosts:
         facts = host.agent.facts
-        host.notes["artifact"] = artifacts[host.settings.name]
         host.notes["package"] = packages[facts["system"], facts["machine"]]
         host.state = render_state(host, host.notes["package"].id)
-        host.notes["record"] = records.of(host)
-        fingerprint = host.state.fingerprint(host.notes["artifact"].sha256, host.notes["record"])
-        host.notes["fingerprint"] = fingerprint
+        if host.scope.brings_the_app:
+            host.notes["artifact"] = artifacts[host.settings.name]
+            host.notes["record"] = records.of(host)
+            fingerprint = host.state.fingerprint(host.notes["artifact"].sha256, host.notes["record"])
+            host.notes["fingerprint"] = f"{fingerprint} {host.scope.selection}".rstrip()
     owner = None if only else who_am_i()
     stop_at(on_all(hosts, lambda host: _inspect(host, owner)), report)
 
 
 def _inspect(host: Host, owner: str | None) -> None:
-    assert host.state is not None
-    programs = ["node"] if host.notes["artifact"].is_node else []
+    artifact = host.notes.get("artifact")
+    programs = ["node"] if artifact and artifact.is_node else []
     seen = host.ask("inspect", owner=owner, resources=comparable(host), programs=programs)
     host.notes["seen"] = seen
-    host.notes["known_release"] = _release_with(seen["marks"], host.notes["fingerprint"], seen["current"])
-    host.notes["release"] = seen["current"]
+    host.notes["release"] = host.notes["current"] = seen["current"]
     host.notes["status"] = seen["status"]
-    host.notes["up_to_date"] = (
-        host.notes["known_release"] is not None
-        and host.notes["known_release"] == seen["current"]
-        and seen["marks"][seen["current"]]["mark"] == "good"
-        and not seen["changes"]
-        and not seen["owed"]
-        and _runs_fully(seen["status"], seen["current"])
+    host.notes["up_to_date"] = not seen["changes"] and not seen["owed"]
+    if host.scope.brings_the_app:
+        host.notes["known_release"] = _release_with(seen["marks"], host.notes["fingerprint"], seen["current"])
+        host.notes["up_to_date"] &= _is_whole(seen, host.notes["known_release"])
+    elif seen["current"] is None:
+        raise UsageError(
+            "nothing is deployed there yet", where=host.name, next="deploy without --tags and --skip-tags first"
+        )
+
+
+def _is_whole(seen: Mapping[str, Any], wanted: str | None) -> bool:
+    """The wanted release runs, is known to be good, and all its workers run."""
+    return (
+        wanted is not None
+        and wanted == seen["current"]
+        and seen["marks"][wanted]["mark"] == "good"
+        and _runs_fully(seen["status"], wanted)
     )
 
 
 def comparable(host: Host) -> list[dict[str, Any]]:
     """The resources that can be compared before the release is there; a command only where something says when it is needed."""
-    assert host.state is not None
-    return [spec for spec in host.state.resources() if spec["kind"] != "command" or is_guarded(spec)]
+    return [spec for spec in host.selected.resources() if spec["kind"] != "command" or is_guarded(spec)]
 
 
 def is_guarded(spec: Mapping[str, Any]) -> bool:
@@ -188,6 +197,8 @@ def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
 
 def choose_release(waiting: list[Host], hosts: list[Host]) -> str:
     """Give the hosts that differ a release: one they have already, the one the others run, or a new one."""
+    if not waiting[0].scope.brings_the_app:
+        return ", ".join(sorted({str(host.notes["release"]) for host in waiting}))
     running = {host.notes["release"] for host in hosts if host.notes["up_to_date"]}
     known = {host.notes["known_release"] for host in waiting}
     taken = {name for host in hosts for name in host.notes["seen"]["marks"]}
@@ -220,7 +231,7 @@ def find_release(hosts: list[Host], release: str | None, report: Report) -> None
     def find(host: Host) -> None:
         host.ask("inspect", owner=who_am_i())
         found = host.ask("find", release=release)
-        host.notes.update(release=found["release"], current=found["current"])
+        host.notes.update(release=found["release"], current=found["current"], up_to_date=False)
 
     stop_at(on_all(hosts, find), report)
     found = {host.name: host.notes["release"] for host in hosts}

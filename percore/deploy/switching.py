@@ -87,7 +87,8 @@ def confirm(hosts: list[Host], report: Report, *, verb: str = "deploy", notes: M
 
     def confirm_one(host: Host) -> None:
         _ask_again(
-            host, "confirm", release=host.notes["release"], deployed=verb == "deploy",
+            host, "confirm", release=host.notes["release"],
+            deployed=verb.startswith("deploy") and host.scope.brings_the_app,
             keep=host.settings.keep_releases, note={"probe": notes.get(host.name)}, verb=verb,
         )  # fmt: skip
 
@@ -108,7 +109,7 @@ def _activate_one(host: Host, verb: str, report: Report) -> None:
     try:
         reply = host.ask(
             "activate", report, release=release, run=host.scope.run, verb=verb,
-            confirm_seconds=host.settings.confirm_seconds,
+            confirm_seconds=host.settings.confirm_seconds, amended=not host.scope.brings_the_app,
         )  # fmt: skip
     except UnreachableError as lost:
         reply = _come_back(host, lost)

@@ -34,9 +34,9 @@ class Plan(NamedTuple):
     health: dict[str, Any]
 
     @classmethod
-    def load(cls, releases: Releases, release: str) -> Plan:
-        path = os.path.join(releases.path(release), ".percore", "activation.json")
-        with open(path, encoding="utf-8") as source:
+    def load(cls, releases: Releases, release: str, *, amended: bool = False) -> Plan:
+        """`amended`: as it will be once the change of some of it is confirmed."""
+        with open(releases.plan_path(release, amended=amended), encoding="utf-8") as source:
             record = json.load(source)
         # Records of before there were handlers have none.
         return cls(record["before"], record["after"], record.get("handlers", []), record["health"])
@@ -53,13 +53,19 @@ def kept_contents(releases: Releases, release: str) -> Contents:
 
 
 class Activation:
-    """One switch of one host. `run` does it or takes it back; `undo` takes it back later, when another host failed."""
+    """One switch of one host. `run` does it or takes it back; `undo` takes it back later, when another host failed.
 
-    def __init__(self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit) -> None:
+    `amended`: to the release that runs, with other files and units around its apps.
+    """
+
+    def __init__(
+        self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit, *, amended: bool = False
+    ) -> None:
         self.releases = releases
         self.supervisor = supervisor
         self.release = release
         self.emit = emit
+        self.amended = amended
         self.journal = Journal(releases.journal_path)
         self.former = releases.current()
         self.was_good = releases.marks().get(release, {}).get("mark") == GOOD
@@ -78,7 +84,7 @@ class Activation:
         if not entries:
             return None
         header = entries[0]
-        found = cls(releases, supervisor, header["release"], emit)
+        found = cls(releases, supervisor, header["release"], emit, amended=header.get("amended", False))
         found.former, found.was_good, found.was_running = header["former"], header["was_good"], header["was_running"]
         found.owed_before = header.get("owed", {})
         for entry in entries:
@@ -102,7 +108,7 @@ class Activation:
         self.was_running = self.supervisor.is_installed() and bool(self._status().get("daemon", True))
         self.journal.begin(
             owner=owner, run=run, release=self.release, former=self.former, was_good=self.was_good,
-            was_running=self.was_running, owed=self.owed_before, **agent,
+            was_running=self.was_running, owed=self.owed_before, amended=self.amended, **agent,
         )  # fmt: skip
         try:
             return self._switch()
@@ -130,7 +136,9 @@ class Activation:
             except (PercoreError, OSError) as error:
                 faults.append(str(error))
         self.releases.switch(self.former)
-        if not self.was_good:
+        if self.amended:
+            self.releases.drop_amendment(self.release)
+        elif not self.was_good:
             self.releases.mark(self.release, mark)
         self.journal.end()
         if faults:
@@ -152,12 +160,13 @@ class Activation:
         return status
 
     def _switch(self) -> dict[str, Any]:
-        plan = Plan.load(self.releases, self.release)
+        plan = Plan.load(self.releases, self.release, amended=self.amended)
         self._install(plan.before, plan.handlers)
         self.boundary = len(self.restore)
         self.journal.note("boundary")
         self._renew_supervisor()
-        self._apply_apps()
+        if not self.amended:
+            self._apply_apps()
         self._install(plan.after, plan.handlers)
         self._install(self._left_over(plan), plan.handlers)
         self._run_handlers(plan.handlers)
@@ -227,8 +236,8 @@ class Activation:
         self.apps_switched = switched
 
     def _left_over(self, plan: Plan) -> list[Spec]:
-        """Files of the former release that this one does not have."""
-        if self.former is None or self.former == self.release:
+        """What the former release, or this one before it was amended, has besides."""
+        if self.former is None or (self.former == self.release and not self.amended):
             return []
         try:
             former = Plan.load(self.releases, self.former)

@@ -24,7 +24,7 @@ import time
 import traceback
 from typing import Any, BinaryIO, Optional
 
-from percore.errors import PercoreError, RolloutError
+from percore.errors import PercoreError, RolloutError, UsageError
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
 from percore.host.comparison import app_changes, diff_text, record_hashes
@@ -35,7 +35,8 @@ from percore.host.prober import Prober
 from percore.host.prober import Target as ProbeTarget
 from percore.host.processes import Supervisor
 from percore.host.release import GOOD, STAGED, PartReader, Releases, check_room, unpack
-from percore.host.resources import Spec, make, write_file
+from percore.host.resources import Contents, Spec, make, write_file
+from percore.host.selection import Selection
 from percore.host.succession import end_agent, is_at_work, is_switched, myself
 
 Message = dict[str, Any]
@@ -175,20 +176,24 @@ class Agent:
         """What a deploy would change and why, with diffs where asked for. Nothing is locked, nothing is touched."""
         target = _Target(message)
         changed = [(spec, text) for spec in message["resources"] if (text := make(spec).difference())]
-        contents = self._receive_contents(message["sizes"], [spec for spec, _ in changed]) if message["diff"] else {}
+        wanted = [spec["sha256"] for spec, _ in changed if spec.get("sha256") in message["sizes"]]
+        contents = self._receive_contents(message["sizes"], list(dict.fromkeys(wanted))) if message["diff"] else {}
         changes = []
         for spec, text in changed:
             new = contents.get(spec.get("sha256", ""))
             diff = "" if new is None else diff_text(_read_or_nothing(spec["path"]), new, spec["path"])
             changes.append({"text": text, "diff": diff})
         current = target.releases.current()
-        record = json.loads(_read_file(target.releases.record_path(current))) if current else {}
-        wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current or ""))
-        artifact = target.releases.marks().get(current, {}).get("artifact") if current else None
-        reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
+        reasons = []
+        if message["record"] and current:
+            record = json.loads(_read_file(target.releases.record_path(current)))
+            wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current))
+            artifact = target.releases.marks().get(current, {}).get("artifact")
+            reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
+            reasons += app_changes(record, wanted)
         return {
             "changes": changes,
-            "reasons": reasons + (app_changes(record, wanted) if record else []),
+            "reasons": reasons,
             "handlers": target.debts.texts() + _would_run([spec for spec, _ in changed], message["handlers"]),
         }
 
@@ -210,21 +215,19 @@ class Agent:
         for spec in plan.before + plan.after:
             text = make(spec, contents).difference()
             if text and spec["kind"] != "command":
-                diff = ""
-                if spec.get("sha256"):
-                    diff = diff_text(contents(spec["sha256"]), _read_or_nothing(spec["path"]), spec["path"])
+                diff = _diff(spec, contents, by_hand=True)
                 files.append({"text": text, "diff": diff})
         owed = target.debts.texts()
         return {"current": current, "status": status, "workers": workers, "files": files, "owed": owed}
 
-    def _receive_contents(self, sizes: dict[str, int], specs: list[Spec]) -> dict[str, bytes]:
-        """The new contents of these files, all in one answer."""
-        wanted = list(dict.fromkeys(spec["sha256"] for spec in specs if spec.get("sha256") in sizes))
+    def _receive_contents(self, sizes: dict[str, int], wanted: list[str]) -> dict[str, bytes]:
+        """These contents, all in one answer."""
         self.emit({"event": "need", "parts": wanted})
         received = {}
         for sha256 in wanted:
             reader = PartReader(self.source, sizes[sha256])
             received[sha256] = reader.read(sizes[sha256])
+            reader.check(sha256)
         return received
 
     def do_stage(self, message: Message) -> Message:
@@ -235,7 +238,7 @@ class Agent:
         received = self._receive(target, message)
         staging = target.releases.staging_path(release)
         try:
-            _write_release_files(staging, message, received, user=target.supervisor.user)
+            _write_release_files(target.releases, staging, message, received, user=target.supervisor.user)
             target.releases.publish(staging, release)
             self._verify(target.releases, release)
         except BaseException:
@@ -244,6 +247,29 @@ class Agent:
         target.releases.mark(
             release, STAGED, fingerprint=message["fingerprint"], artifact=message["artifact"]["sha256"]
         )
+        return {"changed": changed}
+
+    def do_amend(self, message: Message) -> Message:
+        """Bring other files and units for the release that runs; `activate` with `amended` then puts them in place."""
+        target = _Target(message)
+        release = target.releases.current()
+        if release is None:
+            raise UsageError("nothing is deployed here yet", next="deploy without --tags and --skip-tags first")
+        changed = self._prepare(message["prepare"], target.debts, message["activation"]["handlers"])
+        kept = _kept_files(target.releases)
+        wanted = {sha256: size for sha256, size in message["files"].items() if sha256 not in kept}
+        received = self._receive_contents(wanted, list(wanted))
+        folder = os.path.join(target.releases.path(release), ".percore", "files")
+        for sha256 in message["files"]:
+            content = received[sha256] if sha256 in received else _read_file(kept[sha256])
+            write_file(os.path.join(folder, sha256), content, mode=0o600)
+        plan = _merged(target.releases, message)
+        write_file(target.releases.plan_path(release, amended=True), json.dumps(plan, indent=1).encode(), mode=0o600)
+        try:
+            self._verify(target.releases, release, amended=True)
+        except BaseException:
+            target.releases.drop_amendment(release)
+            raise
         return {"changed": changed}
 
     def _take_lock(self, target: _Target, owner: str) -> None:
@@ -278,7 +304,9 @@ class Agent:
         target = _Target(message)
         self.pending = None
         self._silence = float(message.get("confirm_seconds", SILENCE_SECONDS))
-        activation = Activation(target.releases, target.supervisor, message["release"], self.emit)
+        activation = Activation(
+            target.releases, target.supervisor, message["release"], self.emit, amended=message.get("amended", False)
+        )
         try:
             status = activation.run(self._owner, message.get("run", ""), myself())
         except PercoreError as error:
@@ -329,6 +357,8 @@ class Agent:
         deployed = {"deployed_at": time.time()} if message["deployed"] else {}
         target.releases.mark(message["release"], GOOD, **deployed)
         if activation is not None:
+            if activation.amended:
+                target.releases.keep_amendment(activation.release)
             activation.journal.end()
             self._note(target, message, activation, "good")
         pruned = target.releases.prune(int(message["keep"]))
@@ -367,6 +397,25 @@ class Agent:
         found = target.releases.find(wanted) if wanted else target.releases.previous_good()
         self._verify(target.releases, found)
         return {"release": found, "current": target.releases.current()}
+
+    def do_compare_release(self, message: Message) -> Message:
+        """What going to a release that is here would change and why, with diffs."""
+        releases = _Target(message).releases
+        release, current = message["release"], releases.current()
+        plan, contents = Plan.load(releases, release), kept_contents(releases, release)
+        changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).difference())]
+        record = _read_file(releases.record_path(release)).decode()
+        reasons = []
+        if current:
+            here = json.loads(_read_file(releases.record_path(current)))
+            reasons = app_changes(here, json.loads(record.replace(release, current)))
+        marks = releases.marks()
+        same = current and marks.get(current, {}).get("artifact") == marks.get(release, {}).get("artifact")
+        return {
+            "changes": [{"text": text, "diff": _diff(spec, contents)} for spec, text in changed],
+            "reasons": ([] if same else ["the app's files differ"]) + reasons,
+            "handlers": _would_run([spec for spec, _ in changed], plan.handlers),
+        }
 
     def do_status(self, message: Message) -> Message:
         target = _Target(message)
@@ -474,8 +523,8 @@ class Agent:
         reader.check(sha256)
         return content
 
-    def _verify(self, releases: Releases, release: str) -> None:
-        plan = Plan.load(releases, release)
+    def _verify(self, releases: Releases, release: str, *, amended: bool = False) -> None:
+        plan = Plan.load(releases, release, amended=amended)
         contents = kept_contents(releases, release)
         specs = plan.before + plan.after
         coming = [spec["path"] for spec in specs if spec["kind"] == "file" and not os.path.exists(spec["path"])]
@@ -500,6 +549,14 @@ class _Target:
             return self.supervisor.status()
         except PercoreError as error:
             return {"release": None, "apps": [], "daemon": False, "error": error.what}
+
+
+def _diff(spec: Spec, contents: Contents, *, by_hand: bool = False) -> str:
+    """From what is here to what is wanted; `by_hand` the other way round."""
+    if not spec.get("sha256"):
+        return ""
+    here, wanted = _read_or_nothing(spec["path"]), contents(spec["sha256"])
+    return diff_text(wanted, here, spec["path"]) if by_hand else diff_text(here, wanted, spec["path"])
 
 
 def _would_run(changed: list[Spec], handlers: list[Spec]) -> list[str]:
@@ -574,14 +631,35 @@ def _prune_packages(target: _Target) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _write_release_files(staging: str, message: Message, received: dict[str, bytes], *, user: Optional[str]) -> None:
+def _merged(releases: Releases, message: Message) -> Message:
+    """The wanted plan; what the run is not about stays as the release that runs has it."""
+    plan: Message = message["activation"]
+    current = releases.current()
+    selection = Selection(**message["selection"])
+    if selection.is_everything:
+        return plan
+    present = Plan.load(releases, current) if current else Plan([], [], [], {})
+    names = {handler["name"] for handler in plan["handlers"]}
+    return {
+        **plan,
+        "before": selection.merge(plan["before"], present.before),
+        "after": selection.merge(plan["after"], present.after),
+        "handlers": [h for h in present.handlers if h["name"] not in names] + plan["handlers"],
+    }
+
+
+def _write_release_files(
+    releases: Releases, staging: str, message: Message, received: dict[str, bytes], *, user: Optional[str]
+) -> None:
     """Put the records beside the app's own files: for the supervisor one, for activation the other."""
     folder = os.path.join(staging, ".percore")
     os.makedirs(os.path.join(folder, "files"), mode=0o700)
     os.chmod(folder, 0o700)
-    for sha256 in message["files"]:
-        write_file(os.path.join(folder, "files", sha256), received[sha256], mode=0o600)
-    activation = json.dumps(message["activation"], indent=1).encode()
+    plan, kept = _merged(releases, message), _kept_files(releases)
+    for sha256 in {*message["files"], *(spec["sha256"] for spec in plan["before"] + plan["after"] if "sha256" in spec)}:
+        content = received[sha256] if sha256 in received else _read_file(kept[sha256])
+        write_file(os.path.join(folder, "files", sha256), content, mode=0o600)
+    activation = json.dumps(plan, indent=1).encode()
     write_file(os.path.join(folder, "activation.json"), activation, mode=0o600)
     record = json.dumps(message["record"], indent=1).encode()
     write_file(os.path.join(staging, ".percore.json"), record, mode=0o600, owner=user)

@@ -8,6 +8,7 @@ unconfirmed switch), `.lock`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -76,6 +77,20 @@ class Releases:
     def record_path(self, release: str) -> str:
         """What the supervisor is given for this release."""
         return os.path.join(self.path(release), ".percore.json")
+
+    def plan_path(self, release: str, *, amended: bool = False) -> str:
+        """What activation does around the apps; what an unconfirmed change of it would make of it lies beside."""
+        name = "activation.next.json" if amended else "activation.json"
+        return os.path.join(self.path(release), ".percore", name)
+
+    def keep_amendment(self, release: str) -> None:
+        """What was tried is what the release has from now on; it is none that a deploy made, and has no fingerprint."""
+        os.rename(self.plan_path(release, amended=True), self.plan_path(release))
+        self.mark(release, GOOD, fingerprint="")
+
+    def drop_amendment(self, release: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.plan_path(release, amended=True))
 
     def exists(self, release: str) -> bool:
         return os.path.isfile(self.record_path(release))

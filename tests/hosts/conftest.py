@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from percore.lab import Lab
 from percore.lab.lab import lab_folder
@@ -127,6 +128,17 @@ class Project:
         finally:
             client.send_signal(signal.SIGTERM)
             counts.update(json.loads(client.communicate(timeout=30)[0] or "{}"))
+
+
+def set_variables(project: Project, host: str = "", **variables: Any) -> None:
+    path = project.folder / "inventories" / f"{project.env}.yml"
+    content = yaml.safe_load(path.read_text())
+    place = content["all"]["vars"]
+    if host:
+        hosts = content["all"]["children"]["app"]["hosts"]
+        place = hosts[host]
+    place.update(variables)
+    path.write_text(yaml.safe_dump(content, width=1000))
 
 
 @pytest.fixture(scope="session", autouse=True)

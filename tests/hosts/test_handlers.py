@@ -1,14 +1,20 @@
-"""Roles that change files services read: what a change owes is paid by whichever run comes, and taken back with it."""
+"""Roles that change files services read: what a change owes is paid by whichever run comes, and taken back with it.
+
+And runs that are about a part of it only: `--tags`, `--skip-tags`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from percore.lab.host import Host
-from tests.hosts.conftest import Project, wait_for
+from tests.hosts.conftest import Project, set_variables, wait_for
 
 ROLE = """
 tags: [greeter]
@@ -39,8 +45,7 @@ def project(deployed: Project) -> Iterator[Project]:
     (role / "templates").mkdir(parents=True, exist_ok=True)
     (role / "role.yml").write_text(ROLE)
     (role / "templates" / "greeter.service.j2").write_text(UNIT)
-    inventory.write_text(text.replace("  vars:\n", "  vars:\n    roles: [app, greeter]\n", 1))
-    assert "greeter" in inventory.read_text()
+    set_variables(deployed, roles=["app", "greeter"])
     yield deployed
     inventory.write_text(text)
 
@@ -139,9 +144,7 @@ def test_a_changed_unit_file_restarts_its_unit_and_the_supervisors_own_hands_ove
     first, workers = starts(project), project.workers()
     main_pid = "systemctl show --property=MainPID --value percore.service"
     supervisor = host(project).run(main_pid)
-    inventory = project.folder / "inventories" / f"{project.env}.yml"
-    changed = "  vars:\n    unit_note: two\n    unit_options: NoNewPrivileges=yes\n"
-    inventory.write_text(inventory.read_text().replace("  vars:\n", changed, 1))
+    set_variables(project, unit_note="two", unit_options="NoNewPrivileges=yes")
     with project.load() as counts:
         output = deploy(project)
     assert "restart greeter.service, because: change /etc/systemd/system/greeter.service" in output
@@ -163,3 +166,65 @@ def test_what_a_role_no_longer_brings_ends_and_goes(project: Project) -> None:
     files = "/etc/greeting /etc/systemd/system/greeter.service"
     left = host(project).run(f"ls {files} 2>/dev/null; systemctl is-active greeter || true")
     assert left.split() == ["inactive"]
+
+
+def test_a_run_with_tags_changes_what_has_them_and_touches_no_worker(project: Project) -> None:
+    deploy(project)
+    before, workers = greeted(project), project.workers()
+    set_variables(project, greeting="tagged")
+    with project.touch_app("an app that is not to be deployed"):
+        assert project.invoke("plan", "--env", project.env, "--limit", "node1", "--tags", "greeter").returncode == 8
+        output = deploy(project, 0, "--tags", "greeter")
+        assert "build" not in output
+        assert "restart greeter.service, because: change /etc/greeting" in output
+        wait_for(lambda: greeted(project) == "tagged", "the greeting")
+        assert project.workers() == workers
+        assert "nothing to change" in deploy(project, 0, "--tags", "greeter")
+        drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
+        assert drift.returncode == 0, drift.stdout  # the release has it now
+
+        set_variables(project, step="false")
+        set_variables(project, greeting="fails")
+        assert "every host is back" in deploy(project, 4, "--tags", "greeter")
+        assert host(project).run("cat /etc/greeting").strip() == "tagged"
+        assert project.invoke("drift", "--env", project.env, "--limit", "node1").returncode == 0
+
+        set_variables(project, step="true")
+        output = deploy(project, 0, "--skip-tags", "greeter")
+        assert project.workers() != workers
+        assert host(project).run("cat /etc/greeting").strip() == "tagged"
+        assert "nothing to change" in deploy(project, 0, "--skip-tags", "greeter")
+    assert "did you mean 'greeter'?" in deploy(project, 2, "--tags", "greetr")
+    assert before != "tagged"
+
+
+def test_where_somebody_must_say_yes_nothing_is_switched_without(project: Project) -> None:
+    deploy(project)
+    set_variables(project, ask_before_switch=True)
+    set_variables(project, greeting="asked")
+    output = deploy(project, 2)
+    assert "there is nobody to ask -> add --yes" in output
+    master, terminal = os.openpty()
+    for answer, code in (("n\n", 3), ("y\n", 0)):
+        os.write(master, answer.encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", "deploy", "--env", project.env, "--limit", "node1"], cwd=project.folder,
+            stdin=terminal, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "change /etc/greeting" in done.stdout
+    os.close(master)
+    os.close(terminal)
+    wait_for(lambda: greeted(project) == "asked", "the greeting")
+
+
+def test_a_rollback_says_first_what_it_changes(project: Project) -> None:
+    deploy(project)
+    set_variables(project, greeting="too new")
+    deploy(project)
+    done = project.invoke("rollback", "--env", project.env, "--limit", "node1")
+    assert done.returncode == 0, done.stdout
+    assert "-too new" in done.stdout
+    assert done.stdout.index("-too new") < done.stdout.index("activate")
+    assert "then restart greeter.service" in done.stdout
+    wait_for(lambda: greeted(project) != "too new", "the former greeting")

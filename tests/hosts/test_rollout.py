@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.hosts.conftest import Project, wait_for
+from tests.hosts.conftest import Project, set_variables, wait_for
 
 
 @pytest.fixture
@@ -25,17 +24,6 @@ def serving(deployed: Project) -> Iterator[Project]:
     text = path.read_text()
     yield deployed
     path.write_text(text)
-
-
-def set_variables(project: Project, host: str = "", **variables: Any) -> None:
-    path = project.folder / "inventories" / f"{project.env}.yml"
-    content = yaml.safe_load(path.read_text())
-    place = content["all"]["vars"]
-    if host:
-        hosts = content["all"]["children"]["app"]["hosts"]
-        place = hosts[host]
-    place.update(variables)
-    path.write_text(yaml.safe_dump(content, width=1000))
 
 
 def currents(project: Project) -> set[str]:

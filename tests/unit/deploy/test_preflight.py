@@ -89,6 +89,7 @@ def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.C
     hosts: list[Any] = [
         SimpleNamespace(
             name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), settings=SimpleNamespace(),
+            scope=SimpleNamespace(brings_the_app=True),
             notes={"artifact": artifact, "seen": {**SEEN, "versions": {}}, "is_staged": False, "release": "r1"},
         )
         for name in ("web1", "web2")
