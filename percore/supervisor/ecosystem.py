@@ -248,7 +248,8 @@ def make_app(
     title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
     fields = _read_fields(written, path, title, warnings)
     if not fields.get("script"):
-        raise UsageError(f"{title} has no 'script'", where=path)
+        like = nearest("script", [str(key) for key in written if str(key) not in BY_NAME])
+        raise UsageError(f"{title} has no 'script'", where=path, next=f"is '{like}' meant to be it?" if like else "")
     base = os.path.dirname(path)
     fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
     if written.get("hooks"):

@@ -41,27 +41,29 @@ def usage_of_tree(pid: int) -> Usage:
 class Sampler:
     """Remembers the last reading of one worker, to turn CPU time into percent of one core, and memory into its growth."""
 
-    __slots__ = ("_at", "_cpu_seconds", "_growth", "_pid", "cpu_percent", "memory_bytes")
+    __slots__ = ("_at", "_cpu_seconds", "_growth", "_memory_bytes", "_pid", "cpu_percent", "memory_bytes")
 
     def __init__(self) -> None:
         self._pid = 0
         self._at = 0.0
         self._cpu_seconds = 0.0
+        self._memory_bytes = 0
         self.memory_bytes = 0
         self.cpu_percent = 0.0
         self._growth: Optional[float] = None  # bytes a second; None after the first reading of a process
 
     def sample(self, pid: int) -> None:
-        """Reads again, but not twice within SHORTEST_SPAN, which gives no percentage worth showing."""
+        """Reads again. Twice within SHORTEST_SPAN would give no percentage worth showing: then only the memory counts."""
         now = time.monotonic()
+        usage = usage_of_tree(pid)
+        self.memory_bytes = usage.memory_bytes
         if pid == self._pid and now - self._at < SHORTEST_SPAN:
             return
-        usage = usage_of_tree(pid)
         span = now - self._at
         is_same = pid == self._pid and span > 0
         self.cpu_percent = round(max(0.0, usage.cpu_seconds - self._cpu_seconds) / span * 100, 1) if is_same else 0.0
-        self._growth = (usage.memory_bytes - self.memory_bytes) / span if is_same else None
-        self.memory_bytes = usage.memory_bytes
+        self._growth = (usage.memory_bytes - self._memory_bytes) / span if is_same else None
+        self._memory_bytes = usage.memory_bytes
         self._pid, self._at, self._cpu_seconds = pid, now, usage.cpu_seconds
 
     def seconds_until(self, memory_bytes: int) -> float:

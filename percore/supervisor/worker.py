@@ -510,7 +510,8 @@ class Worker:
         self._had_served = was_ready = self.state in (State.RUNNING, State.STOPPING)
         if self.state is not State.STOPPING:
             self.last_tail = self._read_log_tail()
-        self.failure = self.last_end = self.failure or (reason if was_ready else f"{reason} before it was ready")
+        when = "" if was_ready or " -> " in reason else " before it was ready"
+        self.failure = self.last_end = self.failure or reason + when
         if self.state in (State.STARTING, State.RUNNING):
             is_current = self.role is Role.CURRENT
             if is_current and ends_for_good(self.config, None if status is None else self.exit_code):

@@ -110,6 +110,11 @@ def test_a_wrong_value_names_file_app_and_key(tmp_path: Path, key: str, value: A
         ("x.config.js", "module.exports = {\n apps: [ }\n};", "x.config.js:2"),
         ("x.json", "{}", "names no apps"),
         ("x.json", '{"apps": [{"name": "a"}]}', "app 'a' has no 'script'"),
+        (
+            "x.json",
+            '{"apps": [{"name": "a", "scrpt": "b.js"}]}',
+            "app 'a' has no 'script' -> is 'scrpt' meant to be it?",
+        ),
         ("x.json", '[{"name": "a", "script": "a"}, {"name": "a", "script": "b"}]', "two apps are called 'a'"),
         ("x.txt", "apps", "not a process file"),
         ("x.yml", "apps:\n  - script: a.js\n    port: none\n", "x.yml:3: key 'port'"),
