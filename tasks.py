@@ -318,7 +318,14 @@ def check(context: Context) -> None:
     on_hosts = (
         "vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/errors.py percore/hints.py"
     )
-    for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", on_hosts, "pytest -q tests/unit"):
+    for command in (
+        "ruff format --check .",
+        "ruff check .",
+        "mypy",
+        "lint-imports",
+        on_hosts,
+        "pytest -q -n 2 tests/unit",
+    ):
         context.run(f"{bin_path}/{command}", pty=False)
 
 
@@ -348,7 +355,10 @@ def test(context: Context) -> None:
     """Everything that check does, then real programs and real hosts."""
     install_for_tests(context)
     check(context)
-    context.run(f"{Path(sys.executable).parent}/pytest -q tests --ignore=tests/unit", pty=False)
+    pytest = f"{Path(sys.executable).parent}/pytest -q"
+    # Programs that start, drain and end wait more than they work; hosts are shared by the tests of a file.
+    context.run(f"{pytest} -n 4 --dist worksteal tests/supervisor tests/oracle", pty=False)
+    context.run(f"{pytest} tests/hosts tests/deploy", pty=False)
 
 
 @operator_task

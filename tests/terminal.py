@@ -42,6 +42,8 @@ class Terminal:
         if self.pid == 0:
             os.chdir(cwd)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+            size = ("COLUMNS", "LINES")  # they would count for more than the terminal's own
+            env = {name: value for name, value in env.items() if name not in size}
             # What curses would use of xterm's sequences, pyte does not know all (REP).
             os.execvpe(argv[0], list(argv), {**env, "TERM": "screen-256color", "LC_ALL": "C.UTF-8"})
         self.screen = _Screen(columns, lines)

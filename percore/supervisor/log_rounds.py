@@ -103,11 +103,13 @@ class LogRounds:
         for app in self._apps.values():
             for worker in {*app.living, *app.workers}:
                 if has_scribe(worker.config):
-                    yield from _written_by_scribe(worker.config, worker.log_paths)
+                    yield from _found(worker.config, worker.log_paths)
+                    continue
+                if not worker.process:
+                    yield from _found(worker.config, worker.written_paths)
                     continue
                 for number, (path, file) in enumerate(zip(worker.written_paths, worker.log_files), 1):
-                    if worker.process or has_file(path, file):
-                        yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
+                    yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
         if self.own_log and self.own_log.is_file:
             yield Log(None, self._home.daemon_log, "/proc/self/fd/2", id_of(os.fstat(2)))
 
@@ -200,7 +202,8 @@ class LogRounds:
             self._log(sentence)
 
 
-def _written_by_scribe(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
+def _found(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
+    """Logs that no worker has open itself: a scribe writes them, or he ended, perhaps while no supervisor ran."""
     for path in filter(None, paths):
         with contextlib.suppress(OSError):
             yield Log(config, path, "", id_of(os.stat(path)))

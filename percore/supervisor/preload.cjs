@@ -3,6 +3,8 @@
 // this process to drain: then each further response says "Connection: close", and once no connection is left the
 // supervisor hears "drained". An app without any signal handler thus loses no request in a reload.
 //
+// On a full disk it drops what the program says, and counts it, where Node would end the program.
+//
 // Words on the worker socket (percore/supervisor/handover.py is the other side):
 //   drain-me TOKEN PID\n  ->  ... later "drain\n", or "close\n" to stop accepting as well;  drained\n  ->
 const { isMainThread } = require('worker_threads');
@@ -38,6 +40,40 @@ if (isMainThread && path && token) {
     for (const server of servers) count += server._connections || 0;
     return count;
   };
+
+  // Node writes to a file at once, and takes an error for a reason to end the program.
+  const outliveFullDisk = (stream, fd) => {
+    if (!stream || stream.constructor.name !== 'SyncWriteStream') return;
+    const write = stream._write;
+    let lost = 0;
+    stream._write = function (chunk, encoding, done) {
+      const finish = (error) => {
+        const isFull = error && ['ENOSPC', 'EDQUOT'].includes(error.code);
+        if (isFull) lost += chunk.length;
+        done(isFull ? null : error);
+      };
+      try {
+        if (lost) fs.writeSync(fd, `percore: the disk was full, ${lost} bytes of this log were lost\n`);
+        lost = 0;
+        write.call(this, chunk, encoding, finish);
+      } catch (error) {
+        finish(error);
+      }
+    };
+  };
+  for (const [name, fd] of Object.entries({ stdout: 1, stderr: 2 })) {
+    const property = Object.getOwnPropertyDescriptor(process, name);
+    let isWatched = false;
+    Object.defineProperty(process, name, {
+      ...property,
+      get() {
+        const stream = property.get.call(process); // made by Node when it is first asked for
+        if (!isWatched) outliveFullDisk(stream, fd);
+        isWatched = true;
+        return stream;
+      },
+    });
+  }
 
   const connect = () => {
     let target = path;

@@ -19,7 +19,7 @@ from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process import NOT_STARTED, Process, describe_status, exit_code_of
-from percore.supervisor.procfs import tree_of
+from percore.supervisor.procfs import state_of, tree_of
 from percore.supervisor.restarts import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
@@ -48,6 +48,7 @@ OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator star
 
 # So long a clustered app of which no port is known may take until it asks for one.
 _NOWHERE_SECONDS = 3.0
+_STILL_STARTING_SECONDS = 0.5  # between two looks, on a machine so busy that it is not through with its start by then
 # So long a worker that listens on a port of its own may still ask for one to share.
 _ALONE_SECONDS = 1.0
 
@@ -394,10 +395,13 @@ class Worker:
 
     def _start_timed_out(self) -> None:
         config = self.config
-        if self._may_listen_nowhere():
-            self.handle(Event.READY)
-            return
         left = self.started_at + config.listen_timeout - time.monotonic()
+        if self._may_listen_nowhere():
+            if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(self.pid)):
+                self._set_timer(min(left, _STILL_STARTING_SECONDS), self._start_timed_out)
+            else:
+                self.handle(Event.READY)
+            return
         if left > 0:  # it asked for a port meanwhile
             self._set_timer(left, self._start_timed_out)
             return

@@ -41,8 +41,6 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     as_user = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
-        for parent in list(folder.parents)[:2]:
-            parent.chmod(0o755)
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     data = folder / "data"
     subprocess.run(

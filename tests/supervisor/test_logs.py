@@ -130,6 +130,35 @@ def test_a_full_disk_costs_older_lines_which_are_counted_and_neither_the_app_nor
         supervisor.run("stop", "flood")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_clustered_node_program_outlives_a_disk_that_fills_at_once_and_its_log_says_what_was_lost(
+    supervisor: Supervisor,
+) -> None:
+    program = (
+        (supervisor.folder / "server.js").read_text()
+        + """
+      const lines = () => { for (let n = 0; n < 20000; n++) process.stdout.write('x'.repeat(999) + '\\n'); };
+      process.on('SIGUSR2', () => { lines(); console.error('through'); });
+    """
+    )
+    (supervisor.folder / "loud.js").write_text(program)
+    with small_disk(supervisor.folder / "small", 8) as disk:
+        app = supervisor.api(
+            script="loud.js", instances=1, out_file=str(disk / "out.log"), log_max_size=0, error_file="error.log"
+        )
+        supervisor.apply(app)
+        [pid] = supervisor.pids("api")
+        os.kill(pid, signal.SIGUSR2)
+        error_log = disk.parent / "error-0.log"
+        wait_for(lambda: "through" in error_log.read_text(), "the program to be through")
+        assert supervisor.get()["pid"] == pid
+        supervisor.run("flush", "api")
+        os.kill(pid, signal.SIGUSR2)
+        said = re.compile(rb"percore: the disk was full, \d{7,} bytes of this log were lost\n")
+        wait_for(lambda: said.search((disk / "out-0.log").read_bytes()), "the log to say what was lost")
+        assert supervisor.pids("api") == [pid]
+
+
 def test_a_flood_and_an_endless_line_cost_the_supervisor_neither_memory_nor_time(supervisor: Supervisor) -> None:
     program = "import os, time\nblock = b'x' * (1 << 20)\nfor _ in range(300): os.write(1, block)\nraise SystemExit(3)"
     (supervisor.folder / "endless.py").write_text(program)

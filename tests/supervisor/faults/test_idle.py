@@ -81,4 +81,5 @@ def test_memory_and_descriptors_are_the_same_after_many_crashes(supervisor: Supe
     first = ends()
     wait_for(lambda: ends() >= first + 2 * ROUNDS, "many more ends", seconds=60.0 * max(1, ROUNDS / 60))
     assert resident_kb(daemon) - memory < SLACK_KB
-    assert descriptors(daemon) <= opened + 6
+    # A crash that is just being dealt with has some of its own.
+    wait_for(lambda: descriptors(daemon) <= opened + 6, "no more descriptors than before")
