@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import percore
+from percore.deploy import program
 from percore.deploy.build import write_tar
 from percore.errors import PreflightError
 
@@ -81,6 +82,9 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
         main.parent.mkdir(parents=True, exist_ok=True)
         main.write_text(MAIN)
     yield "__main__.py", main
+    mark = cache / program.mark()
+    mark.touch()
+    yield mark.name, mark
     code = Path(percore.__file__).parent
     for name in ("__init__.py", "errors.py", "hints.py"):
         yield f"percore/{name}", code / name

@@ -71,6 +71,9 @@ class Host:
     def name(self) -> str:
         return self.plan.host
 
+    def connect(self) -> None:
+        self.remote = connect(self.address, project=self.scope.project, package_path=self.settings.package_path)
+
     @property
     def agent(self) -> Remote:
         if self.remote is None:
@@ -142,7 +145,7 @@ def connect_all(hosts: list[Host]) -> dict[str, PercoreError]:
     """Open every connection; returns the faults by host."""
 
     def open_one(host: Host) -> None:
-        host.remote = connect(host.address, project=host.scope.project)
+        host.connect()
 
     return on_all(hosts, open_one)
 

@@ -1,7 +1,7 @@
 """The agent at the other end of a connection: one message to it, its whole answer back.
 
-`connect` gives a `Remote`, over SSH or on this machine. Either starts the same agent from streamed source and speaks the
-same messages, so nothing above this module asks where a host is.
+`connect` gives a `Remote`, over SSH or on this machine. Either starts the same agent and speaks the same
+messages, so nothing above this module asks where a host is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import logging
 import mmap
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import percore
+from percore.deploy import program
 from percore.deploy.address import Address
 from percore.deploy.transport import SILENCE_SECONDS, Channel, open_channel
 from percore.errors import (
@@ -42,58 +40,6 @@ ALIVE_SECONDS = 5.0
 
 PIECE_BYTES = 1 << 18
 TELL_SECONDS = 2.0
-AGENT_MODULES = (
-    "percore/__init__.py",
-    "percore/errors.py",
-    "percore/hints.py",
-    "percore/host/__init__.py",
-    "percore/host/facts.py",
-    "percore/host/comparison.py",
-    "percore/host/history.py",
-    "percore/host/journal.py",
-    "percore/host/lock.py",
-    "percore/host/succession.py",
-    "percore/host/resources.py",
-    "percore/host/debts.py",
-    "percore/host/selection.py",
-    "percore/host/archives.py",
-    "percore/host/release.py",
-    "percore/host/health.py",
-    "percore/host/prober.py",
-    "percore/host/processes.py",
-    "percore/host/activation.py",
-    "percore/host/agent.py",
-)
-
-GREETING = b"percore agent\n"
-LOADER = (
-    "import sys,zlib;i=sys.stdin.buffer;print('percore agent',flush=True);"
-    "exec(zlib.decompress(i.read(int(next(l for l in i if l[:1]==b'#')[1:]))).decode())"
-)
-"""All that stands on the host's command line: read the program's length and the program, then run it. A line before that,
-a password which sudo did not ask for, is passed over."""
-
-BOOT = """\
-import importlib.abc, importlib.util, sys
-
-SOURCES = {sources!r}
-
-
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path=None, target=None):
-        for module in (name, name + '.__init__'):
-            if module in SOURCES:
-                return importlib.util.spec_from_loader(name, self, is_package=module != name)
-
-    def exec_module(self, module):
-        name = module.__name__ if module.__name__ in SOURCES else module.__name__ + '.__init__'
-        exec(compile(SOURCES[name], '<agent ' + name + '>', 'exec'), module.__dict__)
-
-
-sys.meta_path.insert(0, Finder())
-from percore.host.agent import main
-main()
-"""
 
 
 class Remote:
@@ -108,11 +54,13 @@ class Remote:
         self._asking = threading.Lock()
         if address.become and address.become_password:
             self._send(address.become_password.encode() + b"\n")
-            self._greet()  # no program is sent to where a password may be asked for once more
-            self._send(_program())
+            is_there = self._greet()  # nothing more is sent to where a password may be asked for once more
+            self._send(program.START)
         else:
-            self._send(_program())
-            self._greet()
+            self._send(program.START)
+            is_there = self._greet()
+        if not is_there:
+            self._send(program.packed())
         self.facts: dict[str, Any] = self._next()["facts"]
         self.clock_skew: float = self.facts["time"] - time.time()  # seconds; the line's way here is in it
         threading.Thread(target=self._keep_alive, daemon=True).start()
@@ -175,12 +123,14 @@ class Remote:
         except (OSError, EOFError) as error:
             raise self._lost(str(error)) from None
 
-    def _greet(self) -> None:
+    def _greet(self) -> bool:
+        """Wait for the loader; True when the agent's program is on the host."""
         line = self._read_line()
-        while line != GREETING:  # what a login shell prints comes first
+        while line not in (program.IS_THERE, program.IS_MISSING):  # what a login shell prints comes first
             if not line.endswith(b"\n"):
                 raise self._lost(line.decode(errors="replace"))
             line = self._read_line()
+        return line == program.IS_THERE
 
     def _next(self) -> Event:
         line = self._read_line()
@@ -242,9 +192,12 @@ class _Sending:
                     self._on_event({"event": "sent", "bytes": sent, "total": self.total})
 
 
-def connect(address: Address, *, project: Path) -> Remote:
-    """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails."""
-    channel = open_channel(address, [address.python, "-I", "-S", "-c", LOADER], folder=project)
+def connect(address: Address, *, project: Path, package_path: str = "") -> Remote:
+    """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails.
+
+    `package_path` is where percore's own packages lie there.
+    """
+    channel = open_channel(address, program.loader_words(address.python, package_path), folder=project)
     try:
         return Remote(address, channel)
     except BaseException:
@@ -263,12 +216,3 @@ def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
     return kind(
         error["what"], where=where, next=error.get("next", ""), detail=error.get("detail") or error.get("trace", "")
     )
-
-
-@cache
-def _program() -> bytes:
-    """The agent's whole source with a loader for it, compressed, behind its length."""
-    root = Path(percore.__file__).parent.parent
-    sources = {name[: -len(".py")].replace("/", "."): (root / name).read_text() for name in AGENT_MODULES}
-    packed = zlib.compress(BOOT.format(sources=sources).encode())
-    return f"#{len(packed)}\n".encode() + packed

@@ -13,7 +13,6 @@ from typing import Any
 from percore.deploy.batches import Policy
 from percore.deploy.fleet import Host, count_hosts, on_all, who_am_i
 from percore.deploy.probing import Summary, judge, read_probes
-from percore.deploy.remote import connect
 from percore.deploy.report import Report, describe_apps
 from percore.errors import LockedError, PartialError, PercoreError, RolloutError, UnreachableError, UsageError
 
@@ -158,7 +157,7 @@ def _come_back(host: Host, lost: UnreachableError) -> dict[str, Any]:
     deadline = time.monotonic() + RETURN_SECONDS
     while time.monotonic() < deadline:
         try:
-            host.remote = connect(host.address, project=host.scope.project)
+            host.connect()
             return host.ask(
                 "attach", owner=who_am_i(), run=host.scope.run, confirm_seconds=host.settings.confirm_seconds
             )

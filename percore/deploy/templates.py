@@ -7,6 +7,7 @@ which template, which line and which variable.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import re
@@ -18,12 +19,14 @@ from typing import Any
 from jinja2 import (
     FileSystemLoader,
     StrictUndefined,
+    Template,
     TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
     UndefinedError,
     nodes,
 )
+from jinja2.environment import TemplateExpression
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
@@ -117,24 +120,15 @@ class Variables(Mapping[str, Any]):
 
     def _resolve_text(self, text: str, path: str, place: str) -> Any:
         try:
-            if self._is_one_expression(text):
+            if _is_one_expression(self._environment, text):
                 return self._evaluate(text[2:-2].strip("-+ \n"), path, place)
-            return self._environment.from_string(text).render({SELF: self})
+            return _compile_text(self._environment, text).render({SELF: self})
         except FAULTS as error:
             raise self._fault(error, path, place) from None
 
-    def _is_one_expression(self, text: str) -> bool:
-        """Such a value keeps the type of its result: "{{ port }}" stays a number."""
-        if not (text.startswith("{{") and text.endswith("}}")):
-            return False
-        body = self._environment.parse(text).body
-        parts = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
-        return len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData)
-
     def _evaluate(self, expression: str, path: str, place: str) -> Any:
         try:
-            compiled = self._environment.compile_expression(expression, undefined_to_none=False)
-            value = compiled({SELF: self})
+            value = _compile_expression(self._environment, expression)({SELF: self})
         except FAULTS as error:
             raise self._fault(error, path, place) from None
         if isinstance(value, StrictUndefined):
@@ -145,7 +139,31 @@ class Variables(Mapping[str, Any]):
         return template_fault(error, where=f"{self.where(place=place)}, {path}", known=list(self))
 
 
-def make_environment(folders: list[Path]) -> SandboxedEnvironment:
+# Hosts differ in values, hardly in texts: each text is compiled once, for however many hosts.
+
+
+@functools.cache
+def _compile_text(environment: SandboxedEnvironment, text: str) -> Template:
+    return environment.from_string(text)
+
+
+@functools.cache
+def _compile_expression(environment: SandboxedEnvironment, expression: str) -> TemplateExpression:
+    return environment.compile_expression(expression, undefined_to_none=False)
+
+
+@functools.cache
+def _is_one_expression(environment: SandboxedEnvironment, text: str) -> bool:
+    """Such a value keeps the type of its result: "{{ port }}" stays a number."""
+    if not (text.startswith("{{") and text.endswith("}}")):
+        return False
+    body = environment.parse(text).body
+    parts = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
+    return len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData)
+
+
+@functools.cache
+def make_environment(folders: tuple[Path, ...]) -> SandboxedEnvironment:
     """Templates are looked for in the given folders, first hit wins."""
     environment = SandboxedEnvironment(
         loader=FileSystemLoader([str(folder) for folder in folders]),
@@ -201,7 +219,7 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
 
 def resolve_variables(plan: HostPlan, known: Mapping[str, Any] | None = None) -> Variables:
     """A host's variables; without `known`, those that need facts cannot be resolved yet."""
-    environment = make_environment([plan.project / "templates"])
+    environment = make_environment((plan.project / "templates",))
     return Variables({**plan.variables, **(known or {})}, environment, plan.host, plan.places)
 
 
@@ -210,7 +228,7 @@ def render_file(
 ) -> str:
     """A template file with its values; an error names the template and its line, or `where` it was asked for in vain."""
     try:
-        return make_environment(folders).get_template(name).render(values)
+        return make_environment(tuple(folders)).get_template(name).render(values)
     except TemplateError as error:
         missing_there = isinstance(error, TemplateNotFound) and where is not None
         place = where if missing_there and where else f"template {name}{_line_in_template(error, name)}"

@@ -621,7 +621,7 @@ def _install_package(package: Message, reader: PartReader) -> None:
 def _prune_packages(target: _Target) -> None:
     """Remove the on-host packages that no release here leads to any more."""
     folder, link = target.supervisor.package, os.path.join(target.supervisor.package, "current")
-    needed = {os.path.basename(os.path.realpath(link))}
+    needed = {os.path.basename(os.path.realpath(link)), os.path.basename(sys.path[0])}  # the last: this program's own
     for release in target.releases.marks():
         if target.releases.exists(release):
             plan = Plan.load(target.releases, release)
@@ -686,3 +686,5 @@ def main() -> None:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Agent(sys.stdin.buffer, sink).run()
+    # Nothing is left to do, and others wait for this end: Python would tidy up for as long as a deploy compares.
+    os._exit(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ _OWN_ENTRY = {"env"}  # compared entry by entry
 
 def diff_text(old: bytes, new: bytes, path: str) -> str:
     """A unified diff; one line when a side is no text."""
+    import difflib  # most runs show none
+
     try:
         before, after = old.decode().splitlines(keepends=True), new.decode().splitlines(keepends=True)
     except UnicodeDecodeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import time
 from typing import Any, Optional
@@ -79,6 +78,8 @@ def try_once(
     address: str, port: int, *, path: str, source: Optional[str] = None, host: str = ""
 ) -> tuple[int, Optional[str]]:
     """(status, what was wrong) of one GET; status 0 when nothing answered."""
+    import http.client  # a third of what the agent would load, and most runs ask nothing
+
     try:
         bind = (source, 0) if source else None
         connection = http.client.HTTPConnection(address, port, timeout=TRY_SECONDS, source_address=bind)
