@@ -34,6 +34,9 @@ sys.exit(main())
 """
 SUPERVISOR_FILES = (".py", ".cjs", ".j2")
 
+OTHER_SYSTEMS = ("_psaix", "_psbsd", "_psosx", "_pssunos", "_pswindows")
+"""Modules of psutil that Linux never imports; each host would compile them."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -96,7 +99,7 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
         yield f"yaml/{path.name}", path
     psutil = _module_folder("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)
     for path in sorted(psutil.iterdir()):
-        if path.suffix in (".py", ".so"):
+        if path.suffix in (".py", ".so") and path.stem not in OTHER_SYSTEMS:
             yield f"psutil/{path.name}", path
 
 
