@@ -407,7 +407,7 @@ def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bo
 @task(
     name="deploy",
     help={
-        "only": "service, files, status; separated by commas",
+        "only": "service, files, rollouts, status; separated by commas",
         "json": "write the figures to this file",
         "quick": "rough, one round",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -23,6 +24,10 @@ _FIRST_HOST = 11  # the last number of node1's address
 _MOST_HOSTS = 200
 
 
+_INOTIFY_INSTANCES = 8
+"""That the systemd of a host, its units and logins use at most."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """A running lab. `project` is where the inventory and the key are written."""
@@ -42,6 +47,7 @@ class Lab:
         if not 1 <= hosts <= _MOST_HOSTS:
             raise UsageError(f"a lab has 1 to {_MOST_HOSTS} hosts, not {hosts}")
         need_tools()
+        _raise_inotify_limit(hosts)
         layers = [node_layer(), make_image(suite)]
         lab = cls.describe(name, hosts, (project or Path.cwd()).resolve())
         lab._refuse_strangers()
@@ -195,3 +201,12 @@ def need_root() -> None:
         raise PreflightError(
             "the lab needs root on Linux: it mounts file systems and makes network namespaces", next="sudo ./run lab.up"
         )
+
+
+def _raise_inotify_limit(hosts: int) -> None:
+    """All hosts are the same root to the kernel, whose limit of 128 is used up by twenty. It is raised until the next boot."""
+    path = Path("/proc/sys/fs/inotify/max_user_instances")
+    wanted = 128 + _INOTIFY_INSTANCES * hosts
+    if int(path.read_text()) < wanted:
+        with contextlib.suppress(OSError):
+            path.write_text(str(wanted))

@@ -19,6 +19,7 @@ from percore import __version__
 from percore.errors import UsageError
 from percore.lab import Lab
 from percore.lab.host import Host
+from tests.bench.deploy.rollouts import count_bad_with_ansible, count_lost
 from tests.bench.deploy.tools import Ansible, Bare, Percore, Place, Pyinfra, Tool, Work, inside
 from tests.waiting import free_port
 
@@ -37,10 +38,13 @@ class Figure(NamedTuple):
     seconds: dict[str, list[float]]
     goal: str
     reached: bool
-    note: str = ""
+    unit: str = "s"  # or what is counted: lost requests, hosts, messages
 
     def median(self, tool: str) -> float:
         return statistics.median(self.seconds[tool])
+
+    def shown(self, tool: str) -> str:
+        return f"{self.median(tool):.2f} s" if self.unit == "s" else f"{self.median(tool):.0f} {self.unit}"
 
 
 class Bench:
@@ -78,42 +82,43 @@ class Bench:
                 title = f"ten config files, {count} host{'s' * (count > 1)}, 50 ms round trip, no change"
                 median = statistics.median(seconds["percore"])
                 yield Figure(f"files_{count}", title, seconds, f"<= {limit:g} s", median <= limit)
+            few = Percore(self.folder / "files-few", places[:1], CONFIG_FILES)
             many = Percore(self.folder / "files-many", places[:1], Work(files=500, service=False))
-            many.run()
+            messages = {tool.work.files: (tool.run(), tool.count_messages())[1] for tool in (few, many)}
             seconds = {"percore": [many.run() for _ in range(self.rounds)]}
             yield Figure("files_500", "500 config files, 1 host, 50 ms round trip, no change", seconds, "-", True)
+        title = f"messages to a host in a run without changes, 500 files ({messages[10]} with 10)"
+        counted = {"percore": [float(messages[500])]}
+        yield Figure("messages", title, counted, "the same", messages[10] == messages[500], "messages")
+
+    def rollouts(self) -> Iterator[Figure]:
+        """Requests lost in a rolling deploy, a rollback and a take-back; hosts left on a broken version."""
+        with lab(self.folder, 3) as hosts:
+            places = [Place(host, host.address, 22) for host in hosts]
+            bad: dict[str, list[float]] = {}
+            for number, (what, counts) in enumerate(count_lost(self.folder, places), 1):
+                title = f"requests lost, of {counts['requests']}: {what}"
+                lost = {"percore": [float(counts["lost"])]}
+                yield Figure(f"lost_{number}", title, lost, "0", not counts["lost"], "lost")
+                bad["percore"] = [float(counts["bad_hosts"])]
+        with lab(self.folder / "ansible", 3) as hosts:
+            bad["ansible"] = [float(count_bad_with_ansible(self.folder, [Place(h, h.address, 22) for h in hosts]))]
+        title = "hosts of 3 on a broken version after its rollout, one host at a time"
+        yield Figure("bad_hosts", title, bad, "0", bad["percore"] == [0.0], "hosts")
 
     def status(self) -> Iterator[Figure]:
-        """`invoke status` of up to 30 hosts beside bare connections to them: how it grows."""
-        with lab(self.folder, 10 if self.quick else 30) as hosts:
+        """`invoke status` of hosts that serve, beside bare connections to them: how it grows."""
+        with lab(self.folder, 10 if self.quick else 60) as hosts:
             everywhere = [Place(host, host.address, 22) for host in hosts]
-            counts = [count for count in (1, 5, 10, 20, 30) if count <= len(hosts)]
-            for count in counts:
-                places = everywhere[:count]
-                percore = Percore(self.folder / f"status-{count}", places, Work(files=0, service=True))
-                status = _Status(percore)
-                bare = Bare(self.folder / f"status-{count}-bare", places, SERVICE)
+            percore = Percore(self.folder / "status", everywhere, SERVICE)
+            percore.run()
+            for count in (count for count in (1, 5, 10, 20, 30, 60) if count <= len(hosts)):
+                bare = Bare(self.folder / f"status-{count}", everywhere[:count], SERVICE)
                 seconds: dict[str, list[float]] = {"percore": [], "bare": []}
                 for _ in range(self.rounds):
-                    seconds["percore"].append(status.run())
+                    seconds["percore"].append(percore.run("status", "--limit", f"app[0:{count - 1}]"))
                     seconds["bare"].append(bare.run())
-                yield judged(f"status_{count}", f"status of {count} hosts", seconds, bare=3)
-
-
-class _Status:
-    def __init__(self, percore: Percore) -> None:
-        self._percore = percore
-
-    def run(self) -> float:
-        start = time.perf_counter()
-        done = subprocess.run(
-            inside(self._percore.places[0].host, [sys.executable, "-m", "invoke", "status", "--env", "bench"]),
-            cwd=self._percore.folder, env=self._percore.environment(), capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(done.stdout + done.stderr)
-        return time.perf_counter() - start
+                yield judged(f"status_{count}", f"status of {count} host{'s' * (count > 1)}", seconds, bare=3)
 
 
 def judged(row: str, what: str, seconds: dict[str, list[float]], **factors: float) -> Figure:
@@ -132,7 +137,7 @@ def judged(row: str, what: str, seconds: dict[str, list[float]], **factors: floa
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
-    "service": Bench.service, "files": Bench.files, "status": Bench.status,
+    "service": Bench.service, "files": Bench.files, "rollouts": Bench.rollouts, "status": Bench.status,
 }  # fmt: skip
 
 
@@ -149,31 +154,31 @@ def run(only: str = "", json_path: str = "", *, quick: bool = False) -> None:
         for name in names:
             for figure in ROWS[name](Bench(Path(folder) / name, quick=quick)):
                 figures.append(figure)
-                print(f"  {figure.row:<10} {shown(figure.seconds)}", flush=True)
+                values = ", ".join(f"{tool} {figure.shown(tool)}" for tool in figure.seconds)
+                print(f"  {figure.row:<10} {values}", flush=True)
     print(render(figures))
     growth = [figure for figure in figures if figure.row.startswith("status_")]
     if len(growth) > 1:
         print(plot(growth))
     if json_path:
         rows = [
-            {"row": f.row, "what": f.what, "seconds": f.seconds, "goal": f.goal, "reached": f.reached} for f in figures
+            {"row": f.row, "what": f.what, "unit": f.unit, "values": f.seconds, "goal": f.goal, "reached": f.reached}
+            for f in figures
         ]
         Path(json_path).write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-
-
-def shown(seconds: dict[str, list[float]]) -> str:
-    return ", ".join(f"{tool} {statistics.median(values):.2f} s" for tool, values in seconds.items())
+        if len(growth) > 1:
+            Path(json_path).with_suffix(".svg").write_text(draw(growth))
 
 
 def render(figures: Sequence[Figure]) -> str:
-    """Markdown: medians in seconds, and how many times as long each of the others takes."""
+    """Markdown: medians, and how many times as long each of the others takes."""
     tools = ("percore", "ansible", "pyinfra", "bare")
     lines = [["What", *tools, "goal", "reached"]]
     for figure in figures:
         ours = figure.median("percore")
         cells = [
             "-" if tool not in figure.seconds
-            else f"{ours:.2f} s" if tool == "percore"
+            else figure.shown(tool) if tool == "percore" or figure.unit != "s"
             else f"{figure.median(tool):.2f} s ({figure.median(tool) / ours:.1f} x)"
             for tool in tools
         ]  # fmt: skip
@@ -194,6 +199,27 @@ def plot(growth: Sequence[Figure]) -> str:
             seconds = figure.median(tool)
             lines.append(f"{figure.what:<22} {tool:<8} {'#' * max(1, round(40 * seconds / longest))} {seconds:.2f} s")
     return "\n".join(["", *lines])
+
+
+def draw(growth: Sequence[Figure]) -> str:
+    """The same as an SVG: seconds over hosts, a line for each tool."""
+    hosts = [int(figure.row.rpartition("_")[2]) for figure in growth]
+    longest = max(figure.median(tool) for figure in growth for tool in figure.seconds)
+
+    def place(count: int, seconds: float) -> tuple[float, float]:
+        return round(60 + 500 * count / hosts[-1], 1), round(280 - 250 * seconds / longest, 1)
+
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 320" font-family="sans-serif" font-size="13">',
+             '<rect width="680" height="320" fill="white"/>', '<path d="M60 20V280H570" fill="none" stroke="#888"/>',
+             '<text x="520" y="312">hosts</text>', f'<text x="6" y="34">{longest:.1f} s</text>']  # fmt: skip
+    parts += [f'<text x="{place(count, 0)[0]}" y="298" text-anchor="middle">{count}</text>' for count in hosts]
+    for tool, colour in (("percore", "#0a6"), ("bare", "#777")):
+        points = [place(count, figure.median(tool)) for count, figure in zip(hosts, growth, strict=True)]
+        parts.append(f'<path d="M{"L".join(f"{x} {y}" for x, y in points)}" fill="none" stroke="{colour}"/>')
+        x, y = points[-1]
+        title = "invoke status" if tool == "percore" else "bare connections"
+        parts.append(f'<text x="{x + 5}" y="{y + 4}" fill="{colour}">{title}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 @contextlib.contextmanager

@@ -58,18 +58,19 @@ class Tool:
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def command(self) -> list[str]:
+    def command(self, *words: str) -> list[str]:
+        """The deploy, or what else `words` say."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         return {**kept, "PYTHONDONTWRITEBYTECODE": "", "NO_COLOR": "1"}
 
-    def run(self) -> float:
+    def run(self, *words: str) -> float:
         """Seconds that one run takes."""
         start = time.perf_counter()
         done = subprocess.run(
-            inside(self.places[0].host, self.command()), cwd=self.folder, env=self.environment(), text=True,
+            inside(self.places[0].host, self.command(*words)), cwd=self.folder, env=self.environment(), text=True,
             capture_output=True, stdin=subprocess.DEVNULL, timeout=600, check=False,
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -139,8 +140,16 @@ class Percore(Tool):
         )
         (self.folder / "inventories" / "bench.yml").write_text(text)
 
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "invoke", "deploy", "--env", "bench"]
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "invoke", *(words or ["deploy"]), "--env", "bench"]
+
+    def count_messages(self) -> int:
+        """To all hosts, in a run; each is answered before the next one, so this counts the round trips after the login."""
+        done = subprocess.run(
+            inside(self.places[0].host, [*self.command(), "-v"]), cwd=self.folder, env=self.environment(), text=True,
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=600, check=True,
+        )  # fmt: skip
+        return sum(" took " in line for line in done.stderr.splitlines())
 
 
 class Ansible(Tool):
@@ -151,7 +160,7 @@ class Ansible(Tool):
         subprocess.run(["tar", "czf", "../app.tar.gz", "."], cwd=self.folder / "app", check=True)
         (self.folder / "inventory.yml").write_text(self.inventory(greeting="hello"))
         (self.folder / "ansible.cfg").write_text(
-            f"[defaults]\nforks = {max(50, len(self.places))}\nhost_key_checking = True\ngathering = explicit\n"
+            f"[defaults]\nforks = {max(50, len(self.places))}\nhost_key_checking = True\n"
             "[ssh_connection]\npipelining = True\n"
         )
         for number in range(self.work.files):
@@ -166,10 +175,11 @@ class Ansible(Tool):
             {"template": {"src": f"{number}.conf.j2", "dest": f"/etc/bench-{number}.conf", "mode": "0644"}}
             for number in range(self.work.files)
         ]
-        return [{"hosts": "all", "gather_facts": False, "tasks": [*files, *(SERVICE_TASKS if self.work.service else [])],
+        # Percore's agent tells facts in every run as well.
+        return [{"hosts": "all", "gather_facts": True, "tasks": [*files, *(SERVICE_TASKS if self.work.service else [])],
                  "handlers": HANDLERS}]  # fmt: skip
 
-    def command(self) -> list[str]:
+    def command(self, *words: str) -> list[str]:
         return [str(install("ansible-core") / "ansible-playbook"), "-i", "inventory.yml", "playbook.yml"]
 
 
@@ -224,7 +234,7 @@ class Pyinfra(Tool):
             lines.append(f"files.template(src='{number}.conf.j2', dest='/etc/bench-{number}.conf', mode='644')")
         (self.folder / "work.py").write_text("\n".join(lines) + "\n")
 
-    def command(self) -> list[str]:
+    def command(self, *words: str) -> list[str]:
         return [str(install("pyinfra") / "pyinfra"), "-y", "inventory.py", "work.py"]
 
 
@@ -256,7 +266,7 @@ class Bare(Tool):
     def prepare(self) -> None:
         (self.folder / "bare.py").write_text(BARE)
 
-    def command(self) -> list[str]:
+    def command(self, *words: str) -> list[str]:
         places = [f"{place.address}:{place.port}" for place in self.places]
         return [sys.executable, "bare.py", str(self.known_hosts), str(self.places[0].host.key), *places]
 
