@@ -22,6 +22,7 @@ from invoke.tasks import task
 from percore.deploy import explain as explanation
 from percore.deploy import operations, rollout
 from percore.deploy import secrets as vault_files
+from percore.deploy.ending import exit_code_of, unwind_when_told
 from percore.deploy.fleet import FORKS, Scope
 from percore.deploy.inventory import find_inventory, listing, load_inventory
 from percore.deploy.inventory.patterns import select
@@ -71,6 +72,7 @@ def operator_task(body: Callable[..., None]) -> Any:
     @functools.wraps(body)
     def run(context: Context, *args: Any, verbose: int = 0, **kwargs: Any) -> None:
         be_verbose(verbose)
+        unwind_when_told()
         if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
             body(context, *args, **kwargs)
             return
@@ -79,9 +81,9 @@ def operator_task(body: Callable[..., None]) -> Any:
         except PercoreError as error:
             print_error(error)
             sys.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             print_line("percore: interrupted; a switch that was not confirmed is taken back")
-            sys.exit(130)
+            sys.exit(exit_code_of(interrupt))
 
     signature = inspect.signature(body)
     if "forks" in signature.parameters:  # it talks to hosts

@@ -63,6 +63,10 @@ class UnreachableError(PercoreError):
     exit_code = 7
 
 
+def describe_os_error(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+
+
 def nearest(word: str, known: list[str]) -> Optional[str]:
     """The known word most like `word`, or None: for 'unknown key X, did you mean Y?'."""
     from difflib import get_close_matches

@@ -107,6 +107,7 @@ def target_of(settings: AppSettings) -> dict[str, Any]:
         "home": settings.percore_home,
         "user": settings.percore_user,
         "package": settings.package_path,
+        "confirm_seconds": settings.confirm_seconds,
     }
 
 

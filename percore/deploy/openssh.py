@@ -22,6 +22,12 @@ from percore.errors import PercoreError, PreflightError, UsageError
 SECONDS = 10
 """How long a connection may take, where the configuration says nothing."""
 
+SILENCE_SECONDS = 15
+"""So long without a word from the agent, which says every few seconds that it lives, and the link is cut; ServerAliveInterval and
+ServerAliveCountMax say another number, though none below the least."""
+
+LEAST_SILENCE_SECONDS = 6
+
 Options = Mapping[str, Sequence[str]]
 """`ssh -G`'s answer: the values of each option, its name in lower case."""
 
@@ -54,6 +60,7 @@ class Route:
     proxy_command: str | None
     jumps: tuple[str, ...]
     seconds: int
+    silence_seconds: int
 
 
 def find_route(wish: Wish) -> Route:
@@ -154,7 +161,14 @@ def _make_route(wish: Wish, options: Options) -> Route:
         proxy_command=_fill(proxy, {"h": host, "p": str(port), "r": user, "n": wish.host, "%": "%"}) if proxy else None,
         jumps=() if proxy else tuple(filter(None, one("proxyjump").split(","))),
         seconds=int(seconds) if seconds.isdigit() else SECONDS,
+        silence_seconds=_silence(one("serveraliveinterval"), one("serveralivecountmax")),
     )
+
+
+def _silence(interval: str, count: str) -> int:
+    if not interval.isdigit() or interval == "0":
+        return SILENCE_SECONDS
+    return max(LEAST_SILENCE_SECONDS, int(interval) * (int(count) if count.isdigit() else 3))
 
 
 def _agent(written: str, host: str, user: str) -> str | None:

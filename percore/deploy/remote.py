@@ -18,7 +18,7 @@ from typing import Any
 
 from percore.deploy import program
 from percore.deploy.address import Address
-from percore.deploy.transport import SILENCE_SECONDS, Channel, open_channel
+from percore.deploy.transport import Channel, open_channel
 from percore.errors import (
     LockedError,
     PartialError,
@@ -35,7 +35,7 @@ Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 Part = bytes | mmap.mmap
 
-ALIVE_SECONDS = 5.0
+ALIVE_SECONDS = 1.0
 """How often we tell an agent that has nothing to do that we are still there."""
 
 PIECE_BYTES = 1 << 18
@@ -51,6 +51,7 @@ class Remote:
         self._channel = channel
         self._lines = channel.lines()
         self._closed = threading.Event()
+        self._is_lost = False  # nothing is to be heard from there any more
         self._asking = threading.Lock()
         if address.become and address.become_password:
             self._send(address.become_password.encode() + b"\n")
@@ -115,7 +116,7 @@ class Remote:
             with contextlib.suppress(OSError, EOFError, ValueError):
                 self._channel.send(b'{"op": "bye"}\n')
             with contextlib.suppress(OSError, EOFError):
-                self._channel.finish(wait=wait)
+                self._channel.finish(wait=wait and not self._is_lost)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -146,11 +147,12 @@ class Remote:
         try:
             return next(self._lines, b"")
         except TimeoutError:
-            raise self._lost(f"nothing was heard for {SILENCE_SECONDS:g} s, the link is cut") from None
+            raise self._lost("nothing was heard any more, the link is cut") from None
         except (OSError, EOFError, ValueError) as error:
             raise self._lost(str(error)) from None
 
     def _lost(self, said: str) -> PercoreError:
+        self._is_lost = True
         complaint = (self._channel.complaint() or said).strip()
         last = complaint.splitlines()[-1] if complaint else "the connection was lost"
         if "incorrect password" in complaint or "no password was provided" in complaint:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from percore.deploy.redaction import REDACTOR
 from percore.errors import PercoreError
@@ -49,7 +50,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         with self._writing:
-            print(REDACTOR.text(f"warning: {text}"), file=sys.stderr, flush=True)
+            _write(REDACTOR.text(f"warning: {text}"), sys.stderr)
 
     def finish(self, text: str) -> None:
         self._ended.set()
@@ -62,7 +63,7 @@ class Report:
             self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def json(self, value: object) -> None:
-        print(json.dumps(REDACTOR.value(value), indent=2), flush=True)
+        _write(json.dumps(REDACTOR.value(value), indent=2), sys.stdout)
 
     def error(self, error: PercoreError) -> None:
         self._ended.set()
@@ -80,13 +81,21 @@ class Report:
             return
         with self._writing:
             self._last = time.monotonic()
-            print(REDACTOR.text(text), flush=True)
+            _write(REDACTOR.text(text), sys.stdout)
 
     def _break_silence(self) -> None:
         """In a terminal nothing stays silent: say what is still being done."""
         while not self._ended.wait(0.5):
             if time.monotonic() - self._last >= SILENCE_SECONDS and self._doing:
                 self._line(f"           ... still: {self._doing}, {time.monotonic() - self._started:.0f} s so far")
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """Where nobody reads any more (a closed terminal, `| head`) the run goes on: half a rollout would be worse."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def be_verbose(level: int) -> None:
@@ -112,14 +121,14 @@ class _Masked(logging.Formatter):
 
 def print_error(error: PercoreError) -> None:
     """One line, then the other side's own last words where there are some."""
-    print(REDACTOR.text(f"percore: {error}"), file=sys.stderr, flush=True)
+    _write(REDACTOR.text(f"percore: {error}"), sys.stderr)
     for line in error.detail.splitlines()[-20:]:
-        print(REDACTOR.text(f"  | {line}"), file=sys.stderr, flush=True)
+        _write(REDACTOR.text(f"  | {line}"), sys.stderr)
 
 
 def print_line(text: str) -> None:
     """One plain line that belongs to no rollout: the interrupt notice, a check's summary."""
-    print(REDACTOR.text(text), file=sys.stderr, flush=True)
+    _write(REDACTOR.text(text), sys.stderr)
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:

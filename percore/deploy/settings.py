@@ -52,7 +52,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
             *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
             where=variables.where(),
         ),
-        confirm_seconds=reader.number("confirm_seconds"),
+        confirm_seconds=reader.number("confirm_seconds", least=3),  # we say once a second that we are there
         max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
         probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
         probe_max_slowdown=reader.number("probe_max_slowdown"),
@@ -111,15 +111,13 @@ class _Reader:
         value = self.text(name)
         return value.rstrip("/") if value.startswith("/") else self._refuse(name, value, "an absolute path")
 
-    def number(self, name: str) -> int:
+    def number(self, name: str, *, least: int | None = None) -> int:
         value = self.value(name)
         if isinstance(value, str) and value.isdigit():
             value = int(value)
-        return (
-            value
-            if isinstance(value, int) and not isinstance(value, bool)
-            else self._refuse(name, value, "a whole number")
-        )
+        if not isinstance(value, int) or isinstance(value, bool):
+            return self._refuse(name, value, "a whole number")
+        return value if least is None or value >= least else self._refuse(name, value, f"{least} or more")
 
     def flag(self, name: str) -> bool:
         value = self.value(name)

@@ -16,9 +16,6 @@ from percore.deploy.probing import Summary, judge, read_probes
 from percore.deploy.report import Report, describe_apps
 from percore.errors import LockedError, PartialError, PercoreError, RolloutError, UnreachableError, UsageError
 
-RETURN_SECONDS = 25.0
-"""So long we try to get back to a host whose connection was cut; after that it takes itself back."""
-
 Faults = dict[str, PercoreError]
 
 
@@ -108,7 +105,7 @@ def _activate_one(host: Host, verb: str, report: Report) -> None:
     try:
         reply = host.ask(
             "activate", report, release=release, run=host.scope.run, verb=verb,
-            confirm_seconds=host.settings.confirm_seconds, amended=not host.scope.brings_the_app,
+            amended=not host.scope.brings_the_app,
         )  # fmt: skip
     except UnreachableError as lost:
         reply = _come_back(host, lost)
@@ -153,14 +150,12 @@ def _ask_again(host: Host, op: str, **message: Any) -> dict[str, Any]:
 
 
 def _come_back(host: Host, lost: UnreachableError) -> dict[str, Any]:
-    """Take up the switch of this run again; the first error when the host stays out of reach."""
-    deadline = time.monotonic() + RETURN_SECONDS
+    """Take up the switch of this run again; the first error when the host stays out of reach until it takes itself back."""
+    deadline = time.monotonic() + host.settings.confirm_seconds
     while time.monotonic() < deadline:
         try:
             host.connect()
-            return host.ask(
-                "attach", owner=who_am_i(), run=host.scope.run, confirm_seconds=host.settings.confirm_seconds
-            )
+            return host.ask("attach", owner=who_am_i(), run=host.scope.run)
         except (UnreachableError, LockedError):
             time.sleep(0.5)
     raise lost

@@ -24,9 +24,6 @@ from percore.deploy.address import Address
 from percore.deploy.openssh import Route, Wish, find_route, jump_wish
 from percore.errors import PercoreError, PreflightError, UnreachableError
 
-SILENCE_SECONDS = 15.0
-"""The agent says every few seconds that it lives; so long without a word, and the link is cut."""
-
 END_SECONDS = 60.0
 SUDO_PROMPT = "[percore] sudo password: "
 
@@ -134,7 +131,7 @@ class _SshChannel:
     def __init__(self, address: Address, words: list[str]) -> None:
         self._link = _open_link(address)
         self._channel = self._link.connection.client.get_transport().open_session(timeout=self._link.route.seconds)
-        self._channel.settimeout(SILENCE_SECONDS)
+        self._channel.settimeout(self._link.route.silence_seconds)
         self._channel.exec_command(shlex.join(words))
         pieces = iter(lambda: self._channel.recv_stderr(4096), b"")
         self._errors = _Errors(pieces, self._channel.shutdown_write)

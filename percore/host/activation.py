@@ -7,11 +7,12 @@ notes backwards.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, Callable, NamedTuple, Optional
 
-from percore.errors import PartialError, PercoreError, RolloutError
+from percore.errors import PartialError, PercoreError, RolloutError, describe_os_error
 from percore.host import health
 from percore.host.debts import HANDOVER, Debt, Debts, describe, in_order, pay
 from percore.host.journal import Journal
@@ -116,13 +117,16 @@ class Activation:
             self._take_back(error)
             raise
         except Exception as error:
-            fault = RolloutError(f"{type(error).__name__}: {error}")
+            what = describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            fault = RolloutError(what)
             self._take_back(fault)
             raise fault from error
 
     def undo(self, mark: str = BAD) -> None:
         """Bring back the release, the files and the units of before; raises PartialError for what did not come back."""
-        self.journal.note("undoing")
+        self.journal.give_room()
+        with contextlib.suppress(OSError):  # on the fullest disk there is still a way back
+            self.journal.note("undoing")
         again = [handler for handler in self.handled if self._is_needed_again(handler)]
         faults = []
         for step in (
@@ -130,21 +134,26 @@ class Activation:
             self._undo_apps,
             self._undo_before_apps,
             lambda: self._undo_handlers(again),
+            lambda: self.releases.switch(self.former),
+            lambda: self._mark_undone(mark),
         ):
             try:
                 step()
-            except (PercoreError, OSError) as error:
+            except PercoreError as error:
                 faults.append(str(error))
-        self.releases.switch(self.former)
-        if self.amended:
-            self.releases.drop_amendment(self.release)
-        elif not self.was_good:
-            self.releases.mark(self.release, mark)
+            except OSError as error:
+                faults.append(describe_os_error(error))
         self.journal.end()
         if faults:
             raise PartialError(
                 f"could not take back everything: {'; '.join(faults)}", next="look at the host, then deploy again"
             )
+
+    def _mark_undone(self, mark: str) -> None:
+        if self.amended:
+            self.releases.drop_amendment(self.release)
+        elif not self.was_good:
+            self.releases.mark(self.release, mark)
 
     def recheck(self) -> dict[str, Any]:
         """Some time after the switch: every worker still answers, and none had to be started again."""

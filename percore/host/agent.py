@@ -24,7 +24,7 @@ import time
 import traceback
 from typing import Any, BinaryIO, Optional
 
-from percore.errors import PercoreError, RolloutError, UsageError
+from percore.errors import PercoreError, RolloutError, UsageError, describe_os_error
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
 from percore.host.comparison import app_changes, diff_text, record_hashes
@@ -44,7 +44,7 @@ ALIVE_SECONDS = 3.0
 """How often we say that we are still there."""
 
 SILENCE_SECONDS = 30.0
-"""So long without a word from the control side, and it is gone."""
+"""So long without a word from the control side, and it is gone; a rollout says by itself how long (confirm_seconds)."""
 
 GRACE_SECONDS = 10.0
 """So long a switch waits for the control side to come back after its connection ended without a word."""
@@ -71,7 +71,7 @@ class Agent:
         self._working = threading.Lock()
         self._heard = time.monotonic()
         self._deaf = False
-        self._dismissed = False  # the control side said goodbye
+        self._given_up = False  # the control side said goodbye, or was silent for too long: nobody will come back
         self._silence = SILENCE_SECONDS
 
     def run(self) -> None:
@@ -95,6 +95,7 @@ class Agent:
             if self._working.acquire(blocking=False):
                 try:
                     if time.monotonic() - self._heard > self._silence:
+                        self._given_up = True
                         self.leave()
                         os._exit(1)
                 finally:
@@ -107,7 +108,7 @@ class Agent:
         except PercoreError as error:
             self.emit({"event": "result", "ok": False, "error": _describe(error)})
         except OSError as error:
-            fault = PercoreError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+            fault = PercoreError(describe_os_error(error))
             self.emit({"event": "result", "ok": False, "error": _describe(fault)})
         except Exception as error:
             fault = PercoreError(f"{type(error).__name__}: {error}")
@@ -118,7 +119,7 @@ class Agent:
         if self.pending is not None:
             if self.lock is not None:
                 self.lock.say_leaving()
-            deadline = time.monotonic() + (0.0 if self._dismissed else GRACE_SECONDS)
+            deadline = time.monotonic() + (0.0 if self._given_up else min(GRACE_SECONDS, self._silence))
             while time.monotonic() < deadline:
                 time.sleep(0.1)  # an agent of the same rollout may end this process and go on
             self._take_back(self.pending, "unconfirmed")
@@ -276,6 +277,7 @@ class Agent:
         self._owner = owner
         self.lock = self.lock or Lock(target.releases.lock_path)
         self.lock.acquire(owner)
+        self._silence = target.confirm_seconds
 
     def _recover(self, target: _Target) -> None:
         """An agent that was killed, or a host that went down, left a switch that nobody confirmed."""
@@ -303,7 +305,6 @@ class Agent:
     def do_activate(self, message: Message) -> Message:
         target = _Target(message)
         self.pending = None
-        self._silence = float(message.get("confirm_seconds", SILENCE_SECONDS))
         activation = Activation(
             target.releases, target.supervisor, message["release"], self.emit, amended=message.get("amended", False)
         )
@@ -329,7 +330,6 @@ class Agent:
         if not is_switched(journal.read(), message["run"]):
             self._recover(target)
             raise RolloutError("the switch was taken back while the connection was cut", next="deploy again")
-        self._silence = float(message.get("confirm_seconds", SILENCE_SECONDS))
         self.pending = Activation.resume(target.releases, target.supervisor, self.emit)
         journal.note("agent", **myself())
         return {"status": target.status()}
@@ -354,12 +354,12 @@ class Agent:
         """The whole fleet is well: the release is good, and older ones may go."""
         target = _Target(message)
         activation, self.pending = self.pending, None
-        deployed = {"deployed_at": time.time()} if message["deployed"] else {}
-        target.releases.mark(message["release"], GOOD, **deployed)
         if activation is not None:
             if activation.amended:
                 target.releases.keep_amendment(activation.release)
-            activation.journal.end()
+            activation.journal.end()  # this decides; whatever ends us now, the release stays
+        target.releases.mark(message["release"], GOOD, deployed=message["deployed"])
+        if activation is not None:
             self._note(target, message, activation, "good")
         pruned = target.releases.prune(int(message["keep"]))
         _prune_packages(target)
@@ -374,7 +374,7 @@ class Agent:
 
     def do_bye(self, message: Message) -> None:
         """The control side ends on purpose: nobody will come back for what is not confirmed."""
-        self._dismissed = True
+        self._given_up = True
 
     def do_hold(self, message: Message) -> None:
         """A person holds the lock."""
@@ -540,6 +540,7 @@ class _Target:
     def __init__(self, message: Message) -> None:
         target = message["target"]
         self.releases = Releases(target["deploy_to"])
+        self.confirm_seconds = float(target.get("confirm_seconds", SILENCE_SECONDS))
         self.debts = Debts(self.releases.owed_path)
         self.supervisor = Supervisor(target["command"], target["home"], target.get("user"), target["package"])
 

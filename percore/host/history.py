@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
+
+from percore.host.appending import append_line
 
 KEPT = 500
 
@@ -15,14 +19,20 @@ class History:
         self.path = path
 
     def add(self, **entry: Any) -> None:
-        """`who`, `what` (deploy, rollback, converge), `release`, `former`, `result`, perhaps more; `at` is added."""
+        """`who`, `what` (deploy, rollback, converge), `release`, `former`, `result`, perhaps more; `at` is added.
+
+        On a full disk nothing is added: what it would tell of is done, and must not fail for that.
+        """
+        with contextlib.suppress(OSError):
+            self._add(entry)
+
+    def _add(self, entry: Mapping[str, Any]) -> None:
         lines = self._lines()
         if len(lines) >= 2 * KEPT:
             with open(f"{self.path}.new", "wb") as file:
                 file.writelines(lines[-KEPT:])
             os.rename(f"{self.path}.new", self.path)
-        with open(self.path, "ab") as file:
-            file.write(json.dumps({"at": time.time(), **entry}).encode() + b"\n")
+        append_line(self.path, json.dumps({"at": time.time(), **entry}).encode())
 
     def last(self, count: int) -> list[dict[str, Any]]:
         found = []

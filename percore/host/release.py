@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Optional
 
 from percore.errors import PreflightError, RolloutError, UsageError
@@ -122,8 +123,12 @@ class Releases:
             ) from None
         return {release: note for release, note in marks.items() if self.exists(release) or note.get("mark") == BAD}
 
-    def mark(self, release: str, mark: str, **note: Any) -> None:
+    def mark(self, release: str, mark: str, *, deployed: bool = False, **note: Any) -> None:
+        """`deployed`: from now on it counts as the newest, whatever the clock of this host says, which may be set back."""
         marks = self.marks()
+        if deployed:
+            newest = max((_deployed_at(known) for known in marks.values()), default=0.0)
+            note["deployed_at"] = max(time.time(), newest + 0.001)
         marks[release] = {**marks.get(release, {}), **note, "mark": mark, "at": time.time()}
         write_file(self.marks_path, json.dumps(marks, indent=1, sort_keys=True).encode())
 
@@ -133,27 +138,28 @@ class Releases:
         A rollback is no deploy: rolling back twice goes back two releases, and a release that was deployed again counts
         from then.
         """
-        marks = self.marks()
-        current = self.current()
+        earlier = self._good_before(self.current(), self.marks())
+        if not earlier:
+            raise UsageError("there is no earlier good release to go back to", next="deploy a good one")
+        return earlier[-1]
 
-        def deployed(release: str) -> tuple[float, str]:
-            note = marks.get(release, {})
-            return (note.get("deployed_at", note.get("at", 0.0)), release)
+    def _good_before(self, current: Optional[str], marks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The oldest first."""
 
-        good = sorted(
+        def age(release: str) -> tuple[float, str]:
+            return (_deployed_at(marks.get(release, {})), release)
+
+        return sorted(
             (
                 release
                 for release, note in marks.items()
                 if note.get("mark") == GOOD
                 and self.exists(release)
                 and release != current
-                and (current is None or deployed(release) < deployed(current))
+                and (current is None or age(release) < age(current))
             ),
-            key=deployed,
+            key=age,
         )
-        if not good:
-            raise UsageError("there is no earlier good release to go back to", next="deploy a good one")
-        return good[-1]
 
     def find(self, release: str) -> str:
         """`release` when it is here, also by an unambiguous beginning or its hash part."""
@@ -174,8 +180,8 @@ class Releases:
         """Remove all but the newest `keep` good releases; the current one and the one before always stay."""
         marks = self.marks()
         current = self.current()
-        good = sorted((name for name, note in marks.items() if note.get("mark") == GOOD), reverse=True)
-        stay = {*good[: max(2, keep)], current}
+        good = self._good_before(None, marks)
+        stay = {*good[-max(1, keep) :], *self._good_before(current, marks)[-1:], current}
         gone = []
         for name in sorted(os.listdir(self.folder)):
             if name not in stay and not name.startswith("."):
@@ -220,6 +226,10 @@ class Releases:
             for name in os.listdir(self.folder):
                 if name.startswith(".staging-"):
                     shutil.rmtree(self.path(name), ignore_errors=True)
+
+
+def _deployed_at(note: Mapping[str, Any]) -> float:
+    return float(note.get("deployed_at", note.get("at", 0.0)))
 
 
 def check_room(path: str, needed_bytes: int) -> None:

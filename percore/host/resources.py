@@ -98,6 +98,9 @@ def write_file(
                 os.chown(temporary, _uid(owner), _gid(group))
             os.fsync(out.fileno())
         os.rename(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise OSError(error.errno, error.strerror, path) from None  # the temporary name would tell nobody anything
     except BaseException:
         _remove(temporary)
         raise

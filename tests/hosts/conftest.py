@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -21,6 +21,9 @@ import yaml
 from percore.lab import Lab
 from percore.lab.lab import lab_folder
 from tests import waiting
+
+if TYPE_CHECKING:
+    from tests.hosts.rehearsal import Rehearsal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +150,7 @@ def no_labs_of_the_dead() -> None:
     if os.geteuid() != 0:
         return
     for folder in lab_folder("").glob("*"):
-        owner = re.fullmatch(r"(?:three|bullseye|trixie|full|labtest|wreck|boot)(\d+)", folder.name)
+        owner = re.fullmatch(r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot)(\d+)", folder.name)
         if owner and not Path("/proc", owner[1]).exists():
             Lab.describe(folder.name, 0, folder).down()
 
@@ -172,3 +175,16 @@ def deployed(project: Project) -> Project:
     """The project as it is in the repository, deployed and serving."""
     project.deploy()
     return project
+
+
+@pytest.fixture(scope="session")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """Two hosts and a project to break."""
+    from tests.hosts.rehearsal import Rehearsal
+
+    folder = tmp_path_factory.mktemp("rehearsal")
+    lab = Lab.up(2, name=f"rehearsal{os.getpid()}", project=folder)
+    try:
+        yield Rehearsal.make(folder, lab)
+    finally:
+        lab.down()

@@ -177,42 +177,6 @@ def test_a_host_that_dies_takes_the_others_back_and_is_set_right_when_it_returns
     assert currents(serving) == {before}
 
 
-@pytest.mark.parametrize("hook", ["before_connect", "before_stage", "after_stage", "before_activate", "after_activate"])
-def test_a_control_machine_that_is_killed_leaves_no_host_on_the_new_release(
-    serving: Project, tmp_path: Path, hook: str
-) -> None:
-    before = currents(serving)
-    with serving.touch_app(f"killed {hook}"), serving.load() as counts:
-        with deploy_that_waits(serving, tmp_path, hook) as deploy:
-            deploy.send_signal(signal.SIGKILL)
-        wait_for(lambda: currents(serving) == before and serving.releases() == before, "the former release", seconds=90)
-    assert lost_none(counts)
-
-
-def test_after_a_killed_deploy_the_next_one_just_works(serving: Project, tmp_path: Path) -> None:
-    (before,) = currents(serving)
-    with serving.touch_app("killed, then again"), deploy_that_waits(serving, tmp_path) as deploy:
-        deploy.send_signal(signal.SIGKILL)
-        deploy.wait()
-        set_variables(serving, hooks={})
-        serving.deploy()
-    (after,) = currents(serving)
-    assert after != before
-
-
-def test_ctrl_c_takes_everything_back_and_the_next_deploy_just_works(serving: Project, tmp_path: Path) -> None:
-    (before,) = currents(serving)
-    with serving.touch_app("interrupted"):
-        with deploy_that_waits(serving, tmp_path) as deploy:
-            deploy.send_signal(signal.SIGINT)
-        assert deploy.returncode == 130
-        assert currents(serving) == {before}
-        set_variables(serving, hooks={})
-        serving.deploy()
-    (after,) = currents(serving)
-    assert after != before
-
-
 def test_a_hook_that_fails_before_the_switch_touches_nothing_and_after_it_takes_all_back(serving: Project) -> None:
     before, workers = currents(serving), serving.workers()
     set_variables(serving, hooks={"before_activate": "echo no, not today; exit 3"})

@@ -1,0 +1,33 @@
+"""Being told to end: SIGTERM and a terminal that was closed unwind a run as Ctrl-C does, so that the hosts are let go first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+class Ended(KeyboardInterrupt):
+    """Whoever cares for Ctrl-C cares for this as well."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def unwind_when_told() -> None:
+    """A signal that whoever started us had ignored, as `nohup` does, stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    return interrupt.exit_code if isinstance(interrupt, Ended) else 128 + signal.SIGINT
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Ended(number)
