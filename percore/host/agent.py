@@ -13,6 +13,7 @@ of the same rollout (`attach`); what an agent that was killed left behind is tak
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ import time
 import traceback
 from typing import Any, BinaryIO, Optional
 
-from percore.errors import PercoreError, RolloutError, UsageError, describe_os_error
+from percore.errors import PercoreError, PreflightError, RolloutError, UsageError, describe_os_error
 from percore.host import facts
 from percore.host.activation import Activation, Plan, kept_contents
 from percore.host.comparison import app_changes, diff_text, record_hashes
@@ -108,7 +109,9 @@ class Agent:
         except PercoreError as error:
             self.emit({"event": "result", "ok": False, "error": _describe(error)})
         except OSError as error:
-            fault = PercoreError(describe_os_error(error))
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            fault = (PreflightError if is_full else PercoreError)(describe_os_error(error))
+            fault.next = "make room there, then deploy again" if is_full else ""
             self.emit({"event": "result", "ok": False, "error": _describe(fault)})
         except Exception as error:
             fault = PercoreError(f"{type(error).__name__}: {error}")

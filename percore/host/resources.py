@@ -159,9 +159,9 @@ class File(Resource):
             return f"create {self.path}"
         if not stat.S_ISREG(found.st_mode):
             return f"replace {self.path}"
-        if _hash_of(self.path) != self.wanted_hash():
-            return f"change {self.path}"
-        return _rights_difference(self.path, found, self.mode(), self.spec)
+        content = f"change {self.path}" if _hash_of(self.path) != self.wanted_hash() else None
+        rights = _rights_difference(self.path, found, self.mode(), self.spec)
+        return "; ".join(filter(None, (content, rights))) or None
 
     def verify(self, coming: Sequence[str] = ()) -> None:
         command = self.spec.get("validate")
@@ -516,14 +516,15 @@ def _rights_of(found: os.stat_result) -> Spec:
 
 
 def _rights_difference(path: str, found: os.stat_result, mode: int, spec: Spec) -> Optional[str]:
+    parts = []
     if stat.S_IMODE(found.st_mode) != mode:
-        return f"change mode of {path} to {mode:04o}"
+        parts.append(f"change mode of {path} to {mode:04o}")
     owner, group = spec.get("owner"), spec.get("group")
     if owner and not _same_id(owner, found.st_uid, _uid):
-        return f"change owner of {path} to {owner}"
+        parts.append(f"change owner of {path} to {owner}")
     if group and not _same_id(group, found.st_gid, _gid):
-        return f"change group of {path} to {group}"
-    return None
+        parts.append(f"change group of {path} to {group}")
+    return "; ".join(parts) or None
 
 
 def _same_id(name: str, number: int, find: Callable[[Optional[str]], int]) -> bool:

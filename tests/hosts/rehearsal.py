@@ -145,11 +145,14 @@ class Rehearsal(Project):
             for name in (*GATES, "at"):
                 (self.gates(host) / name).unlink(missing_ok=True)
 
+    def words(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "invoke", *words, "--env", self.env]
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """In a process group of its own, as a shell starts a command; what it says is in `output`."""
         with (self.folder / "deploy.log").open("w") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "invoke", *words, "--env", self.env], cwd=self.folder, stdin=subprocess.DEVNULL,
+                self.words(*words), cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True,
                 # Where the tests themselves run in the background, Ctrl-C would be ignored.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
