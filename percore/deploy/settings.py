@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from percore.deploy.batches import read_policy
-from percore.deploy.env_file import read_env_file
 from percore.deploy.hooks import read_hooks
 from percore.deploy.plan import AppSettings, HostPlan
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.templates import Variables, resolve_variables
 from percore.errors import UsageError
+from percore.supervisor import dotenv
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
     """The app's env file of this environment, then `env`, which wins. What is named in `secrets` must not be empty."""
     named = reader.optional("env_file", reader.text)
     path = app / (named or f".env.{reader.text('env_name')}")
-    env = {**(read_env_file(path) if named or path.is_file() else {}), **reader.environment("env")}
+    env = {**(dotenv.read(str(path), strict=True) if named or path.is_file() else {}), **reader.environment("env")}
     port = reader.optional("port", reader.number)
     if port is not None and env.get("PORT", str(port)) != str(port):
         raise UsageError(

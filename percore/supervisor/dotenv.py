@@ -1,4 +1,4 @@
-"""Environment files: NAME=value lines, as `.env` files have them. Read where a process file is read, never by the supervisor."""
+"""Environment files: NAME=value lines, as `.env` files have them. Read where process files are, never by the supervisor."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_VALUE = re.compile(r"\w://[^/\s:@]*:[^/\s@]+@")
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
+_HASH_INSIDE = re.compile(r"[^#]*[^\s#]#")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
 def load(path: str) -> dict[str, str]:
     """The variables of the file. Raises UsageError; also for secrets that others than the file's owner may read."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-    except OSError as error:
-        raise UsageError(f"the env_file cannot be read: {error.strerror}", where=path) from None
-    except UnicodeDecodeError:
-        raise UsageError("the env_file is not UTF-8 text", where=path) from None
-    variables = parse(text, path)
+    variables = read(path)
+    mode = os.stat(path).st_mode & 0o777
     secret = next((name for name, value in variables.items() if is_secret(name, value)), None)
     if secret and mode & 0o077:
         raise UsageError(
@@ -36,13 +30,28 @@ def load(path: str) -> dict[str, str]:
     return variables
 
 
+def read(path: str, *, strict: bool = False) -> dict[str, str]:
+    """The variables of the file, whoever may read it. Raises UsageError."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError(f"the env file cannot be read: {error.strerror}", where=path) from None
+    except UnicodeDecodeError:
+        raise UsageError("the env file is not UTF-8 text", where=path) from None
+    return parse(text, path, strict=strict)
+
+
 def is_secret(name: str, value: str) -> bool:
     """By its name, or a password inside an address."""
     return bool(value) and bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
-def parse(text: str, path: str) -> dict[str, str]:
-    """Raises UsageError with the line; the values are never shown."""
+def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
+    """Raises UsageError with the line; the values are never shown. Nothing in them is expanded.
+
+    `strict` refuses what others would read differently, or once: a # inside a word, and a name that is written twice.
+    """
     found: dict[str, str] = {}
     lines = text.replace("\r\n", "\n").split("\n")
     number = 0
@@ -69,9 +78,14 @@ def parse(text: str, path: str) -> dict[str, str]:
                 raise UsageError(f"something follows the quoted value of '{name}'", where=f"{path}:{number}")
             value = _unescape(value[1:end]) if quote == '"' else value[1:end]
         else:
+            if strict and _HASH_INSIDE.match(value):
+                what = f"dotenv cuts the value of {name} off at its #"
+                raise UsageError(what, where=f"{path}:{start + 1}", next="put it in quotes")
             value = re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
         if "\0" in value:
             raise UsageError(f"'{name}' holds a zero byte", where=f"{path}:{start + 1}")
+        if strict and name in found:
+            raise UsageError(f"{name} is written twice", where=f"{path}:{start + 1}", next="remove one of them")
         found[name] = value
     return found
 

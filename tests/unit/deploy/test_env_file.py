@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.env_file import parse_env, read_env_file
 from percore.deploy.plan import make_plan
 from percore.deploy.settings import plan_settings
 from percore.errors import UsageError
+from percore.supervisor import dotenv
 
 PROJECT = Path(__file__).resolve().parents[3]
 TEXT = r"""# production
@@ -42,22 +42,22 @@ VALUES = {
 
 
 def test_values_comments_and_quotes() -> None:
-    assert parse_env(TEXT, ".env") == VALUES
+    assert dotenv.parse(TEXT, ".env", strict=True) == VALUES
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("A=1\nnonsense\n", ".env:2: this line is not NAME=VALUE"),
-        ("A='1\nB=2\n", ".env:1: this line is not NAME=VALUE"),
-        ('A="1" 2\n', ".env:1: this line is not NAME=VALUE"),
+        ("A=1\nnonsense\n", ".env:2: this is no NAME=value"),
+        ("A='1\nB=2\n", ".env:1: the quote of 'A' is never closed"),
+        ('A="1" 2\n', ".env:1: something follows the quoted value of 'A'"),
         ("A=1\nB=p#w\n", ".env:2: dotenv cuts the value of B off at its # -> put it in quotes"),
         ("A=1\n\nA=2\n", ".env:3: A is written twice"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_env(text, ".env")
+        dotenv.parse(text, ".env", strict=True)
     assert told in str(caught.value)
 
 
@@ -112,4 +112,4 @@ def test_node_reads_the_same_values(tmp_path: Path) -> None:
     theirs = json.loads(said)
     if theirs is None:
         pytest.skip("this node has no util.parseEnv")
-    assert theirs == read_env_file(path)
+    assert theirs == dotenv.read(str(path), strict=True)

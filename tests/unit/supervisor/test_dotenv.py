@@ -82,7 +82,7 @@ def test_env_wins_over_env_file_and_of_several_files_the_last(tmp_path: Path) ->
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "e.json"
     path.write_text(json.dumps([{"script": "a.js", "env_file": "none.env"}]))
-    with pytest.raises(UsageError, match=r"none\.env: the env_file cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"none\.env: the env file cannot be read: No such file"):
         load_process_file(str(path))
 
 
