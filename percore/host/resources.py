@@ -106,6 +106,11 @@ def write_file(
         raise
 
 
+def read_file(path: str) -> bytes:
+    with open(path, "rb") as source:
+        return source.read()
+
+
 def replace_link(path: str, to: str) -> None:
     """Point a symbolic link elsewhere in one step: there is no moment without it."""
     temporary = f"{path}.{os.getpid()}.new"
