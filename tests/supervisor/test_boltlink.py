@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +37,13 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    as_user = []
+def database_url() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's own folders, which only we may enter
+        yield from serve_database(Path(folder))
+
+
+def serve_database(folder: Path) -> Iterator[str]:
+    port, as_user = free_port(), []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
