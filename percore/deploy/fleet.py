@@ -129,7 +129,7 @@ def _require_tags(selection: Selection, hosts: list[Host]) -> None:
     for tag in [*selection.tags, *selection.skip]:
         if tag not in known:
             guess = nearest(tag, sorted(known))
-            advice = f"did you mean '{guess}'?" if guess else f"choose of {', '.join(sorted(known))}"
+            advice = f"did you mean '{guess}'?" if guess else f"known tags: {', '.join(sorted(known))}"
             raise UsageError(f"no role of these hosts has the tag '{tag}'", next=advice)
 
 

@@ -256,6 +256,8 @@ def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     if drifted:
         again = f"invoke deploy --env {scope.env} sets them right"
         raise ChangesPending(f"drifted: {', '.join(drifted)}", next=again)
+    if not as_json:
+        report.finish(f"nothing drifted on {count_hosts(entries)}")
 
 
 def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) -> None:
