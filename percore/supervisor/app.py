@@ -121,6 +121,13 @@ class App:
                 slot.replace_config(self.config)  # a job that was cancelled may have left it another one
         yield from self._bring_up(chosen, soak=soak)
 
+    def soak(self) -> Job:
+        """Waits until every worker has lived as long as `start` asks for with `soak`; WorkerFailed for one that ended before."""
+        for slot in self.slots:
+            if slot.worker.failures.unstable:
+                raise WorkerFailed(slot.worker)
+            yield from self._until_ready(slot.worker, soak=True)
+
     def _bring_up(self, slots: Iterable[Slot], *, soak: bool) -> Job:
         for slot in slots:
             slot.start()

@@ -153,11 +153,18 @@ class Manager:
         self._check(configs)
         changes = []
         undo: list[Callable[[], Job]] = []
+        fresh: list[App] = []
         try:
             by_name = {config.name: config for config in sorted(configs, key=lambda config: config.mode != CLUSTER)}
+            needed = {name for config in configs for name in config.depends_on}
             for name in in_order(by_name, {config.name: config.depends_on for config in configs}):
-                change = yield from self._apply_one(by_name[name], base_env, undo)
+                change = yield from self._apply_one(by_name[name], base_env, undo, soak=name in needed)
                 changes.append({"app": name, "change": change})
+                if change in ("added", "started", "restarted") and self.apps[name].wanted:
+                    fresh.append(self.apps[name])
+            # What nobody waits for is waited for together, at the end.
+            for app in fresh:
+                yield from app.soak()
         except PercoreError as error:
             yield from self._take_back(undo, error)
         wanted = {config.name for config in configs}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.supervisor.conftest import Supervisor
 
 
@@ -47,3 +49,20 @@ def test_the_difference_is_said_first_checked_without_a_change_and_gone_after_it
     assert answer["changes"] == [
         {"app": "one", "change": "scaled", "fields": [{"field": "instances", "from": 3, "to": 2}], "env": {}}
     ]
+
+
+@pytest.mark.parametrize("lives", [0.2, 0.7])
+def test_singletons_prove_together_that_they_live_and_one_that_does_not_takes_all_back(
+    supervisor: Supervisor, lives: float
+) -> None:
+    steady = supervisor.singleton(args=["exec sleep 1000"])
+    supervisor.apply(steady, release="r1")
+    dies = supervisor.singleton(name="dies", args=[f"sleep {lives}; exit 3"])
+    others = [supervisor.singleton(name=name, args=["exec sleep 1000"]) for name in ("one", "two", "three")]
+    result = supervisor.apply(steady, dies, *others, release="r2", check=False)
+    assert result["exit_code"] == 4
+    assert "dies worker 0: exited with code 3" in result["error"]
+    [tick] = supervisor.workers("tick")
+    assert (tick["state"], tick["release"]) == ("running", "r1")
+    assert [supervisor.workers(name) for name in ("dies", "one", "two", "three")] == [[], [], [], []]
+    supervisor.apply(steady, *others, release="r2")
