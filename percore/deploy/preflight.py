@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
 from percore.deploy.build import Artifact
-from percore.deploy.fleet import Host, stop_at
+from percore.deploy.fleet import Host, on_all, stop_at
 from percore.deploy.report import Report
 from percore.errors import PercoreError, PreflightError
 from percore.host.release import SPARE_BYTES
@@ -29,12 +29,18 @@ def preflight(hosts: list[Host], report: Report) -> None:
     report.phase("check", f"release {hosts[0].notes['release']}")
     if not hosts[0].scope.brings_the_app:
         return
+    stop_at(on_all(hosts, _ask_for_strangers), report)
     faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
     stop_at(faults, report)
 
 
+def _ask_for_strangers(host: Host) -> None:
+    ports = [port for port in (host.settings.port, host.settings.nginx and host.settings.nginx_port) if port]
+    host.notes["strangers"] = host.ask("ports", ports=ports)["strangers"]
+
+
 def _refusal(host: Host) -> PercoreError | None:
-    for check in (_programs, _disk, _inodes, _memory, _architecture, _clock):
+    for check in (_programs, _ports, _disk, _inodes, _memory, _architecture, _clock):
         refused = check(host, host.notes["artifact"], host.notes["seen"])
         if refused:
             what, advice = refused
@@ -60,6 +66,16 @@ def _programs(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refuse
     wanted = declared_python(artifact)
     if wanted and not _satisfies_python(python, wanted):
         return f"it has Python {python}, and pyproject.toml asks for {wanted}", "install such a Python there"
+    return None
+
+
+def _ports(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    settings = host.settings
+    for port, stranger in host.notes["strangers"].items():
+        if int(port) == settings.port:
+            return f"port {port} is in use by {stranger}", "stop it there, or set another 'port'"
+        if not stranger.startswith("nginx "):
+            return f"port {port} is in use by {stranger}", "stop it there, or set another 'nginx_port'"
     return None
 
 

@@ -29,6 +29,7 @@ from percore.host import facts, questions
 from percore.host.activation import Activation
 from percore.host.journal import Journal
 from percore.host.lock import Lock
+from percore.host.ports import find_strangers
 from percore.host.prober import Prober
 from percore.host.prober import Target as ProbeTarget
 from percore.host.release import GOOD, STAGED
@@ -299,6 +300,9 @@ class Agent:
 
     def do_history(self, message: Message) -> Message:
         return {"entries": Target(message).releases.history.last(int(message.get("count", 20)))}
+
+    def do_ports(self, message: Message) -> Message:
+        return {"strangers": find_strangers(message["ports"])}
 
     def do_find(self, message: Message) -> Message:
         """The release to go back to: the named one, or the newest good one before the current."""

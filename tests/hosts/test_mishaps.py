@@ -243,3 +243,15 @@ def test_a_user_with_sudo_deploys_and_rolls_back(
     finally:
         for host in hosts:
             host.run("echo 'deployer ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/deployer")
+
+
+def test_a_port_that_a_stranger_has_is_refused_with_his_name(rehearsal: Rehearsal, before: str) -> None:
+    host = rehearsal.lab.host("node2")
+    host.run("systemd-run --unit=stranger python3 -m http.server 5055")
+    try:
+        wait_for(lambda: "5055" in host.run("ss -tln"), "the stranger")
+        set_variables(rehearsal, port=5055)
+        assert "node2: port 5055 is in use by python3 (pid " in rehearsal.deploy(expected=3)
+    finally:
+        host.run("systemctl stop stranger")
+    assert rehearsal.settled(before)

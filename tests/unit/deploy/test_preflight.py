@@ -33,14 +33,17 @@ def artifact(tmp_path: Path) -> Artifact:
     return Artifact("0" * 64, path, 1_000_000, 5_000_000, tree, "ecosystem.config.js", is_node=True, was_built=True)
 
 
-def refusal(artifact: Artifact, *, skew: float = 0.0, facts: dict[str, str] | None = None, **seen: Any) -> str:
+def refusal(
+    artifact: Artifact, *, skew: float = 0.0, facts: dict[str, str] | None = None,
+    strangers: dict[str, str] | None = None, **seen: Any,
+) -> str:  # fmt: skip
     import platform
 
     known = {"python": "3.11.2", "system": platform.system(), "machine": platform.machine(), **(facts or {})}
     host: Any = SimpleNamespace(
         name="web1", agent=SimpleNamespace(facts=known, clock_skew=skew),
-        settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60),
-        notes={"artifact": artifact, "seen": {**SEEN, **seen}, "is_staged": False},
+        settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60, port=5000),
+        notes={"strangers": strangers or {}, "artifact": artifact, "seen": {**SEEN, **seen}, "is_staged": False},
     )  # fmt: skip
     return str(_refusal(host) or "")
 
@@ -85,11 +88,20 @@ def test_native_modules_of_another_machine_are_refused(artifact: Artifact) -> No
     assert refusal(artifact, facts={"machine": "riscv64"}) == ""
 
 
+def test_a_stranger_on_a_port_is_named_and_nginx_is_none(artifact: Artifact) -> None:
+    assert refusal(artifact, strangers={"80": "nginx (pid 7)"}) == ""
+    assert "port 5000 is in use by node (pid 8) -> stop it there, or set another 'port'" in refusal(
+        artifact, strangers={"5000": "node (pid 8)"}
+    )
+    assert "port 80 is in use by apache2 (pid 9)" in refusal(artifact, strangers={"80": "apache2 (pid 9)"})
+
+
 def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     hosts: list[Any] = [
         SimpleNamespace(
-            name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), settings=SimpleNamespace(),
-            scope=SimpleNamespace(brings_the_app=True),
+            name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0),
+            settings=SimpleNamespace(port=5000, nginx=False), ask=lambda op, ports: {"strangers": {}},
+            scope=SimpleNamespace(brings_the_app=True, forks=2),
             notes={"artifact": artifact, "seen": {**SEEN, "versions": {}}, "is_staged": False, "release": "r1"},
         )
         for name in ("web1", "web2")

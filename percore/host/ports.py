@@ -1,0 +1,66 @@
+"""Who listens on a port of this host: a release must not meet a stranger there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+
+_LISTENING = "0A"
+
+
+def find_strangers(ports: Collection[int]) -> dict[str, str]:
+    """By port, who listens there and is none of percore's: `nginx (pid 12)`; `another program` where that is hidden from us."""
+    found: dict[str, str] = {}
+    sockets = {inode: port for port, inode in _listening_sockets() if port in ports}
+    holders: dict[int, list[int]] = {port: [] for port in sockets.values()}
+    for pid, inode in _holders(sockets) if sockets else ():
+        holders[sockets[inode]].append(pid)
+    for port, pids in holders.items():
+        if not any(map(_is_ours, pids)):
+            found[str(port)] = f"{_name(pids[0])} (pid {pids[0]})" if pids else "another program"
+    return found
+
+
+def _listening_sockets() -> Iterator[tuple[int, str]]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:
+            continue
+        for row in rows:
+            if row[3] == _LISTENING:
+                yield int(row[1].rpartition(":")[2], 16), row[9]
+
+
+def _holders(inodes: Collection[str]) -> Iterator[tuple[int, str]]:
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        opened = set(_opened(pid))
+        for inode in inodes:
+            if f"socket:[{inode}]" in opened:
+                yield pid, inode
+
+
+def _opened(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield os.readlink(f"/proc/{pid}/fd/{number}")
+
+
+def _is_ours(pid: int) -> bool:
+    """A worker, or a supervisor, which keeps the sockets of its workers."""
+    return b"PERCORE_HOME=" in _read(pid, "environ")
+
+
+def _name(pid: int) -> str:
+    return _read(pid, "comm").decode(errors="replace").strip()
+
+
+def _read(pid: int, what: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{what}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

@@ -1,0 +1,33 @@
+"""Who listens on a port: told by name, unless it belongs to percore."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+from percore.host.ports import find_strangers
+from tests.waiting import free_port, wait_for
+
+LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_stranger_is_told_and_a_worker_is_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert find_strangers([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
+    assert find_strangers([port]) == {}
+    port = free_port()
+    ours = subprocess.Popen([sys.executable, "-c", LISTENER, str(port)], env={**os.environ, "PERCORE_HOME": "/x"})
+    try:
+        wait_for(lambda: answers(port), "the worker")
+        assert find_strangers([port]) == {}
+    finally:
+        ours.kill()
+        ours.wait()
