@@ -79,7 +79,7 @@ class Rehearsal(Project):
         set_variables(
             made, app_name="web", app_path="app", health_path="/health", health_seconds=30, roles=["rehearsal"],
             confirm_seconds=3, probe_max_slowdown=0, probe_max_failed_percentage=100, hooks={},
-            ansible_ssh_extra_args="-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
+            ansible_ssh_extra_args="-o ServerAliveInterval=2 -o ServerAliveCountMax=3 -o ConnectTimeout=2",
         )  # fmt: skip
         made.version("first")
         for host in lab.hosts:

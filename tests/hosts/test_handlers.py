@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from percore.lab.host import Host
-from tests.hosts.conftest import Project, set_variables, wait_for
+from tests.hosts.conftest import set_variables, wait_for
+from tests.hosts.rehearsal import Rehearsal
 
 ROLE = """
 tags: [greeter]
@@ -37,45 +38,47 @@ ExecStart=/bin/sh -c 'cp /etc/greeting /run/greeted; exec sleep infinity'
 
 
 @pytest.fixture
-def project(deployed: Project) -> Iterator[Project]:
-    """One host that says at its start what it read."""
-    inventory = deployed.folder / "inventories" / f"{deployed.env}.yml"
+def project(rehearsal: Rehearsal) -> Iterator[Rehearsal]:
+    """A host that says at its start what it read; each test begins with a file of another text."""
+    inventory = rehearsal.folder / "inventories" / f"{rehearsal.env}.yml"
     text = inventory.read_text()
-    role = deployed.folder / "roles" / "greeter"
+    role = rehearsal.folder / "roles" / "greeter"
     (role / "templates").mkdir(parents=True, exist_ok=True)
     (role / "role.yml").write_text(ROLE)
     (role / "templates" / "greeter.service.j2").write_text(UNIT)
-    set_variables(deployed, roles=["app", "greeter"])
-    yield deployed
+    set_variables(rehearsal, roles=["rehearsal", "greeter"])
+    rehearsal.free()
+    yield rehearsal
     inventory.write_text(text)
+    rehearsal.deploy()
 
 
-def change(project: Project, old: str, new: str) -> None:
+def change(project: Rehearsal, old: str, new: str) -> None:
     role = project.folder / "roles" / "greeter" / "role.yml"
     assert old in role.read_text()
     role.write_text(role.read_text().replace(old, new))
 
 
-def deploy(project: Project, expected: int = 0, *words: str) -> str:
+def deploy(project: Rehearsal, expected: int = 0, *words: str) -> str:
     done = project.invoke("deploy", "--env", project.env, "--limit", "node1", *words)
     assert done.returncode == expected, done.stdout
     return done.stdout
 
 
-def host(project: Project) -> Host:
+def host(project: Rehearsal) -> Host:
     return project.lab.host("node1")
 
 
-def greeted(project: Project) -> str:
+def greeted(project: Rehearsal) -> str:
     """What the service read at its start, which is a moment after systemd called it started."""
     return host(project).run("cat /run/greeted").strip()
 
 
-def starts(project: Project) -> str:
+def starts(project: Rehearsal) -> str:
     return host(project).run("systemctl show --property=InvocationID --value greeter.service").strip()
 
 
-def test_restarts_are_owed_until_they_are_done(project: Project) -> None:
+def test_restarts_are_owed_until_they_are_done(project: Rehearsal) -> None:
     """Ansible's trap: a file changed, a later step failed; the next run finds the file right and restarts nothing."""
     output = deploy(project)
     assert "start greeter.service" in output
@@ -101,7 +104,7 @@ def test_restarts_are_owed_until_they_are_done(project: Project) -> None:
     wait_for(lambda: greeted(project) == "good morning", "the greeting")
 
 
-def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Project) -> None:
+def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Rehearsal) -> None:
     deploy(project)
     first = starts(project)
     debt = {
@@ -110,7 +113,7 @@ def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Proj
             "because": "change /etc/greeting", "invocation": first,
         }
     }  # fmt: skip
-    host(project).run(f"echo '{json.dumps(debt)}' > /srv/boltlink/owed.json")
+    host(project).run(f"echo '{json.dumps(debt)}' > /srv/web/owed.json")
     drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
     assert drift.returncode == 8, drift.stdout
     assert "restart greeter.service" in drift.stdout
@@ -119,14 +122,14 @@ def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Proj
     assert "nothing to change" in deploy(project)
 
 
-def test_a_restart_that_somebody_else_did_is_owed_no_more(project: Project) -> None:
+def test_a_restart_that_somebody_else_did_is_owed_no_more(project: Rehearsal) -> None:
     deploy(project)
     debt = {"handler": {"kind": "restart", "name": "r", "unit": "greeter.service"}, "because": "x", "invocation": "0"}
-    host(project).run(f"echo '{json.dumps({'r': debt})}' > /srv/boltlink/owed.json")
+    host(project).run(f"echo '{json.dumps({'r': debt})}' > /srv/web/owed.json")
     assert "nothing to change" in deploy(project)
 
 
-def test_a_unit_that_does_not_come_up_again_brings_back_what_it_read_before(project: Project) -> None:
+def test_a_unit_that_does_not_come_up_again_brings_back_what_it_read_before(project: Rehearsal) -> None:
     deploy(project)
     before = greeted(project)
     change(project, "greeting: ", "greeting: wrong ")
@@ -139,7 +142,7 @@ def test_a_unit_that_does_not_come_up_again_brings_back_what_it_read_before(proj
     assert greeted(project) == before
 
 
-def test_a_changed_unit_file_restarts_its_unit_and_the_supervisors_own_hands_over(project: Project) -> None:
+def test_a_changed_unit_file_restarts_its_unit_and_the_supervisors_own_hands_over(project: Rehearsal) -> None:
     deploy(project)
     first, workers = starts(project), project.workers()
     main_pid = "systemctl show --property=MainPID --value percore.service"
@@ -157,7 +160,7 @@ def test_a_changed_unit_file_restarts_its_unit_and_the_supervisors_own_hands_ove
     }
 
 
-def test_what_a_role_no_longer_brings_ends_and_goes(project: Project) -> None:
+def test_what_a_role_no_longer_brings_ends_and_goes(project: Rehearsal) -> None:
     deploy(project)
     role = project.folder / "roles" / "greeter" / "role.yml"
     role.write_text("description: nothing any more\n")
@@ -168,37 +171,37 @@ def test_what_a_role_no_longer_brings_ends_and_goes(project: Project) -> None:
     assert left.split() == ["inactive"]
 
 
-def test_a_run_with_tags_changes_what_has_them_and_touches_no_worker(project: Project) -> None:
+def test_a_run_with_tags_changes_what_has_them_and_touches_no_worker(project: Rehearsal) -> None:
     deploy(project)
     before, workers = greeted(project), project.workers()
     set_variables(project, greeting="tagged")
-    with project.touch_app("an app that is not to be deployed"):
-        assert project.invoke("plan", "--env", project.env, "--limit", "node1", "--tags", "greeter").returncode == 8
-        output = deploy(project, 0, "--tags", "greeter")
-        assert "build" not in output
-        assert "restart greeter.service, because: change /etc/greeting" in output
-        wait_for(lambda: greeted(project) == "tagged", "the greeting")
-        assert project.workers() == workers
-        assert "nothing to change" in deploy(project, 0, "--tags", "greeter")
-        drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
-        assert drift.returncode == 0, drift.stdout  # the release has it now
+    project.version("an app that is not to be deployed")
+    assert project.invoke("plan", "--env", project.env, "--limit", "node1", "--tags", "greeter").returncode == 8
+    output = deploy(project, 0, "--tags", "greeter")
+    assert "build" not in output
+    assert "restart greeter.service, because: change /etc/greeting" in output
+    wait_for(lambda: greeted(project) == "tagged", "the greeting")
+    assert project.workers() == workers
+    assert "nothing to change" in deploy(project, 0, "--tags", "greeter")
+    drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
+    assert drift.returncode == 0, drift.stdout  # the release has it now
 
-        set_variables(project, step="false")
-        set_variables(project, greeting="fails")
-        assert "every host is back" in deploy(project, 4, "--tags", "greeter")
-        assert host(project).run("cat /etc/greeting").strip() == "tagged"
-        assert project.invoke("drift", "--env", project.env, "--limit", "node1").returncode == 0
+    set_variables(project, step="false")
+    set_variables(project, greeting="fails")
+    assert "every host is back" in deploy(project, 4, "--tags", "greeter")
+    assert host(project).run("cat /etc/greeting").strip() == "tagged"
+    assert project.invoke("drift", "--env", project.env, "--limit", "node1").returncode == 0
 
-        set_variables(project, step="true")
-        output = deploy(project, 0, "--skip-tags", "greeter")
-        assert project.workers() != workers
-        assert host(project).run("cat /etc/greeting").strip() == "tagged"
-        assert "nothing to change" in deploy(project, 0, "--skip-tags", "greeter")
+    set_variables(project, step="true")
+    output = deploy(project, 0, "--skip-tags", "greeter")
+    assert project.workers() != workers
+    assert host(project).run("cat /etc/greeting").strip() == "tagged"
+    assert "nothing to change" in deploy(project, 0, "--skip-tags", "greeter")
     assert "did you mean 'greeter'?" in deploy(project, 2, "--tags", "greetr")
     assert before != "tagged"
 
 
-def test_where_somebody_must_say_yes_nothing_is_switched_without(project: Project) -> None:
+def test_where_somebody_must_say_yes_nothing_is_switched_without(project: Rehearsal) -> None:
     deploy(project)
     set_variables(project, ask_before_switch=True)
     set_variables(project, greeting="asked")
@@ -218,7 +221,7 @@ def test_where_somebody_must_say_yes_nothing_is_switched_without(project: Projec
     wait_for(lambda: greeted(project) == "asked", "the greeting")
 
 
-def test_a_rollback_says_first_what_it_changes(project: Project) -> None:
+def test_a_rollback_says_first_what_it_changes(project: Rehearsal) -> None:
     deploy(project)
     set_variables(project, greeting="too new")
     deploy(project)
