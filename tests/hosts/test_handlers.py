@@ -228,6 +228,6 @@ def test_a_rollback_says_first_what_it_changes(project: Rehearsal) -> None:
     done = project.invoke("rollback", "--env", project.env, "--limit", "node1")
     assert done.returncode == 0, done.stdout
     assert "-too new" in done.stdout
-    assert done.stdout.index("-too new") < done.stdout.index("activate")
+    assert done.stdout.index("-too new") < done.stdout.index("\nactivate")
     assert "then restart greeter.service" in done.stdout
     wait_for(lambda: greeted(project) != "too new", "the former greeting")
