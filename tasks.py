@@ -343,6 +343,8 @@ def install_for_tests(context: Context) -> None:
         "zsh": "zsh",
         "fish": "fish",
         "gcc": "gcc",
+        "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        "qemu-aarch64-static": "qemu-user-static",
     }
     missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
     missing += [] if Path("/usr/include/stdio.h").exists() else ["libc6-dev"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -199,3 +201,25 @@ def test_each_app_runs_the_version_of_node_that_it_names(supervisor: Supervisor)
         assert f"PATH={nvm}/versions/node/{version}/bin:" in Path(f"/proc/{pid}/environ").read_text()
     result = supervisor.apply(supervisor.api(interpreter="node@12", env=env), release="r2", check=False)
     assert f"no node 12 is on this host: not in PATH as 'node12', nor below {nvm}/versions/node" in result["error"]
+
+
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(
+    shutil.which(CROSS) is None or shutil.which(EMULATOR) is None,
+    reason="needs Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user-static",
+)
+def test_a_program_for_aarch64_shares_its_port_through_the_library_built_for_it(supervisor: Supervisor) -> None:
+    flags = re.search(r"^FLAGS = (\[.*\])$", (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert flags
+    shim = [*ast.literal_eval(flags[1]), "-o", "shim.so", str(ROOT / "percore" / "supervisor" / "bindshim.c")]
+    (supervisor.folder / "server.c").write_text(STATIC)
+    for words in (shim, ["-o", "server", "server.c"]):
+        subprocess.run([CROSS, *words], cwd=supervisor.folder, check=True, timeout=60)
+    (supervisor.folder / "run.sh").write_text(
+        f"exec {EMULATOR} -L /usr/aarch64-linux-gnu -E LD_PRELOAD={supervisor.folder}/shim.so ./server\n"
+    )
+    supervisor.apply(supervisor.api(script="run.sh", interpreter="sh"))
+    wait_for(lambda: {slot_at(supervisor.port) for _ in range(8)} == {"0", "1"}, "both workers to serve")
