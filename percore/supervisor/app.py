@@ -123,10 +123,11 @@ class App:
 
     def soak(self) -> Job:
         """Waits until every worker has lived as long as `start` asks for with `soak`; WorkerFailed for one that ended before."""
-        for slot in self.slots:
-            if slot.worker.failures.unstable:
-                raise WorkerFailed(slot.worker)
-            yield from self._until_ready(slot.worker, soak=True)
+        for worker in (slot.worker for slot in self.slots):
+            if worker.failures.unstable:
+                raise WorkerFailed(worker)
+            if worker.process or not worker.was_stable:  # what lived long enough may have ended since
+                yield from self._until_ready(worker, soak=True)
 
     def _bring_up(self, slots: Iterable[Slot], *, soak: bool) -> Job:
         for slot in slots:

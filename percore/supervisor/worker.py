@@ -111,6 +111,7 @@ class Worker:
         self.failures = Failures()
         self.last_delay = 0.0  # seconds, of its last back-off
         self.is_stable = False
+        self.was_stable = False  # the last process, when it ended
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._had_served = False  # the last process that ended was ready
         self.started_at = 0.0  # monotonic, for durations
@@ -512,6 +513,7 @@ class Worker:
         self.liveness.end()
         self.preloads.clear()
         self._had_served = was_ready = self.state in (State.RUNNING, State.STOPPING)
+        self.was_stable = self.is_stable
         if self.state is not State.STOPPING:
             self.last_tail = self._read_log_tail()
         when = "" if was_ready or " -> " in reason else " before it was ready"
