@@ -160,7 +160,8 @@ def test_a_clustered_node_program_outlives_a_disk_that_fills_at_once_and_its_log
 
 
 def test_a_flood_and_an_endless_line_cost_the_supervisor_neither_memory_nor_time(supervisor: Supervisor) -> None:
-    program = "import os, time\nblock = b'x' * (1 << 20)\nfor _ in range(300): os.write(1, block)\ntime.sleep(0.5)\nraise SystemExit(3)"
+    program = "import os, time\nblock = b'x' * (1 << 20)\nfor _ in range(300): os.write(1, block)\n"
+    program += "time.sleep(0.5)\nraise SystemExit(3)"  # longer than min_uptime, however quick the disk is
     (supervisor.folder / "endless.py").write_text(program)
     app = {"name": "endless", "script": "endless.py", "cwd": str(supervisor.folder), "interpreter": sys.executable,
            "autorestart": False, "min_uptime": 0.1, "log_keep": 2}  # fmt: skip
