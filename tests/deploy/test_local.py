@@ -397,7 +397,7 @@ def test_a_port_of_somebody_else_is_told_with_the_program(project: Project) -> N
     with socket.socket() as stranger:
         stranger.bind(("0.0.0.0", project.port))
         stranger.listen()
-        with pytest.raises(RolloutError, match=rf"port {project.port} is already in use by .*\(pid {os.getpid()}\)"):
+        with pytest.raises(PreflightError, match=rf"port {project.port} is in use by .*\(pid {os.getpid()}\)"):
             project.deploy()
     project.deploy()
 
