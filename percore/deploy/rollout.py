@@ -148,7 +148,12 @@ def converge(scope: Scope, report: Report) -> None:
         stop_at({name: fault for name, fault in faults.items() if name in wanted}, report)
         hosts = [host for host in everyone if host.name not in faults]
         release = find_common_release(hosts, report)
-        behind = [host for host in hosts if host.name in wanted and host.notes["current"] != release]
+        # A host that died in its switch has the former release still linked, and perhaps runs the other one.
+        behind = [
+            host
+            for host in hosts
+            if host.name in wanted and (host.notes["current"] != release or host.notes["is_unfinished"])
+        ]
         if not behind:
             report.finish(f"nothing to change: {count_hosts(list(wanted))} on {release}")
             return

@@ -248,7 +248,11 @@ def find_common_release(hosts: list[Host], report: Report) -> str:
     def ask(host: Host) -> None:
         seen = host.ask("inspect")
         mark = seen["marks"].get(seen["current"], {})
-        host.notes.update(current=seen["current"], is_good=mark.get("mark") == "good")
+        host.notes.update(
+            current=seen["current"],
+            is_good=mark.get("mark") == "good",
+            is_unfinished=seen["unfinished"] or bool(seen["owed"]),
+        )
 
     stop_at(on_all(hosts, ask), report)
     good = [host.notes["current"] for host in hosts if host.notes["is_good"]]

@@ -158,6 +158,7 @@ class Agent:
             "marks": target.releases.marks(),
             "changes": changes,
             "owed": target.debts.texts(),
+            "unfinished": bool(Journal(target.releases.journal_path).read()),
             "status": target.status(),
             "disk_free_bytes": facts.free_bytes(target.releases.folder),
             "inodes_free": facts.free_inodes(target.releases.folder),

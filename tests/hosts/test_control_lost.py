@@ -152,3 +152,19 @@ def deploy_without(rehearsal: Rehearsal, name: str, *, at: str) -> int:
     finally:
         host.join()
     return code
+
+
+def test_a_host_that_dies_while_its_health_is_checked_is_set_right_by_converge(
+    rehearsal: Rehearsal, before: str
+) -> None:
+    host = rehearsal.lab.host("node2")
+    with rehearsal.stopped("health", "node2") as deploy:
+        host.power_off()
+        rehearsal.free()
+        assert rehearsal.ended(deploy) == 5, rehearsal.output()
+    host.start()
+    assert (host.root / "srv/web/.pending").exists()
+    done = rehearsal.invoke("converge", "--env", rehearsal.env)
+    assert done.returncode == 0, done.stdout
+    assert "nothing to change" not in done.stdout
+    assert rehearsal.settled(before)
