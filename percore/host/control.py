@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Optional
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored
+from percore.host.procfs import read, start_time_of, uids_of
 
 PROTOCOL_VERSION = 1
 """Of the daemon's control socket (percore/supervisor/protocol.py)."""
@@ -120,9 +121,9 @@ def _look_at(pid: int, uid: int) -> Optional[Daemon]:
     """None unless the process is a supervisor that has the rights of this user and no others."""
     if pid <= 1 or pid == os.getpid():
         return None
-    words = _read(pid, "cmdline")
+    words = read(pid, "cmdline")
     start_time = start_time_of(pid)
-    if not start_time or _uids(pid) != {uid} or not _is_supervisor(words):
+    if not start_time or uids_of(pid) != {uid} or not _is_supervisor(words):
         return None
     return Daemon(pid, uid, start_time, words)
 
@@ -132,27 +133,3 @@ def _is_supervisor(command_line: bytes) -> bool:
     words = command_line.split(b"\0")
     is_command = b"percore" in command_line and any(word in (b"daemon", b"runtime") for word in words)
     return is_command or any(b"from percore.supervisor." in word for word in words)
-
-
-def start_time_of(pid: int) -> int:
-    """Clock ticks after boot; 0 when there is no such process."""
-    try:
-        return int(_read(pid, "stat").rpartition(b")")[2].split()[19])
-    except (IndexError, ValueError):
-        return 0
-
-
-def _uids(pid: int) -> set[int]:
-    """Real, effective, saved and of the file system."""
-    for line in _read(pid, "status").splitlines():
-        if line.startswith(b"Uid:"):
-            return set(map(int, line.split()[1:]))
-    return set()
-
-
-def _read(pid: int, what: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{what}", "rb") as source:
-            return source.read(1 << 20)
-    except OSError:
-        return b""

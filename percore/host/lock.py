@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from percore.errors import LockedError
 from percore.host.paths import open_private
+from percore.host.procfs import uids_of
 from percore.host.resources import write_file
 
 PATIENCE_SECONDS = 5.0
@@ -129,11 +130,8 @@ def _is_taken_by_another_user(fd: int) -> bool:
 
 
 def _is_ours(pid: str) -> bool:
-    """Also one that this /proc does not show (0)."""
-    try:
-        return pid == "0" or os.stat(f"/proc/{pid}").st_uid in (0, os.geteuid())
-    except OSError:
-        return False  # its descriptor lives on in another process, which no agent's does
+    """Also one that this /proc does not show (0). One that is gone left its descriptor to another, as no agent does."""
+    return pid == "0" or bool(uids_of(int(pid)) & {0, os.geteuid()})
 
 
 def _parse(text: bytes) -> dict[str, Any]:

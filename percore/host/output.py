@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -56,15 +57,18 @@ class Output:
     def code(self) -> int:
         """How the child ended; one that closed its output and stays is ended."""
         left = _END_SECONDS if self._deadline is None else max(_END_SECONDS, self._deadline - time.monotonic())
-        try:
-            return self._child.wait(left)
-        except subprocess.TimeoutExpired:
-            self.end()
-            return self._child.returncode
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(left)
+        self.end()
+        return self._child.returncode
 
     def end(self) -> None:
+        """It ends now, if it has not; nothing more of it is read."""
         self._child.kill()
         self._child.wait()
+        for pipe in (self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def _pieces(self) -> Iterator[bytes]:
         assert self._child.stdout is not None

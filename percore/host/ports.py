@@ -7,6 +7,8 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Optional
 
+from percore.host.procfs import read, uids_of
+
 _LISTENING = "0A"
 
 
@@ -54,22 +56,11 @@ def _opened(pid: int) -> Iterator[str]:
                 yield os.readlink(f"/proc/{pid}/fd/{number}")
 
 
-def _is_ours(pid: int, believed: Collection[int], *, anybody: bool) -> bool:
+def _is_ours(pid: int, believed: set[int], *, anybody: bool) -> bool:
     """A worker, or a supervisor, which keeps its workers' sockets. `anybody`: root's supervisor has workers of others."""
-    try:
-        owner = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return False
-    return (anybody or owner in believed) and b"PERCORE_HOME=" in _read(pid, "environ")
+    is_believed = anybody or uids_of(pid) <= believed
+    return is_believed and b"PERCORE_HOME=" in read(pid, "environ")
 
 
 def _name(pid: int) -> str:
-    return _read(pid, "comm").decode(errors="replace").strip()
-
-
-def _read(pid: int, what: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{what}", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    return read(pid, "comm").decode(errors="replace").strip()

@@ -7,8 +7,8 @@ import select
 import signal
 from collections.abc import Sequence
 
-from percore.host.control import start_time_of
 from percore.host.journal import Entry
+from percore.host.procfs import start_time_of
 
 _DYING_SECONDS = 10.0
 
