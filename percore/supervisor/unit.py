@@ -13,7 +13,7 @@ _NAME = "percore.service.j2"
 _EXPRESSION = re.compile(r'\{\{ (\w+)(?: \| (\w+)(?:\("([^"]*)"\))?)? \}\}')
 
 _OF_ROOT = "CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE CAP_SYS_PTRACE CAP_NET_BIND_SERVICE"
-"""Of a supervisor with apps of other users: become them, end them, reach their directories, see their processes; and ports below 1024."""
+"""Of a supervisor with apps of other users: become, end and see them, reach their directories; and ports below 1024."""
 
 
 def template_path() -> str:
