@@ -55,6 +55,11 @@ def unit_capabilities(user: object) -> str:
     return _OF_ROOT if user == "root" else ""
 
 
+def unit_ambient(user: object) -> str:
+    """systemd 257 takes these two away from a unit with User=root that does not ask for them once more."""
+    return "CAP_SETUID CAP_SETGID" if user == "root" else ""
+
+
 def unit_processes(user: object) -> str:
     """Which processes are seen: root's supervisor may look at all (CAP_SYS_PTRACE), its apps of other users at their own."""
     return "invisible" if user == "root" else "default"
@@ -64,6 +69,7 @@ FILTERS = {
     "unit_text": unit_text,
     "unit_word": unit_word,
     "unit_capabilities": unit_capabilities,
+    "unit_ambient": unit_ambient,
     "unit_processes": unit_processes,
 }
 """Those that the template uses; a deploy gives them to Jinja."""

@@ -58,12 +58,12 @@ def test_a_deploy_and_startup_write_the_same_unit(user: str) -> None:
 
 
 def test_a_user_who_is_not_root_has_no_capability_and_root_those_that_its_apps_users_need() -> None:
-    assert "\nCapabilityBoundingSet= \nAmbientCapabilities=\n" in startup_unit("percore")
+    assert "\nCapabilityBoundingSet= \nAmbientCapabilities= \n" in startup_unit("percore")
     assert "\nCapabilityBoundingSet=CAP_SETUID CAP_SETGID " in startup_unit("root")
 
 
 LOOSENED = {
-    "unit_capabilities": ("CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE"),
+    "unit_capabilities": ("CAP_NET_BIND_SERVICE", "AmbientCapabilities= CAP_NET_BIND_SERVICE"),
     "unit_no_new_privileges": (False, "NoNewPrivileges=False"),
     "unit_protect_system": (False, "ProtectSystem=False"),
     "unit_writable_paths": ("/etc/mine", "ReadWritePaths=/etc/mine"),
