@@ -1,7 +1,7 @@
 """Builds the bind shim from its C source for this machine, and for aarch64 where a cross compiler is at hand.
 
 No binary is committed. A machine without any compiler still gets a package: the supervisor then says that apps cannot
-share a port until one was built.
+share a port until one was built. The unit's template goes into the package as well.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 SOURCE = Path(__file__).parent / "percore" / "supervisor" / "bindshim.c"
+UNIT = Path(__file__).parent / "templates" / "percore.service.j2"
+"""`percore startup` fills it in on hosts, where there are no other templates."""
+
 FLAGS = ["-shared", "-fPIC", "-nostdlib", "-O2", "-Wall", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
 ARCHITECTURES = ("x86_64", "aarch64")
 
@@ -55,6 +58,8 @@ class BuildWithShims(build_py):
     def run(self) -> None:
         build_shims(SOURCE.parent)
         super().run()
+        if not self.editable_mode:  # a checkout has it among its templates
+            self.copy_file(str(UNIT), str(Path(self.build_lib, "percore", "supervisor", UNIT.name)))
 
 
 class EditableWithShims(editable_wheel):

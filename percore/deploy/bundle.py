@@ -24,6 +24,7 @@ import percore
 from percore.deploy import program
 from percore.deploy.build import write_tar
 from percore.errors import PreflightError
+from percore.supervisor.unit import template_path
 
 MAIN = """\
 import sys
@@ -32,7 +33,7 @@ from percore.supervisor.cli import main
 
 sys.exit(main())
 """
-SUPERVISOR_FILES = (".py", ".cjs", ".j2")
+SUPERVISOR_FILES = (".py", ".cjs")
 
 OTHER_SYSTEMS = ("_psaix", "_psbsd", "_psosx", "_pssunos", "_pswindows")
 """Modules of psutil that Linux never imports; each host would compile them."""
@@ -95,6 +96,7 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
         for path in sorted((code / part).rglob("*")):
             if path.suffix in SUPERVISOR_FILES or path.name == f"bindshim-{machine}.so":
                 yield f"percore/{path.relative_to(code)}", path
+    yield "percore/supervisor/percore.service.j2", Path(template_path())
     for path in sorted(_module_folder("yaml").glob("*.py")):
         yield f"yaml/{path.name}", path
     psutil = _module_folder("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)

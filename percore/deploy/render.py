@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import percore
 from percore.deploy.keyring import keyring
 from percore.deploy.plan import HostPlan, HostState
 from percore.deploy.roles import EVERYWHERE, Item, Role
@@ -17,9 +16,10 @@ from percore.deploy.settings import read_settings
 from percore.deploy.templates import SELF, Variables, render_file, resolve_variables
 from percore.deploy.vault import HEADER
 from percore.errors import UsageError, nearest
+from percore.supervisor.unit import template_path
 
-SHIPPED = Path(percore.__file__).parent / "supervisor"
-"""Holds the unit of the supervisor, which `percore startup` writes too."""
+SHIPPED = Path(template_path()).parent
+"""Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""
 
 
 def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:

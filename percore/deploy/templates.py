@@ -36,6 +36,7 @@ from percore.deploy.keyring import open_sealed
 from percore.deploy.plan import HostPlan, is_true
 from percore.deploy.vault import Sealed
 from percore.errors import UsageError, nearest
+from percore.supervisor import unit
 
 MARKS = re.compile(r"\{[{%#]")
 FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
@@ -174,6 +175,7 @@ def make_environment(folders: tuple[Path, ...]) -> SandboxedEnvironment:
     )
     environment.context_class = LazyContext
     environment.filters.update(FILTERS)
+    environment.filters.update(unit.FILTERS)
     environment.globals["lookup"] = _look_up
     return environment
 

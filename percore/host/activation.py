@@ -18,7 +18,7 @@ from percore.host.debts import HANDOVER, Debt, Debts, describe, in_order, pay
 from percore.host.journal import Journal
 from percore.host.processes import Supervisor
 from percore.host.release import BAD, GOOD, Releases
-from percore.host.resources import Contents, Spec, is_active, journal_of, make
+from percore.host.resources import Contents, Spec, is_active, journal_of, make, read_file
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -37,8 +37,7 @@ class Plan(NamedTuple):
     @classmethod
     def load(cls, releases: Releases, release: str, *, amended: bool = False) -> Plan:
         """`amended`: as it will be once the change of some of it is confirmed."""
-        with open(releases.plan_path(release, amended=amended), encoding="utf-8") as source:
-            record = json.load(source)
+        record = json.loads(read_file(releases.plan_path(release, amended=amended)))
         # Records of before there were handlers have none.
         return cls(record["before"], record["after"], record.get("handlers", []), record["health"])
 
@@ -47,8 +46,7 @@ def kept_contents(releases: Releases, release: str) -> Contents:
     """Contents of the files of a release, which lie beside its activation record."""
 
     def read(sha256: str) -> bytes:
-        with open(os.path.join(releases.path(release), ".percore", "files", sha256), "rb") as source:
-            return source.read()
+        return read_file(os.path.join(releases.path(release), ".percore", "files", sha256))
 
     return read
 

@@ -29,6 +29,7 @@ from percore.host import facts, questions
 from percore.host.activation import Activation
 from percore.host.journal import Journal
 from percore.host.lock import Lock
+from percore.host.output import Output
 from percore.host.ports import find_strangers
 from percore.host.prober import Prober
 from percore.host.prober import Target as ProbeTarget
@@ -39,6 +40,7 @@ from percore.host.succession import end_agent, is_at_work, is_switched, myself
 from percore.host.target import CONFIRM_SECONDS, Target
 
 Message = dict[str, Any]
+LONGEST_SHOWN_LINE = 256 * 1024
 ALIVE_SECONDS = 3.0
 """How often we say that we are still there."""
 
@@ -303,7 +305,7 @@ class Agent:
         return {"entries": Target(message).releases.history.last(int(message.get("count", 20)))}
 
     def do_ports(self, message: Message) -> Message:
-        return {"strangers": find_strangers(message["ports"])}
+        return {"strangers": find_strangers(message["ports"], user=_uid_of(message))}
 
     def do_find(self, message: Message) -> Message:
         """The release to go back to: the named one, or the newest good one before the current."""
@@ -338,9 +340,7 @@ class Agent:
             )
         except OSError as error:
             raise PercoreError(f"cannot run '{message['words'][0]}': {error.strerror}") from None
-        assert child.stdout is not None
-        for line in child.stdout:
-            self.emit({"event": "line", "text": line.decode(errors="replace").rstrip("\n")})
+        self._show(Output(child))
         code = child.wait()
         return {"code": code if code >= 0 else 128 - code}
 
@@ -353,15 +353,27 @@ class Agent:
         child = target.supervisor.start("logs", *message["words"], errors=subprocess.STDOUT)
         if "--follow" in message["words"]:
             threading.Thread(target=self._end_with_input, args=(child,), daemon=True).start()
-        assert child.stdout is not None
-        for line in child.stdout:
-            self.emit({"event": "line", "text": line.decode(errors="replace").rstrip("\n")})
-        if child.wait() > 0:
-            raise PercoreError(f"'percore logs' ended with code {child.returncode}")
+        output = Output(child)
+        self._show(output)
+        if (code := output.code()) > 0:
+            raise PercoreError(f"'percore logs' ended with code {code}")
+
+    def _show(self, output: Output) -> None:
+        """A line without an end comes in pieces."""
+        for line in output.lines(longest=LONGEST_SHOWN_LINE):
+            self.emit({"event": "line", "text": line.decode(errors="replace")})
 
     def _end_with_input(self, child: subprocess.Popen[bytes]) -> None:
         self.source.read(1)
         child.terminate()
+
+
+def _uid_of(message: Message) -> Optional[int]:
+    """The supervisor's user; None while it is still to be made."""
+    try:
+        return Target(message).supervisor.uid() if "target" in message else None
+    except PercoreError:
+        return None
 
 
 def _describe(error: PercoreError) -> Message:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from percore.host.paths import open_private
 
-def append_line(path: str, line: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
-    """`sync` returns when it is on the disk. OSError, with the path in it, where it does not fit."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+
+def append_line(path: str, line: bytes, *, sync: bool = False) -> None:
+    """The file is private. `sync` returns when it is on the disk. OSError, with the path in it, where it does not fit."""
+    descriptor = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         before = os.fstat(descriptor).st_size
         try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from typing import Any, Optional
 
 from percore.errors import RolloutError
 
 TRY_SECONDS = 3.0
+WHOLE_SECONDS = 10.0
+"""A program that sends a byte now and then is not well, however long it goes on."""
 PAUSE_SECONDS = 0.1
 
 
@@ -83,12 +87,16 @@ def try_once(
     try:
         bind = (source, 0) if source else None
         connection = http.client.HTTPConnection(address, port, timeout=TRY_SECONDS, source_address=bind)
+        connection.connect()
+        end = threading.Timer(WHOLE_SECONDS, _hang_up, (connection.sock,))
+        end.start()
         try:
             headers = {"User-Agent": "percore-health", "Connection": "close", **({"Host": host} if host else {})}
             connection.request("GET", path, headers=headers)
             reply = connection.getresponse()
             body = reply.read(200).decode(errors="replace").strip()
         finally:
+            end.cancel()
             connection.close()
     except OSError as error:
         return 0, f"GET {path}: {error.strerror or error}"
@@ -97,3 +105,9 @@ def try_once(
     if 200 <= reply.status < 400:
         return reply.status, None
     return reply.status, f"GET {path} answered {reply.status}" + (f": {body}" if body else "")
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Whoever waits for the rest of an answer reads its end."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

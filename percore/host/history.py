@@ -1,4 +1,6 @@
-"""Every switch of this host: who, when, what, how it ended. One JSON line each, the newest last."""
+"""Every switch of this host: who, when, what, how it ended. One JSON line each, the newest last.
+
+Private: an app's answer to a health check may be in it."""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from percore.host.appending import append_line
+from percore.host.paths import open_private
+from percore.host.resources import write_file
 
 KEPT = 500
 
@@ -29,9 +33,7 @@ class History:
     def _add(self, entry: Mapping[str, Any]) -> None:
         lines = self._lines()
         if len(lines) >= 2 * KEPT:
-            with open(f"{self.path}.new", "wb") as file:
-                file.writelines(lines[-KEPT:])
-            os.rename(f"{self.path}.new", self.path)
+            write_file(self.path, b"".join(lines[-KEPT:]), mode=0o600)
         append_line(self.path, json.dumps({"at": time.time(), **entry}).encode())
 
     def last(self, count: int) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ class History:
 
     def _lines(self) -> list[bytes]:
         try:
-            with open(self.path, "rb") as file:
+            with os.fdopen(open_private(self.path, os.O_RDONLY), "rb") as file:
                 return file.readlines()
         except FileNotFoundError:
             return []

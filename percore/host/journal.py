@@ -15,6 +15,7 @@ from typing import Any
 
 from percore.errors import PreflightError
 from percore.host.appending import append_line, write_all
+from percore.host.paths import open_private
 
 Entry = dict[str, Any]
 
@@ -29,7 +30,7 @@ class Journal:
         """Private: what restores a file may hold secrets. PreflightError, and nothing begun, where there is no room."""
         try:
             for path, size in ((self._room_path, ROOM_BYTES), (self.path, 0)):
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 try:
                     write_all(descriptor, bytes(size))
                 finally:
@@ -41,12 +42,12 @@ class Journal:
 
     def note(self, what: str, **more: Any) -> None:
         """Returns when it is on the disk."""
-        append_line(self.path, json.dumps({"what": what, **more}).encode(), mode=0o600, sync=True)
+        append_line(self.path, json.dumps({"what": what, **more}).encode(), sync=True)
 
     def read(self) -> list[Entry]:
         """Empty when no switch is unfinished."""
         try:
-            with open(self.path, "rb") as file:
+            with os.fdopen(open_private(self.path, os.O_RDONLY), "rb") as file:
                 lines = file.read().split(b"\n")[:-1]
         except FileNotFoundError:
             return []

@@ -13,6 +13,9 @@ import time
 from typing import Any, Optional
 
 from percore.errors import LockedError
+from percore.host.paths import open_private
+from percore.host.procfs import uids_of
+from percore.host.resources import write_file
 
 PATIENCE_SECONDS = 5.0
 """So long a newcomer waits at least: an owner whose control side was killed notices within a few seconds."""
@@ -34,10 +37,12 @@ class Lock:
         if self._fd is not None:
             return
         self._refuse_held()
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
         began = time.monotonic()
         while not _try_lock(fd):
+            if _is_taken_by_another_user(fd):
+                fd = self._replace(fd)
+                continue
             note = _parse(os.pread(fd, 4096, 0))
             if time.monotonic() - began > (LEAVING_SECONDS if note.get("leaving") else PATIENCE_SECONDS):
                 os.close(fd)
@@ -47,6 +52,15 @@ class Lock:
             time.sleep(0.1)
         self._fd, self._owner = fd, owner
         self._write({"owner": owner, "since": time.time()})
+
+    def _replace(self, fd: int) -> int:
+        """An older version made the file readable by all: whoever opened it then keeps the old one, and we have a new one."""
+        found = os.fstat(fd)
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(found, os.lstat(self.path)):
+                os.unlink(self.path)
+        return open_private(self.path, os.O_RDWR | os.O_CREAT)
 
     def say_leaving(self) -> None:
         """Whoever wants the lock now need not be sent away: it is free in a moment."""
@@ -72,15 +86,15 @@ class Lock:
 
     def holder(self) -> dict[str, Any]:
         """`owner`, `since`, `why` of somebody who holds it; empty when nobody does."""
-        with contextlib.suppress(OSError), open(self._held_path, "rb") as file:
+        with contextlib.suppress(OSError), os.fdopen(open_private(self._held_path, os.O_RDONLY), "rb") as file:
             return _parse(file.read()) or {"owner": "unknown"}
         return {}
 
     def hold(self, owner: str, why: str) -> None:
         """Until `let_go`. Raises LockedError when somebody holds it already, or a rollout runs."""
         self.acquire(owner)
-        with open(self._held_path, "w", encoding="utf-8") as file:
-            json.dump({"owner": owner, "since": time.time(), "why": why}, file)
+        note = json.dumps({"owner": owner, "since": time.time(), "why": why})
+        write_file(self._held_path, note.encode(), mode=0o600)
 
     def let_go(self) -> bool:
         """False when nobody held it."""
@@ -103,6 +117,21 @@ def _try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_taken_by_another_user(fd: int) -> bool:
+    """A flock needs no right but to open the file. /proc/locks names the process that has it, by device and inode."""
+    found = os.fstat(fd)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with open("/proc/locks", encoding="ascii") as lines:
+        rows = [line.split() for line in lines]
+    holders = [row[4] for row in rows if row[1] == "FLOCK" and row[5] == file]
+    return bool(holders) and not any(_is_ours(pid) for pid in holders)
+
+
+def _is_ours(pid: str) -> bool:
+    """Also one that this /proc does not show (0). One that is gone left its descriptor to another, as no agent does."""
+    return pid == "0" or bool(uids_of(int(pid)) & {0, os.geteuid()})
 
 
 def _parse(text: bytes) -> dict[str, Any]:

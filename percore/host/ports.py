@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator
+from typing import Optional
+
+from percore.host.procfs import read, uids_of
 
 _LISTENING = "0A"
 
 
-def find_strangers(ports: Collection[int]) -> dict[str, str]:
-    """By port, who listens there and is none of percore's: `nginx (pid 12)`; `another program` where that is hidden from us."""
+def find_strangers(ports: Collection[int], *, user: Optional[int] = None) -> dict[str, str]:
+    """By port, who listens there and is none of percore's: `nginx (pid 12)`; `another program` where that is hidden from us.
+
+    `user` is the supervisor's; a process of yet another one is none of percore's, whatever it says of itself.
+    """
+    believed = {0, os.geteuid(), *(() if user is None else (user,))}
     found: dict[str, str] = {}
     sockets = {inode: port for port, inode in _listening_sockets() if port in ports}
     holders: dict[int, list[int]] = {port: [] for port in sockets.values()}
     for pid, inode in _holders(sockets) if sockets else ():
         holders[sockets[inode]].append(pid)
     for port, pids in holders.items():
-        if not any(map(_is_ours, pids)):
+        if not any(_is_ours(pid, believed, anybody=user == 0) for pid in pids):
             found[str(port)] = f"{_name(pids[0])} (pid {pids[0]})" if pids else "another program"
     return found
 
@@ -49,18 +56,11 @@ def _opened(pid: int) -> Iterator[str]:
                 yield os.readlink(f"/proc/{pid}/fd/{number}")
 
 
-def _is_ours(pid: int) -> bool:
-    """A worker, or a supervisor, which keeps the sockets of its workers."""
-    return b"PERCORE_HOME=" in _read(pid, "environ")
+def _is_ours(pid: int, believed: set[int], *, anybody: bool) -> bool:
+    """A worker, or a supervisor, which keeps its workers' sockets. `anybody`: root's supervisor has workers of others."""
+    is_believed = anybody or uids_of(pid) <= believed
+    return is_believed and b"PERCORE_HOME=" in read(pid, "environ")
 
 
 def _name(pid: int) -> str:
-    return _read(pid, "comm").decode(errors="replace").strip()
-
-
-def _read(pid: int, what: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{what}", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    return read(pid, "comm").decode(errors="replace").strip()

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
+import pwd
 import subprocess
-import threading
 import time
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
+from percore.host import control
+from percore.host.answers import is_progress, parse_result, parse_status
+from percore.host.output import Output, TooMuch
+from percore.host.paths import open_for_reading
 
 Emit = Callable[[dict[str, Any]], None]
 ASK_SECONDS = 30.0
 RENEW_SECONDS = 30.0
 APPLY_SECONDS = 900.0
-PROTOCOL_VERSION = 1
-"""Of the daemon's control socket (percore/supervisor/protocol.py); to a daemon of another version the command speaks."""
+LONGEST_LOG_LINE = 2000
 
 
 class Supervisor(NamedTuple):
@@ -59,47 +60,42 @@ class Supervisor(NamedTuple):
     def is_installed(self) -> bool:
         return os.path.exists(self.command[0])
 
+    def uid(self) -> int:
+        if self.user is None:
+            return os.geteuid()
+        try:
+            return pwd.getpwnam(self.user).pw_uid
+        except KeyError:
+            raise RolloutError(f"user '{self.user}' does not exist here", next="deploy first") from None
+
     def ask(self, *words: str) -> str:
         """Output of a short command; raises RolloutError with its own last line when it fails."""
-        child = self.start(*words)
+        output = Output(self.start(*words), seconds=ASK_SECONDS)
         try:
-            output, errors = child.communicate(timeout=ASK_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
-            raise RolloutError(f"'percore {' '.join(words)}' did not answer within {ASK_SECONDS:g} s") from None
-        if child.returncode != 0:
-            raise RolloutError(f"'percore {' '.join(words)}' failed: {_last_line(errors or output)}")
-        return output.decode(errors="replace")
+            said = output.all()
+        except TooMuch as error:
+            raise RolloutError(f"'percore {' '.join(words)}' {error} ({ASK_SECONDS:g} s)") from None
+        if output.code() != 0:
+            raise RolloutError(f"'percore {' '.join(words)}' failed: {_last_line(output.errors or said)}")
+        return said.decode(errors="replace")
 
     def status(self) -> dict[str, Any]:
         """As `percore status --json`; nothing runs where percore is not installed."""
         if not self.is_installed():
             return {"release": None, "apps": [], "daemon": False}
-        status: dict[str, Any] = self._ask_daemon("status") or json.loads(self.ask("status", "--json"))
-        return status
+        answer = self._ask_daemon("status")  # without the command between, which costs a process
+        found = answer.result if answer else {}
+        return parse_status(found or _parse_event(self.ask("status", "--json").encode()))
 
-    def _ask_daemon(self, op: str) -> Optional[dict[str, Any]]:
-        """The daemon's answer without the command between, which costs a process; None where only the command knows more."""
-        request = json.dumps({"version": PROTOCOL_VERSION, "op": op}).encode() + b"\n"
-        try:
-            with socket.socket(socket.AF_UNIX) as link:
-                link.settimeout(ASK_SECONDS)
-                link.connect(os.path.join(self.home, "run", "control.sock"))
-                link.sendall(request)
-                with link.makefile("rb") as replies:
-                    answer = json.loads(replies.readline())
-        except (OSError, ValueError):
-            return None
-        if answer.pop("event", "") != "result" or not answer.pop("ok", False):
-            return None
-        return dict(answer)
+    def _ask_daemon(self, op: str) -> Optional[control.Reply]:
+        return control.ask(self.home, op, uid=self.uid(), seconds=ASK_SECONDS)
 
     def log_tail(self, app: str, *, lines: int = 20) -> list[str]:
         try:
-            return self.ask("logs", *([app] if app else []), "--lines", str(lines), "--nostream").splitlines()[-lines:]
+            said = self.ask("logs", *([app] if app else []), "--lines", str(lines), "--nostream")
         except PercoreError:
             return []
+        return [line[:LONGEST_LOG_LINE] for line in said.splitlines()[-lines:]]
 
     def kill(self) -> None:
         if self.is_installed():
@@ -107,29 +103,24 @@ class Supervisor(NamedTuple):
 
     def apply(self, record_path: str, release: str, emit: Emit) -> list[dict[str, Any]]:
         """Make what runs match the record; returns the changes. Failing, percore has taken itself back already."""
-        child = self.start("apply", record_path, "--json", "--release", release)
-        guard = threading.Timer(APPLY_SECONDS, child.kill)
-        guard.start()
-        errors: list[bytes] = []
-        assert child.stdout is not None
-        assert child.stderr is not None
-        error_pipe = child.stderr
-        reader = threading.Thread(target=lambda: errors.append(error_pipe.read()), daemon=True)
-        reader.start()
+        output = Output(self.start("apply", record_path, "--json", "--release", release), seconds=APPLY_SECONDS)
         result: dict[str, Any] = {}
-        for line in child.stdout:
-            event = _parse_event(line)
-            if event.get("event") == "result":
-                result = event
-            elif event:
-                emit(event)
-        code = child.wait()
-        guard.cancel()
-        reader.join(1.0)  # a daemon started by this command may hold the pipe open: its words do not matter here
+        try:
+            for line in output.lines():
+                event = _parse_event(line)
+                if event.get("event") == "result":
+                    result = parse_result(event)
+                elif is_progress(event):
+                    emit(event)
+            code = output.code()
+        except TooMuch as error:
+            raise RolloutError(f"'percore apply' {error} ({APPLY_SECONDS:g} s)") from None
+        finally:
+            output.end()
         if code == 0 and result.get("ok", True):
             changes: list[dict[str, Any]] = result.get("changes", [])
             return changes
-        what = result.get("error") or _last_line(b"".join(errors)) or f"'percore apply' ended with code {code}"
+        what = result.get("error") or _last_line(output.errors) or f"'percore apply' ended with code {code}"
         detail = "\n".join(result.get("log_tail") or [])
         what, _, advice = what.partition(" -> ")
         raise (PartialError if code == 5 else RolloutError)(what, next=advice, detail=detail)
@@ -141,27 +132,30 @@ class Supervisor(NamedTuple):
 
         It is killed, not asked: being killed is what it is built to survive, while a polite stop would end the workers.
         """
-        pid = self.daemon_pid()
+        former = self.daemon()
         wanted = os.path.basename(os.path.realpath(os.path.join(self.package, "current")))
-        if pid is None or (wanted.encode() in _command_line(pid) and not anew):
+        if former is None or (wanted.encode() in former.command_line and not anew):
             return
         emit({"event": "progress", "text": f"hand the workers over to the supervisor of package {wanted}"})
-        os.kill(pid, signal.SIGKILL)
+        former.kill()
         deadline = time.monotonic() + RENEW_SECONDS
-        while self.daemon_pid(start=self.user is None) in (None, pid):
+        while self.daemon(start=self.user is None) in (None, former):
             if time.monotonic() > deadline:
                 raise RolloutError(f"the supervisor of package {wanted} did not come up within {RENEW_SECONDS:g} s")
             time.sleep(0.05)
 
-    def daemon_pid(self, *, start: bool = False) -> Optional[int]:
-        """None when no supervisor runs; `start` starts one in the background."""
-        if not start and not self.status().get("daemon", True):
+    def daemon(self, *, start: bool = False) -> Optional[control.Daemon]:
+        """Who really listens, not who says so. None when no supervisor runs; `start` starts one in the background."""
+        if not self.is_installed():
             return None
-        return int(self.ask("ping").split()[-1])
+        if start:
+            self.ask("ping")
+        answer = self._ask_daemon("ping")
+        return answer.daemon if answer else None
 
     def delete(self, record_path: str) -> None:
         """End and forget the apps of a release, and keep the daemon; those that are not known are none to end."""
-        with open(record_path, encoding="utf-8") as source:
+        with open_for_reading(record_path) as source:
             names = [app["name"] for app in json.load(source)["apps"]]
         known = {app["name"] for app in self.status()["apps"]}
         for name in names:
@@ -172,18 +166,9 @@ class Supervisor(NamedTuple):
 def _parse_event(line: bytes) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) else {}
-
-
-def _command_line(pid: int) -> bytes:
-    """The words of a process; those of a process that is gone, or on a system without /proc, are unknown."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as source:
-            return source.read()
-    except OSError:
-        return b""
 
 
 def _last_line(output: bytes) -> str:

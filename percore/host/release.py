@@ -13,7 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Optional
@@ -22,6 +21,7 @@ from percore.errors import PreflightError, RolloutError, UsageError
 from percore.host.archives import Archives
 from percore.host.facts import free_bytes
 from percore.host.history import History
+from percore.host.paths import remove_tree
 from percore.host.resources import replace_link, write_file
 
 GOOD = "good"
@@ -185,7 +185,7 @@ class Releases:
         gone = []
         for name in sorted(os.listdir(self.folder)):
             if name not in stay and not name.startswith("."):
-                shutil.rmtree(self.path(name), ignore_errors=True)
+                remove_tree(self.path(name))
                 gone.append(name)
         if gone:
             left = {name: note for name, note in marks.items() if name not in gone}
@@ -212,20 +212,19 @@ class Releases:
     def publish(self, staging: str, release: str) -> None:
         """A release with this id appears at once and whole, or not at all."""
         path = self.path(release)
-        if os.path.lexists(path):
-            shutil.rmtree(path)
+        remove_tree(path)
         os.rename(staging, path)
 
     def remove(self, release: str) -> None:
         for path in (self.staging_path(release), self.path(release)):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     def clean(self) -> None:
         """Remove what an interrupted staging left."""
         if os.path.isdir(self.folder):
             for name in os.listdir(self.folder):
                 if name.startswith(".staging-"):
-                    shutil.rmtree(self.path(name), ignore_errors=True)
+                    remove_tree(self.path(name))
 
 
 def _deployed_at(note: Mapping[str, Any]) -> float:
@@ -245,16 +244,21 @@ def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) 
     """Unpack a checked .tar.gz into a new `folder`; on any failure nothing of it stays."""
     import tarfile  # most runs unpack nothing
 
-    shutil.rmtree(folder, ignore_errors=True)
+    from percore.host.unpacking import Refused, extract
+
+    remove_tree(folder)
     os.makedirs(folder)
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz") as tar:  # type: ignore[call-overload]
-            if hasattr(tarfile, "fully_trusted_filter"):
-                tar.extraction_filter = tarfile.fully_trusted_filter
-            tar.extractall(folder)
+        extract(archive, folder, announced_bytes=needed_bytes)  # type: ignore[arg-type]
         archive.check(sha256)
+    except Refused as error:
+        remove_tree(folder)
+        raise RolloutError(
+            f"the archive is refused: {error}",
+            next="leave that out of the app's directory (artifact_exclude), then deploy again",
+        ) from None
     except (OSError, tarfile.TarError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         place = os.path.dirname(folder)
         reason = error.strerror if isinstance(error, OSError) else error
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -264,7 +268,7 @@ def unpack(archive: PartReader, sha256: str, folder: str, *, needed_bytes: int) 
             next="make room there, then deploy again",
         ) from None
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         raise
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import grp
 import hashlib
 import os
@@ -25,6 +26,15 @@ from typing import Any, Callable, Optional
 
 from percore.errors import PercoreError, RolloutError
 from percore.host.facts import find_program
+from percore.host.paths import (
+    link_target,
+    make_parents,
+    open_directory,
+    open_for_reading,
+    parent_of,
+    remove,
+    stat_of,
+)
 
 Spec = dict[str, Any]
 Contents = Callable[[str], bytes]
@@ -87,36 +97,43 @@ def write_file(
     path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None
 ) -> None:
     """Write beside, sync, then rename over: whoever reads sees the old text or the new one."""
-    folder = os.path.dirname(path)
-    fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fchmod(out.fileno(), mode)
-            if owner or group:
-                os.chown(temporary, _uid(owner), _gid(group))
-            os.fsync(out.fileno())
-        os.rename(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        raise OSError(error.errno, error.strerror, path) from None  # the temporary name would tell nobody anything
-    except BaseException:
-        _remove(temporary)
-        raise
+    with parent_of(path) as (directory, name):
+        temporary = f".{name[:200]}.{os.urandom(6).hex()}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            with os.fdopen(fd, "wb") as out:
+                out.write(content)
+                out.flush()
+                if owner or group:
+                    os.fchown(fd, _uid(owner), _gid(group))
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            _unlink(temporary, directory)
+            raise OSError(error.errno, error.strerror, path) from None  # the temporary name would tell nobody anything
+        except BaseException:
+            _unlink(temporary, directory)
+            raise
 
 
 def read_file(path: str) -> bytes:
-    with open(path, "rb") as source:
+    with open_for_reading(path) as source:
         return source.read()
 
 
 def replace_link(path: str, to: str) -> None:
     """Point a symbolic link elsewhere in one step: there is no moment without it."""
-    temporary = f"{path}.{os.getpid()}.new"
-    _remove(temporary)
-    os.symlink(to, temporary)
-    os.rename(temporary, path)
+    with parent_of(path) as (directory, name):
+        temporary = f"{name}.{os.getpid()}.new"
+        _unlink(temporary, directory)
+        os.symlink(to, temporary, dir_fd=directory)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _unlink(name: str, directory: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
 
 
 class Resource:
@@ -159,7 +176,7 @@ class File(Resource):
 
     def difference(self) -> Optional[str]:
         try:
-            found = os.lstat(self.path)
+            found = stat_of(self.path)
         except FileNotFoundError:
             return f"create {self.path}"
         if not stat.S_ISREG(found.st_mode):
@@ -190,7 +207,7 @@ class File(Resource):
         return former_of_path(self.path)
 
     def apply(self) -> None:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        make_parents(self.path)
         write_file(
             self.path, self.content(), mode=self.mode(), owner=self.spec.get("owner"), group=self.spec.get("group")
         )
@@ -221,17 +238,17 @@ class Absent(Resource):
     """`path`: no file or link there. A directory goes only when it is empty."""
 
     def difference(self) -> Optional[str]:
-        return f"remove {self.path}" if os.path.lexists(self.path) else None
+        return f"remove {self.path}" if _mode_of(self.path) else None
 
     def former(self) -> list[Spec]:
         return former_of_path(self.path)
 
     def apply(self) -> None:
-        if os.path.isdir(self.path) and not os.path.islink(self.path):
-            if not os.listdir(self.path):
-                os.rmdir(self.path)
+        if stat.S_ISDIR(_mode_of(self.path)):
+            with parent_of(self.path) as (directory, name):
+                _rmdir(name, directory)
         else:
-            _remove(self.path)
+            remove(self.path)
 
 
 class AbsentUnitFile(Absent):
@@ -253,31 +270,42 @@ class Directory(Resource):
 
     def difference(self) -> Optional[str]:
         try:
-            found = os.stat(self.path)
+            found = self._found()
         except FileNotFoundError:
             return f"create {self.path}/"
-        if not stat.S_ISDIR(found.st_mode):
-            raise RolloutError(f"{self.path} should be a directory and is a file", next="move it away")
+        except NotADirectoryError:
+            raise RolloutError(f"{self.path} should be a directory and is a file", next="move it away") from None
         return _rights_difference(self.path, found, self.mode(), self.spec)
 
     def former(self) -> list[Spec]:
-        if not os.path.isdir(self.path):
+        try:
+            found = self._found()
+        except (FileNotFoundError, NotADirectoryError):
             return [{"kind": "absent", "path": self.path}]
-        found = os.stat(self.path)
         return [{"kind": "directory", "path": self.path, **_rights_of(found)}]
 
     def apply(self) -> None:
-        os.makedirs(self.path, exist_ok=True)
-        os.chmod(self.path, self.mode())
-        if self.spec.get("owner") or self.spec.get("group"):
-            os.chown(self.path, _uid(self.spec.get("owner")), _gid(self.spec.get("group")))
+        directory = open_directory(self.path, make=True)
+        try:
+            os.fchmod(directory, self.mode())
+            if self.spec.get("owner") or self.spec.get("group"):
+                os.fchown(directory, _uid(self.spec.get("owner")), _gid(self.spec.get("group")))
+        finally:
+            os.close(directory)
+
+    def _found(self) -> os.stat_result:
+        directory = open_directory(self.path)
+        try:
+            return os.fstat(directory)
+        finally:
+            os.close(directory)
 
 
 class Link(Resource):
     """`path` is a symbolic link to `to`."""
 
     def difference(self) -> Optional[str]:
-        if os.path.islink(self.path) and os.readlink(self.path) == self.spec["to"]:
+        if link_target(self.path) == self.spec["to"]:
             return None
         return f"link {self.path} -> {self.spec['to']}"
 
@@ -285,8 +313,8 @@ class Link(Resource):
         return former_of_path(self.path)
 
     def apply(self) -> None:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        if os.path.isdir(self.path) and not os.path.islink(self.path):
+        make_parents(self.path)
+        if stat.S_ISDIR(_mode_of(self.path)):
             raise RolloutError(f"{self.path} should be a link and is a directory", next="move it away")
         replace_link(self.path, str(self.spec["to"]))
 
@@ -413,13 +441,13 @@ class Site(Resource):
         with tempfile.TemporaryDirectory(prefix="percore-nginx-") as folder:
             copy = os.path.join(folder, "nginx")
             shutil.copytree("/etc/nginx", copy, symlinks=True)
-            _redirect_includes(copy)
-            for absent in self.spec.get("without", []):
-                _remove(os.path.join(copy, os.path.relpath(absent, "/etc/nginx")))
             target = os.path.join(copy, os.path.relpath(self.path, "/etc/nginx"))
             link = os.path.join(copy, os.path.relpath(self.spec["link"], "/etc/nginx"))
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.makedirs(os.path.dirname(link), exist_ok=True)
+            for path in (target, link):
+                _make_own(copy, os.path.dirname(path))
+            _redirect_includes(copy)
+            for absent in self.spec.get("without", []):
+                remove(os.path.join(copy, os.path.relpath(absent, "/etc/nginx")))
             write_file(target, self._file().content())
             replace_link(link, target)
             try:
@@ -491,13 +519,16 @@ def make(spec: Spec, contents: Contents = no_contents) -> Resource:
 
 def former_of_path(path: str) -> list[Spec]:
     """The resources that bring back the file or link that is at `path` now, or its absence."""
-    if os.path.islink(path):
-        return [{"kind": "link", "path": path, "to": os.readlink(path)}]
-    if not os.path.exists(path):
+    target = link_target(path)
+    if target is not None:
+        return [{"kind": "link", "path": path, "to": target}]
+    try:
+        with open_for_reading(path) as source:
+            content = base64.b64encode(source.read()).decode()
+            rights = _rights_of(os.fstat(source.fileno()))
+    except FileNotFoundError:
         return [{"kind": "absent", "path": path}]
-    with open(path, "rb") as source:
-        content = base64.b64encode(source.read()).decode()
-    return [{"kind": "file", "path": path, "content": content, **_rights_of(os.stat(path))}]
+    return [{"kind": "file", "path": path, "content": content, **rights}]
 
 
 def _redirect_includes(folder: str) -> None:
@@ -514,6 +545,19 @@ def _redirect_includes(folder: str) -> None:
                 text = source.read()
             if b"/etc/nginx/" in text:
                 write_file(path, text.replace(b"/etc/nginx/", folder.encode() + b"/"))
+
+
+def _make_own(root: str, directory: str) -> None:
+    """A directory below `root` that leads nowhere else: in the place of a link stands a copy of what it leads to."""
+    path = root
+    for name in os.path.relpath(directory, root).split("/"):
+        path = os.path.join(path, name)
+        if os.path.islink(path):
+            original = os.path.realpath(path)
+            os.unlink(path)
+            if os.path.isdir(original):
+                shutil.copytree(original, path, symlinks=True)
+        os.makedirs(path, exist_ok=True)
 
 
 def _rights_of(found: os.stat_result) -> Spec:
@@ -574,12 +618,24 @@ def _is_there(package: Mapping[str, str]) -> bool:
 
 def _hash_of(path: str) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as source:
+    with open_for_reading(path) as source:
         for piece in iter(lambda: source.read(1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+def _mode_of(path: str) -> int:
+    """Of what stands there itself; 0 where nothing does."""
+    try:
+        return stat_of(path).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _rmdir(name: str, directory: int) -> None:
+    """An empty one; another stays."""
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

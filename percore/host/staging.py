@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from typing import Any, BinaryIO, Callable, Optional
 
 from percore.errors import PercoreError, UsageError
 from percore.host.activation import Plan, kept_contents
+from percore.host.paths import remove_tree
 from percore.host.release import STAGED, PartReader, Releases, check_room, unpack
 from percore.host.resources import Spec, make, read_file, write_file
 from percore.host.selection import Selection
@@ -222,4 +222,4 @@ def prune_packages(target: Target) -> None:
             needed |= {spec["to"] for spec in plan.before if spec["kind"] == "link" and spec["path"] == link}
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False) and entry.name not in needed:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            remove_tree(entry.path)

@@ -8,13 +8,14 @@ import signal
 from collections.abc import Sequence
 
 from percore.host.journal import Entry
+from percore.host.procfs import start_time_of
 
 _DYING_SECONDS = 10.0
 
 
 def myself() -> dict[str, int]:
     """Names this process for ever: a pid alone may be somebody else's one day."""
-    return {"pid": os.getpid(), "start_time": _start_time_of(os.getpid())}
+    return {"pid": os.getpid(), "start_time": start_time_of(os.getpid())}
 
 
 def is_switched(entries: Sequence[Entry], run: str) -> bool:
@@ -53,13 +54,4 @@ def _last_agent(entries: Sequence[Entry]) -> Entry:
 
 def _is_alive(agent: Entry) -> bool:
     pid: int = agent["pid"]
-    return pid != os.getpid() and _start_time_of(pid) == int(agent["start_time"])
-
-
-def _start_time_of(pid: int) -> int:
-    """Clock ticks after boot; 0 when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError):
-        return 0
+    return pid != os.getpid() and start_time_of(pid) == int(agent["start_time"])

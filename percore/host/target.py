@@ -6,6 +6,7 @@ from typing import Any
 
 from percore.errors import PercoreError
 from percore.host.debts import Debts
+from percore.host.paths import refuse_foreign
 from percore.host.processes import Supervisor
 from percore.host.release import Releases
 
@@ -18,6 +19,8 @@ class Target:
 
     def __init__(self, message: dict[str, Any]) -> None:
         target = message["target"]
+        for path in (target["deploy_to"], f"{target['deploy_to']}/releases", target["package"]):
+            refuse_foreign(path)  # what lies there decides what root writes and runs
         self.releases = Releases(target["deploy_to"])
         self.confirm_seconds = float(target.get("confirm_seconds", CONFIRM_SECONDS))
         self.debts = Debts(self.releases.owed_path)

@@ -62,6 +62,7 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     own_log = OwnLog(home.daemon_log)
     sys.stderr = own_log
     become_subreaper()
+    limits.forbid_cores()
     limits.take_descriptors()
     limits.give_memory_back()
     loop = Loop()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from percore.errors import UsageError
 from percore.hints import Any, NamedTuple, Optional
+from percore.supervisor import limits
 from percore.supervisor.config import AppConfig
 from percore.supervisor.daemon import serve, take_lock
 from percore.supervisor.home import Home
@@ -44,6 +45,7 @@ def main() -> None:
     plan = read_plan()
     home = Home.of_user()
     home.make()
+    limits.forbid_cores()
     lock = take_lock(home.lock)
     if lock is None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path} -> percore kill, or another PERCORE_HOME")

@@ -2,28 +2,40 @@
 
 Descriptors: as many as anybody may have, because 200 workers take a thousand. Workers get the limit that we were given:
 programs that use select(2), or close everything they might have, expect it low.
+
+Cores: none of ours, because the secrets of all apps are in it. Workers get that limit back as well.
 """
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-_given = resource.getrlimit(resource.RLIMIT_NOFILE)
+_given = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)}
 _MOST = 65536
 _M_MMAP_THRESHOLD = -3
 
 
 def take_descriptors() -> None:
-    soft, hard = _given
+    soft, hard = _given[resource.RLIMIT_NOFILE]
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def forbid_cores() -> None:
+    """The hard limit stays: by that, workers get theirs back."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, _given[resource.RLIMIT_CORE][1]))
+
+
 def give_back() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, _given)
+    _set(_given)
+
+
+def _set(limits: Mapping[int, tuple[int, int]]) -> None:
+    for kind, limit in limits.items():
+        resource.setrlimit(kind, limit)
 
 
 def give_memory_back() -> None:
@@ -37,7 +49,7 @@ def give_memory_back() -> None:
 @contextmanager
 def as_given() -> Iterator[None]:
     """For the moment in which a program is started."""
-    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ours = {kind: resource.getrlimit(kind) for kind in _given}
     if ours == _given:
         yield
         return
@@ -45,4 +57,4 @@ def as_given() -> Iterator[None]:
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+        _set(ours)

@@ -150,7 +150,9 @@ def no_labs_of_the_dead() -> None:
     if os.geteuid() != 0:
         return
     for folder in lab_folder("").glob("*"):
-        owner = re.fullmatch(r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot)(\d+)", folder.name)
+        owner = re.fullmatch(
+            r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone)(\d+)", folder.name
+        )
         if owner and not Path("/proc", owner[1]).exists():
             Lab.describe(folder.name, 0, folder).down()
 

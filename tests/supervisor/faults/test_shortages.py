@@ -289,3 +289,25 @@ def test_a_request_for_which_there_is_no_memory_costs_its_client_the_connection(
         assert supervisor.daemon_pid() == daemon.pid
         assert supervisor.pids("api") == before
     lost_nothing(load)
+
+
+def test_no_core_of_the_supervisor_is_written_and_workers_get_the_limit_that_it_was_given(
+    supervisor: Supervisor,
+) -> None:
+    def core_limit(pid: int) -> list[str]:
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        return next(line for line in lines if line.startswith("Max core file size")).split()[4:6]
+
+    daemon = start_daemon(supervisor, before="ulimit -Sc 4")
+    supervisor.apply(supervisor.api(), supervisor.singleton())
+    for name in ("api", "tick"):
+        for pid in supervisor.pids(name):
+            assert core_limit(pid)[0] not in ("0", core_limit(daemon.pid)[0])
+            assert core_limit(pid)[1] == core_limit(daemon.pid)[1]
+    assert core_limit(daemon.pid)[0] == "0"
+    supervisor.run("update")
+    assert core_limit(supervisor.daemon_pid())[0] == "0"
+    before = supervisor.pids("tick")
+    supervisor.run("restart", "tick")
+    assert supervisor.pids("tick") != before
+    assert core_limit(supervisor.pids("tick")[0])[0] != "0", "nor does what an update executes forget what was given"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
+
+import pytest
 
 from percore.host.ports import find_strangers
 from tests.waiting import free_port, wait_for
@@ -31,3 +34,18 @@ def test_a_stranger_is_told_and_a_worker_is_none() -> None:
     finally:
         ours.kill()
         ours.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_process_of_another_user_that_says_it_is_a_worker_is_a_stranger() -> None:
+    port = free_port()
+    environment = {**os.environ, "PERCORE_HOME": "/x"}
+    theirs = subprocess.Popen(["/usr/bin/python3", "-c", LISTENER, str(port)], env=environment, user="nobody")
+    try:
+        wait_for(lambda: answers(port), "the stranger")
+        assert find_strangers([port]) == {str(port): f"python3 (pid {theirs.pid})"}
+        assert find_strangers([port], user=pwd.getpwnam("nobody").pw_uid) == {}
+        assert find_strangers([port], user=0) == {}  # a supervisor of root has workers of other users
+    finally:
+        theirs.kill()
+        theirs.wait()
