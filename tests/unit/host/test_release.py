@@ -16,7 +16,6 @@ from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
 from percore.host.release import BAD, GOOD, STAGED, PartReader, Releases, check_room, unpack
 
-
 FIRST, SECOND = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 
 
