@@ -19,4 +19,6 @@ def require_release_id(value: Any, *, where: str = "") -> str:
     """The id itself; UsageError for everything else, since a release's id becomes a path."""
     if isinstance(value, str) and is_release_id(value):
         return value
-    raise UsageError(f"{ascii(value)[:80]} is no release id", where=where, next="an id looks like 20260131120000-0a1b2c3d")
+    raise UsageError(
+        f"{ascii(value)[:80]} is no release id", where=where, next="an id looks like 20260131120000-0a1b2c3d"
+    )

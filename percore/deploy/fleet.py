@@ -193,13 +193,8 @@ def on_all(hosts: Iterable[Host], work: Callable[[Host], object]) -> dict[str, P
     return {host.name: faults[host.name] for host in hosts if host.name in faults}
 
 
-def on_each(hosts: Iterable[Host], work: Callable[[Host], object]) -> dict[str, PercoreError]:
-    """As `on_all`, one after the other: for what is reckoned here."""
-    faults = {host.name: try_one(host, work) for host in hosts}
-    return {name: fault for name, fault in faults.items() if fault is not None}
-
-
 def try_one(host: Host, work: Callable[[Host], object]) -> PercoreError | None:
+    """The fault of a host, whatever happened while it was worked on."""
     try:
         work(host)
     except PercoreError as error:

@@ -172,7 +172,9 @@ def unlock(scope: Scope, report: Report) -> None:
 
         def let_go(host: Host) -> None:
             holder = host.ask("let_go")["holder"]
-            said = f"was locked by {holder['owner']}" + (f": {holder['why']}" if holder.get("why") else "")
+            said = f"was locked by {holder.get('owner', 'unknown')}" + (
+                f": {holder['why']}" if holder.get("why") else ""
+            )
             report.host(host.name, said if holder else "was not locked")
 
         stop_at(on_all(hosts, let_go), report)
@@ -245,7 +247,7 @@ def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     hosts, faults = _ask_all(scope, "drift")
     entries = [{"host": host.name, **host.notes["reply"]} for host in hosts if "reply" in host.notes]
     releases = [entry["current"] for entry in entries]
-    common = max(set(releases), key=releases.count) if releases else None
+    common = max(releases, key=releases.count) if releases else None
     if as_json:
         report.json(entries)
     else:

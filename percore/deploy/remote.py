@@ -118,8 +118,11 @@ class Remote:
         """Each part once, and none that was not offered."""
         sending = _Sending(need, offered, on_event)
         LOG.debug("%s: %d parts are missing there, %d bytes", self.host, len(need["parts"]), sending.total)
-        for piece in sending.pieces():
-            self._send(piece)
+        try:
+            for piece in sending.pieces():
+                self._send(piece)
+        except OSError as error:
+            raise self._lost(str(error)) from None
 
     def _read_facts(self, deadline: float) -> dict[str, Any]:
         try:
@@ -200,7 +203,7 @@ class Remote:
                 f"sudo does not take the password for user '{self.address.become_user}'", where=self.host,
                 next="check ansible_become_password",
             )  # fmt: skip
-        if "sudo" in complaint and "password" in complaint:
+        if self.address.become and "sudo" in complaint and "password" in complaint:
             return UnreachableError(
                 "sudo asks for a password", where=self.host,
                 next="set ansible_become_password (in a vault) or PERCORE_BECOME_PASSWORD, or allow NOPASSWD in sudoers",

@@ -59,7 +59,7 @@ class Report:
         self._line(f"{text} ({time.monotonic() - self._started:.1f} s)")
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        cells = [[printable(str(cell)) for cell in row] for row in rows]
+        cells = [[printable(REDACTOR.text(str(cell))) for cell in row] for row in rows]
         widths = [max([len(head), *(len(row[column]) for row in cells)]) for column, head in enumerate(heads)]
         for row in [list(heads), *cells]:
             self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
