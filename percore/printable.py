@@ -27,6 +27,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def lines_of(text: str) -> list[str]:
+    """Split at line feeds alone: whatever else would begin a new line is shown within its own."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -24,6 +24,7 @@ from percore.deploy.preview import ChangesPending
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.survey import connect_hosts
 from percore.errors import PercoreError, PreflightError, UsageError
+from percore.printable import lines_of
 
 
 def _ask_all(scope: Scope, op: str, **message: Any) -> tuple[list[Host], dict[str, PercoreError]]:
@@ -275,5 +276,5 @@ def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) ->
         report.step(f"{name} owes a restart")
     for file in entry["files"]:
         report.step(f"edited by hand: {file['text']}")
-        for line in file["diff"].splitlines():
+        for line in lines_of(file["diff"]):
             report.step(f"  {line}")

@@ -65,6 +65,7 @@ class Remote:
         self._lines = _Lines(channel)
         self._closed = threading.Event()
         self._is_lost = False  # nothing is to be heard from there any more
+        self._refused: PercoreError | None = None  # why nothing more is believed
         self._asking = threading.Lock()
         deadline = time.monotonic() + GREETING_SECONDS
         if address.become and address.become_password:
@@ -85,6 +86,8 @@ class Remote:
     ) -> dict[str, Any]:
         """One message, its whole answer. Raises the error that the host reports, with the host's name in it."""
         with self._asking:
+            if self._refused is not None:
+                raise self._refused
             line = json.dumps({"op": op, **message}).encode() + b"\n"
             began = time.monotonic()
             self._send(line)
@@ -111,8 +114,9 @@ class Remote:
                 return result
             elif event["event"] != "alive":
                 listening.go_on()
+                event = replies.read_event(event)
                 if on_event is not None:
-                    on_event(replies.read_event(event))
+                    on_event(event)
 
     def _send_parts(self, need: Event, offered: dict[str, Part], on_event: OnEvent | None) -> None:
         """Each part once, and none that was not offered."""
@@ -191,8 +195,9 @@ class Remote:
     def _refuse(self, what: str) -> PercoreError:
         """Nothing more is believed of what comes from there, and its agent is let go: it takes back what was not confirmed."""
         self._is_lost = True
+        self._refused = UnreachableError(what, where=self.host, next="look at the host, then try again")
         self.close()
-        return UnreachableError(what, where=self.host, next="look at the host, then try again")
+        return self._refused
 
     def _lost(self, said: str) -> PercoreError:
         self._is_lost = True

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from percore.deploy.redaction import REDACTOR
 from percore.errors import PercoreError
-from percore.printable import printable, printable_lines
+from percore.printable import lines_of, printable, printable_lines
 
 SILENCE_SECONDS = 2.0
 
@@ -131,7 +131,7 @@ class _Masked(logging.Formatter):
 def print_error(error: PercoreError) -> None:
     """One line, then the other side's own last words where there are some."""
     _write(f"percore: {error}", sys.stderr)
-    for line in error.detail.splitlines()[-20:]:
+    for line in lines_of(error.detail)[-20:]:
         _write(f"  | {line}", sys.stderr)
 
 

@@ -135,6 +135,7 @@ class _LocalChannel:
         try:
             self._child.wait(END_SECONDS if wait else 5.0)
         except subprocess.TimeoutExpired:
+            self._output.close()
             return
         self._errors.text()
         self._output.close()
