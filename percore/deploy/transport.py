@@ -132,14 +132,20 @@ class _LocalChannel:
     def finish(self, *, wait: bool) -> None:
         with contextlib.suppress(OSError):
             self._input.close()
-        try:
-            self._child.wait(END_SECONDS if wait else 5.0)
-        except subprocess.TimeoutExpired:
-            self._output.close()
-            return
+        if not self._ends_within(END_SECONDS if wait else 5.0):
+            self._output.close()  # it may wait for us to read what it says
+            if not self._ends_within(5.0):
+                return
         self._errors.text()
         self._output.close()
         self._error.close()
+
+    def _ends_within(self, seconds: float) -> bool:
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
 
 def _wait_for(descriptor: int, what: int, seconds: float) -> None:

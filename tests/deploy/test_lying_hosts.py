@@ -63,7 +63,7 @@ class Two:
             for name, host in (("good", self.good), ("bad", self.bad))
         }
         inventory["all"]["vars"]["confirm_seconds"] = 3
-        path.write_text(yaml.safe_dump(inventory))
+        path.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
     def be_honest(self) -> None:
         self.good.be_honest()
@@ -346,7 +346,7 @@ def test_nothing_that_a_host_says_is_rendered(two: Two, monkeypatch: pytest.Monk
     values = yaml.safe_load(before)
     values["all"]["vars"]["env"] = {"SEEN": "{{ seen }}"}
     values["all"]["vars"]["seen"] = "x"
-    inventory.write_text(yaml.safe_dump(values))
+    inventory.write_text(yaml.safe_dump(values, sort_keys=False))
     two.bad.says("facts", facts(more={"a": [template, {template: template}]}, os_version="12", kernel="6"))
     try:
         two.run("plan")
@@ -401,7 +401,7 @@ def test_a_failed_hook_is_given_a_hosts_sentence_that_an_environment_can_hold(tw
     before = path.read_text()
     values = yaml.safe_load(before)
     values["all"]["vars"]["hooks"] = {"failed": f'printf "%s" "$PERCORE_ERROR" > {two.project.folder}/told'}
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     error = {"what": "a\0b\ud800" + "x" * 10_000, "exit_code": 4}
     two.bad.says("stage", {"event": "result", "ok": False, "error": error})
     try:
