@@ -20,7 +20,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from percore.deploy import explain as explanation
-from percore.deploy import operations, rollout
+from percore.deploy import operations, program, rollout
 from percore.deploy import secrets as vault_files
 from percore.deploy.ending import exit_code_of, unwind_when_told
 from percore.deploy.fleet import FORKS, Scope
@@ -317,9 +317,8 @@ def _vault(words: str) -> tuple[Keyring, str]:
 def check(context: Context) -> None:
     """Format, lint, types, layers, unit tests."""
     bin_path = Path(sys.executable).parent
-    on_hosts = (
-        "vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/errors.py percore/hints.py"
-    )
+    shared = " ".join(f"percore/{name}" for name in program.SHARED)
+    on_hosts = f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {shared}"
     for command in (
         "ruff format --check .",
         "ruff check .",

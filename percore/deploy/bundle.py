@@ -90,7 +90,7 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
     mark.touch()
     yield mark.name, mark
     code = Path(percore.__file__).parent
-    for name in ("__init__.py", "errors.py", "hints.py"):
+    for name in program.SHARED:
         yield f"percore/{name}", code / name
     for part in ("supervisor", "host"):
         for path in sorted((code / part).rglob("*")):

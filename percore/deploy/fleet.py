@@ -6,7 +6,9 @@ import contextlib
 import getpass
 import os
 import socket
+import sys
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from percore.deploy.settings import plan_settings
 from percore.deploy.templates import resolve_variables
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError, nearest
 from percore.host.selection import Selection
+from percore.printable import printable
 
 FORKS = 32
 """Hosts worked on at the same time."""
@@ -169,30 +172,43 @@ def render_state(host: Host, package_id: str) -> HostState:
 def on_all(hosts: Iterable[Host], work: Callable[[Host], object]) -> dict[str, PercoreError]:
     """Do the work on all hosts, many at once; returns the faults by host, in the hosts' order.
 
-    An interrupt ends the connections, upon which each host takes back what was not confirmed, and is passed on.
+    What nobody expected fails the one host it happened with. An interrupt ends the connections, upon which each host takes
+    back what was not confirmed, and is passed on.
     """
     hosts = list(hosts)
     faults: dict[str, PercoreError] = {}
-    crashes: list[BaseException] = []
     gate = threading.Semaphore(hosts[0].scope.forks if hosts else 1)
 
     def run(host: Host) -> None:
         with gate:
-            try:
-                work(host)
-            except PercoreError as error:
-                faults[host.name] = error
-            except BaseException as error:
-                crashes.append(error)
+            fault = try_one(host, work)
+            if fault is not None:
+                faults[host.name] = fault
 
     threads = [threading.Thread(target=run, args=(host,), daemon=True, name=host.name) for host in hosts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if crashes:
-        raise crashes[0]
     return {host.name: faults[host.name] for host in hosts if host.name in faults}
+
+
+def try_one(host: Host, work: Callable[[Host], object]) -> PercoreError | None:
+    """The fault of a host, whatever happened while it was worked on."""
+    try:
+        work(host)
+    except PercoreError as error:
+        return error
+    except Exception as error:
+        return PercoreError(
+            f"unexpected {type(error).__name__}: {printable(str(error))[:1000]}", where=host.name,
+            next="this is a fault of percore: please report it", detail=traceback.format_exc() if _is_debugging() else "",
+        )  # fmt: skip
+    return None
+
+
+def _is_debugging() -> bool:
+    return bool(os.environ.get("PERCORE_DEBUG")) or "--debug" in sys.argv
 
 
 def stop_at(faults: Mapping[str, PercoreError], report: Report) -> None:
@@ -216,13 +232,13 @@ def close_all(hosts: Iterable[Host], *, wait: bool = False) -> None:
 
 
 def show_event(report: Report, host: str, event: Mapping[str, Any]) -> None:
-    """The agent's progress as a line of ours."""
+    """The agent's progress as a line of ours; the events are read (`replies`)."""
     if event["event"] == "progress":
         report.host(host, event["text"])
     elif event["event"] == "sent":
         report.host(host, f"{event['bytes'] / 1e6:.0f} of {event['total'] / 1e6:.0f} MB sent")
-    elif event["event"] == "worker" and event.get("state") == "running":
-        report.host(host, f"{event['app']} {event['slot']}: running (pid {event['pid']})")
+    elif event["event"] == "worker" and event["state"] == "running":
+        report.host(host, f"{event['app']} {event['slot']}: running (pid {event.get('pid')})")
     elif event["event"] == "worker" and event.get("failure") and event["state"] in ("backoff", "fatal"):
         report.host(host, f"{event['app']} {event['slot']}: {event['failure']}")
     elif event["event"] == "line":

@@ -24,6 +24,7 @@ from percore.deploy.preview import ChangesPending
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.survey import connect_hosts
 from percore.errors import PercoreError, PreflightError, UsageError
+from percore.printable import lines_of
 
 
 def _ask_all(scope: Scope, op: str, **message: Any) -> tuple[list[Host], dict[str, PercoreError]]:
@@ -172,7 +173,9 @@ def unlock(scope: Scope, report: Report) -> None:
 
         def let_go(host: Host) -> None:
             holder = host.ask("let_go")["holder"]
-            said = f"was locked by {holder['owner']}" + (f": {holder['why']}" if holder.get("why") else "")
+            said = f"was locked by {holder.get('owner', 'unknown')}" + (
+                f": {holder['why']}" if holder.get("why") else ""
+            )
             report.host(host.name, said if holder else "was not locked")
 
         stop_at(on_all(hosts, let_go), report)
@@ -245,7 +248,7 @@ def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     hosts, faults = _ask_all(scope, "drift")
     entries = [{"host": host.name, **host.notes["reply"]} for host in hosts if "reply" in host.notes]
     releases = [entry["current"] for entry in entries]
-    common = max(set(releases), key=releases.count) if releases else None
+    common = max(releases, key=releases.count) if releases else None
     if as_json:
         report.json(entries)
     else:
@@ -273,5 +276,5 @@ def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) ->
         report.step(f"{name} owes a restart")
     for file in entry["files"]:
         report.step(f"edited by hand: {file['text']}")
-        for line in file["diff"].splitlines():
+        for line in lines_of(file["diff"]):
             report.step(f"  {line}")

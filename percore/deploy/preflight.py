@@ -175,11 +175,15 @@ def declared_python(artifact: Artifact) -> str:
 
 
 def _satisfies_node(version: str, wanted: str) -> bool:
-    return bool(NpmSpec(_plain_range(wanted)).match(Version.coerce(version)))
+    """As npm does for `engines`: of a nightly build the numbers count."""
+    found = re.match(r"[0-9]+(\.[0-9]+){0,2}", version)
+    return found is not None and bool(NpmSpec(_plain_range(wanted)).match(Version.coerce(found[0])))
 
 
 def _satisfies_python(version: str, wanted: str) -> bool:
-    return SpecifierSet(wanted).contains(version, prereleases=True)
+    """`3.14.0+` is what a Python of one's own making says of itself, and no version that can be compared."""
+    found = re.match(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?", version)
+    return found is not None and SpecifierSet(wanted).contains(found[0], prereleases=True)
 
 
 def _plain_range(wanted: str) -> str:

@@ -11,6 +11,7 @@ from percore.deploy.fleet import Host, count_hosts, on_all, stop_at
 from percore.deploy.report import Report
 from percore.deploy.survey import PLACE, comparable
 from percore.errors import PercoreError, PreflightError, UsageError
+from percore.printable import lines_of
 
 
 class ChangesPending(PercoreError):
@@ -95,7 +96,7 @@ def show(hosts: Sequence[Host], report: Report) -> None:
             report.step(f"because {reason}")
         for change in plan["changes"]:
             report.step(change["text"])
-            for line in change["diff"].splitlines():
+            for line in lines_of(change["diff"]):
                 report.step(f"  {line}")
         for handler in plan["handlers"]:
             report.step(f"then {handler}")

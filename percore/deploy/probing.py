@@ -28,6 +28,7 @@ def start_probes(hosts: Sequence[Host]) -> None:
         if host.settings.shown_port is None:
             return
         neighbour = neighbours[host.name]
+        host.notes["probes"] = {neighbour.name, host.name}
         targets = [_target(neighbour, neighbour.address.address), _target(host, host.address.address)]
         host.ask("probe", targets=[*filter(None, targets), _target(host, "127.0.0.1")])
 
@@ -40,12 +41,12 @@ def mark_probes(hosts: Sequence[Host]) -> None:
 
 
 def read_probes(hosts: Sequence[Host]) -> dict[str, Summary]:
-    """What was found about each host, by its name."""
+    """What was found about each host, by its name; of no other host than those it was asked to probe is a host believed."""
     found: dict[str, Summary] = {}
 
     def read(host: Host) -> None:
         probe = host.ask("probe")["probe"]
-        if probe and probe["target"]:
+        if probe and probe["target"] in host.notes.get("probes", ()):
             found[probe["target"]] = probe
 
     on_all(hosts, read)

@@ -15,6 +15,9 @@ import percore
 START = b"#percore\n"
 """Ends what the loader passes over: a password which sudo did not ask for."""
 
+SHARED = ("__init__.py", "errors.py", "hints.py", "names.py", "printable.py")
+"""Modules of the package itself, which both parts on a host use."""
+
 IS_THERE, IS_MISSING = b"percore agent is here\n", b"percore agent\n"
 """What the loader says first."""
 
@@ -77,6 +80,6 @@ def packed() -> bytes:
 def _sources() -> dict[str, str]:
     """By the modules' names."""
     code = Path(percore.__file__).parent
-    paths = [code / name for name in ("__init__.py", "errors.py", "hints.py")] + sorted((code / "host").glob("*.py"))
+    paths = [code / name for name in SHARED] + sorted((code / "host").glob("*.py"))
     names = [".".join(path.relative_to(code.parent).with_suffix("").parts) for path in paths]
     return {name: path.read_text() for name, path in zip(names, paths, strict=True)}

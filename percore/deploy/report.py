@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from percore.deploy.redaction import REDACTOR
 from percore.errors import PercoreError
+from percore.printable import lines_of, printable, printable_lines
 
 SILENCE_SECONDS = 2.0
 
@@ -45,25 +46,26 @@ class Report:
         self._line(text)
 
     def log(self, host: str, text: str) -> None:
-        """A line of an app's log."""
-        self._line(f"{host} | {text}")
+        """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
+        line = f"{host} | {text}"
+        self._line(printable(line, colours=True) if sys.stdout.isatty() else line, is_printable=True)
 
     def warn(self, text: str) -> None:
         with self._writing:
-            _write(REDACTOR.text(f"warning: {text}"), sys.stderr)
+            _write(f"warning: {text}", sys.stderr)
 
     def finish(self, text: str) -> None:
         self._ended.set()
         self._line(f"{text} ({time.monotonic() - self._started:.1f} s)")
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        cells = [[str(cell) for cell in row] for row in rows]
+        cells = [[printable(REDACTOR.text(str(cell))) for cell in row] for row in rows]
         widths = [max([len(head), *(len(row[column]) for row in cells)]) for column, head in enumerate(heads)]
         for row in [list(heads), *cells]:
             self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def json(self, value: object) -> None:
-        _write(json.dumps(REDACTOR.value(value), indent=2), sys.stdout)
+        _print(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
 
     def error(self, error: PercoreError) -> None:
         self._ended.set()
@@ -73,15 +75,15 @@ class Report:
         """What a person at the terminal says; anything but yes is no."""
         self._doing = ""
         with self._writing:
-            print(REDACTOR.text(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+            print(printable(REDACTOR.text(f"{question} [y/N] ")), end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, *, is_printable: bool = False) -> None:
         if self._quiet:
             return
         with self._writing:
             self._last = time.monotonic()
-            _write(REDACTOR.text(text), sys.stdout)
+            _write(text, sys.stdout, is_printable=is_printable)
 
     def _break_silence(self) -> None:
         """In a terminal nothing stays silent: say what is still being done."""
@@ -90,10 +92,17 @@ class Report:
                 self._line(f"           ... still: {self._doing}, {time.monotonic() - self._started:.0f} s so far")
 
 
-def _write(text: str, stream: TextIO) -> None:
+def _write(text: str, stream: TextIO, *, is_printable: bool = False) -> None:
+    """Everything that is shown goes through here: secrets are masked, and control characters shown, not sent."""
+    masked = REDACTOR.text(text)
+    _print(masked if is_printable else printable(masked), stream)
+
+
+def _print(text: str, stream: TextIO) -> None:
     """Where nobody reads any more (a closed terminal, `| head`) the run goes on: half a rollout would be worse."""
+    encoding = stream.encoding or "utf-8"
     try:
-        print(text, file=stream, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -116,19 +125,19 @@ def be_verbose(level: int) -> None:
 
 class _Masked(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return REDACTOR.text(super().format(record))
+        return printable_lines(REDACTOR.text(super().format(record)))
 
 
 def print_error(error: PercoreError) -> None:
     """One line, then the other side's own last words where there are some."""
-    _write(REDACTOR.text(f"percore: {error}"), sys.stderr)
-    for line in error.detail.splitlines()[-20:]:
-        _write(REDACTOR.text(f"  | {line}"), sys.stderr)
+    _write(f"percore: {error}", sys.stderr)
+    for line in lines_of(error.detail)[-20:]:
+        _write(f"  | {line}", sys.stderr)
 
 
 def print_line(text: str) -> None:
     """One plain line that belongs to no rollout: the interrupt notice, a check's summary."""
-    _write(REDACTOR.text(text), sys.stderr)
+    _write(text, sys.stderr)
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from percore.deploy.fleet import (
     on_all,
     render_state,
     stop_at,
+    try_one,
     who_am_i,
 )
 from percore.deploy.plan import AppSettings
@@ -27,6 +29,9 @@ from percore.supervisor.ecosystem import resolve_for_release
 
 PLACE = "@release@"
 """Stands for a release's id in a record until the id is known."""
+
+RELEASE_PART = re.compile(r"[0-9a-f-]{1,23}", re.ASCII)
+"""An id, its beginning, or its hash."""
 
 OLDEST_PYTHON = (3, 9)
 
@@ -74,17 +79,21 @@ def look(
 
     With `only`, nothing is locked either.
     """
-    packages = _make_packages(hosts, project)
     records = _Records(report)
-    for host in hosts:
-        facts = host.agent.facts
-        host.notes["package"] = packages[facts["system"], facts["machine"]]
+    packages: dict[tuple[str, str], bundle.Package] = {}
+
+    def reckon(host: Host) -> None:
+        host.notes["package"] = _package_for(host, packages, project)
         host.state = render_state(host, host.notes["package"].id)
         if host.scope.brings_the_app:
             host.notes["artifact"] = artifacts[host.settings.name]
             host.notes["record"] = records.of(host)
             fingerprint = host.state.fingerprint(host.notes["artifact"].sha256, host.notes["record"])
             host.notes["fingerprint"] = f"{fingerprint} {host.scope.selection}".rstrip()
+
+    for host in hosts:
+        if fault := try_one(host, reckon):
+            raise fault
     owner = None if only else who_am_i()
     stop_at(on_all(hosts, lambda host: _inspect(host, owner)), report)
 
@@ -97,8 +106,8 @@ def _inspect(host: Host, owner: str | None) -> None:
     host.notes["release"] = host.notes["current"] = seen["current"]
     host.notes["status"] = seen["status"]
     host.notes["up_to_date"] = not seen["changes"] and not seen["owed"]
-    if host.scope.brings_the_app:
-        host.notes["known_release"] = _release_with(seen["marks"], host.notes["fingerprint"], seen["current"])
+    if artifact is not None:
+        host.notes["known_release"] = _release_with(seen, host.notes["fingerprint"], artifact)
         host.notes["up_to_date"] &= _is_whole(seen, host.notes["known_release"])
     elif seen["current"] is None:
         raise UsageError(
@@ -126,10 +135,24 @@ def is_guarded(spec: Mapping[str, Any]) -> bool:
     return "creates" in spec or "unless" in spec
 
 
-def _release_with(marks: Mapping[str, Any], fingerprint: str, current: str | None) -> str | None:
-    """The release that already is what we want: the current one first, else the newest that is not bad."""
-    same = [name for name, note in marks.items() if note.get("fingerprint") == fingerprint and note["mark"] != "bad"]
-    return current if current in same else max(same, default=None)
+def _release_with(seen: Mapping[str, Any], fingerprint: str, artifact: Artifact) -> str | None:
+    """The release that already is what we want: the current one first, else the newest that is not bad.
+
+    Other hosts may be given its id, so it counts only where the id is one that we could have made of this artifact.
+    """
+    same = [
+        name
+        for name, note in seen["marks"].items()
+        if note.get("fingerprint") == fingerprint and note["mark"] != "bad" and _is_made_of(name, artifact.sha256)
+    ]
+    return seen["current"] if seen["current"] in same else max(same, default=None)
+
+
+def _is_made_of(release: str, sha256: str) -> bool:
+    """An id that `make_release_id` gave, not later than now; clocks of several control machines may differ by a day."""
+    latest = datetime.now(timezone.utc) + timedelta(days=1)
+    moment, _, digest = release.partition("-")
+    return digest == sha256[:8] and moment <= f"{latest:%Y%m%d%H%M%S}"
 
 
 def _runs_fully(status: Mapping[str, Any], release: str) -> bool:
@@ -138,9 +161,12 @@ def _runs_fully(status: Mapping[str, Any], release: str) -> bool:
     return bool(workers) and full and all(worker["release"] == release for worker in workers)
 
 
-def _make_packages(hosts: Iterable[Host], project: Path) -> dict[tuple[str, str], bundle.Package]:
-    kinds = {(host.agent.facts["system"], host.agent.facts["machine"]) for host in hosts}
-    return {kind: bundle.make_package(project, system=kind[0], machine=kind[1]) for kind in kinds}
+def _package_for(host: Host, made: dict[tuple[str, str], bundle.Package], project: Path) -> bundle.Package:
+    """One for each kind of machine."""
+    kind = host.agent.facts["system"], host.agent.facts["machine"]
+    if kind not in made:
+        made[kind] = bundle.make_package(project, system=kind[0], machine=kind[1])
+    return made[kind]
 
 
 class _Records:
@@ -226,11 +252,16 @@ def make_release_id(artifact: str, taken: set[str]) -> str:
 
 def find_release(hosts: list[Host], release: str | None, report: Report) -> None:
     """Settle on the release that all hosts can go back to; takes the lock."""
+    if release is not None and not RELEASE_PART.fullmatch(release):
+        raise UsageError(
+            f"{release!a} is no release id, nor a part of one", where="--release",
+            next="see: invoke history",
+        )  # fmt: skip
     report.phase("find", release or "the good release before the current one")
 
     def find(host: Host) -> None:
         host.ask("inspect", owner=who_am_i())
-        found = host.ask("find", release=release)
+        found = _find_on(host, release)
         host.notes.update(release=found["release"], current=found["current"], up_to_date=False)
 
     stop_at(on_all(hosts, find), report)
@@ -241,8 +272,21 @@ def find_release(hosts: list[Host], release: str | None, report: Report) -> None
     report.step(f"{hosts[0].notes['current']} -> {hosts[0].notes['release']}")
 
 
+def _find_on(host: Host, release: str | None) -> dict[str, Any]:
+    """What the host has of this name; one that answers with another is not believed."""
+    found = host.ask("find", release=release)
+    name = found["release"]
+    if release is not None and not (name.startswith(release) or name.endswith(f"-{release}")):
+        raise UnreachableError(f"its agent was asked for release '{release}' and answered '{name}'", where=host.name)
+    return found
+
+
 def find_common_release(hosts: list[Host], report: Report) -> str:
-    """The release that most of the hosts run and call good; takes the lock of each that is behind."""
+    """The release that most of the hosts run and call good, the newest of those of which as many do.
+
+    What one host says decides little: the hosts that are behind go there only where they have that release themselves, made of
+    the same artifact (`require_release`).
+    """
     report.phase("find", "the release of the environment")
 
     def ask(host: Host) -> None:
@@ -250,7 +294,8 @@ def find_common_release(hosts: list[Host], report: Report) -> str:
         mark = seen["marks"].get(seen["current"], {})
         host.notes.update(
             current=seen["current"],
-            is_good=mark.get("mark") == "good",
+            is_good=mark.get("mark") == "good"
+            and _is_made_of(seen["current"], mark.get("artifact") or seen["current"][15:]),
             is_unfinished=seen["unfinished"] or bool(seen["owed"]),
         )
 
@@ -265,9 +310,13 @@ def require_release(hosts: list[Host], release: str, report: Report) -> None:
     """Lock the hosts and have each verify that it has the release."""
 
     def find(host: Host) -> None:
-        host.ask("inspect", owner=who_am_i())
+        mark = host.ask("inspect", owner=who_am_i())["marks"].get(release, {})
+        if not _is_made_of(release, mark.get("artifact") or release[15:]):
+            raise PreflightError(
+                f"its release {release} is made of another artifact", where=host.name, next="invoke deploy"
+            )
         try:
-            host.notes["release"] = host.ask("find", release=release)["release"]
+            host.notes["release"] = _find_on(host, release)["release"]
         except UsageError as error:
             raise UsageError(
                 error.what, where=error.where, next=f"invoke deploy --env {host.scope.env} brings it there"

@@ -220,9 +220,20 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
 
 
 def resolve_variables(plan: HostPlan, known: Mapping[str, Any] | None = None) -> Variables:
-    """A host's variables; without `known`, those that need facts cannot be resolved yet."""
+    """A host's variables; without `known`, those that need facts cannot be resolved yet. What is known is never a template."""
     environment = make_environment((plan.project / "templates",))
-    return Variables({**plan.variables, **(known or {})}, environment, plan.host, plan.places)
+    return Variables({**plan.variables, **text_only(known or {})}, environment, plan.host, plan.places)
+
+
+def text_only(value: Any) -> Any:
+    """What a host said, to be taken as it is wherever it gets to: no text in it, however deep, is a template."""
+    if isinstance(value, str):
+        return Unsafe(value)
+    if isinstance(value, Mapping):
+        return {text_only(key): text_only(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [text_only(entry) for entry in value]
+    return value
 
 
 def render_file(

@@ -12,19 +12,27 @@ import contextlib
 import logging
 import os
 import re
+import select
 import shlex
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from percore.deploy.address import Address
 from percore.deploy.openssh import Route, Wish, find_route, jump_wish
 from percore.errors import PercoreError, PreflightError, UnreachableError
 
 END_SECONDS = 60.0
+PIECE_BYTES = 1 << 16
+SEND_SECONDS = 300.0
+"""So long the other side may take none of what is sent."""
+
+MOST_COMPLAINT = 1 << 20
+"""Bytes of standard error that are kept: its end is what is shown."""
+
 SUDO_PROMPT = "[percore] sudo password: "
 
 
@@ -33,7 +41,9 @@ class Channel(Protocol):
 
     def send(self, data: bytes) -> None: ...
 
-    def lines(self) -> Iterator[bytes]: ...
+    def receive(self, seconds: float) -> bytes:
+        """Some bytes, none at the end; TimeoutError when there are none for so long, or the link is silent for too long."""
+        ...
 
     def finish(self, *, wait: bool) -> None: ...
 
@@ -71,6 +81,7 @@ class _Errors:
                 self._said += piece
                 if self._said.count(SUDO_PROMPT.encode()) > 1:
                     on_refusal()
+                del self._said[:-MOST_COMPLAINT]
 
     def text(self) -> str:
         self._reader.join(1.0)
@@ -100,15 +111,20 @@ class _LocalChannel:
         assert self._child.stdout is not None
         assert self._child.stderr is not None
         self._input, self._output, self._error = self._child.stdin, self._child.stdout, self._child.stderr
+        os.set_blocking(self._input.fileno(), False)
         pieces = iter(lambda: os.read(self._error.fileno(), 4096), b"")
         self._errors = _Errors(pieces, self._input.close)
 
     def send(self, data: bytes) -> None:
-        self._input.write(data)
-        self._input.flush()
+        rest = memoryview(data)
+        while rest:
+            _wait_for(self._input.fileno(), select.POLLOUT, SEND_SECONDS)
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[os.write(self._input.fileno(), rest[:PIECE_BYTES]) :]
 
-    def lines(self) -> Iterator[bytes]:
-        return iter(self._output.readline, b"")
+    def receive(self, seconds: float) -> bytes:
+        _wait_for(self._output.fileno(), select.POLLIN, seconds)
+        return os.read(self._output.fileno(), PIECE_BYTES)
 
     def complaint(self) -> str:
         return self._errors.text()
@@ -116,13 +132,27 @@ class _LocalChannel:
     def finish(self, *, wait: bool) -> None:
         with contextlib.suppress(OSError):
             self._input.close()
-        try:
-            self._child.wait(END_SECONDS if wait else 5.0)
-        except subprocess.TimeoutExpired:
-            return
+        if not self._ends_within(END_SECONDS if wait else 5.0):
+            self._output.close()  # it may wait for us to read what it says
+            if not self._ends_within(5.0):
+                return
         self._errors.text()
         self._output.close()
         self._error.close()
+
+    def _ends_within(self, seconds: float) -> bool:
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def _wait_for(descriptor: int, what: int, seconds: float) -> None:
+    waiting = select.poll()
+    waiting.register(descriptor, what)
+    if not waiting.poll(max(0.0, seconds) * 1000):
+        raise TimeoutError
 
 
 class _SshChannel:
@@ -137,11 +167,13 @@ class _SshChannel:
         self._errors = _Errors(pieces, self._channel.shutdown_write)
 
     def send(self, data: bytes) -> None:
+        self._channel.settimeout(self._link.route.silence_seconds)
         self._channel.sendall(data)
 
-    def lines(self) -> Iterator[bytes]:
-        source: IO[bytes] = self._channel.makefile("rb")
-        return iter(source.readline, b"")
+    def receive(self, seconds: float) -> bytes:
+        self._channel.settimeout(max(0.001, min(seconds, self._link.route.silence_seconds)))
+        piece: bytes = self._channel.recv(PIECE_BYTES)
+        return piece
 
     def complaint(self) -> str:
         return self._errors.text()

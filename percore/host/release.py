@@ -23,6 +23,7 @@ from percore.host.facts import free_bytes
 from percore.host.history import History
 from percore.host.paths import remove_tree
 from percore.host.resources import replace_link, write_file
+from percore.names import is_release_id, require_release_id
 
 GOOD = "good"
 BAD = "bad"
@@ -72,7 +73,12 @@ class Releases:
         self.history = History(os.path.join(deploy_to, "history.jsonl"))
 
     def path(self, release: str) -> str:
-        return os.path.join(self.folder, release)
+        """UsageError for what is no release's id: it would lead elsewhere."""
+        return os.path.join(self.folder, require_release_id(release))
+
+    def names(self) -> list[str]:
+        """The releases that lie here, also those that are not whole; what is called otherwise is none of ours."""
+        return sorted(filter(is_release_id, os.listdir(self.folder))) if os.path.isdir(self.folder) else []
 
     def record_path(self, release: str) -> str:
         """What the supervisor is given for this release."""
@@ -93,7 +99,7 @@ class Releases:
             os.unlink(self.plan_path(release, amended=True))
 
     def exists(self, release: str) -> bool:
-        return os.path.isfile(self.record_path(release))
+        return is_release_id(release) and os.path.isfile(self.record_path(release))
 
     def current(self) -> Optional[str]:
         """The id that `current` points to; None before the first release or when its directory is gone."""
@@ -108,7 +114,7 @@ class Releases:
             if os.path.islink(self.link):
                 os.unlink(self.link)
             return
-        replace_link(self.link, os.path.join("releases", release))
+        replace_link(self.link, os.path.join("releases", require_release_id(release)))
 
     def marks(self) -> dict[str, dict[str, Any]]:
         """By id: `mark`, `at`, `deployed_at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`."""
@@ -121,11 +127,16 @@ class Releases:
             raise UsageError(
                 "is not valid JSON", where=self.marks_path, next="remove the file and deploy again"
             ) from None
-        return {release: note for release, note in marks.items() if self.exists(release) or note.get("mark") == BAD}
+        return {
+            release: note
+            for release, note in marks.items()
+            if self.exists(release) or (is_release_id(release) and note.get("mark") == BAD)
+        }
 
     def mark(self, release: str, mark: str, *, deployed: bool = False, **note: Any) -> None:
         """`deployed`: from now on it counts as the newest, whatever the clock of this host says, which may be set back."""
         marks = self.marks()
+        require_release_id(release)
         if deployed:
             newest = max((_deployed_at(known) for known in marks.values()), default=0.0)
             note["deployed_at"] = max(time.time(), newest + 0.001)
@@ -163,8 +174,7 @@ class Releases:
 
     def find(self, release: str) -> str:
         """`release` when it is here, also by an unambiguous beginning or its hash part."""
-        known = sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
-        known = [name for name in known if self.exists(name)]
+        known = [name for name in self.names() if self.exists(name)]
         matches = [
             name for name in known if name == release or name.startswith(release) or name.endswith("-" + release)
         ]
@@ -183,8 +193,8 @@ class Releases:
         good = self._good_before(None, marks)
         stay = {*good[-max(1, keep) :], *self._good_before(current, marks)[-1:], current}
         gone = []
-        for name in sorted(os.listdir(self.folder)):
-            if name not in stay and not name.startswith("."):
+        for name in self.names():
+            if name not in stay:
                 remove_tree(self.path(name))
                 gone.append(name)
         if gone:
@@ -193,7 +203,7 @@ class Releases:
         return gone
 
     def staging_path(self, release: str) -> str:
-        return self.path(f".staging-{release}")
+        return os.path.join(self.folder, f".staging-{require_release_id(release)}")
 
     def stage(self, release: str, sha256: str, *, unpacked_bytes: int) -> None:
         """Unpack the archive into the hidden `staging_path`; `publish` gives it its name.
@@ -224,7 +234,7 @@ class Releases:
         if os.path.isdir(self.folder):
             for name in os.listdir(self.folder):
                 if name.startswith(".staging-"):
-                    remove_tree(self.path(name))
+                    remove_tree(os.path.join(self.folder, name))
 
 
 def _deployed_at(note: Mapping[str, Any]) -> float:

@@ -192,11 +192,10 @@ def _write_release_files(
 def _kept_files(releases: Releases) -> dict[str, str]:
     """Contents of earlier releases that are here already: by hash, where."""
     found: dict[str, str] = {}
-    if os.path.isdir(releases.folder):
-        for release in os.listdir(releases.folder):
-            folder = os.path.join(releases.path(release), ".percore", "files")
-            if os.path.isdir(folder):
-                found.update({name: os.path.join(folder, name) for name in os.listdir(folder)})
+    for release in releases.names():
+        folder = os.path.join(releases.path(release), ".percore", "files")
+        if os.path.isdir(folder):
+            found.update({name: os.path.join(folder, name) for name in os.listdir(folder)})
     return found
 
 

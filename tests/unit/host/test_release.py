@@ -16,6 +16,18 @@ from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
 from percore.host.release import BAD, GOOD, STAGED, PartReader, Releases, check_room, unpack
 
+FIRST, SECOND = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
+
+
+ODD_IDS = [
+    "", ".", "..", "../../../../etc/evil", "/etc/evil", f"{FIRST}/..", f"../{FIRST}", f"{FIRST}\n", f" {FIRST}", f"{FIRST}\0",
+    "20260101120000-AAAAAAAA", "2026010112000-aaaaaaaa", "20260101120000-aaaaaaaaa", "\u0662" + FIRST[1:], "r1",
+]  # fmt: skip
+
+
+def release(number: int) -> str:
+    return f"2026010{number}120000-0a1b2c3d"
+
 
 def archive(**files: str) -> bytes:
     out = io.BytesIO()
@@ -46,15 +58,15 @@ def stage(releases: Releases, name: str, content: bytes, sha256: str) -> None:
 
 def test_a_staged_release_appears_only_when_it_is_published(releases: Releases) -> None:
     content = archive(hello="world")
-    stage(releases, "r1", content, hashlib.sha256(content).hexdigest())
-    assert not os.path.exists(releases.path("r1"))
-    releases.publish(releases.staging_path("r1"), "r1")
-    assert Path(releases.path("r1"), "hello").read_text() == "world"
+    stage(releases, release(1), content, hashlib.sha256(content).hexdigest())
+    assert not os.path.exists(releases.path(release(1)))
+    releases.publish(releases.staging_path(release(1)), release(1))
+    assert Path(releases.path(release(1)), "hello").read_text() == "world"
 
 
 def test_an_archive_that_arrived_damaged_leaves_nothing(releases: Releases) -> None:
     with pytest.raises(RolloutError, match="checksum differs"):
-        stage(releases, "r1", archive(hello="world"), "0" * 64)
+        stage(releases, release(1), archive(hello="world"), "0" * 64)
     assert os.listdir(releases.folder) == []
     assert not releases.archives.has("0" * 64)  # so it is sent again
 
@@ -70,8 +82,8 @@ def test_an_archive_goes_on_where_the_last_connection_left_off(releases: Release
     with pytest.raises(RolloutError):
         releases.archives.receive(sha256, cut())
     assert (releases.archives.has(sha256), releases.archives.bytes_here(sha256)) == (False, 30)
-    stage(releases, "r1", content[30:], sha256)
-    assert os.path.exists(releases.staging_path("r1"))
+    stage(releases, release(1), content[30:], sha256)
+    assert os.path.exists(releases.staging_path(release(1)))
     releases.archives.keep_only(set())
     assert os.listdir(releases.archives.folder) == []
 
@@ -97,11 +109,11 @@ def test_too_little_room_is_refused_with_the_arithmetic(tmp_path: Path) -> None:
 
 
 def test_current_is_switched_and_taken_away(releases: Releases) -> None:
-    add_release(releases, "r1")
+    add_release(releases, release(1))
     assert releases.current() is None
-    releases.switch("r1")
-    assert releases.current() == "r1"
-    assert os.readlink(releases.link) == "releases/r1"
+    releases.switch(release(1))
+    assert releases.current() == release(1)
+    assert os.readlink(releases.link) == f"releases/{release(1)}"
     releases.switch(None)
     assert releases.current() is None
 
@@ -113,32 +125,38 @@ def test_a_current_link_to_a_directory_that_is_gone_counts_as_none(releases: Rel
 
 
 def test_a_mark_keeps_what_was_noted_before(releases: Releases) -> None:
-    add_release(releases, "r1", STAGED)
-    releases.mark("r1", STAGED, fingerprint="abc")
-    releases.mark("r1", GOOD)
-    assert releases.marks()["r1"]["fingerprint"] == "abc"
-    assert releases.marks()["r1"]["mark"] == GOOD
+    add_release(releases, release(1), STAGED)
+    releases.mark(release(1), STAGED, fingerprint="abc")
+    releases.mark(release(1), GOOD)
+    assert releases.marks()[release(1)]["fingerprint"] == "abc"
+    assert releases.marks()[release(1)]["mark"] == GOOD
 
 
 def test_rollback_goes_to_the_newest_good_release_before_the_current_one(releases: Releases) -> None:
-    for name, mark in (("r1", GOOD), ("r2", GOOD), ("r3", BAD), ("r4", GOOD), ("r5", GOOD)):
+    for name, mark in (
+        (release(1), GOOD),
+        (release(2), GOOD),
+        (release(3), BAD),
+        (release(4), GOOD),
+        (release(5), GOOD),
+    ):
         add_release(releases, name, mark)
-    releases.switch("r4")
-    assert releases.previous_good() == "r2"
+    releases.switch(release(4))
+    assert releases.previous_good() == release(2)
 
 
 def test_without_an_earlier_good_release_rollback_says_so(releases: Releases) -> None:
-    add_release(releases, "r1")
-    releases.switch("r1")
+    add_release(releases, release(1))
+    releases.switch(release(1))
     with pytest.raises(UsageError, match="no earlier good release"):
         releases.previous_good()
 
 
 def test_a_release_is_found_by_its_beginning_or_its_hash(releases: Releases) -> None:
-    add_release(releases, "20260101-aaaa")
-    add_release(releases, "20260102-bbbb")
-    assert releases.find("20260101") == "20260101-aaaa"
-    assert releases.find("bbbb") == "20260102-bbbb"
+    add_release(releases, FIRST)
+    add_release(releases, SECOND)
+    assert releases.find("20260101") == FIRST
+    assert releases.find("bbbbbbbb") == SECOND
     with pytest.raises(UsageError, match="could be"):
         releases.find("2026")
     with pytest.raises(UsageError, match="is not here"):
@@ -147,26 +165,26 @@ def test_a_release_is_found_by_its_beginning_or_its_hash(releases: Releases) -> 
 
 def test_pruning_keeps_the_newest_good_ones_and_the_current_one(releases: Releases) -> None:
     for number in range(1, 8):
-        add_release(releases, f"r{number}", BAD if number == 6 else GOOD)
-    releases.switch("r1")
-    assert releases.prune(3) == ["r2", "r3", "r6"]
-    assert sorted(os.listdir(releases.folder)) == ["r1", "r4", "r5", "r7"]
-    assert set(releases.marks()) == {"r1", "r4", "r5", "r7"}
+        add_release(releases, release(number), BAD if number == 6 else GOOD)
+    releases.switch(release(1))
+    assert releases.prune(3) == [release(2), release(3), release(6)]
+    assert sorted(os.listdir(releases.folder)) == [release(1), release(4), release(5), release(7)]
+    assert set(releases.marks()) == {release(1), release(4), release(5), release(7)}
 
 
 def test_the_one_before_stays_even_when_only_one_is_to_be_kept(releases: Releases) -> None:
     for number in range(1, 4):
-        add_release(releases, f"r{number}")
-    releases.switch("r3")
+        add_release(releases, release(number))
+    releases.switch(release(3))
     releases.prune(1)
-    assert releases.previous_good() == "r2"
+    assert releases.previous_good() == release(2)
 
 
 def test_remains_of_an_interrupted_staging_are_cleaned(releases: Releases) -> None:
-    os.makedirs(releases.staging_path("r1"))
-    add_release(releases, "r2")
+    os.makedirs(releases.staging_path(release(1)))
+    add_release(releases, release(2))
     releases.clean()
-    assert os.listdir(releases.folder) == ["r2"]
+    assert os.listdir(releases.folder) == [release(2)]
 
 
 def test_damaged_marks_are_named(releases: Releases) -> None:
@@ -187,3 +205,33 @@ def test_the_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
     theirs.acquire("bob@desk")
     assert json.loads(Path(path).read_text())["owner"] == "bob@desk"
     theirs.release()
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_what_is_no_release_id_never_becomes_a_path(releases: Releases, tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    os.makedirs(releases.folder)
+    for use in (
+        releases.path, releases.record_path, releases.plan_path, releases.staging_path, releases.switch,
+        releases.remove, lambda name: releases.publish(str(victim), name), lambda name: releases.mark(name, GOOD),
+        releases.find,
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            use(name)
+    assert not releases.exists(name)
+    assert victim.is_dir()
+    assert os.listdir(releases.folder) == []
+
+
+def test_what_is_called_otherwise_among_the_releases_is_left_alone(releases: Releases) -> None:
+    add_release(releases, release(1))
+    foreign = Path(releases.folder) / "backup"
+    foreign.mkdir()
+    (foreign / ".percore.json").write_text("{}")
+    os.symlink("releases/backup", releases.link)
+    Path(releases.marks_path).write_text(json.dumps({"../../etc": {"mark": BAD}, "backup": {"mark": GOOD}}))
+    assert releases.current() is None
+    assert releases.marks() == {}
+    releases.prune(1)
+    assert foreign.is_dir()
