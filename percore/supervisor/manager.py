@@ -12,7 +12,7 @@ from percore.supervisor import renewal, reporting, restoring, selecting, snapsho
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.app import App, not_taken_back, settled
 from percore.supervisor.awaiting import Awaiting
-from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
+from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.dependencies import (
     Blocked,
@@ -25,6 +25,7 @@ from percore.supervisor.dependencies import (
 )
 from percore.supervisor.home import Home, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
+from percore.supervisor.kinds import CLUSTER
 from percore.supervisor.launch import OpenLogs, Site, open_files
 from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.logs import has_scribe
