@@ -43,6 +43,7 @@ _MOST_BYTES = (1 << 63) - 1
 _MOST_COUNTED = (1 << 53) - 1  # what every reader of JSON takes as it is
 _LAST_MOMENT = 1 << 38  # in the year 10680; time.localtime takes it
 MOST_INSTANCES = 1 << 16
+MOST_PORTS = 65535
 
 
 class Wanted(ValueError):
@@ -108,7 +109,7 @@ def number_of(high: float, title: str) -> Callable[[Any], float]:
     return read
 
 
-port = between(1, 65535, "a port between 1 and 65535")
+port = between(1, MOST_PORTS, "a port between 1 and 65535")
 count = between(0, _MOST_COUNTED, "a whole number, 0 or more")
 
 
@@ -173,8 +174,8 @@ def account(value: Any) -> str:
 
 
 def token(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z]+", value):
-        return value
+    if text(value) and "/" not in value:
+        return str(value)
     raise Wanted("a token")
 
 
@@ -197,7 +198,7 @@ def address(value: Any) -> Address:
     raise Wanted("an address")
 
 
-_port_or_0 = between(0, 65535, "a port")
+_port_or_0 = between(0, MOST_PORTS, "a port")
 
 KINDS: dict[str, Callable[[Any], Any]] = {
     "str": text,
