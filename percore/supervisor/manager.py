@@ -347,10 +347,11 @@ class Manager:
         return {}
 
     def delete(self, selectors: Sequence[str]) -> Outcome:
+        chosen = self.select_whole(selectors)
         for name in self._aside.names:
             if name in selectors or "all" in selectors:
                 self._aside.make_way(name)
-        yield from self._stop_in_order({app.name: self._delete(app) for app, _ in self.select_whole(selectors)})
+        yield from self._stop_in_order({app.name: self._delete(app) for app, _ in chosen})
         return {}
 
     def reset(self, selectors: Sequence[str]) -> None:

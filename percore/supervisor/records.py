@@ -36,7 +36,9 @@ def read(kind: Any, record: Any) -> Any:
     readers = _readers_of(kind)
     fields: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
-    for key, value in _object(record).items():
+    if not isinstance(record, Mapping):
+        raise WrongField("", f"is {_shown(record)}, not an object")
+    for key, value in record.items():
         if key in readers:
             fields[key] = read_field(readers[key], key, value)
         else:
@@ -102,7 +104,9 @@ def _list_of(reader: Reader) -> Reader:
 
 def _mapping_of(key: Reader, item: Reader) -> Reader:
     def read_mapping(value: Any) -> dict[str, Any]:
-        return {_entry(key, name, name): _entry(item, name, found) for name, found in _object(value).items()}
+        if not isinstance(value, Mapping):
+            raise Wanted("an object")
+        return {_entry(key, name, name): _entry(item, name, found) for name, found in value.items()}
 
     return read_mapping
 
@@ -114,12 +118,6 @@ def _entry(reader: Reader, name: object, value: Any) -> Any:
         raise WrongField(str(name), "holds something else than a text") from None
     except Wanted as error:
         raise WrongField(f"{name!r}", f"is not {error}") from None
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    raise Wanted("an object")
 
 
 def _shown(value: Any) -> str:

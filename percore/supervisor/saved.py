@@ -129,8 +129,6 @@ def _name_of(record: Any) -> str:
 
 
 def _read_app(record: Any, others: Mapping[str, SavedApp]) -> SavedApp:
-    if not isinstance(record, Mapping):
-        raise WrongField("", "it is not the record of an app")
     app: SavedApp = records.read(SavedApp, record)
     if app.config.name in others:
         raise WrongField("config.name", f"is {app.config.name!r}, as that of another app is")

@@ -82,7 +82,7 @@ class StateFile:
             or type(state.get("version")) is not int
             or state["version"] < VERSION
         ):
-            raise ValueError("it is not a state file")
+            raise ValueError(f"it is not a state file of version {VERSION}")
         environments = self._read_environments()
         self._names = {json.dumps(environment, sort_keys=True): name for name, environment in environments.items()}
         self._used_before = set(environments)
