@@ -31,7 +31,7 @@ else:
             defaults = [members.pop(field) for field in fields if field in members]
             made = namedtuple(name, fields, defaults=defaults, module=members["__module__"])
             for member, value in members.items():
-                if member not in ("__annotations__", "__module__", "__qualname__"):
+                if member not in ("__module__", "__qualname__"):
                     setattr(made, member, value)
             return made
 

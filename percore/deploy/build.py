@@ -27,6 +27,7 @@ from typing import Any
 
 from percore.deploy.plan import AppSettings
 from percore.errors import PreflightError, UsageError
+from percore.supervisor.passwords import for_programs
 
 Say = Callable[[str], None]
 
@@ -217,6 +218,7 @@ def _run(words: Sequence[str], folder: Path, *, what: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=for_programs(),
             timeout=BUILD_SECONDS,
             check=False,
         )

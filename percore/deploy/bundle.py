@@ -25,6 +25,7 @@ from percore.deploy import program
 from percore.deploy.build import write_tar
 from percore.errors import PreflightError
 from percore.supervisor.unit import template_path
+from percore.supervisor.passwords import for_programs
 
 MAIN = """\
 import sys
@@ -135,7 +136,7 @@ def _fetch_psutil(cache: Path, machine: str) -> Path:
         str(wheels),
     ]
     words += ["--platform", f"manylinux2014_{machine}", "--python-version", "3.9", "psutil"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=for_programs())
     found = sorted(wheels.glob("psutil-*.whl"))
     if done.returncode != 0 or not found:
         lines = done.stderr.strip().splitlines()

@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from percore.deploy.redaction import REDACTOR
 from percore.deploy.report import Report
 from percore.errors import PercoreError, PreflightError, RolloutError, UsageError, nearest
+from percore.supervisor.passwords import for_programs
 
 PHASES = ("build", "connect", "stage", "activate", "confirm")
 NAMES = (*(f"{when}_{phase}" for phase in PHASES for when in ("before", "after")), "failed")
@@ -57,7 +59,7 @@ class Hooks:
                 raise fault
 
     def _call(self, name: str, command: str) -> PercoreError | None:
-        env = {**os.environ, **{f"PERCORE_{key.upper()}": value for key, value in self.values.items()}}
+        env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self.values.items()})
         kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
         try:
             done = subprocess.run(

@@ -16,6 +16,7 @@ import yaml
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.vault import DEFAULT_ID, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
+from percore.supervisor.passwords import for_programs
 
 PASSWORD = "PERCORE_VAULT_PASSWORD"
 PASSWORD_FILE = "ANSIBLE_VAULT_PASSWORD_FILE"
@@ -121,7 +122,7 @@ def read_password(path: Path, vault_id: str) -> bytes:
 def _run_program(path: Path, vault_id: str) -> bytes:
     words = [str(path.absolute()), *(["--vault-id", vault_id] if path.stem.endswith("-client") else [])]
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=PROGRAM_SECONDS, check=False)
+        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=PROGRAM_SECONDS, check=False, env=for_programs())
     except subprocess.TimeoutExpired:
         raise UsageError(f"it printed no vault password within {PROGRAM_SECONDS} s", where=str(path)) from None
     except OSError as error:

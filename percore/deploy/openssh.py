@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from percore.errors import PercoreError, PreflightError, UsageError
+from percore.supervisor.passwords import for_programs
 
 SECONDS = 10
 """How long a connection may take, where the configuration says nothing."""
@@ -104,7 +105,13 @@ def _ask_ssh(wish: Wish) -> Options:
     words += ["-i", wish.key_file] if wish.key_file else []
     try:
         done = subprocess.run(
-            [*words, "--", wish.host], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+            [*words, "--", wish.host],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=for_programs(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PercoreError(f"'ssh -G' does not answer: {error}") from None

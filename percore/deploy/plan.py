@@ -116,14 +116,14 @@ class HostState:
         return [*self.prepare, *self.before, *self.after]
 
     def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
-        """Differs when anything of the host should differ; the release's own id and path do not count, nor do tags."""
-        wanted = json.loads(json.dumps([self.prepare, self.activation()]), object_hook=_without_tags)
+        """Differs when anything of the host should differ. The release's own id and path, and mere remarks, do not count."""
+        wanted = json.loads(json.dumps([self.prepare, self.activation()]), object_hook=_without_remarks)
         text = json.dumps([artifact, record, wanted], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_tags(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if key != "tags"}
+def _without_remarks(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("tags", "secret", "shown")}
 
 
 def make_plan(

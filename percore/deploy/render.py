@@ -11,12 +11,14 @@ from typing import Any
 
 from percore.deploy.keyring import keyring
 from percore.deploy.plan import HostPlan, HostState
+from percore.deploy.redaction import REDACTOR
 from percore.deploy.roles import EVERYWHERE, Item, Role
 from percore.deploy.settings import read_settings
 from percore.deploy.templates import SELF, Variables, render_file, resolve_variables
 from percore.deploy.vault import HEADER
 from percore.errors import UsageError, nearest
 from percore.supervisor.unit import template_path
+from percore.host.comparison import ALL
 
 SHIPPED = Path(template_path()).parent
 """Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""
@@ -35,10 +37,10 @@ def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
     return HostState(
         host=plan.host,
         settings=settings,
-        prepare=tuple(maker.prepare),
-        before=tuple(maker.before),
-        after=tuple(maker.after),
-        handlers=tuple(maker.handlers.values()),
+        prepare=tuple(map(_with_masks, maker.prepare)),
+        before=tuple(map(_with_masks, maker.before)),
+        after=tuple(map(_with_masks, maker.after)),
+        handlers=tuple(map(_with_masks, maker.handlers.values())),
         files=maker.files,
     )
 
@@ -102,17 +104,18 @@ class _StateMaker:
                 )
             self.handlers[handler["name"]] = _handler(handler)
 
-    def _content(self, role: Role, item: Item) -> str:
-        """Keep the content of a template, copied file or literal; returns its SHA-256."""
-        if "template" in item:
-            content = self._render(role, str(item["template"])).encode()
-        elif "copy" in item:
-            content = _read(role.folder / "files" / str(item["copy"]), role)
+    def _content(self, role: Role, item: Item) -> dict[str, Any]:
+        """The SHA-256 of a template, copied file or literal, and which of its lines no diff may show."""
+        secret: dict[int, str] | str
+        if "copy" in item:
+            content, is_sealed = _read(role.folder / "files" / str(item["copy"]), role)
+            secret = ALL if is_sealed else REDACTOR.lines(content.decode(errors="replace"))
         else:
-            content = str(item["content"]).encode()
+            text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
+            content, secret = text.encode(), REDACTOR.lines(text)
         sha256 = hashlib.sha256(content).hexdigest()
         self.files[sha256] = content
-        return sha256
+        return {"sha256": sha256, "secret": secret if isinstance(secret, str) else {str(n): secret[n] for n in secret}}
 
     def _render(self, role: Role, name: str) -> str:
         folders = [role.folder / "templates", self.plan.project / "templates", SHIPPED]
@@ -122,7 +125,7 @@ class _StateMaker:
     def _file(self, role: Role, item: Item) -> dict[str, Any]:
         spec = {
             "kind": "file",
-            "sha256": self._content(role, item),
+            **self._content(role, item),
             **_without(item, "template", "copy", "content"),
         }
         if isinstance(spec.get("validate"), str):
@@ -138,7 +141,7 @@ class _StateMaker:
                 {
                     "kind": "unit-file",
                     "path": item.get("path", f"/etc/systemd/system/{item['name']}"),
-                    "sha256": self._content(role, item),
+                    **self._content(role, item),
                     "mode": item.get("mode", "0644"),
                     "validate": ["systemd-analyze", "verify", "--man=no", "%s"],
                     **marks,
@@ -165,10 +168,17 @@ class _StateMaker:
             "kind": "site",
             "path": item.get("path", f"/etc/nginx/sites-available/{name}"),
             "link": item.get("link", f"/etc/nginx/sites-enabled/{name}"),
-            "sha256": self._content(role, item),
+            **self._content(role, item),
             "without": without,
             **_marks_of(item),
         }
+
+
+def _with_masks(spec: dict[str, Any]) -> dict[str, Any]:
+    """With what is shown instead of those paths, names and words that hold a secret, also when it is none any more."""
+    words = [word for value in spec.values() for word in (value if isinstance(value, list) else [value])]
+    shown = {word: masked for word in words if isinstance(word, str) and (masked := REDACTOR.text(word)) != word}
+    return {**spec, "shown": shown} if shown else spec
 
 
 def _rights(spec: dict[str, Any]) -> dict[str, Any]:
@@ -226,10 +236,14 @@ def _words(text: str, where: str) -> list[str]:
         ) from None
 
 
-def _read(path: Path, role: Role) -> bytes:
-    """A file of a role; one that is encrypted reaches the host in plain text, as in Ansible."""
+def _read(path: Path, role: Role) -> tuple[bytes, bool]:
+    """A file of a role; one that is encrypted (True) reaches the host in plain text, as in Ansible, and is never shown."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"file '{path.name}' cannot be read: {error.strerror}", where=str(role.file)) from None
-    return keyring().open_bytes(content.decode(), str(path)) if content.startswith(HEADER.encode()) else content
+    if not content.startswith(HEADER.encode()):
+        return content, False
+    plain = keyring().open_bytes(content.decode(), str(path))
+    REDACTOR.hide_file(plain.decode(errors="replace"))
+    return plain, True

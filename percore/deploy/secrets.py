@@ -23,6 +23,7 @@ import yaml
 from percore.deploy.keyring import Keyring
 from percore.deploy.vault import DEFAULT_ID, HEADER, parse_envelope, seal
 from percore.errors import UsageError
+from percore.supervisor.passwords import for_programs
 
 TAGS = ("!vault", "!vault-encrypted")
 
@@ -252,7 +253,7 @@ def _signals_raise() -> Iterator[None]:
 def _run_editor(path: Path, editor: str) -> None:
     words = shlex.split(editor or os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     try:
-        done = subprocess.run([*words, str(path)], check=False)
+        done = subprocess.run([*words, str(path)], check=False, env=for_programs())
     except OSError as error:
         raise UsageError(f"editor '{words[0]}' cannot be run: {error.strerror}", next="set EDITOR") from None
     if done.returncode != 0:

@@ -23,6 +23,7 @@ from percore.deploy.fleet import (
     who_am_i,
 )
 from percore.deploy.plan import AppSettings
+from percore.deploy.redaction import REDACTOR
 from percore.deploy.report import Report
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError, nearest
 from percore.supervisor.ecosystem import resolve_for_release
@@ -202,7 +203,8 @@ class _Records:
         for app in record["apps"]:
             if app.get("mode") == "cluster" and settings.health_path:
                 app.setdefault("health", settings.health_path)
-        return record
+        secret = {app["name"]: fields for app in record["apps"] if (fields := REDACTOR.fields(app))}
+        return {**record, "secret": secret} if secret else record
 
 
 def _placed(record: dict[str, Any], host: Host) -> dict[str, Any]:

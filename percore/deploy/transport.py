@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from percore.deploy.address import Address
 from percore.deploy.openssh import Route, Wish, find_route, jump_wish
 from percore.errors import PercoreError, PreflightError, UnreachableError
+from percore.supervisor.passwords import for_programs
 
 END_SECONDS = 60.0
 PIECE_BYTES = 1 << 16
@@ -99,6 +100,7 @@ class _LocalChannel:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=folder,
+                env=for_programs(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -245,7 +247,12 @@ class _Proxy:
             # ssh_config(5): the command is run by a shell, with exec so that nothing stays between.
             words = ["/bin/sh", "-c", f"exec {command}"]
             self._child = subprocess.Popen(
-                words, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, start_new_session=True
+                words,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=for_programs(),
             )
         assert self._child.stderr is not None
         stderr = self._child.stderr.fileno()

@@ -187,7 +187,7 @@ class Activation:
         contents = kept_contents(self.releases, self.release)
         for spec in specs:
             resource = make(spec, contents)
-            difference = resource.difference()
+            difference = resource.change()
             if difference is None:
                 continue
             self.emit({"event": "progress", "text": difference})
@@ -252,7 +252,12 @@ class Activation:
             return []
         wanted = {path for spec in plan.before + plan.after for path in _paths(spec)}
         gone = [spec for spec in former.after + former.before if not wanted & {*_paths(spec)}]
-        return [absence for spec in gone for absence in _absence_of(spec, gone)]
+        # What of it is not shown stays so.
+        return [
+            {**absence, **({"shown": spec["shown"]} if "shown" in spec else {})}
+            for spec in gone
+            for absence in _absence_of(spec, gone)
+        ]
 
     def _check_health(self, ask: dict[str, Any]) -> dict[str, Any]:
         self.emit({"event": "progress", "text": "check health"})

@@ -154,7 +154,7 @@ class Agent:
             self._recover(target)
             target.releases.clean()
         current = target.releases.current()
-        changes = [text for text in (make(spec).difference() for spec in message.get("resources", [])) if text]
+        changes = [text for text in (make(spec).change() for spec in message.get("resources", [])) if text]
         return {
             "current": current,
             "marks": target.releases.marks(),

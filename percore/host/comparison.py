@@ -4,28 +4,78 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Union
 
 LONGEST_DIFF = 200
 """Lines of one file's diff; the rest is counted."""
 
-_OWN_ENTRY = {"env"}  # compared entry by entry
+_BY_NAME = {"env": "variable", "hooks": "hook"}  # compared entry by entry, and their values not shown
 
 
-def diff_text(old: bytes, new: bytes, path: str) -> str:
-    """A unified diff; one line when a side is no text."""
+ALL = "all"
+"""Instead of the lines that are not shown: the whole file was encrypted."""
+
+MASK = "********"
+
+
+class Side(NamedTuple):
+    """One side of a diff. `secret` are the lines not to be shown, by number (as JSON has it), and what is shown instead.
+
+    None: nobody knows which they are, so none of its own is shown.
+    """
+
+    content: bytes
+    secret: Union[Mapping[str, str], str, None]
+
+
+def diff_text(old: Side, new: Side, path: str) -> str:
+    """A unified diff; one line when a side is no text, or was encrypted."""
+    if ALL in (old.secret, new.secret):
+        return f"{path}: it is encrypted, so its lines are not shown\n"
+    try:
+        before, after = old.content.decode().splitlines(), new.content.decode().splitlines()
+    except UnicodeDecodeError:
+        return f"{path}: {len(old.content)} bytes become {len(new.content)}, not a text"
+    lines = list(_unified(before, after, old, new))
+    if before == after and old.content != new.content:
+        lines.append("\\ the ends of its lines differ")
+    head = [f"--- {path}", f"+++ {path}"] if lines else []
+    shown = [*head, *lines[:LONGEST_DIFF]]
+    more = [f"... {len(lines) - LONGEST_DIFF} more lines"] if len(lines) > LONGEST_DIFF else []
+    return "".join(f"{line}\n" for line in shown + more)
+
+
+def _unified(before: list[str], after: list[str], old: Side, new: Side) -> Iterator[str]:
     import difflib  # most runs show none
 
-    try:
-        before, after = old.decode().splitlines(keepends=True), new.decode().splitlines(keepends=True)
-    except UnicodeDecodeError:
-        return f"{path}: {len(old)} bytes become {len(new)}, not a text"
-    lines = list(difflib.unified_diff(before, after, path, path))
-    shown = "".join(
-        line if line.endswith("\n") else f"{line}\n\\ no newline at the end\n" for line in lines[:LONGEST_DIFF]
-    )
-    return shown + (f"... {len(lines) - LONGEST_DIFF} more lines\n" if len(lines) > LONGEST_DIFF else "")
+    for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(3):
+        (_, first, _, other, _), (_, _, last, _, end) = group[0], group[-1]
+        yield f"@@ -{_range(first, last)} +{_range(other, end)} @@"
+        for what, i, j, k, m in group:
+            if what == "equal":
+                yield from (f" {_common(before, old, new, i + n, k + n)}" for n in range(j - i))
+            else:
+                yield from (f"-{_line(before, old, n)}" for n in range(i, j))
+                yield from (f"+{_line(after, new, n)}" for n in range(k, m))
+
+
+def _range(start: int, stop: int) -> str:
+    length = stop - start
+    return f"{start + 1 if length else start}" + ("" if length == 1 else f",{length}")
+
+
+def _line(lines: list[str], side: Side, index: int) -> str:
+    if side.secret is None or isinstance(side.secret, str):
+        return MASK
+    return side.secret.get(str(index + 1), lines[index])
+
+
+def _common(lines: list[str], old: Side, new: Side, i: int, k: int) -> str:
+    """A line of both: whichever side knows that it is secret is believed."""
+    places = ((old.secret, i), (new.secret, k))
+    shown = [secret.get(str(n + 1), lines[i]) for secret, n in places if isinstance(secret, Mapping)]
+    return next((text for text in shown if text != lines[i]), shown[0] if shown else MASK)
 
 
 def app_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -36,22 +86,27 @@ def app_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found += [f"app {name} goes" for name in before if name not in after]
     for name in after:
         if name in before:
-            found += [f"app {name}: {text}" for text in _changed_fields(before[name], after[name])]
+            secret = {field for record in (old, new) for field in record.get("secret", {}).get(name, ())}
+            found += [f"app {name}: {text}" for text in _changed_fields(before[name], after[name], secret)]
     return found
 
 
-def _changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    names = sorted({*before, *after} - {"release", "source", *_OWN_ENTRY})
+def _changed_fields(before: Mapping[str, Any], after: Mapping[str, Any], secret: Collection[str]) -> list[str]:
+    """`secret` are fields that hold, or held, a secret."""
+    names = sorted({*before, *after} - {"release", "source", *_BY_NAME})
     texts = [
-        f"{name} {_shown(before.get(name))} -> {_shown(after.get(name))}"
+        f"{name} changes, and is not shown"
+        if name in secret
+        else f"{name} {_shown(before.get(name))} -> {_shown(after.get(name))}"
         for name in names
         if before.get(name) != after.get(name)
     ]
-    old, new = before.get("env", {}), after.get("env", {})
-    for name in sorted({*old, *new}):
-        if old.get(name) != new.get(name):
-            how = "is new" if name not in old else "goes" if name not in new else "changes"
-            texts.append(f"variable {name} {how}")
+    for field, title in _BY_NAME.items():
+        old, new = before.get(field, {}), after.get(field, {})
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                how = "is new" if name not in old else "goes" if name not in new else "changes"
+                texts.append(f"{title} {name} {how}")
     return texts
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from percore.errors import RolloutError
-from percore.host.resources import Spec, journal_of, run, write_file
+from percore.host.resources import Spec, journal_of, run, shown, write_file
 
 HANDOVER = "handover"
 """The kind of handler that lets a new supervisor take over the workers; it has a place of its own in a switch."""
@@ -80,7 +80,7 @@ class Debts:
 
 def describe(handler: Spec) -> str:
     if handler["kind"] == "run":
-        return f"run {' '.join(handler['run'])}"
+        return shown(handler, f"run {' '.join(handler['run'])}")
     if handler["kind"] == HANDOVER:
         return f"start {handler['unit']} anew, its workers live on"
     return f"{handler['kind']} {handler['unit']}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import Any, Callable
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
 
 from percore.host.activation import Plan, kept_contents
-from percore.host.comparison import app_changes, diff_text, record_hashes
+from percore.host.comparison import Side, app_changes, diff_text, record_hashes
 from percore.host.debts import describe
-from percore.host.resources import Contents, Spec, make, read_file
+from percore.host.resources import Contents, Spec, make, read_file, shown
 from percore.host.target import Target
 
 Message = dict[str, Any]
@@ -18,15 +20,15 @@ Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
 
 def compare(target: Target, message: Message, receive: Receive) -> Message:
     """What a deploy would change and why, with diffs where asked for. Nothing is locked, nothing is touched."""
-    changed = [(spec, text) for spec in message["resources"] if (text := make(spec).difference())]
+    changed = [(spec, text) for spec in message["resources"] if (text := make(spec).change())]
     wanted = [spec["sha256"] for spec, _ in changed if spec.get("sha256") in message["sizes"]]
     contents = receive(message["sizes"], list(dict.fromkeys(wanted))) if message["diff"] else {}
+    current = target.releases.current()
+    former = _specs_of(target, current)
     changes = []
     for spec, text in changed:
         new = contents.get(spec.get("sha256", ""))
-        diff = "" if new is None else diff_text(_read_or_nothing(spec["path"]), new, spec["path"])
-        changes.append({"text": text, "diff": diff})
-    current = target.releases.current()
+        changes.append({"text": text, "diff": "" if new is None else _diff(spec, new, former)})
     reasons = []
     if message["record"] and current:
         record = json.loads(read_file(target.releases.record_path(current)))
@@ -46,7 +48,8 @@ def compare_release(target: Target, message: Message) -> Message:
     releases = target.releases
     release, current = message["release"], releases.current()
     plan, contents = Plan.load(releases, release), kept_contents(releases, release)
-    changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).difference())]
+    changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).change())]
+    former = _specs_of(target, current)
     record = read_file(releases.record_path(release)).decode()
     reasons = []
     if current:
@@ -55,7 +58,7 @@ def compare_release(target: Target, message: Message) -> Message:
     marks = releases.marks()
     same = current and marks.get(current, {}).get("artifact") == marks.get(release, {}).get("artifact")
     return {
-        "changes": [{"text": text, "diff": _diff(spec, contents)} for spec, text in changed],
+        "changes": [{"text": text, "diff": _kept_diff(spec, contents, former)} for spec, text in changed],
         "reasons": ([] if same else ["the app's files differ"]) + reasons,
         "handlers": _would_run([spec for spec, _ in changed], plan.handlers),
     }
@@ -74,20 +77,45 @@ def find_drift(target: Target) -> Message:
     plan, contents = Plan.load(target.releases, current), kept_contents(target.releases, current)
     files = []
     for spec in plan.before + plan.after:
-        text = make(spec, contents).difference()
+        text = make(spec, contents).change()
         if text and spec["kind"] != "command":
-            diff = _diff(spec, contents, by_hand=True)
-            files.append({"text": text, "diff": diff})
+            own = {spec["path"]: spec} if "path" in spec else {}
+            files.append({"text": text, "diff": _kept_diff(spec, contents, own, by_hand=True)})
     owed = target.debts.texts()
     return {"current": current, "status": status, "workers": workers, "files": files, "owed": owed}
 
 
-def _diff(spec: Spec, contents: Contents, *, by_hand: bool = False) -> str:
-    """From what is here to what is wanted; `by_hand` the other way round."""
-    if not spec.get("sha256"):
-        return ""
-    here, wanted = _read_or_nothing(spec["path"]), contents(spec["sha256"])
-    return diff_text(wanted, here, spec["path"]) if by_hand else diff_text(here, wanted, spec["path"])
+def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:
+    """What lies where, by a release that is here; None where its plan cannot be read."""
+    if release is None:
+        return {}
+    try:
+        plan = Plan.load(target.releases, release)
+    except (OSError, ValueError, KeyError):
+        return None
+    return {spec["path"]: spec for spec in plan.before + plan.after if "path" in spec}
+
+
+def _kept_diff(spec: Spec, contents: Contents, former: Optional[Mapping[str, Spec]], *, by_hand: bool = False) -> str:
+    """Of a release that is here."""
+    return _diff(spec, contents(spec["sha256"]), former, by_hand=by_hand) if spec.get("sha256") else ""
+
+
+def _diff(spec: Spec, content: bytes, former: Optional[Mapping[str, Spec]], *, by_hand: bool = False) -> str:
+    """From what is here, which the specs of `former` put there, to what is wanted; `by_hand` the other way round."""
+    here, wanted = _side_here(spec, former), Side(content, spec.get("secret"))
+    path = shown(spec, spec["path"])
+    return diff_text(wanted, here, path) if by_hand else diff_text(here, wanted, path)
+
+
+def _side_here(spec: Spec, former: Optional[Mapping[str, Spec]]) -> Side:
+    """Which of its lines are secret is known of a file as we put it. Of any other, none is shown where one may be a secret."""
+    content = _read_or_nothing(spec["path"])
+    put = (former or {}).get(spec["path"])
+    if put and put.get("sha256") == hashlib.sha256(content).hexdigest():
+        return Side(content, put.get("secret"))
+    is_free = former is not None and not any(each.get("secret", True) for each in (spec, put) if each)
+    return Side(content, {} if is_free else None)
 
 
 def _would_run(changed: list[Spec], handlers: list[Spec]) -> list[str]:

@@ -150,6 +150,11 @@ class Resource:
     def difference(self) -> Optional[str]:
         raise NotImplementedError
 
+    def change(self) -> Optional[str]:
+        """The difference as it may be shown."""
+        difference = self.difference()
+        return difference and shown(self.spec, difference)
+
     def verify(self, coming: Sequence[str] = ()) -> None:
         """Raises RolloutError for an invalid wish. `coming` are programs that will be there, and are not yet."""
 
@@ -507,6 +512,13 @@ KINDS: dict[str, type[Resource]] = {
     "nginx-reload": NginxReload,
     "command": Command,
 }
+
+
+def shown(spec: Spec, text: str) -> str:
+    """`shown` of a spec says what is written instead of the parts of it that hold secrets."""
+    for part, instead in spec.get("shown", {}).items():
+        text = text.replace(part, instead)
+    return text
 
 
 def no_contents(sha256: str) -> bytes:

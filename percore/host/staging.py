@@ -78,7 +78,7 @@ class Staging:
         changed = []
         for spec in specs:
             resource = make(spec)
-            difference = resource.difference()
+            difference = resource.change()
             if difference:
                 self.emit({"event": "progress", "text": difference})
                 self.target.debts.notify(spec, handlers, difference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from percore.errors import PartialError, PercoreError
-from percore.hints import Callable, Optional
+from percore.hints import Any, Callable, Optional
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import Job
@@ -34,6 +34,7 @@ class App:
         self.traffic = Traffic(runtime, config.name, self.slots, lambda: self.leaving)
         self.wanted = False
         self.reload_failure = ""  # of the last reload
+        self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
         self._take_id = take_id
 
     @property

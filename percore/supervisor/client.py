@@ -12,6 +12,7 @@ from percore.errors import PercoreError
 from percore.hints import Any
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
+from percore.supervisor.passwords import for_programs
 from percore.supervisor.update import this_program
 
 _START_SECONDS = 10.0
@@ -69,7 +70,7 @@ def ensure_daemon(home: Home) -> None:
         what = f"the supervisor cannot have its folder: {error.strerror}"
         raise PercoreError(what, where=error.filename, next="make room or set PERCORE_HOME") from None
     with log:
-        environment = {**os.environ, "PERCORE_HOME": home.path}
+        environment = for_programs(PERCORE_HOME=home.path)
         daemon = subprocess.Popen(
             this_program().argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd="/", env=environment,

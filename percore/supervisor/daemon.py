@@ -9,8 +9,8 @@ import socket
 import sys
 import time
 
-from percore.hints import Any, Callable, Optional, Union
-from percore.supervisor import limits, restoring, snapshot, systemd
+from percore.hints import Callable, Optional, Union
+from percore.supervisor import limits, snapshot, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
@@ -21,6 +21,7 @@ from percore.supervisor.outside import Outside, remove_outside
 from percore.supervisor.own_log import OwnLog
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.procfs import start_time_of
+from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.server import Server
 from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.store import FdStore
@@ -67,13 +68,9 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     limits.give_memory_back()
     loop = Loop()
     state = snapshot.StateFile(home.state)
-    saved, problem = state.load(restoring.check)
-    if problem:
-        log(problem)
-    if not saved or (not saved["apps"] and saved.get("boot") != snapshot.boot_id()):
-        saved = what_was_dumped(home) or saved
+    saved = recall(home, state)
     passed = _passed_ends()
-    store, shelves = recover_store(taken or passed or _ends_from_workers(saved or {}))
+    store, shelves = recover_store(taken or passed or _ends_from_workers(saved or Saved()))
     if taken or not passed:
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
         systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
@@ -142,25 +139,44 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     server.close()
 
 
-def what_was_dumped(home: Home) -> Optional[dict[str, Any]]:
+def recall(home: Home, state: snapshot.StateFile) -> Optional[Saved]:
+    """What an earlier supervisor left; None when nothing is known."""
+    content, problem = state.load()
+    if problem:
+        log(problem)
+    saved = read_saved(content) if content else None
+    if saved is None or (not saved.apps and saved.boot != snapshot.boot_id()):
+        return what_was_dumped(home, saved or Saved()) or saved
+    return saved
+
+
+def what_was_dumped(home: Home, saved: Saved) -> Optional[Saved]:
     """PM2's users expect what they saved after a boot; it also stands in for a state that is lost."""
     dump = snapshot.StateFile(home.dump)
     if not dump.exists():
         return None
-    saved, problem = dump.load(restoring.check)
+    content, problem = dump.load()
     log(problem or f"no app is known; what was saved in {home.dump} is started")
-    return saved
+    if content is None:
+        return None
+    dumped = read_saved(content)
+    names = {app.config.name for app in dumped.apps}
+    kept = (app for app in saved.aside if app.name not in names)
+    return dumped._replace(aside=(*dumped.aside, *kept), unknown={**dumped.unknown, **saved.unknown})
 
 
 def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
     home = Home.of_user()
     try:
-        snapshot.StateFile(home.state).read(restoring.check)
+        content = snapshot.StateFile(home.state).read()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
         raise SystemExit(f"{home.state} cannot be read: {error}") from None
+    # What is set aside already loses nothing.
+    for app in read_saved({**content, SET_ASIDE: []}).aside:
+        raise SystemExit(f"{home.state}: '{app.name}' would be set aside: {app.reason}")
 
 
 def log(line: str) -> None:
@@ -218,16 +234,16 @@ def _passed_ends() -> Optional[Ends]:
     return _pair(kept[0], kept[1]) if len(kept) == 2 else None
 
 
-def _ends_from_workers(saved: dict[str, object]) -> Optional[Ends]:
+def _ends_from_workers(saved: Saved) -> Optional[Ends]:
     """Every worker inherited both ends as STORE_FDS. Needs the right to trace the worker: the same user, or root."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    for record in _saved_workers(saved):
-        if start_time_of(record["pid"]) != record["start_time"]:
+    for worker in saved.workers:
+        if start_time_of(worker.pid) != worker.start_time:
             continue
         try:
-            pidfd = os.pidfd_open(record["pid"])
+            pidfd = os.pidfd_open(worker.pid)
         except OSError:
             continue
         taken = [libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0) for number in STORE_FDS]
@@ -243,8 +259,3 @@ def _pair(first: int, second: int) -> tuple[socket.socket, socket.socket]:
     for descriptor in (first, second):
         os.set_inheritable(descriptor, False)
     return socket.socket(fileno=first), socket.socket(fileno=second)
-
-
-def _saved_workers(saved: dict[str, object]) -> list[dict[str, int]]:
-    apps: list[dict[str, list[dict[str, list[dict[str, int]]]]]] = saved.get("apps", [])  # type: ignore[assignment]
-    return [worker for app in apps for slot in app["slots"] for worker in slot["workers"]]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from percore.errors import UsageError, nearest
 from percore.hints import Any, NamedTuple, Optional
-from percore.supervisor import dotenv
-from percore.supervisor.config import CLUSTER, FORK, AppConfig
+from percore.supervisor import dotenv, records
+from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import refuse_cycle
 from percore.supervisor.keys import (
     BY_NAME,
@@ -25,10 +25,10 @@ from percore.supervisor.keys import (
     camel_case,
     flag,
     hooks,
-    is_plain,
     names,
     port,
 )
+from percore.supervisor.kinds import CLUSTER, FORK, is_plain
 from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
 from percore.supervisor.written import YamlMapping, line_of, read_content
 
@@ -272,7 +272,16 @@ def make_app(
     watch = fields.get("watch")
     if isinstance(watch, bool):
         fields["watch"] = (fields["cwd"],) if watch else ()
-    return AppConfig(**fields)
+    return _checked(AppConfig(**fields), path, title)
+
+
+def _checked(app: AppConfig, path: str, title: str) -> AppConfig:
+    """What was worked out, such as a name out of a path, is as right as what was written."""
+    try:
+        records.read(AppConfig, app.to_record())
+    except records.WrongField as error:
+        raise UsageError(f"'{error.field}' of {title} {error.reason}", where=path) from None
+    return app
 
 
 _SILENT = WITHOUT_MEANING | MODIFIERS

@@ -17,9 +17,9 @@ from percore.supervisor.app import App
 from percore.supervisor.home import Home
 from percore.supervisor.identity import clean_environment, identity_of
 from percore.supervisor.loop import Loop
-from percore.supervisor.states import State
+from percore.supervisor.states import Role, State
 from percore.supervisor.update import this_program
-from percore.supervisor.worker import Role, Worker
+from percore.supervisor.worker import Worker
 
 _QUIET_SECONDS = 10.0  # between two of the same kind about one app
 _MOST_COURIERS = 8

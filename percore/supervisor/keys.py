@@ -6,12 +6,10 @@ import math
 import os
 import re
 import shlex
-import signal
 
 from percore.hints import Any, Callable, NamedTuple, Optional
-from percore.supervisor import cron, globs
-from percore.supervisor.address import parse_address
-from percore.supervisor.config import CLUSTER, FORK
+from percore.supervisor import cron, globs, kinds
+from percore.supervisor.kinds import CLUSTER, FORK, LONGEST_SECONDS, is_plain
 
 
 class Key(NamedTuple):
@@ -24,7 +22,6 @@ class Key(NamedTuple):
 
 
 _SMALLEST_LOG = 64 << 10
-_LONGEST_SECONDS = 10 * 365 * 86400
 
 
 def text(value: Any) -> str:
@@ -33,11 +30,6 @@ def text(value: Any) -> str:
             return found
         raise ValueError("a text that a program can be given (UTF-8, no zero byte)")
     raise ValueError("a text")
-
-
-def is_plain(value: str) -> bool:
-    """False for what the system cannot take as an argument, a path or a variable."""
-    return not re.search(r"[\0\ud800-\udfff]", value)
 
 
 def app_name(value: Any) -> str:
@@ -53,9 +45,7 @@ def variable(value: Any) -> str:
 
 
 def url_path(value: Any) -> str:
-    if re.fullmatch(r"/[!-~]*", path := text(value)):
-        return path
-    raise ValueError("a path such as /health")
+    return kinds.url_path(text(value))
 
 
 def flag(value: Any) -> bool:
@@ -107,11 +97,11 @@ def milliseconds(value: Any) -> float:
             if match
             else -1
         )
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < _LONGEST_SECONDS * 1000:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < LONGEST_SECONDS * 1000:
         seconds = value / 1000
     else:
         seconds = -1
-    if 0 <= seconds < _LONGEST_SECONDS:
+    if 0 <= seconds < LONGEST_SECONDS:
         return seconds
     raise ValueError("milliseconds, or a time such as 10s")
 
@@ -142,7 +132,7 @@ def log_size(value: Any) -> int:
 
 
 def instances(value: Any) -> Any:
-    return "max" if value == "max" else whole(value)
+    return kinds.instances(value if value == kinds.MAX else whole(value))
 
 
 def mode(value: Any) -> str:
@@ -154,32 +144,23 @@ def mode(value: Any) -> str:
 
 
 def port(value: Any) -> int:
-    number = whole(value)
-    if not 0 < number < 65536:
-        raise ValueError("a port between 1 and 65535")
-    return number
+    return kinds.port(whole(value))
 
 
 def listen_addresses(value: Any) -> tuple[str, ...]:
     """A port, an address, or a list of them; what they mean is in `address`."""
     written = tuple(text(item) for item in value) if isinstance(value, (list, tuple)) else (text(value),)
-    for item in written:
-        parse_address(item)
-    return written
+    return tuple(map(kinds.listen, written))
 
 
 def signal_name(value: Any) -> str:
     name = text(value).upper()
     name = name if name.startswith("SIG") else f"SIG{name}"
-    if name not in signal.Signals.__members__:
-        raise ValueError("a signal such as SIGTERM")
-    return name
+    return kinds.signal_name(name)
 
 
 def count(value: Any) -> int:
-    if (number := whole(value)) >= 0:
-        return number
-    raise ValueError("a whole number, 0 or more")
+    return kinds.count(whole(value))
 
 
 def log_path(value: Any) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from percore.errors import PercoreError
 from percore.hints import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.supervisor import logs, preloadable
-from percore.supervisor.config import FORK, AppConfig
+from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
+from percore.supervisor.kinds import FORK
 from percore.supervisor.outside import Outside
 from percore.supervisor.spawning import CHANNEL_FD, Command
 

@@ -11,7 +11,8 @@ import errno
 import os
 
 from percore.hints import NamedTuple, Optional
-from percore.supervisor.config import FORK, AppConfig
+from percore.supervisor.config import AppConfig
+from percore.supervisor.kinds import FORK
 
 _TAIL_LINES = 20
 _NOWHERE = {"/dev/null", "NULL", "null"}

@@ -11,8 +11,9 @@ from percore.hints import TYPE_CHECKING, Any, Callable, Optional
 from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.app import App, not_taken_back, settled
+from percore.supervisor.aside import SetAside
 from percore.supervisor.awaiting import Awaiting
-from percore.supervisor.config import CLUSTER, AppConfig, resolve_instances
+from percore.supervisor.config import AppConfig, resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.dependencies import (
     Blocked,
@@ -25,6 +26,7 @@ from percore.supervisor.dependencies import (
 )
 from percore.supervisor.home import Home, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
+from percore.supervisor.kinds import CLUSTER
 from percore.supervisor.launch import OpenLogs, Site, open_files
 from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.logs import has_scribe
@@ -35,11 +37,11 @@ from percore.supervisor.process import reap
 from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
 from percore.supervisor.routines import Routines
+from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.store import FdStore
-from percore.supervisor.survivors import end, open_strays
 from percore.supervisor.update import Program
 from percore.supervisor.worker import Runtime, Worker
 
@@ -65,9 +67,8 @@ class Manager:
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
         self._saves_later = False
-        self._strays: dict[
-            str, list[int]
-        ] = {}  # pidfds, by app, of what an earlier supervisor left and no state tells of
+        self._aside = SetAside(home.path, log)
+        self._unknown: Mapping[str, Any] = {}  # what another version wrote into the state
         self._outside: Optional[Outside] = None
         self.let_users_in: Callable[[Outside], None] = lambda outside: None  # opens its sockets
         self._replacements = Replacements(self.apps, self.jobs, log)
@@ -306,6 +307,7 @@ class Manager:
                 app.set_env(base_env)
             if config.name != app.name:
                 yield from app.stop(slots)
+                self._aside.make_way(config.name)
                 self.apps[config.name] = self.apps.pop(app.name)
             yield from app.restart(config, slots, soak=False)
             renewal.count(slots)
@@ -345,7 +347,11 @@ class Manager:
         return {}
 
     def delete(self, selectors: Sequence[str]) -> Outcome:
-        yield from self._stop_in_order({app.name: self._delete(app) for app, _ in self.select_whole(selectors)})
+        chosen = self.select_whole(selectors)
+        for name in self._aside.names:
+            if name in selectors or "all" in selectors:
+                self._aside.make_way(name)
+        yield from self._stop_in_order({app.name: self._delete(app) for app, _ in chosen})
         return {}
 
     def reset(self, selectors: Sequence[str]) -> None:
@@ -370,23 +376,26 @@ class Manager:
         with contextlib.suppress(OSError, ValueError):
             file.read()  # what it names stays readable as the one before
         try:
-            file.save(restoring.wish_of(self.apps.values(), self.release))
+            file.save(self._record(restoring.wish_of))
         except OSError as error:
             raise PercoreError(f"it could not be written: {error.strerror}", where=self._home.dump) from None
         return len(self.apps)
 
     def resurrect(self) -> Outcome:
         """Starts what was saved and is not known any more."""
-        saved, problem = snapshot.StateFile(self._home.dump).load(restoring.check)
-        if saved is None:
+        content, problem = snapshot.StateFile(self._home.dump).load()
+        if content is None:
             raise PercoreError(problem or "nothing was saved", where=self._home.dump, next="percore save")
-        if problem:
-            self._log(problem)
-        missing = [record for record in saved["apps"] if record["config"]["name"] not in self.apps]
-        added = [self._restorer().add(record) for record in missing]
+        saved = read_saved(content)
+        for line in filter(None, (problem, *(f"'{app.name}' was saved, but {app.reason}" for app in saved.aside))):
+            self._log(line)
+        added = [self._restorer().add(app) for app in saved.apps if app.config.name not in self.apps]
         self._memory.plan()
         wanted = [(app, [slot for slot in app.slots if slot.wanted]) for app in added]
         yield from self._start_in_order([(app, slots) for app, slots in wanted if slots])
+        if saved.aside:
+            app = saved.aside[0]
+            raise UsageError(f"'{app.name}' cannot be started: {app.reason}; the others were", where=self._home.dump)
         return {"apps": [app.name for app in added]}
 
     def scale(self, name: str, wish: str) -> Outcome:
@@ -399,7 +408,7 @@ class Manager:
 
     def kill(self) -> Outcome:
         """Stops and forgets everything, then ends the loop."""
-        self._end_strays()
+        self._aside.forget()
         yield from self._stop_in_order({app.name: self._delete(app) for app in self.apps.values()})
         self.runtime.loop.stop()
         return {}
@@ -424,17 +433,12 @@ class Manager:
         return {}
 
     def _add(self, config: AppConfig, base_env: Mapping[str, str], count: int) -> App:
-        self._end_strays()
+        self._aside.make_way(config.name)
         app = App(self.runtime, config, base_env, self._next_id)
         self.apps[config.name] = app
         app.set_slots(count)
         self._memory.plan()
         return app
-
-    def _end_strays(self) -> None:
-        """Two of a singleton must not run, and each of them holds the sockets of all."""
-        end([pidfd for pidfds in self._strays.values() for pidfd in pidfds])
-        self._strays.clear()
 
     def _delete(self, app: App) -> Job:
         yield from app.stop()
@@ -486,7 +490,8 @@ class Manager:
         return selecting.select_all(self.apps, selectors)
 
     def select_whole(self, selectors: Iterable[str]) -> selecting.Chosen:
-        return selecting.select_whole(self.apps, selectors)
+        """What is to be deleted; apps that were set aside can be as well."""
+        return selecting.select_whole(self.apps, [name for name in selectors if name not in self._aside.names])
 
     def _named(self, name: str) -> App:
         if name not in self.apps:
@@ -592,8 +597,12 @@ class Manager:
 
     # -- surviving ourselves -----------------------------------------------------------------------------------------
 
+    def _record(self, record: Callable[[Iterable[App], str], dict[str, Any]]) -> dict[str, Any]:
+        content = {**self._unknown, **record(self.apps.values(), self.release)}
+        return {**content, SET_ASIDE: self._aside.records} if self._aside.records else content
+
     def save(self) -> None:
-        content = restoring.record_of(self.apps.values(), self.release)
+        content = self._record(restoring.record_of)
         if content == self._saved:
             return
         try:
@@ -611,21 +620,16 @@ class Manager:
 
     def _fill_store(self) -> None:
         try:
-            self.store.put(restoring.shelves_of(self.apps.values()))
+            self.store.put({**self._aside.shelves, **restoring.shelves_of(self.apps.values())})
         except OSError as error:
             self._log(f"sockets could not be put into the store ({error.strerror}); they end with this supervisor")
 
-    def restore(self, saved: Optional[Mapping[str, Any]], shelves: Mapping[str, Sequence[int]]) -> None:
+    def restore(self, saved: Optional[Saved], shelves: Mapping[str, Sequence[int]]) -> None:
         """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until an app is started."""
         if saved is None:
-            self._strays.update(open_strays(self._home.path, ()))
-            if self._strays:
-                self._log(
-                    f"what an earlier supervisor left runs, and no state tells of it: {', '.join(sorted(self._strays))}; "
-                    "it ends when an app is started"
-                )
+            self._aside.find_all()
             return
-        self.release = saved.get("release") or ""
+        self.release, self._unknown = saved.release, saved.unknown
         self._restorer().restore(saved, shelves)
         if any(app.config.user or app.config.group for app in self.apps.values() if any(app.living)):
             self.find_outside()
@@ -636,4 +640,4 @@ class Manager:
         self._follow_scribes()
 
     def _restorer(self) -> restoring.Restorer:
-        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._awaiting.start, self._log)
+        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._awaiting.start, self._aside, self._log)

@@ -59,7 +59,4 @@ def with_changes(
     """Each app with its config after the changes, which concern the whole app. Raises UsageError for an unknown field."""
     if not changes:
         return [(app, slots, app.config) for app, slots in chosen]
-    return [
-        (app, app.slots, AppConfig.from_record({**app.config.to_record(), **changes}, where="changes"))
-        for app, _ in chosen
-    ]
+    return [(app, app.slots, app.config.changed(changes)) for app, _ in chosen]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from percore.hints import Optional
 from percore.supervisor import sockdiag
@@ -58,11 +58,11 @@ def take(pid: int, descriptor: int) -> Optional[socket.socket]:
         return None
 
 
-def rescue_channel(saved: Mapping[str, int]) -> Optional[socket.socket]:
+def rescue_channel(pid: int, start_time: int) -> Optional[socket.socket]:
     """The supervisor's end of a Node worker's channel, of which the worker holds a copy where it is given no store."""
-    if start_time_of(saved["pid"]) != saved["start_time"]:
+    if start_time_of(pid) != start_time:
         return None
-    taken = take(saved["pid"], STORE_FDS[0])
+    taken = take(pid, STORE_FDS[0])
     if taken and (taken.family != socket.AF_UNIX or taken.type != socket.SOCK_STREAM):
         taken.close()
         return None

@@ -5,28 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from percore.errors import PercoreError
 from percore.hints import Any, Callable, NamedTuple
 from percore.supervisor import snapshot
 from percore.supervisor.address import Address
 from percore.supervisor.app import App
-from percore.supervisor.config import AppConfig, resolve_instances
+from percore.supervisor.aside import SetAside, Shelves
+from percore.supervisor.config import resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
 from percore.supervisor.rescue import rescue_channel, rescue_listening
 from percore.supervisor.restarts import ends_for_good
+from percore.supervisor.saved import Saved, SavedApp, SavedEnd, SavedWorker
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
-from percore.supervisor.states import State
-from percore.supervisor.survivors import carries, kill_strays
-from percore.supervisor.worker import Role, Runtime, Worker
+from percore.supervisor.states import Role, State
+from percore.supervisor.survivors import carries
+from percore.supervisor.worker import Runtime, Worker
 
-Shelves = dict[str, list[int]]
-
-_UNSEEN_END = {"state": State.EXITED.value, "failure": "ended while no supervisor ran"}
+_UNSEEN_END = "ended while no supervisor ran"
 
 
 def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
@@ -35,6 +34,7 @@ def record_of(apps: Iterable[App], release: str) -> dict[str, Any]:
         "release": release,
         "apps": [
             {
+                **app.unknown,
                 "config": app.config.to_record(),
                 "base_env": app.base_env,
                 "wanted": app.wanted,
@@ -57,51 +57,14 @@ def wish_of(apps: Iterable[App], release: str) -> dict[str, Any]:
 
 def _record_of_slot(slot: Slot) -> dict[str, Any]:
     workers = [worker.to_snapshot() for worker in slot.workers if worker.process]
-    record = {"number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
+    record = {**slot.unknown, "number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
     end = slot.worker.end_for_good()
     return {**record, "end": end} if end else record
 
 
-def check(saved: Mapping[str, Any]) -> None:
-    """Raises ValueError for a state that cannot be restored."""
-    try:
-        names = [_check_app(record).name for record in saved["apps"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is not the state of a supervisor: {error!r}") from None
-    except PercoreError as error:
-        raise ValueError(str(error)) from None
-    if len(names) > len(set(names)):
-        raise ValueError("it names an app twice")
-
-
-def _check_app(record: Mapping[str, Any]) -> AppConfig:
-    _check_kinds(record, base_env=dict, wanted=bool, slots=list, leaving=list)
-    for place in (*record["slots"], *record["leaving"]):
-        _check_kinds(place, number=int, id=int, wanted=bool, workers=list)
-        if end := place.get("end"):
-            _check_kinds(end, exit_code=int, failure=str, last_end=str, restarts=int, started_time=float)
-            State(end["state"])
-        for saved in place["workers"]:
-            _check_kinds(saved, pid=int, start_time=int, token=str, generation=int, restarts=int, started_time=float,
-                         addresses=list, log_starts=list)  # fmt: skip
-            for address in saved["addresses"]:
-                Address(*address)
-            Role(saved["role"])
-            State(saved["state"])
-            AppConfig.from_record(saved["config"])
-    return AppConfig.from_record(record["config"])
-
-
-def _check_kinds(record: Mapping[str, Any], **kinds: type) -> None:
-    for name, kind in kinds.items():
-        if not isinstance(record[name], kind):
-            raise TypeError(f"{name} is {record[name]!r}")
-
-
-def _lives_on(saved: Mapping[str, Any]) -> bool:
+def _lives_on(saved: Saved) -> bool:
     """In a container a unit with ProtectKernelTunables sees another boot id than one without; a living worker knows better."""
-    places = (place for record in saved["apps"] for place in (*record["slots"], *record["leaving"]))
-    return any(carries(worker["pid"], worker["token"]) for place in places for worker in place["workers"])
+    return any(carries(worker.pid, worker.token) for worker in saved.workers)
 
 
 def shelves_of(apps: Iterable[App]) -> Shelves:
@@ -143,23 +106,26 @@ class Restorer:
     """Adopts what still runs, and starts what should run."""
 
     def __init__(self, runtime: Runtime, apps: dict[str, App], take_id: Callable[[], int],
-                 start: Callable[[App, Sequence[Slot]], None], log: Callable[[str], None]) -> None:  # fmt: skip
+                 start: Callable[[App, Sequence[Slot]], None], aside: SetAside, log: Callable[[str], None]) -> None:  # fmt: skip
         """`apps` is filled; `start` is called with what should run and does not."""
         self._runtime = runtime
         self._apps = apps
         self._take_id = take_id
         self._start = start
+        self._aside = aside
         self._log = log
-        self._where = runtime.site.home.state
 
-    def restore(self, saved: Mapping[str, Any], shelves: Mapping[str, Sequence[int]]) -> None:
+    def restore(self, saved: Saved, shelves: Mapping[str, Sequence[int]]) -> None:
         """`saved` is the state file, `shelves` what was in the store."""
-        is_same_boot = saved.get("boot") == snapshot.boot_id() or _lives_on(saved)
-        recovered = open_shelves(shelves, mode=self._runtime.sharing.mode)
+        is_same_boot = saved.boot == snapshot.boot_id() or _lives_on(saved)
+        owners = {app.config.name for app in saved.apps}, {worker.token for worker in saved.workers}
+        ours = {name: numbers for name, numbers in shelves.items() if _is_of(name, *owners)}
+        recovered = open_shelves(ours, mode=self._runtime.sharing.mode)
         adopted: list[str] = []
-        for record in saved["apps"]:
-            adopted += self._restore_app(record, recovered, is_same_boot=is_same_boot)
-        kill_strays(self._runtime.site.home.path, adopted)
+        for wish in saved.apps:
+            adopted += self._restore_app(wish, recovered, is_same_boot=is_same_boot)
+        self._aside.take(saved.aside)
+        self._aside.find(adopted, self._apps, {name: shelves[name] for name in shelves.keys() - ours.keys()})
         held = {}
         for app in self._apps.values():
             # What depends on others waits for them.
@@ -171,49 +137,48 @@ class Restorer:
             if slots:
                 self._start(self._apps[name], slots)
 
-    def _restore_app(self, record: Mapping[str, Any], recovered: Recovered, *, is_same_boot: bool) -> list[str]:
+    def _restore_app(self, saved: SavedApp, recovered: Recovered, *, is_same_boot: bool) -> list[str]:
         """Returns the tokens of the adopted workers."""
-        config = AppConfig.from_record(record["config"], where=self._where)
-        places = record["slots"]
-        app = App(self._runtime, config, record["base_env"], self._take_saved_id(place["id"] for place in places))
-        app.wanted = record["wanted"]
+        config = saved.config
+        app = App(self._runtime, config, saved.base_env, self._take_saved_id(place.id for place in saved.slots))
+        app.wanted, app.unknown = saved.wanted, saved.unknown
         self._apps[config.name] = app
-        app.set_slots(len(places))
-        app.leaving = [app.make_slot(place["number"], place["id"]) for place in record["leaving"]]
+        app.set_slots(len(saved.slots))
+        app.leaving = [app.make_slot(place.number, place.id) for place in saved.leaving]
         listeners = dict(recovered.listeners.get(config.name, {}))
         if is_same_boot:
-            listeners.update(self._rescue(record, listeners))
+            listeners.update(self._rescue(saved, listeners))
         # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
         app.listeners.update(listeners)
         adopted: list[str] = []
-        for slot, place in zip((*app.slots, *app.leaving), (*places, *record["leaving"])):
-            slot.wanted = place["wanted"]
-            workers = place["workers"] if is_same_boot else ()
-            adopted += [saved["token"] for saved in workers if self._adopt(slot, saved, recovered.channels)]
-            if is_same_boot and place.get("end"):
-                slot.worker.adopt_end(place["end"])
+        for slot, place in zip((*app.slots, *app.leaving), saved.places):
+            slot.wanted, slot.unknown = place.wanted, place.unknown
+            workers = place.workers if is_same_boot else ()
+            adopted += [worker.token for worker in workers if self._adopt(app, slot, worker, recovered.channels)]
+            if is_same_boot and place.end:
+                slot.worker.adopt_end(place.end)
         if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
             # The machine may have another number of cores than before.
             app.set_slots(resolve_instances(config.instances, usable_cores()))
-            for slot in app.slots[len(places) :]:
+            for slot in app.slots[len(saved.slots) :]:
                 slot.wanted = app.wanted
         app.set_slots(len(app.slots))
         return adopted
 
-    def _rescue(self, record: Mapping[str, Any], known: Mapping[Address, Listener]) -> dict[Address, Listener]:
+    def _rescue(self, saved: SavedApp, known: Mapping[Address, Listener]) -> dict[Address, Listener]:
         """Listeners that the store did not keep, put together again from what living workers hold."""
-        mode, places = self._runtime.sharing.mode, (*record["slots"], *record["leaving"])
+        mode = self._runtime.sharing.mode
         holders: dict[Address, list[tuple[int, int, int]]] = {}
-        for place in places:
-            for saved in place["workers"]:
-                index = Listener.place_index(mode, place["number"], saved["generation"])
-                for address in (Address(*fields) for fields in saved["addresses"]):
-                    holders.setdefault(address, []).append((saved["pid"], saved["start_time"], index))
+        for place in saved.places:
+            for worker in place.workers:
+                index = Listener.place_index(mode, place.number, worker.generation)
+                for address in worker.addresses:
+                    holders.setdefault(address, []).append((worker.pid, worker.start_time, index))
         rescued: dict[Address, Listener] = {}
         for address, workers in holders.items():
             if address not in known and (found := rescue_listening(address, workers)):
                 with contextlib.suppress(OSError):
-                    rescued[address] = Listener.rescued(address, found, len(record["slots"]), mode)
+                    rescued[address] = Listener.rescued(address, found, len(saved.slots), mode)
         return rescued
 
     def _take_saved_id(self, saved: Iterable[int]) -> Callable[[], int]:
@@ -229,28 +194,22 @@ class Restorer:
 
         return take
 
-    def _adopt(self, slot: Slot, saved: Mapping[str, Any], channels: Mapping[str, socket.socket]) -> bool:
-        config = AppConfig.from_record(saved["config"], where=self._where)
-        listeners = self._apps[config.name].listeners
-        if any(Address(*fields) not in listeners for fields in saved["addresses"]):
-            self._log(
-                f"{config.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again"
-            )
+    def _adopt(self, app: App, slot: Slot, saved: SavedWorker, channels: Mapping[str, socket.socket]) -> bool:
+        if any(address not in app.listeners for address in saved.addresses):
+            self._log(f"{app.name} {slot.number}: its sockets were lost with the last supervisor, so it starts again")
             return False
-        process = adopt(
-            saved["pid"], saved["start_time"], channel=channels.get(saved["token"]) or rescue_channel(saved)
-        )
+        channel = channels.get(saved.token) or rescue_channel(saved.pid, saved.start_time)
+        process = adopt(saved.pid, saved.start_time, channel=channel)
         if process is None:
-            if saved["role"] == Role.CURRENT.value and ends_for_good(config, None):
-                slot.worker.adopt_end(
-                    {**_UNSEEN_END, "restarts": saved["restarts"], "started_time": saved["started_time"]}
-                )
-                self._log(f"{config.name} {slot.number}: {_UNSEEN_END['failure']}; it is not to be run again")
+            if saved.role is Role.CURRENT and ends_for_good(saved.config, None):
+                end = SavedEnd(State.EXITED, 0, _UNSEEN_END, "", saved.restarts, saved.started_time)
+                slot.worker.adopt_end(end)
+                self._log(f"{app.name} {slot.number}: {_UNSEEN_END}; it is not to be run again")
             return False
-        worker = slot.adopt(process, config, saved)
+        worker = slot.adopt(process, saved)
         if not process.is_child:
             self._runtime.loop.watch(process.pidfd, lambda: self._adopted_ended(worker, process))
-        self._log(f"{config.name} {slot.number}: adopted (pid {process.pid})")
+        self._log(f"{app.name} {slot.number}: adopted (pid {process.pid})")
         return True
 
     def _adopted_ended(self, worker: Worker, process: Process) -> None:
@@ -259,7 +218,14 @@ class Restorer:
             worker.main_process_died()
             worker.ended(None)
 
-    def add(self, record: Mapping[str, Any]) -> App:
+    def add(self, saved: SavedApp) -> App:
         """An app that is not known, with its wishes; nothing is started."""
-        self._restore_app(record, Recovered({}, {}), is_same_boot=False)
-        return self._apps[record["config"]["name"]]
+        self._aside.make_way(saved.config.name)
+        self._restore_app(saved, Recovered({}, {}), is_same_boot=False)
+        return self._apps[saved.config.name]
+
+
+def _is_of(name: str, apps: Collection[str], tokens: Collection[str]) -> bool:
+    """Whether what has this name in the store belongs to one of these apps or workers."""
+    owner, *fields = json.loads(name)
+    return owner in (apps if fields else tokens)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from percore.hints import Any
-from percore.supervisor.config import CLUSTER
+from percore.supervisor.kinds import CLUSTER
 
 SCRIPT = "serve"
 _DEFAULT_PORT = 8080

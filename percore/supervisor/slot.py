@@ -18,10 +18,11 @@ from percore.supervisor.pidfile import pid_path, write_pid
 from percore.supervisor.process import Process
 from percore.supervisor.requests import is_answering
 from percore.supervisor.restarts import Failures
+from percore.supervisor.saved import SavedWorker
 from percore.supervisor.sharing import Mode
 from percore.supervisor.sockets import Listener
-from percore.supervisor.states import HAS_PROCESS, Event, State
-from percore.supervisor.worker import OVER_FOR_GOOD, Role, Runtime, Worker
+from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Event, Role, State
+from percore.supervisor.worker import Runtime, Worker
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
 _SETTLE_SECONDS = 0.1
@@ -38,6 +39,7 @@ class Slot:
     ) -> None:
         self.place = place
         self.wanted = False
+        self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
         self._runtime = runtime
         self._listeners = listeners
         self.worker = self._make_worker(config, 0, Role.CURRENT)
@@ -116,15 +118,15 @@ class Slot:
         """For a slot whose worker is down."""
         self.worker.config = config
 
-    def adopt(self, process: Process, config: AppConfig, saved: Mapping[str, Any]) -> Worker:
+    def adopt(self, process: Process, saved: SavedWorker) -> Worker:
         """This living process of an earlier supervisor is the slot's worker, or the one that leaves it."""
-        if saved["role"] == Role.CURRENT.value:
-            self.worker = worker = self._make_worker(config, saved["generation"], Role.CURRENT)
-            worker.adopt(process, saved, State(saved["state"]))
+        if saved.role is Role.CURRENT:
+            self.worker = worker = self._make_worker(saved.config, saved.generation, Role.CURRENT)
+            worker.adopt(process, saved, saved.state)
         else:
             # An incoming one may have got its first clients just before its supervisor died, so it drains as well.
-            self.outgoing = worker = self._make_worker(config, saved["generation"], Role.OUTGOING)
-            is_told = saved["state"] == State.STOPPING.value
+            self.outgoing = worker = self._make_worker(saved.config, saved.generation, Role.OUTGOING)
+            is_told = saved.state is State.STOPPING
             worker.adopt(process, saved, State.STOPPING if is_told else State.RUNNING)
         self.note_pid()
         return worker

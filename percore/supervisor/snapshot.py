@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from percore.hints import Any, Optional
 
 VERSION = 1
+_NAME = re.compile("[0-9a-f]{16}")
 _ENVIRONMENTS = ("env", "base_env", "hooks")  # an address to post to is a secret as well
 
 
@@ -28,6 +30,8 @@ class StateFile:
         self._names: dict[str, str] = {}  # by content
         self._on_disk: set[str] = set()
         self._used_before: set[str] = set()
+        self._foreign: dict[str, Any] = {}
+        self._lacks = False  # an environment that the state names
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Raises OSError; the files then stand as they were."""
@@ -40,11 +44,11 @@ class StateFile:
             return name
 
         state = _replace(content, dict, name_of)
-        wanted = used | self._used_before
+        wanted = used | self._used_before | set(self._foreign)
         if wanted != self._on_disk:
             # Before the state that names them; those of the state before are kept as long as it is.
             self._names = {text: name for text, name in self._names.items() if name in wanted}
-            environments = {name: json.loads(text) for text, name in self._names.items()}
+            environments = {**self._foreign, **{name: json.loads(text) for text, name in self._names.items()}}
             for path in self._environment_files:
                 _write(path, environments)
             self._on_disk = wanted
@@ -52,39 +56,63 @@ class StateFile:
         _keep(self.path)
         _write(self.path, {"version": VERSION, "boot": boot_id(), **state})
 
-    def load(self, check: Callable[[Mapping[str, Any]], None] = lambda _: None) -> tuple[Optional[dict[str, Any]], str]:
-        """The content, or None where there is none that can be used; and what was wrong, for the log.
-
-        `check` raises ValueError for a content that it has no use for.
-        """
+    def load(self) -> tuple[Optional[dict[str, Any]], str]:
+        """The content, or None where there is none that can be used; and what was wrong, for the log."""
         try:
-            return self.read(check), ""
+            content = self.read()
         except FileNotFoundError:
             return None, ""
         except (OSError, ValueError) as error:
             problem = f"{self.path} could not be read ({error}); it was set aside as {_set_aside(self.path)}"
+        else:
+            return content, "; ".join(filter(None, (self._keep_newer(content["version"]), self._missing())))
         try:
-            return self.read(check, _previous(self.path)), f"{problem}, and the one before it is used"
+            return self.read(_previous(self.path)), f"{problem}, and the one before it is used"
         except (OSError, ValueError):
             return None, problem
 
-    def read(self, check: Callable[[Mapping[str, Any]], None] = lambda _: None, path: str = "") -> dict[str, Any]:
-        """The content; nothing on disk changes. Raises OSError, or ValueError when it is not one of this version."""
+    def read(self, path: str = "") -> dict[str, Any]:
+        """The content; nothing on disk changes. Raises OSError, or ValueError when it is no state.
+
+        One of a newer version is read as far as this one understands it. An environment that is missing stays the name it has.
+        """
         state = _read(path or self.path)
-        if state.get("version") != VERSION or not isinstance(state.get("apps"), list):
+        if (
+            not isinstance(state.get("apps"), list)
+            or type(state.get("version")) is not int
+            or state["version"] < VERSION
+        ):
             raise ValueError(f"it is not a state file of version {VERSION}")
         environments = self._read_environments()
         self._names = {json.dumps(environment, sort_keys=True): name for name, environment in environments.items()}
         self._used_before = set(environments)
+        # What is none of ours is never dropped.
+        self._foreign = {name: found for name, found in environments.items() if not _NAME.fullmatch(name)}
+        self._lacks = False
 
         def environment_of(name: str) -> Any:
-            if name not in environments:
-                raise ValueError(f"an environment is missing in {self.environments_path}")
-            return environments[name]
+            self._lacks |= name not in environments and bool(_NAME.fullmatch(name))
+            return environments.get(name, name)
 
-        content: dict[str, Any] = _replace(state, str, environment_of)
-        check(content)
+        try:
+            content: dict[str, Any] = _replace(state, str, environment_of)
+        except RecursionError:
+            raise ValueError("it is too deep") from None
         return content
+
+    def _missing(self) -> str:
+        return f"environments that {self.path} names are not in {self.environments_path}" if self._lacks else ""
+
+    def _keep_newer(self, version: int) -> str:
+        """What a newer percore wrote, as it was, before ours takes its place; returns what to say about it."""
+        if version <= VERSION:
+            return ""
+        for path in (self.path, self.environments_path):
+            _link(path, f"{path}.version-{version}")
+        return (
+            f"{self.path} is of version {version}, and this percore writes {VERSION}; what it does not know is kept, and the "
+            f"file stays as {self.path}.version-{version}"
+        )
 
     def _read_environments(self) -> dict[str, Any]:
         found = []
@@ -110,12 +138,15 @@ def _previous(path: str) -> str:
 
 
 def _keep(path: str) -> None:
-    if not os.path.exists(path):
-        return  # it was set aside, and the one before it is all there is
+    if os.path.exists(path):  # else it was set aside, and the one before it is all there is
+        _link(path, _previous(path))
+
+
+def _link(path: str, name: str) -> None:
     with contextlib.suppress(OSError):
-        os.unlink(_previous(path))
+        os.unlink(name)
     with contextlib.suppress(OSError):
-        os.link(path, _previous(path))
+        os.link(path, name)
 
 
 def _replace(value: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
@@ -131,7 +162,10 @@ def _replace(value: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
 def _read(path: str) -> dict[str, Any]:
     """Raises OSError, or ValueError when it is not, to the last bit, what was written."""
     with open(path, encoding="utf-8") as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except RecursionError:
+            raise ValueError("it is too deep") from None
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")
     if content.pop("checksum", None) != _checksum(_text_of(content)):

@@ -21,6 +21,14 @@ class State(str, Enum):
     FATAL = "fatal"
 
 
+class Role(Enum):
+    """What a worker is to its slot. Only the current one is started again when it ends by itself."""
+
+    CURRENT = "current"
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+
+
 class Event(str, Enum):
     START = "start"
     STOP = "stop"
@@ -66,6 +74,7 @@ TABLE: dict[tuple[State, Event], Step] = {
 }
 
 HAS_PROCESS = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator starts it
 
 
 def react(state: State, event: Event) -> Step:

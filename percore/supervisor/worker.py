@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 
 from percore.errors import PercoreError
 from percore.hints import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
@@ -29,10 +28,11 @@ from percore.supervisor.restarts import (
     may_be_cut_short,
     restart_delay,
 )
+from percore.supervisor.saved import SavedEnd, SavedWorker
 from percore.supervisor.sharing import Mode, Sharing
 from percore.supervisor.sockets import Listener
 from percore.supervisor.spawning import spawn
-from percore.supervisor.states import Action, Event, State, react
+from percore.supervisor.states import OVER_FOR_GOOD, Action, Event, Role, State, react
 from percore.supervisor.stats import Sampler
 from percore.supervisor.steering import Source
 from percore.supervisor.strangers import find_impostor
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 _FIRST_REMOVAL_SECONDS, _LAST_REMOVAL_SECONDS = 0.05, 30.0
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
-OVER_FOR_GOOD = frozenset({State.EXITED, State.FATAL})  # until an operator starts it
 
 # So long a clustered app of which no port is known may take until it asks for one.
 _NOWHERE_SECONDS = 3.0
@@ -66,14 +65,6 @@ class Runtime(NamedTuple):
     replace: Callable[[Worker, str], None]
     log: Callable[[str], None]
     open: Callable[[Worker, Address], Listener]  # shared sockets of the worker's app; raises PercoreError or OSError
-
-
-class Role(Enum):
-    """What a worker is to its slot. Only the current one is started again when it ends by itself."""
-
-    CURRENT = "current"
-    INCOMING = "incoming"
-    OUTGOING = "outgoing"
 
 
 class WorkerFailed(PercoreError):
@@ -117,6 +108,7 @@ class Worker:
         self.started_at = 0.0  # monotonic, for durations
         self.started_time = 0.0  # wall clock, for people and for the state file
         self.addresses: list[Address] = []
+        self.unknown: Mapping[str, Any] = {}  # what another version wrote of this process, or of its end
         self.preloads: list[Drainable] = []
         self.adopted_at = 0.0  # monotonic seconds; when this supervisor took it over from an earlier one
         self.stats = Sampler()
@@ -198,6 +190,7 @@ class Worker:
         self._is_foreign = False
         self.failure = ""
         self.addresses = []
+        self.unknown = {}
         self.is_stable = False
         self.started_at, self.started_time = time.monotonic(), time.time()
         opened: list[int] = []
@@ -508,6 +501,7 @@ class Worker:
 
     def _ended(self, status: Optional[int], reason: str) -> None:
         self._release_process()
+        self.unknown = {}
         kill_survivors(self.token, anywhere=self._is_foreign)
         reason = self._leave_group(reason)
         self.liveness.end()
@@ -600,6 +594,7 @@ class Worker:
         if not self.process:
             return None
         return {
+            **self.unknown,
             "role": self.role.value,
             "state": self.state.value,
             "pid": self.process.pid,
@@ -619,27 +614,30 @@ class Worker:
         if self.state not in OVER_FOR_GOOD:
             return None
         fields = ("exit_code", "failure", "last_end", "restarts", "started_time")
-        return {"state": self.state.value, **{field: getattr(self, field) for field in fields}}
+        return {**self.unknown, "state": self.state.value, **{field: getattr(self, field) for field in fields}}
 
-    def adopt_end(self, saved: Mapping[str, Any]) -> None:
+    def adopt_end(self, saved: SavedEnd) -> None:
         """It was over under an earlier supervisor already: a job that is done must not run twice."""
-        for field, value in saved.items():
-            setattr(self, field, State(value) if field == "state" else value)
+        self.state, self.exit_code = saved.state, saved.exit_code
+        self.failure, self.last_end = saved.failure, saved.last_end
+        self.restarts, self.started_time = saved.restarts, saved.started_time
+        self.unknown = saved.unknown
 
-    def adopt(self, process: Process, saved: Mapping[str, Any], state: State) -> None:
+    def adopt(self, process: Process, saved: SavedWorker, state: State) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process = process
         self.adopted_at = time.monotonic()
         self._is_foreign = not process.is_child
-        self.token = saved["token"]
+        self.token = saved.token
         if self.config.memory_max:
             self.group = self._runtime.site.find_groups().find(self._group_name)
-        self.addresses = [Address(*fields) for fields in saved["addresses"]]
-        self.started_time = saved["started_time"]
+        self.addresses = list(saved.addresses)
+        self.started_time = saved.started_time
         self.started_at = time.monotonic() - process.age_seconds
-        self.restarts = saved["restarts"]
-        self.log_starts = tuple(saved["log_starts"])
-        self.log_files = tuple(logs.FileId(*file) for file in saved.get("log_files", ()))
+        self.restarts = saved.restarts
+        self.log_starts = saved.log_starts
+        self.log_files = tuple(logs.FileId(*file) for file in saved.log_files)
+        self.unknown = saved.unknown
         if process.channel:
             self._runtime.loop.watch(process.channel.fileno(), self._read_channel)
         self.state = state

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from percore.errors import UsageError
 from percore.hints import Any, Optional
+from percore.supervisor.passwords import for_programs
 
 _NODE_SECONDS = 10
 
@@ -138,6 +139,7 @@ def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:
         answer = subprocess.run(
             ["node", "-e", program, "--", *([] if is_expression else [path])], input=source if is_expression else "",
             capture_output=True, encoding="utf-8", errors="replace", timeout=_NODE_SECONDS, cwd=os.path.dirname(path),
+            env=for_programs(),
         )  # fmt: skip
     except FileNotFoundError:
         raise UsageError(

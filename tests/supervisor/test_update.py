@@ -84,5 +84,17 @@ def test_a_version_that_cannot_read_the_state_leaves_the_running_one(supervisor:
     assert supervisor.pids("api") == before
 
 
+def test_a_version_that_would_set_an_app_aside_leaves_the_running_one(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api())
+    before = supervisor.pids("api")
+    other = another_version(supervisor, "0.0.1")
+    module = other / "percore" / "supervisor" / "kinds.py"
+    module.write_text(module.read_text().replace('CLUSTER = "cluster"', 'CLUSTER = "many"'))
+    done = update_to(supervisor, other)
+    assert done.returncode == 1
+    assert "'api' would be set aside: config.mode is 'cluster', not many or fork" in done.stderr
+    assert supervisor.pids("api") == before
+
+
 def test_where_nothing_runs_there_is_nothing_to_update(supervisor: Supervisor) -> None:
     assert "no supervisor runs" in supervisor.run("update").stdout

@@ -11,6 +11,7 @@ from typing import Any
 from percore.deploy.documents import Origin
 from percore.deploy.inventory.model import Inventory
 from percore.errors import UsageError
+from percore.supervisor.passwords import for_programs
 
 SECONDS = 120
 SECTIONS = ("hosts", "vars", "children")
@@ -52,7 +53,12 @@ def _run(path: Path, *words: str) -> Any:
     where = f"{path} {' '.join(words)}"
     try:
         done = subprocess.run(
-            [str(path.absolute()), *words], capture_output=True, text=True, timeout=SECONDS, check=False
+            [str(path.absolute()), *words],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=for_programs(),
         )
     except subprocess.TimeoutExpired:
         raise UsageError(f"the inventory program printed nothing within {SECONDS} s", where=where) from None

@@ -14,6 +14,7 @@ from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config import AppConfig
 from percore.supervisor.ecosystem import load_process_file, make_app
 from percore.supervisor.keys import BY_NAME
+from percore.supervisor.passwords import for_programs
 
 _PROCESS_FILES = (
     "ecosystem.config.js",
@@ -100,7 +101,7 @@ def pm2_defaults() -> dict[str, Any]:
 
 
 def shell_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not _SHELL_ONLY.fullmatch(name)}
+    return {name: value for name, value in for_programs().items() if not _SHELL_ONLY.fullmatch(name)}
 
 
 def find_process_file() -> str:

@@ -15,6 +15,7 @@ from percore.supervisor.commands.parsing import Parser, make_parser
 from percore.supervisor.commands.targets import is_file, load_files
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home
+from percore.supervisor.passwords import for_programs
 from percore.supervisor.update import PLAN_VARIABLE, this_program
 
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
@@ -87,5 +88,5 @@ def become_supervisor(plan: dict[str, Any], home: Home) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = this_program()
     sys.stdout.flush()
-    env = {**os.environ, "PERCORE_HOME": home.path, PLAN_VARIABLE: str(descriptor)}
+    env = for_programs(**{"PERCORE_HOME": home.path, PLAN_VARIABLE: str(descriptor)})
     os.execve(program.python, program.argv(module="foreground"), env)

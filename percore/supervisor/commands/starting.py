@@ -137,7 +137,7 @@ def settle_script(
     same = [worker for worker in workers if worker["name"] == app.name]
     if not same:
         return app
-    known = AppConfig.from_record(same[0]["config"])
+    known = AppConfig.from_record(same[0]["config"], keeps_unknown=True)
     if program_of(known) != program_of(app):
         if is_forced:
             return app._replace(name=free_name(app.name, workers))

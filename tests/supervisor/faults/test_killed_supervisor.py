@@ -167,7 +167,7 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
     before = supervisor.pids("api") + supervisor.pids("tick")
     with Load(supervisor.port) as load:
         for patch in (
-            f"from percore.supervisor import restoring\ndef dies(*_): {NOW}\nrestoring.kill_strays = dies",
+            f"from percore.supervisor import aside\ndef dies(*_): {NOW}\naside.open_strays = dies",
             f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
             f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
             f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",

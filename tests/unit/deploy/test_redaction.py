@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import shlex
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -28,6 +31,39 @@ def test_a_secret_is_masked_however_it_is_quoted(secret: str) -> None:
 def test_every_line_of_a_long_secret_is_masked_by_itself() -> None:
     made = redactor("-----BEGIN KEY-----\nabcdef\n-----END KEY-----\n")
     assert made.text("log: abcdef") == f"log: {MASK}"
+
+
+def test_a_secret_is_masked_however_it_is_encoded() -> None:
+    secret = "a b&\"c'%$/+é-hunter2"
+    made = redactor(secret)
+    encoded = secret.encode()
+    for shown in (
+        quote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret), encoded.hex(),
+        secret.replace("'", "''"), secret.replace("%", "%%"), secret.replace("$", "$$"), json.dumps(json.dumps(secret)),
+        base64.b64encode(encoded).decode(), base64.urlsafe_b64encode(encoded).decode(), repr(secret),
+    ):  # fmt: skip
+        masked = made.text(f"x {shown} y")
+        assert MASK in masked, shown
+        assert "hunter2" not in masked
+    for before in ("", "u:", "us:", "user:"):
+        shown = base64.b64encode(f"{before}{secret}:".encode()).decode()
+        assert MASK in made.text(shown)
+        assert base64.b64encode(encoded).decode()[6:-6] not in made.text(shown)
+
+
+def test_of_a_file_each_line_that_holds_a_part_of_a_secret_is_known_also_of_short_ones() -> None:
+    made = Redactor()
+    made.hide(["-----BEGIN KEY-----\nabcdefgh\ni==\n-----END KEY-----", "a1"])
+    text = "key:\n-----BEGIN KEY-----\nabcdefgh\ni==\n-----END KEY-----\npin a1\nba1\nend\n"
+    assert made.lines(text) == {2: MASK, 3: MASK, 4: MASK, 5: MASK, 6: f"pin {MASK}"}
+    assert made.lines("indented:\n  abcdefgh\n") == {2: f"  {MASK}"}
+
+
+def test_of_an_encrypted_file_the_lines_and_the_values_are_masked_wherever_they_turn_up() -> None:
+    made = Redactor()
+    made.hide_file('user = app\npassword = "hunter2-very"\ntoken: other-secret\n')
+    shown = made.text("syntax error near hunter2-very; at 'token: other-secret', got other-secret, app and user")
+    assert shown == f"syntax error near {MASK}; at {MASK}, got {MASK}, app and user"
 
 
 def test_secrets_in_lists_and_mappings_are_masked_in_values_of_any_shape() -> None:

@@ -198,7 +198,6 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "old")
     keyring.keyring.cache_clear()
     monkeypatch.setattr(keyring.REDACTOR, "_secrets", set())
-    monkeypatch.setattr(keyring.REDACTOR, "_pattern", None)
 
 
 @pytest.mark.usefixtures("password")

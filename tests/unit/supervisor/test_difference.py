@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from percore.supervisor.commands.applying import describe_changes
-from percore.supervisor.config import CLUSTER, AppConfig
+from percore.supervisor.config import AppConfig
 from percore.supervisor.difference import Running, compare
+from percore.supervisor.kinds import CLUSTER
 
 
 def app(name: str = "api", **fields: Any) -> AppConfig:

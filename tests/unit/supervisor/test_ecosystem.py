@@ -356,21 +356,21 @@ def test_any_mapping_is_an_app_or_a_usage_error(written: dict[str, Any]) -> None
     assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
 
 
-words = st.text(max_size=20)
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 fields = {
-    "name": words,
+    "name": st.text("aB 1-é", min_size=1),
     "script": words,
     "cwd": words,
     "args": st.lists(words).map(tuple),
     "interpreter": words,
-    "instances": st.integers() | st.just("max"),
+    "instances": st.integers(-9, 9) | st.just("max"),
     "share_port": st.booleans(),
     "port": st.none() | st.integers(1, 65535),
-    "env": st.dictionaries(words, words),
+    "env": st.dictionaries(st.text("A_b", min_size=1), words),
     "listen_timeout": st.floats(0, 1e6),
     "stop_exit_codes": st.lists(st.integers(0, 255)).map(tuple),
-    "max_restarts": st.none() | st.integers(0),
-    "max_memory": st.none() | st.integers(1),
+    "max_restarts": st.none() | st.integers(0, 1 << 52),
+    "max_memory": st.none() | st.integers(1, 1 << 62),
     "out_file": st.none() | words,
     "depends_on": st.lists(words).map(tuple),
 }

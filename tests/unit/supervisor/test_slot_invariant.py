@@ -25,8 +25,8 @@ from percore.supervisor.launch import Place
 from percore.supervisor.loop import Callback, Timer
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
-from percore.supervisor.states import HAS_PROCESS, Event, State
-from percore.supervisor.worker import Role, Worker
+from percore.supervisor.states import HAS_PROCESS, Event, Role, State
+from percore.supervisor.worker import Worker
 
 
 def null() -> int:
