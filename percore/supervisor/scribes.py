@@ -14,7 +14,7 @@ from percore.hints import Any, Callable
 from percore.supervisor.app import App
 from percore.supervisor.home import Home
 from percore.supervisor.identity import clean_environment
-from percore.supervisor.logs import has_scribe
+from percore.supervisor.logs import PLAN_VERSION, has_scribe
 from percore.supervisor.loop import Loop
 from percore.supervisor.update import this_program
 
@@ -31,6 +31,7 @@ class Scribes:
         self._plan: list[Any] = []
         self._pidfd = -1
         self._began_at = 0.0
+        self._end_another_version()
 
     def follow(self) -> None:
         """Writes the plan when it is another one, and sees that somebody acts on it."""
@@ -61,7 +62,7 @@ class Scribes:
             )
 
     def _start(self) -> None:
-        pid = self._running()
+        pid, _ = self._running()
         if pid <= 0:
             argv = this_program().argv(module="scribe")
             env = {**clean_environment(os.environ), "PERCORE_HOME": self._home.path}
@@ -87,16 +88,28 @@ class Scribes:
         self._began_at = time.monotonic()
         self._loop.watch(self._pidfd, self._ended)
 
-    def _running(self) -> int:
-        """The scribe that an earlier supervisor started; 0 where there is none."""
+    def _running(self) -> tuple[int, int]:
+        """The pid and the version of the scribe that an earlier supervisor started; (0, 0) where there is none."""
         with contextlib.suppress(OSError, ValueError), open(self._home.scribe_lock, "rb+") as lock:
             import fcntl
 
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(lock.read())
-        return 0
+                pid, _, version = lock.read().partition(b" ")
+                return int(pid), int(version or 0)
+        return 0, 0
+
+    def _end_another_version(self) -> None:
+        """It would not understand our plan, and remove what it does not know; the next one goes on at the same byte."""
+        pid, version = self._running()
+        if not pid or version == PLAN_VERSION:
+            return
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], _LAST_SECONDS)
+            os.close(pidfd)
 
     def _ended(self) -> None:
         self._loop.unwatch(self._pidfd)
@@ -122,4 +135,5 @@ def _entries_of(app: App) -> Iterator[dict[str, Any]]:
             yield {
                 "spool": spool, "targets": targets, "app": app.name, "id": worker.place.id, "stream": stream,
                 "date_format": config.log_date_format or "", "is_json": config.log_type == "json",
+                "user": config.user, "group": config.group,
             }  # fmt: skip
