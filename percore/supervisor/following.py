@@ -39,6 +39,8 @@ class Follower:
 
         What is read, is read as `user` (None: we): the log is his, and so is what it may be a link to.
         """
+        import gzip  # noqa: F401  (while another user's rights are used, Python's own files may not be readable)
+
         self.has_lost = False  # True when something was rotated away before it could be read
         self.problem = ""  # why it cannot be read, other than that it is not there
         self._path = path

@@ -67,6 +67,9 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
     """Raises PercoreError when something that the worker needs is not on this host."""
     identity = identity_of(config)
     env = make_environment(site, place, config, token, identity)
+    if "@" in os.path.basename(config.interpreter):
+        # Before another user's rights are taken, with which this package may not be readable.
+        from percore.supervisor import interpreters  # noqa: F401
     with acting(identity):  # nothing is looked for, or looked into, with more rights than it is executed with
         argv, program = find_command(config, env)
         reason = preloadable.why_not(program) if config.shares_port and not listen_fds else ""

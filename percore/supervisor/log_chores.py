@@ -52,6 +52,9 @@ class Report(NamedTuple):
 
 
 def do_chores(chores: Iterable[Chore]) -> Report:
+    import gzip  # noqa: F401  (before another user's rights are taken, with which Python's own files may not be readable)
+    import shutil  # noqa: F401
+
     chores = list(chores)
     moved = 0
     dropped: dict[str, int] = {}

@@ -14,7 +14,6 @@ from percore.hints import NamedTuple, Optional
 from percore.supervisor.config import FORK, AppConfig
 from percore.supervisor.user_files import AnyUser, Found, find
 
-PLAN_VERSION = 2  # of what the supervisor tells the scribe, who says in his lock which one he reads
 _TAIL_LINES = 20
 _NOWHERE = {"/dev/null", "NULL", "null"}
 _STEP = 64 * 1024

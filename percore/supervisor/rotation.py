@@ -19,6 +19,7 @@ All of it is done with the rights of the log's user (user_files.py), and no file
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -211,8 +212,6 @@ def allocate(log: int, length: int) -> None:
 
 
 def _fallocate(log: int, mode: int, offset: int, length: int) -> None:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fallocate64(log, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)) != 0:
         number = ctypes.get_errno()

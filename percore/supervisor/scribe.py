@@ -24,7 +24,7 @@ from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
 from percore.supervisor.identity import identity_or_none
 from percore.supervisor.inotify import MODIFY, Inotify
-from percore.supervisor.logs import PLAN_VERSION, data_begins, find_log
+from percore.supervisor.logs import data_begins, find_log
 from percore.supervisor.rotation import noted, punch
 from percore.supervisor.stamps import ISO_UTC, make_stamper
 from percore.supervisor.user_files import Found, acting, open_here
@@ -311,5 +311,5 @@ def main() -> None:
     # One that was told to end may still be finishing; two would write everything twice.
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
-    os.pwrite(lock, b"%d %d\n" % (os.getpid(), PLAN_VERSION), 0)
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     Scribe(home).run()

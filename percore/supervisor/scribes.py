@@ -14,10 +14,11 @@ from percore.hints import Any, Callable
 from percore.supervisor.app import App
 from percore.supervisor.home import Home
 from percore.supervisor.identity import clean_environment
-from percore.supervisor.logs import PLAN_VERSION, has_scribe
+from percore.supervisor.logs import has_scribe
 from percore.supervisor.loop import Loop
 from percore.supervisor.update import this_program
 
+_PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the scribe, which tells what it can read
 _LAST_SECONDS = 5.0
 _SHORT_LIFE_SECONDS = 0.5
 
@@ -62,10 +63,10 @@ class Scribes:
             )
 
     def _start(self) -> None:
-        pid, _ = self._running()
+        pid = self._running()
         if pid <= 0:
             argv = this_program().argv(module="scribe")
-            env = {**clean_environment(os.environ), "PERCORE_HOME": self._home.path}
+            env = {**clean_environment(os.environ), "PERCORE_HOME": self._home.path, **dict([_PLAN_VERSION])}
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
                 pid = os.posix_spawn(
@@ -88,28 +89,26 @@ class Scribes:
         self._began_at = time.monotonic()
         self._loop.watch(self._pidfd, self._ended)
 
-    def _running(self) -> tuple[int, int]:
-        """The pid and the version of the scribe that an earlier supervisor started; (0, 0) where there is none."""
+    def _running(self) -> int:
+        """The scribe that an earlier supervisor started; 0 where there is none."""
         with contextlib.suppress(OSError, ValueError), open(self._home.scribe_lock, "rb+") as lock:
             import fcntl
 
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pid, _, version = lock.read().partition(b" ")
-                return int(pid), int(version or 0)
-        return 0, 0
+                return int(lock.read())
+        return 0
 
     def _end_another_version(self) -> None:
         """It would not understand our plan, and remove what it does not know; the next one goes on at the same byte."""
-        pid, version = self._running()
-        if not pid or version == PLAN_VERSION:
-            return
-        with contextlib.suppress(OSError):
-            pidfd = os.pidfd_open(pid)
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _LAST_SECONDS)
-            os.close(pidfd)
+        pid = self._running()
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ:
+            if os.fsencode("=".join(_PLAN_VERSION)) not in environ.read().split(b"\0"):
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                select.select([pidfd], [], [], _LAST_SECONDS)
+                os.close(pidfd)
 
     def _ended(self) -> None:
         self._loop.unwatch(self._pidfd)

@@ -211,12 +211,20 @@ class _Walk:
         may change, which is returned."""
         while True:
             directory = os.fstat(self._directory)
-            if stops and not is_private(directory, actor.uid):
+            if stops and not (is_private(directory, actor.uid) or self._is_kept(directory, actor.uid)):
                 return directory
             if not self._left or (actor.uid == os.getuid() and directory.st_dev == os.stat("/proc").st_dev):
                 return None  # where the links of /proc lead, only the kernel knows
             if not self._step(directory, actor, makes=makes):
                 return None
+
+    def _is_kept(self, directory: os.stat_result, uid: int) -> bool:
+        """True when the next name is ours, in a directory like /tmp, where nobody can take another's away."""
+        if not self._left or not directory.st_mode & stat.S_ISVTX or directory.st_uid not in (0, uid):
+            return False
+        with contextlib.suppress(OSError):
+            return os.stat(self._left[-1], dir_fd=self._directory, follow_symlinks=False).st_uid in (0, uid)
+        return False
 
     def _step(self, directory: os.stat_result, actor: AnyUser, *, makes: bool) -> bool:
         """One name further; False when the last one is reached, and is no link."""
@@ -251,7 +259,9 @@ class _Walk:
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         # Not where somebody else could have put it, to have it followed with more rights than his own.
-        if not (is_private(directory, actor.uid) or found.st_uid in self._trusted):
+        if not (
+            is_private(directory, actor.uid) or self._is_kept(directory, actor.uid) or found.st_uid in self._trusted
+        ):
             raise OSError(errno.ELOOP, "a link is in the way, in a directory that another user may change")
         target = os.readlink("", dir_fd=link)
         self._left.pop()
