@@ -37,6 +37,11 @@ def go_on_as_owner(home: Home) -> None:
     kept.update(clean_environment(os.environ), **_variables(owner.uid), PERCORE_HOME=home.path)
     os.environ.clear()
     os.environ.update(kept)
+    if not all(os.access(place, os.R_OK) for place in (__file__, os.__file__, sys.executable)):
+        raise PercoreError(
+            f"{home.path} belongs to user {_name_of(owner.uid)}, who cannot read this percore ({os.path.dirname(__file__)})",
+            next=f"install it where every user can read it, then: {_as_user(owner.uid)}",
+        )
 
 
 def _owner_of(home: Home) -> User:

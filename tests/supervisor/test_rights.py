@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
+import select
 import shutil
 import subprocess
 import sys
@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+import percore
+from percore.errors import PercoreError
+from percore.supervisor.home import make_private
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import wait_for
 
@@ -52,7 +55,9 @@ def yard() -> Iterator[Yard]:
 
 def ticking(supervisor: Supervisor, yard: Yard, **fields: object) -> dict[str, object]:
     script = "while :; do echo pwned; sleep 0.05; done"
-    return supervisor.singleton(cwd=str(yard.own), user=USER, args=[script], out_file="out.log", **fields)
+    return supervisor.singleton(
+        **{"cwd": str(yard.own), "user": USER, "args": [script], "out_file": "out.log", **fields}
+    )
 
 
 @pytest.mark.parametrize("link", ["../root/secret", "../root/new"])
@@ -64,7 +69,10 @@ def test_no_worker_writes_through_a_link_what_its_user_may_not(supervisor: Super
     assert yard.is_untouched()
 
 
-@pytest.mark.parametrize("fields", [{"time": True}, {"log_date_format": "YYYY", "log_file": "both.log"}, {"log_type": "json"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [{"log_date_format": "HH:mm"}, {"log_date_format": "YYYY", "log_file": "both.log"}, {"log_type": "json"}],
+)
 def test_the_log_formatter_writes_through_no_link_what_the_apps_user_may_not(
     supervisor: Supervisor, yard: Yard, fields: dict[str, object]
 ) -> None:
@@ -134,7 +142,12 @@ exec sleep 1000
 @pytest.mark.parametrize("is_stopped", [False, True])
 @pytest.mark.parametrize("interpreter", ["./node", "node"])
 def test_a_program_that_an_app_chose_is_run_by_nobody_but_its_user(
-    supervisor: Supervisor, yard: Yard, monkeypatch: pytest.MonkeyPatch, command: str, is_stopped: bool, interpreter: str
+    supervisor: Supervisor,
+    yard: Yard,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    is_stopped: bool,
+    interpreter: str,
 ) -> None:
     (yard.own / "node").write_text(NODE.format(own=yard.own))
     (yard.own / "node").chmod(0o755)
@@ -157,12 +170,11 @@ def test_the_binary_that_a_worker_executes_is_asked_as_the_workers_user(supervis
     os.chown(node, yard.uid, -1)
     source = yard.own / "node.c"
     source.write_text(
-        '#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n'
-        'int main(int n, char **a) { if (n > 1 && !strcmp(a[1], "--version")) {\n'
-        '  FILE *f = fopen("%s/asked", "a"); if (f) { fprintf(f, "%%d\\n", geteuid()); fclose(f); } puts("v98.7.6"); }\n'
-        "  else sleep(1000); return 0; }\n" % yard.own
-    )  # fmt: skip
-    if subprocess.run(["cc", "-o", node, source], check=False).returncode:
+        "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n"
+        'int main(int n, char **a) { if (n > 1 && !strcmp(a[1], "--version")) { FILE *f = fopen(ASKED, "a");\n'
+        '  if (f) { fprintf(f, "%d\\n", geteuid()); fclose(f); } puts("v98.7.6"); } else sleep(1000); return 0; }\n'
+    )
+    if subprocess.run(["cc", f'-DASKED="{yard.own}/asked"', "-o", node, source], check=False).returncode:
         pytest.skip("no C compiler")
     app = supervisor.singleton(
         cwd=str(yard.own), interpreter="node", script="-x", env={"PATH": f"{yard.own}:/usr/bin:/bin"}, args=[]
@@ -179,7 +191,9 @@ def test_the_binary_that_a_worker_executes_is_asked_as_the_workers_user(supervis
     dropping.write_text(f"#!/bin/sh\nexec {sys.executable} {yard.own}/drop.py\n")
     dropping.chmod(0o755)
     supervisor.apply(app | {"interpreter": str(dropping)})
-    wait_for(lambda: os.readlink(f"/proc/{supervisor.pids('tick')[0]}/exe") == str(node), "the worker to become another")
+    wait_for(
+        lambda: os.readlink(f"/proc/{supervisor.pids('tick')[0]}/exe") == str(node), "the worker to become another"
+    )
     supervisor.run("describe", "tick")
     assert not (yard.own / "asked").exists() or (yard.own / "asked").read_text() == f"{yard.uid}\n"
 
@@ -189,7 +203,8 @@ def test_what_is_shown_of_a_package_json_is_what_the_apps_user_may_read(supervis
     yard.does("ln -s ../root/secret package.json")
     supervisor.apply(ticking(supervisor, yard))
     assert "9.9.9-secret" not in supervisor.run("describe", "tick").stdout + supervisor.run("jlist").stdout
-    for bad in ("mkfifo package.json", "ln -s /dev/zero package.json", "head -c 2000000 /dev/zero | tr '\\0' '[' > package.json"):  # fmt: skip
+    endless = "head -c 2000000 /dev/zero | tr '\\0' '[' > package.json"
+    for bad in ("mkfifo package.json", "ln -s /dev/zero package.json", endless):
         yard.does(f"rm package.json; {bad}")
         supervisor.run("describe", "tick")
     yard.does("""rm package.json; echo '{"version": "1.2.3"}' > package.json""")
@@ -209,35 +224,142 @@ def test_an_env_file_gives_an_app_only_what_its_user_may_read(supervisor: Superv
 # -- a home of another user ------------------------------------------------------------------------------------------
 
 
+class Installed:
+    """A percore that every user can read, as on a deployed host, with a home of another user."""
+
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+        self.library = yard.root.parent / "lib"
+        shutil.copytree(Path(percore.__file__).parent / "supervisor", self.library / "percore" / "supervisor")
+        for name in ("__init__.py", "errors.py", "hints.py"):
+            shutil.copy(Path(percore.__file__).parent / name, self.library / "percore")
+        self.home = yard.own / "home"
+        self.home.mkdir(mode=0o700)
+        os.chown(self.home, yard.uid, pwd.getpwuid(yard.uid).pw_gid)
+
+    def run(self, *words: str, start: str = "cli.main", check: bool = True) -> subprocess.CompletedProcess[str]:
+        module, _, function = start.partition(".")
+        code = f"import sys; sys.path.insert(0, {str(self.library)!r})\n"
+        code += f"from percore.supervisor.{module} import {function}; {function}()"
+        return subprocess.run(
+            ["/usr/bin/python3", "-I", "-S", "-c", code, *words], capture_output=True, text=True, timeout=60, check=check,
+            env={**os.environ, "PERCORE_HOME": str(self.home), "SECRET_OF_ROOT": "hunter2"}, cwd="/",
+        )  # fmt: skip
+
+
 @pytest.fixture
-def theirs(supervisor: Supervisor, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
-    """A supervisor whose home belongs to another user."""
-    supervisor.home = yard.own / "home"
-    supervisor.home.mkdir(mode=0o700)
-    os.chown(supervisor.home, yard.uid, -1)
-    yield supervisor
-    with contextlib.suppress(OSError):
-        for name in ("control.sock", "lock"):
-            if (supervisor.home / "run" / name).is_symlink():
-                (supervisor.home / "run" / name).unlink()
+def installed(yard: Yard) -> Iterator[Installed]:
+    made = Installed(yard)
+    yield made
+    made.run("kill", check=False)
 
 
-def percore(home: Path, *words: str, module: str = "cli") -> subprocess.CompletedProcess[str]:
-    """As a deployed host's launcher starts it: the package can be read by everybody."""
-    return subprocess.run(
-        [sys.executable, "-m", f"percore.supervisor.{module}", *words],
-        capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PERCORE_HOME": str(home), "SECRET_OF_ROOT": "hunter2"},
+def test_a_command_of_root_in_a_home_of_another_user_goes_on_as_that_user(installed: Installed) -> None:
+    pid = int(installed.run("ping").stdout.split()[-1])
+    assert os.stat(f"/proc/{pid}").st_uid == installed.yard.uid
+    installed.run("start", "/bin/sh", "--name", "who", "--", "-c", "id -u; env; exec sleep 1000")
+    log = installed.home / "logs" / "who-out.log"
+    wait_for(lambda: log.exists() and "PATH=" in log.read_text(), "the app")
+    assert log.read_text().splitlines()[0] == str(installed.yard.uid)
+    assert "hunter2" not in log.read_text()
+    assert {path.stat().st_uid for path in installed.home.rglob("*")} == {installed.yard.uid}
+
+
+@pytest.mark.parametrize("name", ["logs/percore.log", "run/lock", "settings.json.new", "run", "logs"])
+def test_root_writes_through_no_link_in_a_home_of_another_user(installed: Installed, name: str) -> None:
+    yard = installed.yard
+    yard.does(f"mkdir -p {os.path.dirname(f'home/{name}')}")
+    target = yard.root if name in ("run", "logs") else yard.secret
+    yard.does(f"ln -s {target} home/{name}")
+    for words in (["ping"], ["set", "log_keep", "3"]):
+        installed.run(*words, check=False)
+    assert yard.is_untouched()
+
+
+def test_an_app_that_was_planted_in_the_home_is_run_by_its_owner_only(installed: Installed) -> None:
+    installed.run(
+        "start", "/bin/sh", "--name", "who", "--", "-c", f"id -u >> {installed.yard.own}/ran; exec sleep 1000"
+    )
+    wait_for(lambda: (installed.yard.own / "ran").exists(), "the app")
+    pid = int(installed.run("ping").stdout.split()[-1])
+    with open(os.pidfd_open(pid)) as pidfd:
+        os.kill(pid, 9)
+        select.select([pidfd], [], [], 10)
+    installed.run("ping")
+    installed.run("restart", "who")
+    assert set((installed.yard.own / "ran").read_text().split()) == {str(installed.yard.uid)}
+
+
+def test_root_is_refused_where_another_user_could_put_a_home_of_his_own(installed: Installed) -> None:
+    installed.home.rmdir()
+    installed.home.mkdir(mode=0o700)  # root's own, but the directory around it is not
+    for start in ("cli.main", "daemon.main", "daemon.check"):
+        refused = installed.run("ping", start=start, check=False)
+        assert refused.returncode == 1
+        assert f"{installed.yard.own} can be changed by user {USER} -> " in refused.stderr
+        assert f"sudo -u {USER} percore ping" in refused.stderr
+    assert list(installed.home.iterdir()) == []
+    installed.home.rmdir()
+    assert installed.run("ping", check=False).returncode == 1
+    assert not installed.home.exists()
+    installed.home.symlink_to(installed.yard.root)  # root's, by a link of another user
+    assert installed.run("ping", check=False).returncode == 1
+    installed.home.unlink()
+    assert installed.yard.is_untouched()
+
+
+def test_a_user_is_told_whose_home_it_is(installed: Installed) -> None:
+    refused = subprocess.run(
+        ["/usr/bin/python3", "-I", "-S", "-c",
+         f"import sys; sys.path.insert(0, {str(installed.library)!r})\nfrom percore.supervisor.cli import main; main()", "list"],
+        capture_output=True, text=True, check=False, user=1, env={"PERCORE_HOME": str(installed.home)},
     )  # fmt: skip
-
-
-def test_root_is_refused_where_another_user_could_put_a_home_of_his_own(yard: Yard) -> None:
-    home = yard.own / "home"
-    home.mkdir(mode=0o700)  # root's own, but the directory around it is not
-    refused = percore(home, "ping")
     assert refused.returncode == 1
-    assert f"{yard.own} can be changed by user {USER} -> " in refused.stderr
-    assert f"sudo -u {USER} percore ping" in refused.stderr
-    assert list(home.iterdir()) == []
-    assert percore(yard.own / "missing", "list").returncode == 1
-    assert not (yard.own / "missing").exists()
+    assert refused.stderr.strip().endswith(f"belongs to another user -> sudo -u {USER} percore list")
+
+
+def test_a_percore_that_the_owner_of_the_home_cannot_read_says_so(installed: Installed) -> None:
+    installed.library.chmod(0o700)
+    refused = installed.run("ping", check=False)
+    assert refused.returncode == 1
+    assert f"belongs to user {USER}, who cannot read this percore" in refused.stderr
+    assert not (installed.home / "run").exists()
+
+
+# -- directories in /tmp ---------------------------------------------------------------------------------------------
+
+
+def test_a_home_whose_path_has_a_blank_leaves_one_directory_that_is_put_back_when_it_is_cleaned_up(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.home = supervisor.folder / "a home: here"
+    own = supervisor.folder / "root"
+    own.mkdir()
+    monkeypatch.setenv("HOME", str(own))
+    before = {*Path("/tmp").glob("percore-*")}
+    supervisor.apply(supervisor.api())
+    for _ in range(3):
+        supervisor.kill_daemon()
+        supervisor.run("ping")
+    places = [*(own / ".cache").glob("percore-*/preload-*")]
+    assert len(places) == 1
+    assert {*Path("/tmp").glob("percore-*")} == before
+    shutil.rmtree(places[0])
+    supervisor.run("restart", "api")
+    assert {supervisor.get()["slot"] for _ in range(40)} == {"0", "1"}
+    assert [*(own / ".cache").glob("percore-*/preload-*")] == places
+
+
+@pytest.mark.parametrize("way", ["link", "directory", "open to others"])
+def test_a_directory_that_another_user_made_before_us_in_tmp_is_refused(yard: Yard, way: str) -> None:
+    path = yard.own / "percore-0"
+    if way == "link":
+        yard.does(f"ln -s {yard.root} percore-0")
+    elif way == "directory":
+        yard.does("mkdir percore-0")
+    else:
+        path.mkdir()
+        path.chmod(0o777)
+    with pytest.raises(PercoreError, match="belongs to another user, or is open to others"):
+        make_private(str(yard.own))
+    assert yard.is_untouched()
