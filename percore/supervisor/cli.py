@@ -8,6 +8,17 @@ from importlib import import_module
 
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.commands import GROUPS, find
+from percore.supervisor.home import Home
+from percore.supervisor.home_owner import go_on_as_owner
+
+# These write what is root's, or nothing, and read nothing in the home.
+_WITHOUT_HOME = (
+    "startup:add_startup",
+    "startup:remove_startup",
+    "completing:print_completion",
+    "beginning:write_process_file",
+    "beginning:explain_alias",
+)
 
 
 def main() -> None:
@@ -48,6 +59,8 @@ def run(arguments: list[str]) -> int:
         )
         hint = f"did you mean '{known}'?" if known else "percore --help"
         raise UsageError(f"'{name}' is no command", next=hint)
+    if command.place not in _WITHOUT_HOME:
+        go_on_as_owner(Home.of_user())
     module, _, function = command.place.partition(":")
     if is_silent:
         from percore.supervisor.commands.asking import be_silent

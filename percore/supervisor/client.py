@@ -13,6 +13,7 @@ from percore.hints import Any
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
 from percore.supervisor.passwords import for_programs
+from percore.supervisor.logs import open_log
 from percore.supervisor.update import this_program
 
 _START_SECONDS = 10.0
@@ -65,7 +66,7 @@ def ensure_daemon(home: Home) -> None:
 
     try:
         home.make()
-        log = open(home.daemon_log, "ab")  # noqa: SIM115
+        log = open(open_log(home.daemon_log), "ab")  # noqa: SIM115
     except OSError as error:
         what = f"the supervisor cannot have its folder: {error.strerror}"
         raise PercoreError(what, where=error.filename, next="make room or set PERCORE_HOME") from None

@@ -9,11 +9,13 @@ import socket
 import sys
 import time
 
-from percore.hints import Callable, Optional, Union
+from percore.errors import PercoreError
+from percore.hints import Any, Callable, Optional, Union
 from percore.supervisor import limits, snapshot, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
+from percore.supervisor.home_owner import go_on_as_owner
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
 from percore.supervisor.notices import Notices
@@ -36,8 +38,18 @@ _LACK_SECONDS = 1.0
 _SOUND_SECONDS = 5.0
 
 
+def find_home() -> Home:
+    """The home of this process, which goes on as the user it belongs to. Ends with a sentence where that cannot be."""
+    try:
+        home = Home.of_user()
+        go_on_as_owner(home)
+    except PercoreError as error:
+        raise SystemExit(f"percore: {error}") from None
+    return home
+
+
 def main() -> None:
-    home = Home.of_user()
+    home = find_home()
     try:
         home.make()
         lock, taken = passed_lock() or take_lock(home.lock), None
@@ -56,6 +68,8 @@ def main() -> None:
             time.sleep(_LACK_SECONDS)  # it starts us again at once, and a full disk is not emptied in a millisecond
         place = f"{error.filename}: " if error.filename else ""
         raise SystemExit(f"percore: the supervisor cannot start: {place}{error.strerror}") from None
+    except PercoreError as error:
+        raise SystemExit(f"percore: the supervisor cannot start: {error}") from None
 
 
 def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
@@ -167,7 +181,7 @@ def what_was_dumped(home: Home, saved: Saved) -> Optional[Saved]:
 
 def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
-    home = Home.of_user()
+    home = find_home()
     try:
         content = snapshot.StateFile(home.state).read()
     except FileNotFoundError:

@@ -6,6 +6,7 @@ import os
 import re
 
 from percore.errors import UsageError
+from percore.hints import Callable, Optional
 
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(?:^|_)KEY(?:_|$)|API_?KEY|(?:^|_)(?:DSN|PWD)(?:_|$)", re.I
@@ -16,9 +17,10 @@ _HASH_INSIDE = re.compile(r"[^#]*[^\s#]#")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
-def load(path: str) -> dict[str, str]:
-    """The variables of the file. Raises UsageError; also for secrets that others than the file's owner may read."""
-    variables = read(path)
+def load(path: str, *, user: Optional[str] = None, group: Optional[str] = None) -> dict[str, str]:
+    """The variables of the file, for an app of this user. Raises UsageError; also for secrets that others than the file's
+    owner may read."""
+    variables = _parse_file(lambda: _read_for(path, user, group), path)
     mode = os.stat(path).st_mode & 0o777
     secret = next((name for name, value in variables.items() if is_secret(name, value)), None)
     if secret and mode & 0o077:
@@ -32,13 +34,33 @@ def load(path: str) -> dict[str, str]:
 
 def read(path: str, *, strict: bool = False) -> dict[str, str]:
     """The variables of the file, whoever may read it. Raises UsageError."""
+    return _parse_file(lambda: _read(path), path, strict=strict)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read()
+
+
+def _read_for(path: str, user: Optional[str], group: Optional[str]) -> str:
+    """The app's user gets what is in it, so in a directory that is his, root is not led to what he may not read."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return _read(path)
+    from percore.supervisor.identity import identity_or_none
+    from percore.supervisor.user_files import read_text
+
+    return read_text(path, identity_or_none(user, group))
+
+
+def _parse_file(read: Callable[[], str], path: str, *, strict: bool = False) -> dict[str, str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        text = read()
     except OSError as error:
         raise UsageError(f"the env file cannot be read: {error.strerror}", where=path) from None
     except UnicodeDecodeError:
         raise UsageError("the env file is not UTF-8 text", where=path) from None
+    except ValueError as error:
+        raise UsageError(f"the env file cannot be read: {error}", where=path) from None
     return parse(text, path, strict=strict)
 
 

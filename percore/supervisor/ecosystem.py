@@ -260,7 +260,7 @@ def make_app(
                 f"key 'hooks' of {title} must be {error}, not {shown(written['hooks'])}",
                 where=line_of(written, "hooks", path),
             ) from None
-    given = load_env_files(written, path, title, fields["cwd"])
+    given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
     _settle_script(fields)
@@ -315,7 +315,9 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
     return fields
 
 
-def load_env_files(written: Mapping[str, Any], path: str, title: str, cwd: str) -> dict[str, str]:
+def load_env_files(
+    written: Mapping[str, Any], path: str, title: str, cwd: str, user: Optional[str] = None, group: Optional[str] = None
+) -> dict[str, str]:
     """The variables of the files that `env_file` names; of several files a later one wins."""
     key = "env_file" if "env_file" in written else "envFile"
     value = written.get(key)
@@ -330,7 +332,7 @@ def load_env_files(written: Mapping[str, Any], path: str, title: str, cwd: str) 
         ) from None
     env: dict[str, str] = {}
     for place in places:
-        env.update(dotenv.load(os.path.join(cwd, os.path.expanduser(place))))
+        env.update(dotenv.load(os.path.join(cwd, os.path.expanduser(place)), user=user, group=group))
     return env
 
 

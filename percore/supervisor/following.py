@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from percore.hints import NamedTuple, Optional
 from percore.supervisor.logs import FileId, data_begins, id_of
 from percore.supervisor.rotation import noted, older_files
+from percore.supervisor.user_files import AnyUser, Found, acting, find, open_here
 
 _PIECE = 1 << 20
 _STEP = 64 << 10
@@ -32,11 +34,18 @@ class _Anchor(NamedTuple):
 
 
 class Follower:
-    def __init__(self, path: str, *, begin: Optional[int] = None) -> None:
-        """Begins at this byte, or at the end of the log; where it is not there yet, with its first."""
+    def __init__(self, path: str, *, user: Optional[AnyUser] = None, begin: Optional[int] = None) -> None:
+        """Begins at this byte, or at the end of the log; where it is not there yet, with its first.
+
+        What is read, is read as `user` (None: we): the log is his, and so is what it may be a link to.
+        """
+        import gzip  # noqa: F401  (while another user's rights are used, Python's own files may not be readable)
+
         self.has_lost = False  # True when something was rotated away before it could be read
+        self.problem = ""  # why it cannot be read, other than that it is not there
         self._path = path
-        self._real = path
+        self._user = user
+        self._found: Optional[Found] = None
         self._log = -1
         self._file: Optional[FileId] = None
         self._anchor = _Anchor(0, 0)
@@ -50,8 +59,9 @@ class Follower:
             self._mark = os.pread(self._log, self._position - marked, marked)
 
     def close(self) -> None:
-        if self._log >= 0:
-            os.close(self._log)
+        if self._found:
+            self._found.close()
+            self._found = None
             self._log = -1
 
     def read(self) -> bytes:
@@ -67,21 +77,32 @@ class Follower:
         """Lines before the position, at most `count`, from older files too; of very long ones only the end."""
         for _ in range(5):
             try:
-                return self._read_back(count) if count > 0 and self._log >= 0 else []
+                with self._as_user():
+                    return self._read_back(count) if count > 0 and self._found else []
             except (_Changed, FileNotFoundError):
                 continue
         return []
 
     # -- the log ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _real(self) -> str:
+        """The log's own name, beside which its older files lie, whatever link leads there."""
+        return self._found.path if self._found else self._path
+
+    def _as_user(self) -> AbstractContextManager[None]:
+        return acting(self._found.user if self._found else None)
+
     def _open(self) -> None:
-        self._real = os.path.realpath(self._path)
         try:
-            self._log = os.open(self._real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+            self._found = find(self._path, self._user, os.O_RDONLY)
+        except OSError as error:
+            self.problem = "" if isinstance(error, FileNotFoundError) else str(error.strerror)
             return
+        self._log = self._found.descriptor
         self._file = id_of(os.fstat(self._log))
-        self._anchor = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+        with self._as_user():
+            self._anchor = self._look()
         self._position, self._mark = self._anchor.first, b""
 
     def _is_replaced(self) -> bool:
@@ -91,23 +112,28 @@ class Follower:
         except OSError:
             return False
 
+    def _look(self) -> _Anchor:
+        return _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+
     def _read(self) -> bytes:
-        if self._log < 0:
+        if not self._found:
             self._open()
-            if self._log < 0:
+            if not self._found:
                 return b""
-        text = self._read_on()
+        with self._as_user():
+            text = self._read_on()
         if not text and self._is_replaced():
             self.close()
             self._open()
-            return self._read_on() if self._log >= 0 else b""
+            with self._as_user():
+                return self._read_on() if self._found else b""
         return text
 
     def _read_on(self) -> bytes:
         step = noted(self._real)
         if step:
             return self._read_beside(step.cut)
-        now = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+        now = self._look()
         moved = moved_since(self._real, self._anchor.newest) if now.newest != self._anchor.newest else []
         self.has_lost |= bool(moved) and self._anchor.newest not in (0, *map(_name_of_part, older_files(self._real)))
         moved_bytes = sum(size for _, size in moved)
@@ -151,7 +177,7 @@ class Follower:
         raise _Changed
 
     def _verify(self, now: _Anchor) -> None:
-        if noted(self._real) or now != _Anchor(name_of(f"{self._real}.1"), data_begins(self._log)):
+        if noted(self._real) or now != self._look():
             raise _Changed
 
     def _read_parts(self, moved: list[tuple[str, int]], now: _Anchor, start: int, end: int) -> bytes:
@@ -169,7 +195,7 @@ class Follower:
     # -- backwards ---------------------------------------------------------------------------------------------------
 
     def _read_back(self, count: int) -> list[bytes]:
-        now = _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+        now = self._look()
         parts: list[bytes] = []
         newlines = taken = 0
         most = max(8 << 20, count * 4096)
@@ -191,7 +217,7 @@ class Follower:
         for place in older_files(self._real):
             if place.endswith(".gz"):
                 return  # as far back as that, zcat is the tool
-            with open(place, "rb") as file:
+            with open(open_here(place, os.O_RDONLY), "rb") as file:
                 end = os.fstat(file.fileno()).st_size
                 while end > 0:
                     step = min(_STEP, end)
@@ -208,12 +234,12 @@ def name_of(place: str) -> int:
     """What names an older file, whatever number it has and whether it is compressed: the moment it was moved."""
     for name in (place, f"{place}.gz"):
         with contextlib.suppress(OSError):
-            return os.stat(name).st_mtime_ns
+            return os.lstat(name).st_mtime_ns
     return 0
 
 
 def _name_of_part(place: str) -> int:
-    return os.stat(place).st_mtime_ns
+    return os.lstat(place).st_mtime_ns
 
 
 def moved_since(path: str, newest: int) -> list[tuple[str, int]]:
@@ -228,8 +254,8 @@ def moved_since(path: str, newest: int) -> list[tuple[str, int]]:
 
 def _size(place: str) -> int:
     if not place.endswith(".gz"):
-        return os.stat(place).st_size
-    with open(place, "rb") as file:  # a gzip file ends with it
+        return os.lstat(place).st_size
+    with open(open_here(place, os.O_RDONLY), "rb") as file:  # a gzip file ends with it
         file.seek(-4, os.SEEK_END)
         return int.from_bytes(file.read(4), "little")
 
@@ -238,8 +264,8 @@ def _read_file(place: str, start: int, end: int) -> bytes:
     if place.endswith(".gz"):
         import gzip
 
-        with gzip.open(place) as packed:
+        with open(open_here(place, os.O_RDONLY), "rb") as raw, gzip.open(raw) as packed:
             packed.seek(start)
             return packed.read(end - start)
-    with open(place, "rb") as file:
+    with open(open_here(place, os.O_RDONLY), "rb") as file:
         return os.pread(file.fileno(), end - start, start)

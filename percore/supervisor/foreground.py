@@ -14,8 +14,7 @@ from percore.errors import UsageError
 from percore.hints import Any, NamedTuple, Optional
 from percore.supervisor import limits
 from percore.supervisor.config import AppConfig
-from percore.supervisor.daemon import serve, take_lock
-from percore.supervisor.home import Home
+from percore.supervisor.daemon import find_home, serve, take_lock
 from percore.supervisor.jobs import Outcome
 from percore.supervisor.loop import Loop
 from percore.supervisor.manager import Manager
@@ -43,7 +42,7 @@ class Plan(NamedTuple):
 
 def main() -> None:
     plan = read_plan()
-    home = Home.of_user()
+    home = find_home()
     home.make()
     limits.forbid_cores()
     lock = take_lock(home.lock)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 import zlib
 
 from percore.errors import PercoreError
@@ -86,25 +88,42 @@ class Home(NamedTuple):
         return os.path.join(self.logs, "percore.log")
 
     def make(self) -> None:
-        """Private folders; raises OSError."""
-        for folder in (self.path, self.run, self.logs):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        if os.stat(self.run).st_mode & 0o077:
-            os.chmod(self.run, 0o700)
+        """Directories that nobody else can change. Raises OSError; also where another user made them before us."""
+        for directory, closed in ((self.path, 0o022), (self.run, 0o077), (self.logs, 0o022)):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            found = os.stat(directory)
+            if found.st_uid not in (0, os.geteuid()):
+                raise PermissionError(errno.EPERM, "it belongs to another user", directory)
+            if found.st_mode & closed and found.st_uid == os.geteuid():
+                os.chmod(directory, stat.S_IMODE(found.st_mode) & ~closed)
 
 
 def usual_path() -> str:
-    """Raises PercoreError when the folder in /tmp is not ours."""
+    """Raises PercoreError when the directory in /tmp is not ours."""
     path = os.path.expanduser("~/.percore")
     if not path.startswith("~") and os.access(path if os.path.isdir(path) else os.path.dirname(path), os.W_OK):
         return path
     places = (os.environ.get("TMPDIR", ""), "/tmp", "/run", "/dev/shm")
     place = next((place for place in places if place and os.access(place, os.W_OK)), "")
-    if not place:
-        return path
-    path = os.path.join(place, f"percore-{os.geteuid()}")
-    if os.path.lexists(path) and (os.path.islink(path) or os.stat(path).st_uid != os.geteuid()):
-        raise PercoreError(f"{path} belongs to somebody else", next="set PERCORE_HOME to a folder of your own")
+    return make_private(place) if place else path
+
+
+def make_private(parent: str) -> str:
+    """Our own directory in one that others may write. It is made first and looked at then, so nobody comes in between.
+
+    Raises PercoreError when another user has made it before, or it is open to others.
+    """
+    path = os.path.join(parent, f"percore-{os.geteuid()}")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+    except OSError as error:
+        raise PercoreError(f"it cannot be made: {error.strerror}", where=path, next="set PERCORE_HOME") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PercoreError(
+            f"{path} belongs to another user, or is open to others", next="set PERCORE_HOME to a directory of your own"
+        )
     return path
 
 
@@ -164,6 +183,11 @@ class Preload(NamedTuple):
     shim: Optional[str]
     node: str
 
+    @property
+    def is_there(self) -> bool:
+        """Somebody may have cleaned up."""
+        return all(os.path.exists(path) for path in (self.shim, self.node) if path)
+
 
 def place_preload(parent: str) -> Preload:
     """Copies both files to a folder in `parent` named by their content: an upgrade never pulls them from under a worker."""
@@ -174,22 +198,40 @@ def place_preload(parent: str) -> Preload:
                 contents[name] = file.read()
         except FileNotFoundError:
             continue
-    folder = os.path.join(parent, f"preload-{zlib.crc32(b''.join(contents.values())):08x}")
+    name = f"preload-{zlib.crc32(b''.join(contents.values())):08x}"
     if os.statvfs(parent).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
         shim = os.path.join(_PACKAGE, f"bindshim-{os.uname().machine}.so")
         return Preload(shim if os.path.exists(shim) else None, os.path.join(_PACKAGE, "preload.cjs"))
-    if any(character in folder for character in " :"):  # LD_PRELOAD separates its entries by both
-        import tempfile
-
-        folder = tempfile.mkdtemp(prefix="percore-")
-    os.makedirs(folder, exist_ok=True)
-    os.chmod(folder, 0o755)  # whatever our umask is: workers of other users read it, too
+    directory = os.path.join(parent if _can_be_preloaded(parent) else _preloadable_parent(), name)
+    os.makedirs(directory, exist_ok=True)
+    os.chmod(directory, 0o755)  # whatever our umask is: workers of other users read it, too
     for name, content in contents.items():
-        target = os.path.join(folder, name)
+        target = os.path.join(directory, name)
         if not os.path.exists(target):
-            with open(f"{target}.new", "wb") as file:
+            unfinished = f"{target}.{os.getpid()}"
+            with open(unfinished, "wb") as file:
                 file.write(content)
-            os.chmod(f"{target}.new", 0o644)
-            os.rename(f"{target}.new", target)
-    shim = os.path.join(folder, f"bindshim-{os.uname().machine}.so")
-    return Preload(shim if os.path.exists(shim) else None, os.path.join(folder, "preload.cjs"))
+            os.chmod(unfinished, 0o644)
+            os.rename(unfinished, target)
+    shim = os.path.join(directory, f"bindshim-{os.uname().machine}.so")
+    return Preload(shim if os.path.exists(shim) else None, os.path.join(directory, "preload.cjs"))
+
+
+def _can_be_preloaded(path: str) -> bool:
+    """LD_PRELOAD separates its entries by both."""
+    return not any(character in path for character in " :")
+
+
+def _preloadable_parent() -> str:
+    """A directory of ours that is the same for every start, for a home whose path does not go into LD_PRELOAD.
+
+    Where it can be, not one that is cleaned up now and then: another user could take its place, and be loaded.
+    """
+    own = os.path.expanduser("~")
+    with contextlib.suppress(OSError):
+        found = os.stat(own)
+        if _can_be_preloaded(own) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
+            cache = os.path.join(own, ".cache")
+            os.makedirs(cache, mode=0o700, exist_ok=True)
+            return make_private(cache)
+    return make_private("/tmp")

@@ -23,12 +23,29 @@ class Identity(NamedTuple):
 
 def identity_of(config: AppConfig) -> Optional[Identity]:
     """The user and group that the app names; None where it names none, or where we may not choose: only root may."""
-    if os.geteuid() != 0 or not (config.user or config.group):
+    return identity_named(config.user, config.group)
+
+
+def identity_named(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
+    """As `identity_of`, for the names in an app's config. Raises PercoreError when there is no such user or group."""
+    if os.geteuid() != 0 or not (user or group):
         return None
-    entry = find_user(config.user) if config.user else pwd.getpwuid(0)
-    gid = find_group(config.group) if config.group else entry.pw_gid
-    variables = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
-    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), variables if config.user else {})
+    entry = find_user(user) if user else pwd.getpwuid(0)
+    gid = find_group(group) if group else entry.pw_gid
+    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), variables_of(entry) if user else {})
+
+
+def identity_or_none(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
+    """As `identity_named`; None also where there is no such user, whose files are then touched as those of any other user."""
+    try:
+        return identity_named(user, group)
+    except PercoreError:
+        return None
+
+
+def variables_of(entry: pwd.struct_passwd) -> dict[str, str]:
+    """What names the user in an environment."""
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
 
 
 def find_user(user: str) -> pwd.struct_passwd:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from percore.errors import PercoreError
+from percore.supervisor.user_files import may_execute
 
 
 def find_version(interpreter: str, env: Mapping[str, str]) -> str:
@@ -19,7 +20,7 @@ def find_version(interpreter: str, env: Mapping[str, str]) -> str:
         looked.append(pattern.partition("/*")[0])
         for path in glob.glob(pattern):
             numbers = _version_in(path, pattern)
-            if numbers and [str(number) for number in numbers[: len(wanted)]] == wanted and os.access(path, os.X_OK):
+            if numbers and [str(number) for number in numbers[: len(wanted)]] == wanted and may_execute(path):
                 best = max(best, (numbers, path))
     found = best[1] or _in_path(name, wanted, env.get("PATH", os.defpath))
     if not found:
@@ -64,6 +65,6 @@ def _in_path(name: str, wanted: list[str], path: str) -> str:
     stem = "python" if name.startswith("python") else name
     for folder in path.split(os.pathsep):
         place = os.path.join(folder, f"{stem}{'.'.join(wanted)}")
-        if os.access(place, os.X_OK) and not os.path.isdir(place):
+        if may_execute(place):
             return place
     return ""

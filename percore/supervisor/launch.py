@@ -15,6 +15,7 @@ from percore.supervisor.identity import Identity, filter_environment, identity_o
 from percore.supervisor.kinds import FORK
 from percore.supervisor.outside import Outside
 from percore.supervisor.spawning import CHANNEL_FD, Command
+from percore.supervisor.user_files import acting, may_execute
 
 if TYPE_CHECKING:
     from percore.supervisor.cgroup import Groups
@@ -35,14 +36,27 @@ OpenLogs = Callable[[AppConfig, Place, tuple[str, str]], "list[int]"]
 
 
 def open_files(config: AppConfig, place: Place, paths: tuple[str, str]) -> list[int]:
-    return [logs.open_log(path) for path in paths]
+    """Raises PercoreError; what was opened before is closed."""
+    user = identity_of(config)
+    opened: list[int] = []
+    for path in paths:
+        try:
+            opened.append(logs.open_log(path, user))
+        except OSError as error:
+            for log in opened:
+                os.close(log)
+            raise PercoreError(
+                f"its log {path} cannot be opened: {error.strerror}",
+                next=f"let {config.user or 'the supervisor'} write there, or change out_file and error_file",
+            ) from None
+    return opened
 
 
 class Site(NamedTuple):
     """What every worker of one supervisor finds."""
 
     home: Home
-    preload: Preload
+    find_preload: Callable[[], Preload]  # puts back what somebody cleaned up
     store_fds: tuple[int, ...]
     find_outside: Callable[[], Outside]  # opens, the first time, what workers of other users need
     find_groups: Callable[[], Groups]  # for workers with a memory_max
@@ -54,6 +68,34 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
     """Raises PercoreError when something that the worker needs is not on this host."""
     identity = identity_of(config)
     env = make_environment(site, place, config, token, identity)
+    if "@" in os.path.basename(config.interpreter):
+        # Before another user's rights are taken, with which this package may not be readable.
+        from percore.supervisor import interpreters  # noqa: F401
+    with acting(identity):  # nothing is looked for, or looked into, with more rights than it is executed with
+        argv, program = find_command(config, env)
+        reason = preloadable.why_not(program) if config.shares_port and not listen_fds else ""
+    if reason:
+        raise PercoreError(
+            f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",
+            next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
+        )
+    return Command(
+        argv=argv,
+        program=program,
+        cwd=config.cwd,
+        env=env,
+        out_fd=out_fd,
+        err_fd=err_fd,
+        store_fds=() if identity else site.store_fds,
+        channel="NODE_CHANNEL_FD" in env,
+        identity=identity,
+        listen_fds=listen_fds,
+        stdin_path=site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
+    )
+
+
+def find_command(config: AppConfig, env: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """The words of the command, and the file to execute. Of an interpreter of one version, `env` learns the place."""
     if config.script == _SITE and not os.path.exists(os.path.join(config.cwd, _SITE)):
         config = config._replace(interpreter=sys.executable, interpreter_args=("-I",), script=_FILE_SERVER)
     if "@" in os.path.basename(config.interpreter):
@@ -71,24 +113,7 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
         raise PercoreError(
             f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
         )
-    if config.shares_port and not listen_fds and program and (reason := preloadable.why_not(program)):
-        raise PercoreError(
-            f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",
-            next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
-        )
-    return Command(
-        argv=(*argv, script, *config.args),
-        program=program or script,
-        cwd=config.cwd,
-        env=env,
-        out_fd=out_fd,
-        err_fd=err_fd,
-        store_fds=() if identity else site.store_fds,
-        channel="NODE_CHANNEL_FD" in env,
-        identity=identity,
-        listen_fds=listen_fds,
-        stdin_path=site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
-    )
+    return (*argv, script, *config.args), program or script
 
 
 def make_environment(
@@ -114,7 +139,7 @@ def make_environment(
     if config.wait_ready:
         env["NOTIFY_SOCKET"] = site.find_outside().notify_address if identity else site.home.notify_address
     if config.shares_port:
-        preload = site.find_outside().preload if identity else site.preload
+        preload = site.find_outside().preload if identity else site.find_preload()
         if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
@@ -130,4 +155,4 @@ def find_program(name: str, cwd: str, path: str) -> Optional[str]:
     """Where the program `name` is: in a folder of `path`, or by itself (shutil.which would load four compressors)."""
     folders = [cwd] if os.sep in name else path.split(os.pathsep)
     found = (os.path.join(folder, name) for folder in folders)
-    return next((place for place in found if os.access(place, os.X_OK) and not os.path.isdir(place)), None)
+    return next((place for place in found if may_execute(place)), None)

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 
 from percore.hints import NamedTuple, Optional
-from percore.supervisor.logs import FileId
+from percore.supervisor.identity import identity_or_none
+from percore.supervisor.logs import FileId, id_of
 from percore.supervisor.rotation import (
     Limits,
     allocate,
@@ -22,6 +23,7 @@ from percore.supervisor.rotation import (
     older_files,
     rotate,
 )
+from percore.supervisor.user_files import find
 
 _KEPT_WHEN_FULL = 1 << 20
 _RESERVE = 4 << 20
@@ -39,6 +41,8 @@ class Chore(NamedTuple):
     file: Optional[FileId] = None
     is_due: bool = False
     is_aged: bool = False
+    user: Optional[str] = None  # whose log it is, as the app's config names him
+    group: Optional[str] = None
 
 
 class Report(NamedTuple):
@@ -48,6 +52,9 @@ class Report(NamedTuple):
 
 
 def do_chores(chores: Iterable[Chore]) -> Report:
+    import gzip  # noqa: F401  (before another user's rights are taken, with which Python's own files may not be readable)
+    import shutil  # noqa: F401
+
     chores = list(chores)
     moved = 0
     dropped: dict[str, int] = {}
@@ -62,19 +69,49 @@ def do_chores(chores: Iterable[Chore]) -> Report:
     return Report(moved, dropped, problems)
 
 
+@contextlib.contextmanager
+def held(chore: Chore) -> Iterator[tuple[str, int]]:
+    """The path of the log for whoever works on it, as its user, in this block, and the locked log; -1 where it is none."""
+    try:
+        found = find(chore.path, identity_or_none(chore.user, chore.group), None if chore.place else os.O_RDWR)
+    except FileNotFoundError:
+        yield "", -1
+        return
+    try:
+        opened = _open_nameless(chore)
+    except OSError:
+        found.close()
+        raise
+    with found, locked(found.path, opened=opened, expected=chore.file) as log:
+        yield found.path, log
+
+
+def _open_nameless(chore: Chore) -> int:
+    """A log that lost its name, through the process that has it open; -1 where that has something else open there, or is gone."""
+    try:
+        seen = os.open(chore.place, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    try:
+        is_it = chore.file == id_of(os.fstat(seen))
+        return os.open(f"/proc/self/fd/{seen}", os.O_RDWR | os.O_CLOEXEC) if is_it else -1
+    finally:
+        os.close(seen)
+
+
 def _tend(chore: Chore) -> int:
     moved = 0
-    with locked(chore.path, place=chore.place, expected=chore.file) as log:
+    with held(chore) as (path, log):
         if log < 0:
             return 0
         if chore.is_aged:
-            moved += rotate(chore.path, chore.limits, log, whole=True)
-        while part := rotate(chore.path, chore.limits, log):
+            moved += rotate(path, chore.limits, log, whole=True)
+        while part := rotate(path, chore.limits, log):
             moved += part
             if free_missing(chore):
                 break
         if chore.limits.compress and moved and not free_missing(chore):
-            compress_older(chore.path)
+            compress_older(path)
     return moved
 
 
@@ -90,22 +127,36 @@ def keep_totals(chores: Iterable[Chore]) -> None:
         limit = of_app[0].max_total
         if limit:
             used = sum(held_bytes(chore.place or chore.path) for chore in of_app)
-            for place, size, _ in reversed(sorted_by_age(of_app)):
-                used += size
+            for older in reversed(sorted_by_age(of_app)):
+                used += older.size
                 if used > limit:
                     with contextlib.suppress(OSError):
-                        os.unlink(place)
+                        older.remove()
 
 
-def sorted_by_age(chores: Iterable[Chore]) -> list[tuple[str, int, Chore]]:
-    """The older files of these logs with their sizes, oldest first."""
+class Older(NamedTuple):
+    """A file that was moved out of a log."""
+
+    age: int
+    ending: str  # what its name has more than that of the log
+    size: int
+    chore: Chore
+
+    def remove(self) -> None:
+        with find(self.chore.path, identity_or_none(self.chore.user, self.chore.group)) as found:
+            os.unlink(found.path + self.ending)
+
+
+def sorted_by_age(chores: Iterable[Chore]) -> list[Older]:
+    """The older files of these logs, oldest first."""
     found = []
     for chore in chores:
-        for place in older_files(chore.path):
+        path = os.path.realpath(chore.path)
+        for place in older_files(path):
             with contextlib.suppress(OSError):
-                entry = os.stat(place)
-                found.append((entry.st_mtime_ns, (place, entry.st_size, chore)))
-    return [older for _, older in sorted(found, key=lambda entry: entry[0])]
+                entry = os.lstat(place)
+                found.append(Older(entry.st_mtime_ns, place[len(path) :], entry.st_size, chore))
+    return sorted(found, key=lambda older: older.age)
 
 
 def held_bytes(path: str) -> int:
@@ -138,7 +189,7 @@ class Space(NamedTuple):
 def space_of(chore: Chore) -> Space:
     """Of a small disk never more than a twentieth is to be left free."""
     try:
-        disk = os.statvfs(os.path.dirname(chore.path))
+        disk = os.statvfs(os.path.dirname(os.path.realpath(chore.path)))
     except OSError:
         return Space(0, 0)
     return Space(disk.f_bavail * disk.f_frsize, min(chore.min_free, disk.f_blocks * disk.f_frsize // 20))
@@ -156,17 +207,17 @@ def make_room(chores: Iterable[Chore], dropped: dict[str, int]) -> Iterator[Chor
             tight.append(chore)
         elif chore.is_due:
             yield chore
-    for place, size, chore in sorted_by_age(tight):
-        if free_missing(chore):
+    for older in sorted_by_age(tight):
+        if free_missing(older.chore):
             with contextlib.suppress(OSError):
-                os.unlink(place)
-                dropped[chore.path] = dropped.get(chore.path, 0) + size
+                older.remove()
+                dropped[older.chore.path] = dropped.get(older.chore.path, 0) + older.size
     for chore in tight:
         kept = min(_KEPT_WHEN_FULL, chore.limits.max_size or _KEPT_WHEN_FULL)
         if free_missing(chore):
-            with contextlib.suppress(OSError), locked(chore.path, place=chore.place, expected=chore.file) as log:
+            with contextlib.suppress(OSError), held(chore) as (path, log):
                 if log >= 0:
-                    finish_interrupted(chore.path, chore.limits.keep, log)
+                    finish_interrupted(path, chore.limits.keep, log)
                     if size := drop(kept, log):
                         dropped[chore.path] = dropped.get(chore.path, 0) + size
         elif chore.is_due:
@@ -178,6 +229,6 @@ def reserve(chore: Chore) -> None:
 
     Node dies of an error while it writes to a file, and many another program does.
     """
-    with contextlib.suppress(OSError), locked(chore.path, place=chore.place, expected=chore.file) as log:
+    with contextlib.suppress(OSError), held(chore) as (_, log):
         if log >= 0:
             allocate(log, min(_RESERVE, max(1, space_of(chore).floor // 2)))

@@ -117,17 +117,17 @@ class LogRounds:
         now = time.time()
         seen = set()
         for log in self.logs():
-            path = os.path.realpath(log.path)
-            if log.file in seen or path == os.devnull:
+            if log.file in seen or log.path == os.devnull:
                 continue
             seen.add(log.file)
-            is_there = has_file(path, log.file)
+            is_there = has_file(log.path, log.file)
             if not is_there and log.config:
-                self._say_once(f"{path} was moved or deleted while it is written -> percore reloadLogs")
-            yield self._chore(log, path, "" if is_there else log.place, now)
+                self._say_once(f"{log.path} was moved or deleted while it is written -> percore reloadLogs")
+            yield self._chore(log, "" if is_there else log.place, now)
 
-    def _chore(self, log: Log, path: str, place: str, now: float) -> Chore:
-        config = log.config
+    def _chore(self, log: Log, place: str, now: float) -> Chore:
+        """Only looks. What is done later is done to what the path leads to then, and with the rights of its user."""
+        config, path = log.config, log.path
         held = held_bytes(place or path)
         if config is None:
             limits = Limits(_DEFAULTS["log_max_size"], 1)
@@ -136,12 +136,13 @@ class LogRounds:
         is_aged = (
             bool(config.log_max_age)
             and held > _LEAST_BYTES
-            and now - self._began(path, log.file, now) > config.log_max_age
+            and now - self._began(os.path.realpath(path), log.file, now) > config.log_max_age
         )
-        is_due = is_aged or 0 < config.log_max_size < held or os.path.lexists(f"{path}.rotation")
+        is_interrupted = os.path.lexists(f"{os.path.realpath(path)}.rotation")
         return Chore(
-            config.name, path, limits, config.log_max_total, config.log_min_free, place, log.file, is_due, is_aged
-        )
+            config.name, path, limits, config.log_max_total, config.log_min_free, place, log.file,
+            is_aged or 0 < config.log_max_size < held or is_interrupted, is_aged, config.user, config.group,
+        )  # fmt: skip
 
     def _began(self, path: str, file: FileId, now: float) -> float:
         """When the first line was written, roughly: when it was rotated last, or else when we first saw it."""
@@ -193,7 +194,8 @@ class LogRounds:
         self._room_at = time.monotonic() + (0.0 if report.dropped else _LONGEST_WAIT)
         for path, count in report.dropped.items():
             self._say_once(f"the disk is nearly full: older lines of {path} are dropped (see 'percore describe')")
-            self.dropped[path] = self.dropped.get(path, 0) + count
+            real = os.path.realpath(path)
+            self.dropped[real] = self.dropped.get(real, 0) + count
         self._plan(0.0 if report.moved else _LONGEST_WAIT if report.problems else _SHORTEST_WAIT)
 
     def _say_once(self, sentence: str) -> None:

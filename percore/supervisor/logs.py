@@ -13,6 +13,7 @@ import os
 from percore.hints import NamedTuple, Optional
 from percore.supervisor.config import AppConfig
 from percore.supervisor.kinds import FORK
+from percore.supervisor.user_files import AnyUser, Found, find
 
 _TAIL_LINES = 20
 _NOWHERE = {"/dev/null", "NULL", "null"}
@@ -77,12 +78,17 @@ def file_name(app_name: str) -> str:
     return app_name.replace("/", "-")
 
 
-def open_log(path: str) -> int:
-    """A descriptor for a worker to append to; missing folders are made. Raises OSError."""
-    folder = os.path.dirname(path)
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def open_log(path: str, user: Optional[AnyUser] = None) -> int:
+    """A descriptor for a worker of this user (None: ours) to append to; missing directories are made. Raises OSError."""
+    with find_log(path, user) as found:
+        return found.take()
+
+
+def find_log(path: str, user: Optional[AnyUser]) -> Found:
+    """As `open_log`, for whoever also reads what lies beside it."""
+    found = find(path, user, os.O_WRONLY | os.O_APPEND | os.O_CREAT, makes=True)
+    os.set_blocking(found.descriptor, True)  # a program does not expect that a pipe may be full
+    return found
 
 
 def id_of(found: os.stat_result) -> FileId:
@@ -107,10 +113,13 @@ def data_begins(log: int) -> int:
         raise
 
 
-def last_lines(path: str, count: int, *, since: int = 0, most: int = 1 << 20) -> list[str]:
+def last_lines(
+    path: str, count: int, *, user: Optional[AnyUser] = None, since: int = 0, most: int = 1 << 20
+) -> list[str]:
     """The last `count` lines of the file from byte `since` on, read from its end; of endless lines only `most` bytes."""
     try:
-        log = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with find(path, user, os.O_RDONLY) as found:
+            log = found.take()
     except OSError:
         return []
     try:
@@ -131,10 +140,10 @@ def last_lines(path: str, count: int, *, since: int = 0, most: int = 1 << 20) ->
     return [line.decode(errors="replace") for line in lines[-count:]] if count else []
 
 
-def last_words(paths: tuple[str, str], since: tuple[int, int]) -> list[str]:
+def last_words(paths: tuple[str, str], since: tuple[int, int], user: Optional[AnyUser]) -> list[str]:
     """The last lines of both streams after these bytes, errors last: what tells why a worker ended."""
-    out = last_lines(paths[0], _TAIL_LINES, since=since[0])
+    out = last_lines(paths[0], _TAIL_LINES, user=user, since=since[0])
     if paths[1] == paths[0]:
         return out
-    error = last_lines(paths[1], _TAIL_LINES, since=since[1])
+    error = last_lines(paths[1], _TAIL_LINES, user=user, since=since[1])
     return [*out[-(_TAIL_LINES - len(error)) :], *error] if len(error) < _TAIL_LINES else error

@@ -24,7 +24,7 @@ from percore.supervisor.dependencies import (
     refuse_cycle,
     reversed_needs,
 )
-from percore.supervisor.home import Home, place_preload
+from percore.supervisor.home import Home, Preload, place_preload
 from percore.supervisor.jobs import Jobs, Outcome
 from percore.supervisor.kinds import CLUSTER
 from percore.supervisor.launch import OpenLogs, Site, open_files
@@ -77,7 +77,8 @@ class Manager:
         self._awaiting = Awaiting(self.apps, log)
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         self._scribes: Optional[Scribes] = None
-        site = Site(home, place_preload(home.run), store.fds, self.find_outside, self.find_groups, open_logs)
+        self._preload = place_preload(home.run)
+        site = Site(home, self.find_preload, store.fds, self.find_outside, self.find_groups, open_logs)
         self.runtime = Runtime(
             loop, site, find_sharing(), self._worker_changed, self._replacements.ask, log, self.open_listener
         )
@@ -546,7 +547,14 @@ class Manager:
             outside = make_outside(self._home)
             self.let_users_in(outside)
             self._outside = outside
+        elif not self._outside.preload.is_there:
+            self._outside = make_outside(self._home)
         return self._outside
+
+    def find_preload(self) -> Preload:
+        if not self._preload.is_there:
+            self._preload = place_preload(self._home.run)
+        return self._preload
 
     def find_groups(self) -> Groups:
         return self._groups

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 
+from percore.hints import Optional
 from percore.supervisor.config import AppConfig
+from percore.supervisor.identity import Identity
+from percore.supervisor.user_files import find, open_here
 
 
 def pid_path(config: AppConfig, id: int, folder: str) -> str:
@@ -19,14 +22,16 @@ def pid_path(config: AppConfig, id: int, folder: str) -> str:
     return f"{stem}-{id}{extension}"
 
 
-def write_pid(path: str, pid: int) -> None:
+def write_pid(path: str, pid: int, user: Optional[Identity]) -> None:
     """Old or new, never half; a pid of 0 removes the file. Raises OSError."""
     if not pid:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        with contextlib.suppress(FileNotFoundError), find(path, user) as found:
+            os.unlink(found.path)
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.new"
-    with open(unfinished, "w") as file:
-        file.write(f"{pid}\n")
-    os.rename(unfinished, path)
+    with find(path, user, makes=True) as found:
+        unfinished = f"{found.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        with open(open_here(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+            file.write(f"{pid}\n")
+        os.rename(unfinished, found.path)

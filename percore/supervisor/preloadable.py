@@ -12,8 +12,10 @@ _INTERPRETER, _NOTE = 3, 4
 def why_not(program: str) -> str:
     """Why nothing can be loaded into the program; empty where it can, or where it is none that the kernel executes itself."""
     try:
-        with open(program, "rb") as file:
+        with open(os.open(program, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                return ""  # whoever tries to execute it is told
             start = file.read(64)
             if start[:4] != b"\x7fELF" or start[4:6] != b"\x02\x01" or len(start) < 64:
                 return ""

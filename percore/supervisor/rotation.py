@@ -12,11 +12,14 @@ one file and end in the next. One after the other:
 6. ext4 and xfs take the hole out of the file. Elsewhere (tmpfs, btrfs) it stays, and the file only looks as long as before.
 
 Whoever is killed, the next one finds the link and goes on with 3, or finds none and begins again.
+
+All of it is done with the rights of the log's user (user_files.py), and no file that was replaced by a link is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -26,6 +29,7 @@ from collections.abc import Iterator
 
 from percore.hints import NamedTuple, Optional
 from percore.supervisor.logs import FileId, data_begins, id_of
+from percore.supervisor.user_files import open_here
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08
 _CANNOT_COLLAPSE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -47,14 +51,14 @@ class Step(NamedTuple):
 
 
 @contextlib.contextmanager
-def locked(path: str, *, place: str = "", expected: Optional[FileId] = None) -> Iterator[int]:
-    """The open log, for whoever changes it, after finishing what somebody was killed in; -1 when it is none of our business.
+def locked(path: str, *, opened: int = -1, expected: Optional[FileId] = None) -> Iterator[int]:
+    """The open log, for whoever changes it; -1 when it is none of our business.
 
-    That is: it does not exist, is no file, is not the `expected` one, or somebody else is changing it. `place` is another name
-    under which it can be opened, when it has lost its own.
+    That is: it does not exist, is no file, is not the `expected` one, or somebody else is changing it. `opened`: the log itself,
+    when it has lost its name.
     """
     try:
-        log = os.open(place or os.path.realpath(path), os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        log = opened if opened >= 0 else open_here(path, os.O_RDWR)
     except FileNotFoundError:
         yield -1
         return
@@ -134,7 +138,7 @@ def _create(path: str, like: os.stat_result) -> int:
     """A new file with the owner and the mode of another: nothing that somebody put in the way is written to."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    created = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(like.st_mode))
+    created = open_here(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IMODE(like.st_mode))
     with contextlib.suppress(PermissionError):
         os.fchown(created, like.st_uid, like.st_gid)
     return created
@@ -155,7 +159,7 @@ def noted(path: str) -> Optional[Step]:
 def finish_interrupted(path: str, keep: int, log: int) -> None:
     step = noted(path)
     if step:
-        if os.path.exists(f"{path}.moving"):
+        if os.path.lexists(f"{path}.moving"):
             if step.cut <= os.fstat(log).st_size:  # else it was emptied meanwhile
                 leave_hole(log, step)
             shift(path, keep)
@@ -208,8 +212,6 @@ def allocate(log: int, length: int) -> None:
 
 
 def _fallocate(log: int, mode: int, offset: int, length: int) -> None:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fallocate64(log, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)) != 0:
         number = ctypes.get_errno()
@@ -224,9 +226,9 @@ def older_files(path: str) -> Iterator[str]:
     number = 1
     while True:
         name = f"{path}.{number}"
-        if not os.path.exists(name):
+        if not os.path.lexists(name):
             name += ".gz"
-            if not os.path.exists(name):
+            if not os.path.lexists(name):
                 return
         yield name
         number += 1
@@ -243,16 +245,15 @@ def _compress(place: str) -> None:
     import gzip
     import shutil
 
-    found = os.stat(place)
     unfinished = f"{place}.gz.new"
     try:
-        with (
-            open(place, "rb") as plain,
-            os.fdopen(_create(unfinished, found), "wb") as raw,
-            gzip.GzipFile("", "wb", 6, raw) as packed,
-        ):
-            shutil.copyfileobj(plain, packed, 1 << 20)
-        os.utime(unfinished, ns=(found.st_atime_ns, found.st_mtime_ns))
+        with open(open_here(place, os.O_RDONLY), "rb") as plain:
+            found = os.fstat(plain.fileno())
+            with os.fdopen(_create(unfinished, found), "wb") as raw:
+                with gzip.GzipFile("", "wb", 6, raw) as packed:
+                    shutil.copyfileobj(plain, packed, 1 << 20)
+                raw.flush()
+                os.utime(raw.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
         os.rename(unfinished, f"{place}.gz")
     except OSError:
         with contextlib.suppress(OSError):

@@ -21,10 +21,13 @@ from collections.abc import Mapping
 from percore.hints import Any, Callable, NamedTuple, Optional
 from percore.supervisor.following import moved_since, name_of
 from percore.supervisor.home import Home
+from percore.supervisor.home_owner import go_on_as_owner
+from percore.supervisor.identity import identity_or_none
 from percore.supervisor.inotify import MODIFY, Inotify
-from percore.supervisor.logs import data_begins, open_log
+from percore.supervisor.logs import data_begins, find_log
 from percore.supervisor.rotation import noted, punch
 from percore.supervisor.stamps import ISO_UTC, make_stamper
+from percore.supervisor.user_files import Found, acting, open_here
 
 _PIECE = 64 << 10
 _NOTE_BYTES = 1024
@@ -44,6 +47,8 @@ class Entry(NamedTuple):
     stream: str  # out or err
     date_format: str  # empty: no stamps
     is_json: bool
+    user: Optional[str] = None  # whose the logs are, as the app's config names him
+    group: Optional[str] = None
 
 
 class End(NamedTuple):
@@ -89,14 +94,16 @@ class Spool:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self._write = make_writer(entry)
-        self._note = os.open(f"{entry.spool}.at", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._spool = os.open(entry.spool, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._note = open_here(f"{entry.spool}.at", os.O_RDWR | os.O_CREAT, 0o600)
+        self._spool = open_here(entry.spool, os.O_RDWR | os.O_CREAT)
         self._position, self._goes_on = 0, False
-        self._logs: dict[str, int] = {}
+        self._logs: dict[str, Found] = {}
         self._take_up()
 
     def close(self) -> None:
-        for descriptor in (self._note, self._spool, *self._logs.values()):
+        for log in self._logs.values():
+            log.close()
+        for descriptor in (self._note, self._spool):
             os.close(descriptor)
 
     def advance(self) -> bool:
@@ -149,12 +156,12 @@ class Spool:
         logs = [self._log(path) for path in self.entry.targets]
         pending = {
             "length": len(piece), "moment": moment,
-            "logs": [_end_of(log, path) for log, path in zip(logs, self.entry.targets)],
+            "logs": [_end_of(log) for log in logs],
         }  # fmt: skip
         self._put_down(pending)
         text = self._write(piece, moment, self._goes_on)
         for log in logs:
-            _write_all(log, text)
+            _write_all(log.descriptor, text)
         self._step_over(piece)
 
     def _step_over(self, piece: bytes) -> None:
@@ -182,50 +189,50 @@ class Spool:
             text = self._write(piece, pending["moment"], self._goes_on)
             for path, fields in zip(self.entry.targets, pending["logs"]):
                 log = self._log(path)
-                _write_all(log, text[_written(log, path, text, End(*fields)) :])
+                _write_all(log.descriptor, text[_written(log, text, End(*fields)) :])
             self._step_over(piece)
 
-    def _log(self, path: str) -> int:
+    def _log(self, path: str) -> Found:
         """The open log, again where somebody moved or deleted it."""
-        log = self._logs.get(path, -1)
-        if log >= 0:
+        log = self._logs.get(path)
+        if log:
             with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(log), os.stat(path)):
+                if os.path.samestat(os.fstat(log.descriptor), os.stat(path)):
                     return log
-            os.close(log)
+            log.close()
             del self._logs[path]
-        self._logs[path] = log = open_log(path)
+        self._logs[path] = log = find_log(path, identity_or_none(self.entry.user, self.entry.group))
         return log
 
 
-def _end_of(log: int, path: str) -> End:
+def _end_of(log: Found) -> End:
     """Looks until it sees the same twice: a rotation may be under way, though nobody else appends."""
-    real = os.path.realpath(path)
-    while (found := _look(log, real)) != _look(log, real):
-        pass
+    with acting(log.user):
+        while (found := _look(log)) != _look(log):
+            pass
     return found
 
 
-def _look(log: int, path: str) -> End:
+def _look(log: Found) -> End:
     """What is being moved counts as moved."""
-    step, found = noted(path), os.fstat(log)
-    newest = (name_of(f"{path}.moving") if step else 0) or name_of(f"{path}.1")
-    return End(found.st_ino, newest, step.cut if step else data_begins(log), found.st_size)
+    step, found = noted(log.path), os.fstat(log.descriptor)
+    newest = (name_of(f"{log.path}.moving") if step else 0) or name_of(f"{log.path}.1")
+    return End(found.st_ino, newest, step.cut if step else data_begins(log.descriptor), found.st_size)
 
 
-def _written(log: int, path: str, text: bytes, before: End) -> int:
+def _written(log: Found, text: bytes, before: End) -> int:
     """How much of the text is in the log already."""
-    now, real = _end_of(log, path), os.path.realpath(path)
+    now = _end_of(log)
     if now.inode == before.inode:
         moved = 0
         if now.newest != before.newest:
-            with contextlib.suppress(OSError):
-                moved = sum(size for _, size in moved_since(real, before.newest))
+            with contextlib.suppress(OSError), acting(log.user):
+                moved = sum(size for _, size in moved_since(log.path, before.newest))
         count = moved + now.size - now.first - (before.size - before.first)
         if 0 <= count <= len(text):
             return count
     # It was emptied, or replaced: its end must tell.
-    with open(f"/proc/self/fd/{log}", "rb") as file:
+    with open(f"/proc/self/fd/{log.descriptor}", "rb") as file:
         end = os.pread(file.fileno(), len(text), max(0, now.size - len(text)))
     return next((count for count in range(len(text), 0, -1) if end.endswith(text[:count])), 0)
 
@@ -299,6 +306,7 @@ class Scribe:
 
 def main() -> None:
     home = Home.of_user()
+    go_on_as_owner(home)
     lock = os.open(home.scribe_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # One that was told to end may still be finishing; two would write everything twice.
     fcntl.flock(lock, fcntl.LOCK_EX)

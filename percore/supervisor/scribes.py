@@ -18,6 +18,7 @@ from percore.supervisor.logs import has_scribe
 from percore.supervisor.loop import Loop
 from percore.supervisor.update import this_program
 
+_PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the scribe, which tells what it can read
 _LAST_SECONDS = 5.0
 _SHORT_LIFE_SECONDS = 0.5
 
@@ -31,6 +32,7 @@ class Scribes:
         self._plan: list[Any] = []
         self._pidfd = -1
         self._began_at = 0.0
+        self._end_another_version()
 
     def follow(self) -> None:
         """Writes the plan when it is another one, and sees that somebody acts on it."""
@@ -64,7 +66,7 @@ class Scribes:
         pid = self._running()
         if pid <= 0:
             argv = this_program().argv(module="scribe")
-            env = {**clean_environment(os.environ), "PERCORE_HOME": self._home.path}
+            env = {**clean_environment(os.environ), "PERCORE_HOME": self._home.path, **dict([_PLAN_VERSION])}
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
                 pid = os.posix_spawn(
@@ -98,6 +100,16 @@ class Scribes:
                 return int(lock.read())
         return 0
 
+    def _end_another_version(self) -> None:
+        """It would not understand our plan, and remove what it does not know; the next one goes on at the same byte."""
+        pid = self._running()
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ:
+            if os.fsencode("=".join(_PLAN_VERSION)) not in environ.read().split(b"\0"):
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                select.select([pidfd], [], [], _LAST_SECONDS)
+                os.close(pidfd)
+
     def _ended(self) -> None:
         self._loop.unwatch(self._pidfd)
         os.close(self._pidfd)
@@ -122,4 +134,5 @@ def _entries_of(app: App) -> Iterator[dict[str, Any]]:
             yield {
                 "spool": spool, "targets": targets, "app": app.name, "id": worker.place.id, "stream": stream,
                 "date_format": config.log_date_format or "", "is_json": config.log_type == "json",
+                "user": config.user, "group": config.group,
             }  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from percore.hints import Any, Optional
 from percore.supervisor.address import Address
 from percore.supervisor.config import AppConfig
+from percore.supervisor.identity import identity_or_none
 from percore.supervisor.launch import Place
 from percore.supervisor.pidfile import pid_path, write_pid
 from percore.supervisor.process import Process
@@ -80,10 +81,11 @@ class Slot:
         wished = (pid_path(self.worker.config, self.id, self._runtime.site.home.pids), self.worker.pid)
         if wished == self._noted:
             return
+        user = identity_or_none(self.worker.config.user, self.worker.config.group)
         for path, pid in {self._noted[0]: 0, wished[0]: wished[1]}.items():
             try:
                 if path:
-                    write_pid(path, pid)
+                    write_pid(path, pid, user)
             except OSError as error:
                 # The worker runs all the same; stderr is the supervisor's log.
                 sys.stderr.write(

@@ -13,7 +13,7 @@ from percore.hints import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from percore.supervisor import logs, readiness
 from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig
-from percore.supervisor.identity import identity_of
+from percore.supervisor.identity import identity_of, identity_or_none
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
 from percore.supervisor.loop import Loop, Timer
@@ -527,7 +527,8 @@ class Worker:
         return self.last_tail or self._read_log_tail()
 
     def _read_log_tail(self) -> list[str]:
-        return logs.last_words(self.written_paths, self.log_starts)
+        user = identity_or_none(self.config.user, self.config.group)
+        return logs.last_words(self.written_paths, self.log_starts, user)
 
     # -- what others see ---------------------------------------------------------------------------------------------
 

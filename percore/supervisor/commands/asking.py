@@ -9,6 +9,7 @@ from percore.errors import PercoreError, UsageError
 from percore.hints import Any, Callable, Optional
 from percore.supervisor.client import NoDaemon, request
 from percore.supervisor.home import Home
+from percore.supervisor.identity import Identity, identity_or_none
 
 _is_silent = False
 
@@ -70,3 +71,8 @@ def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, An
     if answer is None and wanted != ("all",):
         raise UsageError(f"no app, id or namespace is called '{wanted[0]}'", next="see 'percore list'")
     return answer["workers"] if answer else []
+
+
+def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:
+    """With whose rights its files are read and changed; None: with our own."""
+    return identity_or_none(worker["config"].get("user"), worker["config"].get("group"))

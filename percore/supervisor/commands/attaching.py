@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.commands.asking import say, select_workers
+from percore.supervisor.commands.asking import say, select_workers, user_of
 from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.following import Follower
 from percore.supervisor.home import Home
@@ -36,7 +36,7 @@ def attach(arguments: list[str]) -> int:
     worker = one_worker("attach", parser.parse_args(arguments).selector)
     write_input(worker, b"")
     paths = dict.fromkeys(path for path in (worker["out_file"], worker["error_file"]) if path != os.devnull)
-    followers = [Follower(path) for path in paths]
+    followers = [Follower(path, user=user_of(worker)) for path in paths]
     while True:
         for follower in followers:
             sys.stdout.buffer.write(follower.read())

@@ -6,13 +6,15 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from percore.errors import PercoreError
 from percore.supervisor.commands import take_none
-from percore.supervisor.commands.asking import ask, ask_or_nothing, say, select_workers, show_progress
+from percore.supervisor.commands.asking import ask, ask_or_nothing, say, select_workers, show_progress, user_of
 from percore.supervisor.home import Home
+from percore.supervisor.identity import Identity
 from percore.supervisor.rotation import finish_interrupted, locked, older_files
+from percore.supervisor.user_files import find
 
 _BUSY_SECONDS = 10.0
 
@@ -25,12 +27,12 @@ def flush_logs(arguments: list[str]) -> int:
     parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
     selectors = parser.parse_args(arguments).selectors
     workers = [worker for selector in selectors or ["all"] for worker in select_workers(selector)]
-    paths = {path for worker in workers for path in _paths(worker)} | (
-        set() if selectors else {Home.of_user().daemon_log}
-    )
-    for path in sorted(paths):
+    paths = {path: user_of(worker) for worker in workers for path in _paths(worker)}
+    if not selectors:
+        paths[Home.of_user().daemon_log] = None
+    for path, user in sorted(paths.items()):
         try:
-            if _empty(os.path.realpath(path)):
+            if _empty(path, user):
                 say(f"flushed {path}")
         except OSError as error:
             raise PercoreError(f"it cannot be emptied: {error.strerror}", where=path) from None
@@ -41,15 +43,15 @@ def _paths(worker: Mapping[str, Any]) -> Iterator[str]:
     return (path for path in (worker["out_file"], worker["error_file"], worker["log_file"]) if path)
 
 
-def _empty(path: str) -> bool:
+def _empty(path: str, user: Optional[Identity]) -> bool:
     """False when there is nothing to be emptied."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while os.path.isfile(path):
-        with locked(path) as log:
+        with find(path, user, os.O_RDWR) as found, locked(found.path) as log:
             if log >= 0:
-                finish_interrupted(path, 0, log)
+                finish_interrupted(found.path, 0, log)
                 os.ftruncate(log, 0)
-                for older in list(older_files(path)):
+                for older in list(older_files(found.path)):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(older)
                 return True

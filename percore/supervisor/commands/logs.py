@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor.commands.asking import select_workers, warn
+from percore.supervisor.commands.asking import select_workers, user_of, warn
 from percore.supervisor.commands.parsing import Parser, make_parser
 from percore.supervisor.following import Follower
 from percore.supervisor.stamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
@@ -35,8 +35,10 @@ class Source:
         self.name = worker["name"]
         self.stream = stream
         self.path = path
-        self.follower = Follower(path, begin=begin)
+        self.follower = Follower(path, user=user_of(worker), begin=begin)
         self._has_warned = False
+        if self.follower.problem:
+            warn(f"{path} cannot be read: {self.follower.problem}")
 
     def read(self) -> list[Line]:
         lines = self._lines(self.follower.read().splitlines())

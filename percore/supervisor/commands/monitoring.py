@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 import psutil
 
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.commands.asking import user_of
 from percore.supervisor.commands.connections import count_connections
 from percore.supervisor.commands.dashboard import Dashboard, Span, plain, short_size
 from percore.supervisor.commands.links import Link
@@ -160,7 +161,7 @@ class Monitor:
             self._board.log.clear()
             for path, style in ((worker["out_file"], ""), (worker["error_file"], "bad")) if worker else ():
                 if path != os.devnull and path not in self._followers:
-                    follower = Follower(path)
+                    follower = Follower(path, user=user_of(worker) if worker else None)
                     self._followers[path] = follower, style
                     self._show_log(follower.last_lines(_FIRST_LOG_LINES), style)
         for follower, style in self._followers.values():
