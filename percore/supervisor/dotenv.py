@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from percore.bounds import read_file
 from percore.errors import UsageError
 
 _SECRET_NAME = re.compile(
@@ -33,8 +34,7 @@ def load(path: str) -> dict[str, str]:
 def read(path: str, *, strict: bool = False) -> dict[str, str]:
     """The variables of the file, whoever may read it. Raises UsageError."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        text = read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"the env file cannot be read: {error.strerror}", where=path) from None
     except UnicodeDecodeError:
