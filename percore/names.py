@@ -22,3 +22,37 @@ def require_release_id(value: Any, *, where: str = "") -> str:
     raise UsageError(
         f"{ascii(value)[:80]} is no release id", where=where, next="an id looks like 20260131120000-0a1b2c3d"
     )
+
+
+def is_path_word(value: str) -> bool:
+    """True for a name that can be one component of a path, and a word in a unit, a shell or NGINX's configuration."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) is not None
+
+
+def is_safe_path(value: str) -> bool:
+    """True for an absolute path without `..`, and without a character that means something in a unit, a shell or NGINX."""
+    parts = value.split("/")
+    return value.startswith("/") and ".." not in parts and re.fullmatch(r"[\w./@+:~-]{1,1000}", value) is not None
+
+
+def is_user_name(value: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", value) is not None
+
+
+def is_server_name(value: str) -> bool:
+    """Names of a site as NGINX takes them, separated by blanks; nothing that would end the directive."""
+    return re.fullmatch(r"[^\x00-\x1f\x7f;{}\"'#`]{1,1000}", value) is not None
+
+
+def is_ssh_word(value: str) -> bool:
+    """True for what OpenSSH's client takes as a host or a user: nothing that a shell, or ssh itself, would take for more."""
+    return re.fullmatch(r"(?!-)[^\x00-\x20\x7f'\"`$\\;&<>|(){}#*?!]{1,255}", value) is not None
+
+
+def variable_fault(name: Any, value: Any = "") -> str:
+    """Why no program can be given this environment variable; empty when it can."""
+    if not isinstance(name, str) or not name or re.search(r"[=\0\ud800-\udfff]", name):
+        return f"{ascii(name)[:80]} cannot be the name of an environment variable"
+    if isinstance(value, str) and re.search(r"[\0\ud800-\udfff]", value):
+        return f"the value of '{name}' holds a zero byte or is not UTF-8 text"
+    return ""

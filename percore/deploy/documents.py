@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from percore.bounds import AliasError, check_aliases, read_file
 from percore.deploy.keyring import open_file
 from percore.deploy.vault import HEADER, Sealed
 from percore.errors import UsageError
@@ -74,11 +75,17 @@ class Document:
     def value(self, node: yaml.Node) -> Any:
         """The value of a node, typed as YAML 1.1 says, or as JSON says in a file that is JSON."""
         if self._is_json:
-            return json.loads(self._text[node.start_mark.index : node.end_mark.index])
+            return self._json_value(node)
         try:
             return self._loader().construct_document(node)
         except yaml.MarkedYAMLError as error:
             raise self._fault(error) from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the value cannot be read: {error}", where=self.place(node)) from None
+
+    def _json_value(self, node: yaml.Node) -> Any:
+        try:
+            return json.loads(self._text[node.start_mark.index : node.end_mark.index])
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the value cannot be read: {error}", where=self.place(node)) from None
 
@@ -97,6 +104,10 @@ class Document:
     def _compose(self, text: str) -> yaml.Node | None:
         try:
             node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+            if node is not None:
+                check_aliases(node)
+        except AliasError as error:
+            raise UsageError(str(error), where=f"{self.name}:{error.line}") from None
         except yaml.MarkedYAMLError as error:
             raise self._fault(error) from None
         except (yaml.YAMLError, RecursionError) as error:
@@ -155,7 +166,7 @@ def read_document(path: Path) -> Document:
 
 def read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(str(path)).decode()
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError:

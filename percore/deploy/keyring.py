@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from percore.bounds import AliasError, check_aliases
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.vault import DEFAULT_ID, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
@@ -162,8 +163,11 @@ def open_file(text: str, path: str) -> str:
     """The plain text of a file that is encrypted as a whole; from now on no output shows its values."""
     plain = keyring().open(text, path)
     try:
-        _hide_values(yaml.compose(plain, Loader=yaml.SafeLoader))
-    except yaml.YAMLError:
+        root = yaml.compose(plain, Loader=yaml.SafeLoader)
+        if root is not None:
+            check_aliases(root)
+        _hide_values(root)
+    except (yaml.YAMLError, AliasError, RecursionError):
         REDACTOR.hide(plain)
     return plain
 

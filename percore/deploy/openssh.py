@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from percore.errors import PercoreError, PreflightError, UsageError
+from percore.names import is_ssh_word
 from percore.supervisor.passwords import for_programs
 
 SECONDS = 10
@@ -66,14 +67,24 @@ class Route:
 
 def find_route(wish: Wish) -> Route:
     """Raises UsageError for what ssh does not understand, PreflightError for a named key or known_hosts file that is missing."""
+    _refuse_unsafe(wish.host, wish.user)
     options = _ask_ssh(wish) if shutil.which("ssh") else _read_config(wish)
     route = _make_route(wish, options)
+    _refuse_unsafe(route.host, route.user)
     if wish.key_file and _expand(wish.key_file, route.host) not in route.key_files:
         raise PreflightError(f"the key {wish.key_file} does not exist", next="see ansible_ssh_private_key_file")
     for path in _written(wish.arguments, "userknownhostsfile"):
         if path != "none" and not os.path.exists(os.path.expanduser(path)) and not route.accept_new:
             raise PreflightError("the known_hosts file does not exist", where=path, next="see UserKnownHostsFile")
     return route
+
+
+def _refuse_unsafe(host: str, user: str | None) -> None:
+    """Host and user become words of ProxyCommand's shell. OpenSSH 9.6 refuses the same; older ones, and paramiko, do not."""
+    if not is_ssh_word(host):
+        raise UsageError(f"{ascii(host)[:80]} is not a host that ssh would connect to", next="see ansible_host")
+    if user and not is_ssh_word(user):
+        raise UsageError(f"{ascii(user)[:80]} is not a user that ssh would log in as", next="see ansible_user")
 
 
 def jump_wish(jump: str, wish: Wish) -> Wish:
@@ -152,7 +163,7 @@ def _make_route(wish: Wish, options: Options) -> Route:
     known = " ".join([one("userknownhostsfile"), one("globalknownhostsfile")])
     keys = (_expand(path, host, user) for path in options.get("identityfile", ()) if path != "none")
     seconds = one("connecttimeout")
-    port = int(one("port", "22"))
+    port = _port(one("port", "22"))
     proxy = one("proxycommand") or None
     return Route(
         host=host,
@@ -170,6 +181,12 @@ def _make_route(wish: Wish, options: Options) -> Route:
         seconds=int(seconds) if seconds.isdigit() else SECONDS,
         silence_seconds=_silence(one("serveraliveinterval"), one("serveralivecountmax")),
     )
+
+
+def _port(written: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", written) or not 0 < int(written) < 1 << 16:
+        raise UsageError(f"{ascii(written)[:20]} is not a port", next="see ansible_port")
+    return int(written)
 
 
 def _silence(interval: str, count: str) -> int:

@@ -15,7 +15,7 @@ import percore
 START = b"#percore\n"
 """Ends what the loader passes over: a password which sudo did not ask for."""
 
-SHARED = ("__init__.py", "errors.py", "hints.py", "names.py", "printable.py")
+SHARED = ("__init__.py", "bounds.py", "errors.py", "hints.py", "names.py", "printable.py")
 """Modules of the package itself, which both parts on a host use."""
 
 IS_THERE, IS_MISSING = b"percore agent is here\n", b"percore agent\n"

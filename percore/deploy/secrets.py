@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from percore.bounds import AliasError, check_aliases, read_file
 from percore.deploy.keyring import Keyring
 from percore.deploy.vault import DEFAULT_ID, HEADER, parse_envelope, seal
 from percore.errors import UsageError
@@ -52,7 +53,7 @@ def decrypt(path: Path, ring: Keyring) -> None:
     """The whole file, or every `!vault` value in it, as plain text."""
     content = _read(path)
     if content.startswith(HEADER.encode()):
-        _write(path, ring.open_bytes(content.decode(), str(path)))
+        _write(path, ring.open_bytes(_text(content, path), str(path)))
     else:
         text = _text(content, path)
         _write(path, replace_values(text, path, lambda value: _plain_scalar(value, ring, path, tag="")).encode())
@@ -62,7 +63,7 @@ def view(path: Path, ring: Keyring) -> bytes:
     """What the file says in plain text; nothing is written."""
     content = _read(path)
     if content.startswith(HEADER.encode()):
-        return ring.open_bytes(content.decode(), str(path))
+        return ring.open_bytes(_text(content, path), str(path))
     return replace_values(
         _text(content, path), path, lambda value: _plain_scalar(value, ring, path, tag="!vault ")
     ).encode()
@@ -76,8 +77,8 @@ def rekey(path: Path, ring: Keyring, new: Keyring, new_id: str, *, only: str = "
         return not only or parse_envelope(ciphertext, place).vault_id == only
 
     if content.startswith(HEADER.encode()):
-        if is_meant(content.decode(), str(path)):
-            _write(path, _sealed_file(ring.open_bytes(content.decode(), str(path)), new, new_id))
+        if is_meant(_text(content, path), str(path)):
+            _write(path, _sealed_file(ring.open_bytes(_text(content, path), str(path)), new, new_id))
         return
 
     def change(value: Value) -> str | None:
@@ -92,13 +93,13 @@ def edit(path: Path, ring: Keyring, vault_id: str = DEFAULT_ID, *, editor: str =
     content = _read(path) if path.exists() else b""
     if content and not content.startswith(HEADER.encode()):
         return _edit_values(path, _text(content, path), ring, vault_id, editor)
-    plain = ring.open_bytes(content.decode(), str(path)) if content else b""
+    plain = ring.open_bytes(_text(content, path), str(path)) if content else b""
     with private_copy(plain, path.suffix) as copy:
         _run_editor(copy, editor)
         changed = copy.read_bytes()
     if changed == plain:
         return False
-    kept_id = parse_envelope(content.decode(), str(path)).vault_id if content else vault_id
+    kept_id = parse_envelope(_text(content, path), str(path)).vault_id if content else vault_id
     _write(path, _sealed_file(changed, ring, kept_id))
     return True
 
@@ -118,10 +119,16 @@ def find_values(text: str, path: Path) -> list[Value]:
     """All `!vault` scalars of a YAML text, in the order of the text."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            check_aliases(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise UsageError(f"not valid YAML: {error.problem}", where=where, next="mend that line") from None
+    except AliasError as error:
+        raise UsageError(str(error), where=f"{path}:{error.line}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"not valid YAML: {str(error).splitlines()[0]}", where=str(path)) from None
     found: dict[int, Value] = {}
     if root is not None:
         _collect(root, (), text, found, in_flow=False)
@@ -278,7 +285,7 @@ def _sealed_file(content: bytes, ring: Keyring, vault_id: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(str(path))
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from percore import names
 from percore.deploy.batches import read_policy
 from percore.deploy.hooks import read_hooks
 from percore.deploy.plan import AppSettings, HostPlan
@@ -27,10 +29,10 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
     reader = _Reader(variables)
     systemd = reader.choice("service_manager", ("systemd", "process")) == "systemd"
     return AppSettings(
-        name=reader.text("app_name"),
+        name=reader.name("app_name"),
         path=project / reader.text("app_path"),
         port=reader.optional("port", reader.number),
-        health_path=reader.optional("health_path", reader.text),
+        health_path=reader.optional("health_path", reader.url_path),
         health_seconds=reader.number("health_seconds"),
         build_command=reader.optional("build_command", reader.text),
         install_command=reader.optional("install_command", reader.text),
@@ -40,13 +42,13 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         deploy_to=reader.path("deploy_to"),
         keep_releases=reader.number("keep_releases"),
         percore_home=reader.path("percore_home"),
-        percore_user=reader.optional("percore_user", reader.text) if systemd else None,
+        percore_user=reader.optional("percore_user", reader.user) if systemd else None,
         package_path=reader.path("package_path"),
         launcher_path=reader.path("launcher_path"),
         service_manager="systemd" if systemd else "process",
         nginx=reader.flag("nginx"),
         nginx_port=reader.number("nginx_port"),
-        server_name=reader.text("server_name"),
+        server_name=reader.server_name("server_name"),
         env=read_environment(reader, project / reader.text("app_path")),
         policy=read_policy(
             *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
@@ -108,12 +110,31 @@ class _Reader:
         return str(value) if isinstance(value, (str, int)) and value != "" else self._refuse(name, value, "a text")
 
     def path(self, name: str) -> str:
+        value = self._matching(name, lambda path: path.startswith("/"), "an absolute path")
+        # What a background process of this user has lies wherever his project does.
+        if self.value("service_manager") == "systemd" and not names.is_safe_path(value):
+            return self._refuse(name, value, "an absolute path without '..', of letters, digits and . _ - + @ : ~")
+        return value.rstrip("/")
+
+    def name(self, name: str) -> str:
+        return self._matching(name, names.is_path_word, "a name of at most 100 letters, digits and . _ -")
+
+    def user(self, name: str) -> str:
+        return self._matching(name, names.is_user_name, "the name of a user")
+
+    def server_name(self, name: str) -> str:
+        return self._matching(name, names.is_server_name, "a name as NGINX's server_name takes it")
+
+    def url_path(self, name: str) -> str:
+        return self._matching(name, lambda path: re.fullmatch(r"/[!-~]*", path), "a path such as /health")
+
+    def _matching(self, name: str, fits: Callable[[str], object], wanted: str) -> str:
         value = self.text(name)
-        return value.rstrip("/") if value.startswith("/") else self._refuse(name, value, "an absolute path")
+        return value if fits(value) else self._refuse(name, value, wanted)
 
     def number(self, name: str, *, least: int | None = None) -> int:
         value = self.value(name)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             return self._refuse(name, value, "a whole number")
@@ -142,6 +163,8 @@ class _Reader:
             if value is None or isinstance(value, (dict, list)):
                 self._refuse(f"{name}.{key}", value, "a text, a number, or true or false")
             found[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+            if fault := names.variable_fault(key if isinstance(key, str) else str(key), found[str(key)]):
+                raise UsageError(fault, where=self.variables.where(name))
         return found
 
     def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:

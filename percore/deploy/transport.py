@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from percore.deploy.address import Address
+from percore.deploy.known_hosts import find_known
 from percore.deploy.openssh import Route, Wish, find_route, jump_wish
 from percore.errors import PercoreError, PreflightError, UnreachableError
 from percore.supervisor.passwords import for_programs
@@ -418,28 +419,30 @@ def _public_part(path: str) -> bytes:
     return b""
 
 
+_NOT_KNOWN = "not found in known_hosts"
+
+
 def _trust(client: Any, route: Route) -> None:
     """Load the keys of known hosts; what is not among them is refused, or noted where that was asked for."""
-    from paramiko import HostKeys, MissingHostKeyPolicy, RejectPolicy
+    from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHException
 
-    for path in route.known_hosts:
-        with contextlib.suppress(FileNotFoundError):
-            client.load_system_host_keys(path)
     name = route.host if route.port == 22 else f"[{route.host}]:{route.port}"
-    if route.known_as:
-        # HostKeyAlias: only what is known under that name counts.
-        aliased = client._system_host_keys.lookup(route.known_as)
-        client._system_host_keys = HostKeys()
-        for kind, key in dict(aliased or {}).items():
-            client._system_host_keys.add(name, kind, key)
+    known = find_known(route.known_hosts, route.known_as or name)
+    for kind, content in known.keys.items():
+        with contextlib.suppress(Exception):  # of a kind that paramiko does not know, it never asks
+            client._system_host_keys.add(name, kind, PKey.from_type_string(kind, content))
 
-    class AcceptNew(MissingHostKeyPolicy):  # type: ignore[misc]
+    class Policy(MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+            if key.asbytes() in known.revoked:
+                raise SSHException("the host key is revoked in known_hosts")
+            if not (route.accept_new and route.known_hosts):
+                raise SSHException(f"{_NOT_KNOWN}{'; '.join(['', *known.passed_over])}")
             shown = route.known_as or name
             text = f"{HostKeys.hash_host(shown) if route.hash_names else shown} {key.get_name()} {key.get_base64()}\n"
             _append_line(route.known_hosts[0], text)
 
-    client.set_missing_host_key_policy(AcceptNew() if route.accept_new and route.known_hosts else RejectPolicy())
+    client.set_missing_host_key_policy(Policy())
 
 
 def _append_line(path: str, line: str) -> None:
@@ -467,10 +470,12 @@ def _explain(host: str, route: Route, error: Exception) -> PercoreError:
         )
     said = getattr(error, "proxy_said", "").splitlines()
     text = said[-1] if said else str(getattr(error, "text", error)) or type(error).__name__
-    if "not found in known_hosts" in text:
+    if "is revoked" in text:
+        return PreflightError(f"the host key of {place} is revoked in known_hosts; this may be an attack", where=host)
+    if text.startswith(_NOT_KNOWN):
         port = "" if route.port == 22 else f"-p {route.port} "
         return PreflightError(
-            f"the host key of {place} is not known",
+            f"the host key of {place} is not known{text[len(_NOT_KNOWN) :]}",
             where=host,
             next=f"compare and add it: ssh-keyscan {port}{route.host} >> {files}",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from percore.bounds import read_file
 from percore.errors import UsageError
 from percore.hints import Callable, Optional
 
@@ -38,8 +39,7 @@ def read(path: str, *, strict: bool = False) -> dict[str, str]:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8-sig") as file:
-        return file.read()
+    return read_file(path).decode("utf-8-sig")
 
 
 def _read_for(path: str, user: Optional[str], group: Optional[str]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from percore.errors import UsageError, nearest
 from percore.hints import Any, NamedTuple, Optional
+from percore.names import variable_fault
 from percore.supervisor import dotenv, records
 from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import refuse_cycle
@@ -354,7 +355,7 @@ def make_env(
         if not isinstance(values, Mapping):
             raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=where)
         for name, value in values.items():
-            if not re.fullmatch(r"[^=]+", str(name)) or not is_plain(str(name)):
+            if variable_fault(str(name)):
                 raise UsageError(f"{shown(name)} in '{key}' of {title} cannot name a variable", where=where)
             text = variable_text(value)
             if text is None:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 
+from percore.bounds import regex_limit
 from percore.hints import Callable
 
 _MAGIC = re.compile(r"[*?\[\]{}]")
@@ -39,6 +40,7 @@ def make_filter(patterns: Iterable[str], base: str) -> Callable[[str, str], bool
 
     A name counts at any depth; what has a slash counts from `base` on.
     """
+    patterns = list(patterns)
     names: list[str] = []
     places: list[str] = []
     regexes: list[re.Pattern[str]] = []
@@ -62,7 +64,11 @@ def make_filter(patterns: Iterable[str], base: str) -> Callable[[str, str], bool
         inner = below(path, base) or path
         return any(regex.search(f"/{inner}") or regex.search(inner) for regex in regexes)
 
-    return is_named
+    def is_named_in_time(path: str, root: str) -> bool:
+        with regex_limit(", ".join(patterns)):
+            return is_named(path, root)
+
+    return is_named_in_time
 
 
 def below(path: str, folder: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from percore.bounds import regex_limit
 from percore.errors import UsageError, nearest
 from percore.supervisor.app import App
 from percore.supervisor.slot import Slot
@@ -48,7 +49,8 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
             pattern = re.compile(selector[1:-1])
         except re.error as error:
             raise UsageError(f"{selector} is not a regular expression: {error}") from None
-        chosen = [app for app in everything if pattern.search(app.name)]
+        with regex_limit(selector):
+            chosen = [app for app in everything if pattern.search(app.name)]
     else:
         chosen = [app for app in everything if app.name == selector] or [
             app for app in everything if app.config.namespace == selector

@@ -13,6 +13,7 @@ import re
 import time
 from collections import deque
 
+from percore.errors import UsageError
 from percore.hints import Callable, NamedTuple, Optional
 from percore.supervisor import globs, inotify
 from percore.supervisor.config import AppConfig
@@ -135,8 +136,16 @@ class Watcher:
 
     def _plan(self, folder: str, files_are_news: bool) -> None:
         root = self._root_of(folder)
-        if root and not self._is_ignored(folder, root.folder):
+        if root and not self._is_left_out(folder, root.folder):
             self._pending.append((folder, files_are_news))
+
+    def _is_left_out(self, path: str, folder: str) -> bool:
+        try:
+            return self._is_ignored(path, folder)
+        except UsageError as error:
+            self._say(f"ignore_watch: {error}; nothing is watched any more")
+            self._is_ignored = lambda *_: True
+            return True
 
     def _root_of(self, folder: str) -> Optional[Root]:
         """The one that wants the folders inside `folder` too."""
@@ -191,7 +200,7 @@ class Watcher:
 
     def _counts(self, path: str) -> bool:
         roots = [root for root in self._roots if root.covers(path)]
-        if not roots or self._is_own(path) or all(self._is_ignored(path, root.folder) for root in roots):
+        if not roots or self._is_own(path) or all(self._is_left_out(path, root.folder) for root in roots):
             return False
         if self._suspects.get(path, 0) >= _OWN_TIMES and self._is_early(time.monotonic()):
             self._say(f"{path} changes whenever the app starts, so the app writes it: such changes are left out")

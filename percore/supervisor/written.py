@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+from percore.bounds import AliasError, check_aliases, read_file
 from percore.errors import UsageError
 from percore.hints import Any, Optional
 from percore.supervisor.passwords import for_programs
@@ -27,8 +28,7 @@ def read_content(path: str, text: Optional[str] = None) -> Any:
     name = os.path.basename(path)
     try:
         if text is None:
-            with open(path, encoding="utf-8-sig") as file:
-                text = file.read()
+            text = read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"the process file cannot be read: {error.strerror}", where=path) from None
     except UnicodeDecodeError:
@@ -63,6 +63,8 @@ def _read_yaml(path: str, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         raise UsageError(f"invalid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+    except AliasError as error:
+        raise UsageError(str(error), where=f"{path}:{error.line}") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         # A tag such as !!int before what is no number.
         raise UsageError(f"invalid YAML: {error}", where=path) from None
@@ -85,6 +87,10 @@ def _loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - not those of YAML 1.1
+
+        def construct_document(self, node: Any) -> Any:
+            check_aliases(node)
+            return super().construct_document(node)
 
         def make_mapping(self, node: Any) -> Iterator[YamlMapping]:
             found = YamlMapping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Iterator
@@ -12,17 +13,34 @@ _BRACKETED = re.compile(r"\[(.+)\]:(\d+)")
 _WITH_PORT = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])+):(\d+)")
 _RANGE = re.compile(r"\[([^\]]*)\]")
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?")
-_IPV6 = re.compile(r"(?:[0-9a-fA-F]*|\[[^\]]*\]|:)+(?:%\w+)?")
+_IPV6 = re.compile(r"(?:[0-9a-fA-F:]|\[[^\]]*\])*(?:%\w+)?")
+_MOST_HOSTS = 10_000  # in one written name
+_LONGEST_NAME = 253  # of DNS
+_MOST_DIGITS = 9
 
 
 def parse_hosts(written: str, place: str) -> tuple[list[str], int | None]:
     """The hosts that one written name stands for, and the port behind it."""
+    if not written.isprintable() or len(written) > 4 * _LONGEST_NAME:
+        raise UsageError(f"{ascii(written)[:80]} is not the name of a host", where=place)
     found = _BRACKETED.fullmatch(written) or _WITH_PORT.fullmatch(written)
-    name, port = (found[1], int(found[2])) if found else (written, None)
+    name, port = (found[1], _port(found[2], written, place)) if found else (written, None)
     bare = _RANGE.sub("0", name)
     if not _IPV6.fullmatch(name) and (":" in bare or (port is not None and not _NAME.fullmatch(bare))):
         raise UsageError(f"'{written}' is not the name of a host", where=place, next="a port is written as name:22")
-    return list(expand_range(name, place)), port
+    hosts = list(itertools.islice(expand_range(name, place), _MOST_HOSTS + 1))
+    if len(hosts) > _MOST_HOSTS:
+        raise UsageError(f"'{name}' stands for more than {_MOST_HOSTS} hosts", where=place)
+    for host in hosts:
+        if len(host) > _LONGEST_NAME or host in (".", ".."):
+            raise UsageError(f"'{host[:80]}' is not the name of a host", where=place)
+    return hosts, port
+
+
+def _port(written: str, name: str, place: str) -> int:
+    if len(written) > 5 or not 0 < int(written) < 1 << 16:
+        raise UsageError(f"the port of '{name[:80]}' is not a number from 1 to 65535", where=place)
+    return int(written)
 
 
 def expand_range(name: str, place: str) -> Iterator[str]:
@@ -45,10 +63,14 @@ def _values(written: str, name: str, place: str) -> list[str]:
     if not 1 <= len(rest) <= 2 or not rest[0]:
         raise refuse("needs a first and a last value")
     first, last, step = first or "0", rest[0], rest[1] if len(rest) == 2 else "1"
-    if not (step.isdecimal() and int(step) > 0):
+    if not (step.isdecimal() and len(step) <= _MOST_DIGITS and int(step) > 0):
         raise refuse("needs a step of 1 or more")
     letters = string.ascii_letters
+    if max(map(len, (first, last, step))) > _MOST_DIGITS:
+        raise refuse(f"has a number of more than {_MOST_DIGITS} digits")
     if first.isdecimal() and last.isdecimal():
+        if int(last) - int(first) >= _MOST_HOSTS * int(step):
+            raise refuse(f"stands for more than {_MOST_HOSTS} hosts")
         is_padded = first.startswith("0") and len(first) > 1
         if is_padded and len(last) != len(first):
             raise refuse("has ends of different lengths")

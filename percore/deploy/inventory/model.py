@@ -19,6 +19,7 @@ from percore.errors import UsageError
 
 ALL, UNGROUPED = "all", "ungrouped"
 PRIORITY = "ansible_group_priority"
+_LONGEST_GROUP = 200  # bytes: its variables are in a file of that name
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Group:
             return 1
         try:
             return int(origin.value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(
                 f"{PRIORITY} should be a whole number and is {origin.value!r}", where=origin.place
             ) from None
@@ -63,6 +64,8 @@ class Inventory:
     # -- filling it ---------------------------------------------------------------------------------------------------
 
     def add_group(self, name: str) -> Group:
+        if not name.isprintable() or not 0 < len(name.encode()) <= _LONGEST_GROUP:
+            raise UsageError(f"{ascii(name)[:80]} cannot be the name of a group", where=str(self.path))
         return self.groups.setdefault(name, Group(name))
 
     def add_child(self, parent: str, child: str, place: str) -> None:

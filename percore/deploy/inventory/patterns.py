@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from percore.bounds import read_file, regex_limit
 from percore.deploy.inventory.model import ALL, Inventory
 from percore.errors import UsageError, nearest
 
 _TERM = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
-_SLICE = re.compile(r"(.+)\[(?:(-?\d+)|(\d+)[:-](\d*))\]")
+_SLICE = re.compile(r"(.+)\[(?:(-?\d{1,9})|(\d{1,9})[:-](\d{0,9}))\]")
 _WILD = (".", "?", "*", "[")
 
 
@@ -64,11 +65,12 @@ def match_term(inventory: Inventory, term: str) -> list[str]:
 
 def _matching(inventory: Inventory, term: str) -> list[str]:
     matches = _matcher(term)
-    groups = [name for name in inventory.groups if matches(name)]
-    found = [host for name in groups for host in inventory.hosts_of(name)]
-    is_pattern = term.startswith("~") or any(sign in term for sign in _WILD)
-    if not groups or is_pattern:
-        found += [host for host in inventory.host_variables if matches(host)]
+    with regex_limit(term):
+        groups = [name for name in inventory.groups if matches(name)]
+        found = [host for name in groups for host in inventory.hosts_of(name)]
+        is_pattern = term.startswith("~") or any(sign in term for sign in _WILD)
+        if not groups or is_pattern:
+            found += [host for host in inventory.host_variables if matches(host)]
     if not found and not groups and not (term.startswith("~") or any(sign in term for sign in "?*[")):
         raise _unknown(inventory, term)
     return list(dict.fromkeys(found))
@@ -77,7 +79,7 @@ def _matching(inventory: Inventory, term: str) -> list[str]:
 def _matcher(term: str) -> Callable[[str], object]:
     try:
         return re.compile(term[1:] if term.startswith("~") else fnmatch.translate(term)).match
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"'{term}' is not a regular expression: {error}", where="the pattern") from None
 
 
@@ -116,7 +118,7 @@ def _is_one_name(pattern: str) -> bool:
 def _read_lines(name: str) -> list[str]:
     path = Path(name)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(name).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the limit file cannot be read: {error}", where=str(path)) from None
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

@@ -70,6 +70,8 @@ def _entries(folder: Path) -> list[Path]:
 def _is_program(path: Path) -> bool:
     """As Ansible, but that an executable bit alone makes no program: some file systems set it on every file."""
     try:
+        if not path.is_file():  # a pipe would wait for its writer
+            return False
         with path.open("rb") as source:
             begin = source.read(4)
     except OSError as error:

@@ -30,7 +30,7 @@ class VariableFiles:
 
     def _files(self, folder: Path, name: str) -> list[Path]:
         """The first of NAME, NAME.yml, NAME.yaml, NAME.json that is there: a file, or a folder of files."""
-        if "/" in name:
+        if "/" in name or name in (".", ".."):
             return []
         there = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").exists()]
         if not there:
