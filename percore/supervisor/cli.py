@@ -85,9 +85,11 @@ def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
 def report_error(error: PercoreError) -> int:
     if os.environ.get("PERCORE_DEBUG"):
         raise error
-    print(f"percore: {error}", file=sys.stderr)
-    for line in error.detail.splitlines():
-        print(f"  | {line}", file=sys.stderr)
+    from percore.printable import lines_of, printable  # the daemon, which starts here too, does without
+
+    print(printable(f"percore: {error}"), file=sys.stderr)
+    for line in lines_of(error.detail):
+        print(printable(f"  | {line}"), file=sys.stderr)
     return error.exit_code
 
 

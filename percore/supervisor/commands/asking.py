@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from percore.errors import PercoreError, UsageError
 from percore.hints import Any, Callable, Optional
+from percore.printable import printable
 from percore.supervisor.client import NoDaemon, request
 from percore.supervisor.home import Home
 from percore.supervisor.identity import Identity, identity_or_none
@@ -26,18 +27,19 @@ def is_silent() -> bool:
 def say(text: str) -> None:
     """What is not the answer itself; --silent keeps it back."""
     if not _is_silent:
-        print(text)
+        print(printable(text))
 
 
 def warn(text: str) -> None:
-    print(f"percore: {text}", file=sys.stderr)
+    print(printable(f"percore: {text}"), file=sys.stderr)
 
 
 def show_progress(event: Mapping[str, Any]) -> None:
     pid = f" (pid {event['pid']})" if event["pid"] else ""
     trouble = f": {event['failure']}" if event.get("failure") else ""
     if not _is_silent:
-        print(f"{event['app']} {event['slot']}: {event['state']}{pid}{trouble}", file=sys.stderr)
+        text = f"{event['app']} {event['slot']}: {event['state']}{pid}{trouble}"
+        print(printable(text), file=sys.stderr)
 
 
 def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from percore.errors import PercoreError, UsageError
+from percore.printable import printable
 from percore.supervisor.commands.asking import say, select_workers, user_of
 from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.following import Follower
@@ -39,13 +40,20 @@ def attach(arguments: list[str]) -> int:
     followers = [Follower(path, user=user_of(worker)) for path in paths]
     while True:
         for follower in followers:
-            sys.stdout.buffer.write(follower.read())
+            content = follower.read()
+            sys.stdout.buffer.write(shown(content) if sys.stdout.isatty() else content)
         sys.stdout.flush()
         if select.select([0], [], [], _LOOK_SECONDS)[0]:
             typed = os.read(0, 65536)
             if not typed:
                 return 0
             write_input(worker, typed)
+
+
+def shown(content: bytes) -> bytes:
+    """The lines of a worker as a terminal may have them; a character that is cut in two is shown as two that are unknown."""
+    lines = content.decode(errors="replace").split("\n")
+    return "\n".join(printable(line, colours=True) for line in lines).encode()
 
 
 def one_worker(command: str, selector: str) -> Mapping[str, Any]:

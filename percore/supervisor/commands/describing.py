@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from percore.errors import PercoreError
+from percore.printable import printable
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.commands.pm2json import pm2_env, shown_state, watched
@@ -44,7 +46,7 @@ def describe_workers(arguments: list[str]) -> int:
         error.exit_code = min(error.exit_code, 1)
         raise
     for worker in workers:
-        print(f"worker {worker['id']} of {worker['name']}, slot {worker['slot']}")
+        print(printable(f"worker {worker['id']} of {worker['name']}, slot {worker['slot']}"))
         print(table(["key", "value"], description_of(worker)))
     return 0
 
@@ -102,7 +104,8 @@ def print_env(arguments: list[str]) -> int:
     for worker in select_workers(parser.parse_args(arguments).selector, with_env=True)[:1]:
         parts = tuple(worker["config"].get("filter_env", ()))
         for name, value in sorted({**filter_environment(worker["base_env"], parts), **pm2_env(worker)["env"]}.items()):
-            print(f"{name}: {value}")
+            line = f"{name}: {value}"
+            print(printable(line) if sys.stdout.isatty() else line)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import psutil
 
+from percore.printable import printable
 from percore.supervisor.commands.asking import ask_or_nothing
 from percore.supervisor.commands.dashboard import short_size
 from percore.supervisor.commands.host import Facts, Sizing, read_facts, recommend
@@ -50,9 +51,9 @@ def examine(arguments: list[str]) -> int:
         )
     else:
         for line in (*describe(facts, home, supervisor_pid()), "", *advise(sizing, workers), ""):
-            print(line)
+            print(printable(line))
         for finding in findings:
-            print(f"! {finding.what} -> {finding.next}")
+            print(printable(f"! {finding.what} -> {finding.next}"))
         if not findings:
             print("nothing is wrong")
     return 1 if findings else 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from percore.errors import UsageError, nearest
 from percore.hints import Any, Callable
+from percore.printable import printable
 from percore.supervisor.client import is_running, was_running
 from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
 from percore.supervisor.commands.pm2json import shown_state, user_of, watched
@@ -90,7 +91,7 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
         print(colour(host_line(), "dim"))
     for worker in workers:
         if worker["failure"] and worker["wanted"]:
-            print(f"{worker['name']} {worker['slot']}: {worker['failure']}")
+            print(printable(f"{worker['name']} {worker['slot']}: {worker['failure']}"))
 
 
 def has_left_apps(home: Home) -> bool:
@@ -132,8 +133,8 @@ def colours_of(worker: Worker, columns: Sequence[str]) -> list[str]:
 def plain_text(workers: Sequence[Worker]) -> str:
     """PM2's mini list, for narrow terminals and for scripts."""
     return "\n".join(
-        f"+--- {worker['name']}\n"
-        f"namespace : {worker['namespace']}\nversion : {app_version(worker) or 'N/A'}\npid : {worker['pid'] or 'N/A'}\n"
+        f"+--- {printable(worker['name'])}\n"
+        f"namespace : {worker['namespace']}\nversion : {printable(app_version(worker) or 'N/A')}\npid : {worker['pid'] or 'N/A'}\n"
         f"pm2 id : {worker['id']}\nstatus : {shown_state(worker)}\nmode : {worker['mode']}\n"
         f"restarted : {worker['restarts']}\nuptime : {_COLUMNS['uptime'](worker)}\n"
         f"memory usage : {size(worker['memory_bytes'])}\nerror log : {worker['error_file']}\n"

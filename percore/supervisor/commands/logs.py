@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
 from percore.errors import PercoreError
+from percore.printable import printable
 from percore.supervisor.commands.asking import select_workers, user_of, warn
 from percore.supervisor.commands.parsing import Parser, make_parser
 from percore.supervisor.following import Follower
@@ -160,12 +161,17 @@ def make_writer(options: Namespace, sources: Mapping[str, Source]) -> Callable[[
         colour = _RED if source.stream == "err" else _GREEN
         return colour + f"{f'{source.id}|{source.name}':<{width}} | ".encode() + _PLAIN
 
+    def shown(text: bytes) -> bytes:
+        """What a program wrote may be another user's: of its control characters a terminal gets the colours only."""
+        return printable(text.decode(errors="replace"), colours=True).encode() if is_terminal else text
+
     def write(line: Line) -> None:
         moment = time.time() if line.moment is None else line.moment
         if options.json:
-            output.write(_as_json(line, iso(moment)) + b"\n")
+            output.write(shown(_as_json(line, iso(moment))) + b"\n")
             return
-        text = line.text.replace(marked, _MARKED + marked + _PLAIN, 1) if marked else line.text
+        text = shown(line.text)
+        text = text.replace(marked, _MARKED + marked + _PLAIN, 1) if marked else text
         if options.format:
             source = line.source
             fields = f"timestamp={iso(moment)} app={source.name} id={source.id} type={source.stream} message="

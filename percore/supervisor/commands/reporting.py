@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from percore.printable import printable
 from percore.supervisor.commands.asking import ask_or_nothing
 from percore.supervisor.commands.examining import describe
 from percore.supervisor.commands.host import read_facts
@@ -34,7 +35,7 @@ def print_report(arguments: list[str]) -> int:
     answer = ask_or_nothing("ping")
     print("--- versions and host")
     for line in describe(read_facts(home), home, int(answer["pid"]) if answer else 0):
-        print(redact(line))
+        print(printable(redact(line)))
     print(f"user     uid {os.geteuid()}, gid {os.getegid()}")
     if answer:
         print(f"running  supervisor of version {answer['version']}")
@@ -42,7 +43,7 @@ def print_report(arguments: list[str]) -> int:
     print_list()
     print(f"--- the last {_LOG_LINES} lines of {home.daemon_log}")
     for line in last_lines(home.daemon_log, _LOG_LINES):
-        print(redact(line))
+        print(printable(redact(line)))
     return 0
 
 

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from percore.printable import printable
+
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _WIDEST = 1 << 16
 _has_colours = not os.environ.get("NO_COLOR")
@@ -18,7 +20,7 @@ def leave_out_colours() -> None:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Iterable[Sequence[str]] = ()) -> str:
     """`colours` has a name, or nothing, for each cell of each row."""
-    lines = [list(map(str, line)) for line in (heads, *rows)]
+    lines = [[printable(str(cell)) for cell in line] for line in (heads, *rows)]
     painted = [["cyan"] * len(heads), *map(list, colours)]
     painted += [[""] * len(heads)] * (len(lines) - len(painted))
     widths = column_widths(lines)
@@ -35,7 +37,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Iterable
 
 
 def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*lines)]
+    return [max(len(printable(cell)) for cell in column) for column in zip(*lines)]
 
 
 def table_width(lines: Sequence[Sequence[str]]) -> int:

@@ -255,3 +255,25 @@ def test_tags_of_a_role_and_of_an_item_add_up_and_make_no_other_release(tmp_path
     )
     without = render_plan(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
     assert made.fingerprint("", {}) == without.fingerprint("", {})
+
+
+def test_what_a_host_says_is_never_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTROL_SECRET", "s3cr3t")
+    said = "{{ lookup('env', 'CONTROL_SECRET') }}{% set x = app_path %}{# #}"
+    facts = {"os": said, "deep": {"list": [said, {said: [said]}]}}
+    role = """
+        defaults: {through: "{{ facts.deep.list[0] }}", whole: "{{ facts.deep }}", direct: "{{ facts }}"}
+        files:
+          - {path: /etc/a, content: "{{ facts.os }}|{{ facts['deep'].list[0] }}|{{ through }}|{{ python_path }}|{{ package_id }}"}
+          - {path: /etc/b, template: own.j2}
+          - {path: /etc/c, content: "{{ whole.list[1] }}|{{ direct.os }}"}
+        """
+    made = own_role(
+        tmp_path, role, **{"own.j2": "{{ facts.os }} {{ facts.deep.list[1][facts.os][0] }} {{ whole }} {{ facts }}"}
+    )
+    state = render_plan(made, known={**KNOWN, "facts": facts, "python_path": said, "package_id": said})
+    assert content_of(state, "/etc/a") == "|".join([said] * 5)
+    for path in ("/etc/b", "/etc/c", "/usr/local/bin/percore"):
+        assert said in content_of(state, path).replace("\\'", "'")
+    assert not any(b"s3cr3t" in content for content in state.files.values())
+    assert "s3cr3t" not in str(state.resources())
