@@ -46,3 +46,24 @@ def tree_of(pid: int) -> list[int]:
     for member in found:
         found.extend(children_of(member))
     return found
+
+
+def uids_of(pid: int) -> set[int]:
+    """All that it is, or may become again, as its Uid line says; empty when there is no such process.
+
+    Whom /proc/PID itself belongs to tells less: what a process hides (PR_SET_DUMPABLE) is shown as root's.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next((set(map(int, line.split()[1:5])) for line in file if line.startswith(b"Uid:")), set())
+    except (OSError, ValueError):
+        return set()
+
+
+def is_in_environment(pid: int, value: str) -> bool:
+    """True when a variable of the process is exactly this."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(entry.partition(b"=")[2] == value.encode() for entry in file.read(1 << 22).split(b"\0"))
+    except OSError:
+        return False

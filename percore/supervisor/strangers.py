@@ -38,18 +38,6 @@ def refuse(address: Address) -> None:
             ) from None
 
 
-def remove_stale_path(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as trial:
-        try:
-            trial.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return
-        else:
-            raise AddressInUse(f"{path} is already in use", next="stop the program that listens there")
-
-
 def find_thief(address: Address, inodes: Collection[int]) -> str:
     """'127.0.0.1:80 of node (pid 123)' where somebody listens on a part of our address and so gets that part's connections.
 
