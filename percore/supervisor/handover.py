@@ -117,15 +117,14 @@ class Handover:
         try:
             listener = self._open_listener(worker, address)
         except PercoreError as error:
-            worker.failure = str(error)
-            _send(connection, b"fail %d\n" % errno.EADDRINUSE)
+            self._refuse(connection, worker, errno.EADDRINUSE, str(error))
             return
         except BlockingIOError:
             return
         except OSError as error:
             advice = " -> name it in the process file (port, listen)" if error.errno == errno.EACCES else ""
-            worker.failure = f"it may not listen on {address}: {error.strerror}{advice}"
-            _send(connection, b"fail %d\n" % (error.errno or errno.EADDRINUSE))
+            reason = f"it may not listen on {address}: {error.strerror}{advice}"
+            self._refuse(connection, worker, error.errno or errno.EADDRINUSE, reason)
             return
         shared = listener.socket_for(worker.number, worker.generation)
         try:
@@ -133,6 +132,12 @@ class Handover:
         except OSError:
             return
         worker.bound(address, listener)
+
+    def _refuse(self, connection: socket.socket, worker: Worker, number: int, reason: str) -> None:
+        worker.failure = reason
+        _send(connection, b"fail %d\n" % number)
+        if worker.is_ready and self._complaints.take():  # of one that is not, its end tells
+            self._log(f"{worker.config.name} {worker.number}: {reason}")
 
     # -- what stays --------------------------------------------------------------------------------------------------
 
