@@ -212,14 +212,14 @@ def test_what_lies_at_the_path_by_now_survives_the_end_of_the_app(
 
 def test_the_addresses_of_an_app_are_counted(supervisor: Supervisor, attacker: Attacker) -> None:
     lines = attacker.run(
-        f"""
-        taken = 0
-        for port in range(20000, 20200):
-            answer = ask(inet(port, 1, '7f00004d'))
-            if answer != 'take': break
-            taken += 1
-        print(taken, answer)
-        print(ask(inet(20000, 1, '7f00004d')))
+        """
+        taken = []
+        for port in range(11000, 11100):
+            while (answer := ask(inet(port, 1, '7f00004d'))) == 'closed':
+                pass  # that means: ask again
+            taken += [port] if answer == 'take' else []
+        print(len(taken), answer)
+        print(ask(inet(taken[0], 1, '7f00004d')))
         """
     )
     assert lines == ["63 fail 98", "take"]  # with the one that it serves; a known one is no more
@@ -310,6 +310,51 @@ def test_a_flood_of_connections_of_one_user_delays_no_other_app(
         assert [worker["state"] for worker in supervisor.workers("other")] == ["running"]
         assert cpu_share(pid) < 0.4
         assert supervisor.daemon_pid() == pid
+
+
+# -- what an earlier supervisor left -----------------------------------------------------------------------------------
+
+FORGERS = {
+    "no JSON": "left.send(b'[' * 5000)",
+    "other numbers": "left.send(b'[1e400, -1, 0, {}]')",
+    "no socket at all": "left, right = open('/dev/null'), open('/dev/null')",
+    "sockets of its own": "socket.send_fds(left, [json.dumps([9, 0, 1, {NAME: 1}]).encode()], [own.fileno()])",
+    "files": "socket.send_fds(left, [json.dumps([9, 0, 1, {NAME: 1}]).encode()], [0])",
+    "an owner that is none": "socket.send_fds(left, [json.dumps([9, 0, 1, {'7': 1, '[[]]': 1}]).encode()], [0, 0])",
+}
+
+
+@pytest.mark.parametrize("user", ["nobody", None])
+@pytest.mark.parametrize("forgery", FORGERS.values(), ids=FORGERS)
+def test_a_store_that_a_worker_forged_is_passed_over(
+    supervisor: Supervisor, app: dict[str, Any], user: str | None, forgery: str
+) -> None:
+    """The worker closes what it was given, so there is no other store; its neighbour gives its socket back all the same."""
+    (Path(app["cwd"]) / "forger.py").write_text(
+        "import json, os, socket, time\n"
+        "left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "own = socket.create_server(('127.0.0.1', 0))\n"
+        f"NAME = json.dumps(['api', 2, 1, '0.0.0.0', {supervisor.port}, False, [0]])\n"
+        f"{forgery}\n"
+        "os.dup2(left.fileno(), 61), os.dup2(right.fileno(), 62)\n"
+        "print('forged', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    forger = {
+        "name": "forger",
+        "script": "forger.py",
+        "interpreter": "/usr/bin/python3",
+        "cwd": app["cwd"],
+        "user": user,
+    }
+    supervisor.apply(forger, app)
+    wait_for(lambda: "forged" in supervisor.run("logs", "forger", "--nostream").stdout, "the forgery")
+    before = supervisor.pids("forger"), supervisor.pids("api")
+    supervisor.kill_daemon()
+    supervisor.run("ping")
+    wait_for(lambda: (supervisor.pids("forger"), supervisor.pids("api")) == before, "adoption")
+    assert {supervisor.get()["slot"] for _ in range(40)} == {"0", "1"}
+    supervisor.run("reload", "api")
 
 
 # -- READY=1 ---------------------------------------------------------------------------------------------------------
