@@ -36,7 +36,7 @@ from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
 from percore.supervisor.outside import Outside, former_addresses, make_outside
 from percore.supervisor.process import reap
-from percore.supervisor.procfs import is_in_environment
+from percore.supervisor.procfs import environment_of
 from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
 from percore.supervisor.rights import rights_of
@@ -567,7 +567,7 @@ class Manager:
         """A worker that an earlier version started goes on with what that one put into its environment."""
         living = [worker.pid for app in self.apps.values() for worker in app.living]
         for address in former_addresses(self._home):
-            if any(is_in_environment(pid, address) for pid in living):
+            if any(variable.endswith(f"={address}".encode()) for pid in living for variable in environment_of(pid)):
                 self.serve_former(address)
 
     def find_preload(self) -> Preload:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST_ENVIRONMENT = 6 << 20  # what execve(2) takes, at most
+
 
 def start_time_of(pid: int) -> int:
     """Clock ticks after boot at which `pid` started; 0 when there is no such process.
@@ -60,10 +62,13 @@ def uids_of(pid: int) -> set[int]:
         return set()
 
 
-def is_in_environment(pid: int, value: str) -> bool:
-    """True when a variable of the process is exactly this."""
+def environment_of(pid: int) -> list[bytes]:
+    """The variables that a process was started with, as `NAME=value`; empty where we may not look.
+
+    As much of it as a program can be given: the process itself may say that it begins and ends elsewhere in its memory.
+    """
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return any(entry.partition(b"=")[2] == value.encode() for entry in file.read(1 << 22).split(b"\0"))
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return file.read(_LONGEST_ENVIRONMENT).split(b"\0")
     except OSError:
-        return False
+        return []
