@@ -421,6 +421,23 @@ def test_a_home_with_a_long_path_has_a_notify_socket_that_nobody_can_take(
     shutil.rmtree(os.path.dirname(address))
 
 
+def test_a_worker_of_an_earlier_version_finds_the_socket_that_it_was_told(
+    supervisor: Supervisor, app: dict[str, Any]
+) -> None:
+    """All users were told one; it is opened for them, and only for them."""
+    former = former_addresses(Home(str(supervisor.home)))
+    supervisor.apply(app | {"env": {"PORT": str(supervisor.port), "NOTIFY_SOCKET": former[1]}})
+    assert not os.path.exists(former[1])
+    supervisor.kill_daemon()
+    supervisor.run("ping")
+    attacker = Attacker(supervisor, "api")
+    send = f"s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(b'READY=1', {former[1]!r}); print('sent')"
+    assert attacker.run(send) == ["sent"]
+    assert not os.path.exists(former[0])  # nobody was told that one
+    supervisor.run("kill")
+    assert not os.path.exists(former[1])
+
+
 def descriptors_of(supervisor: Supervisor) -> int:
     return len(os.listdir(f"/proc/{int((supervisor.home / 'run' / 'lock').read_text())}/fd"))
 
