@@ -68,7 +68,8 @@ class Attacker:
         process = self._start(code, user, cwd)
         try:
             assert process.stdout
-            process.stdout.readline()
+            first = process.stdout.readline()
+            assert first in ("all\n", "begins\n"), first + process.stdout.read()
             yield process
         finally:
             process.kill()
@@ -271,12 +272,13 @@ def test_connections_that_stay_are_bounded_and_leave_room_for_the_others(
 ) -> None:
     """Each shows the token, as if it were one more Node process that waits to be drained."""
     keep = """
-        import resource
-        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
         kept = []
-        for _ in range(1500):
+        for _ in range(800):  # as many as a process may usually open
             kept.append(connect())
-            kept[-1].sendall(f'drain-me {TOKEN} 1\\n'.encode())
+            try:
+                kept[-1].sendall(f'drain-me {TOKEN} 1\\n'.encode())
+            except BrokenPipeError:
+                pass
         print('all', flush=True)
         time.sleep(60)
         """
