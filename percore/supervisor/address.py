@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 
 from percore.errors import PercoreError
 from percore.hints import NamedTuple, Optional
 
 _LONGEST_PATH = 107
+_LEAST_BYTES: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 24}
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 
@@ -29,17 +31,21 @@ class Address(NamedTuple):
 
     @classmethod
     def from_sockaddr(cls, family: int, kind: int, v6only: bool, raw: bytes) -> Address:
-        """From the bytes of a `struct sockaddr`; raises ValueError for a family that cannot be shared."""
-        if family == socket.AF_INET:
-            return cls(family, kind, socket.inet_ntop(family, raw[4:8]), int.from_bytes(raw[2:4], "big"))
-        if family == socket.AF_INET6:
-            port = int.from_bytes(raw[2:4], "big")
-            if any(raw[24:28]):
-                raise ValueError("an address of one interface only")
-            return cls(family, kind, socket.inet_ntop(family, raw[8:24]), port, v6only)
+        """From the bytes of a `struct sockaddr`. Raises NotShareable, or ValueError for bytes that are none of `family`."""
+        if int.from_bytes(raw[:2], sys.byteorder) != family:
+            raise ValueError("the bytes are an address of another family")
         if family == socket.AF_UNIX:
-            return cls(family, kind, os.fsdecode(raw[2:].split(b"\0", 1)[0]), 0)
-        raise ValueError(f"address family {family}")
+            return cls(family, kind, _path_in(kind, raw), 0)
+        if family not in _LEAST_BYTES:
+            raise NotShareable(f"address family {family}")
+        if len(raw) < _LEAST_BYTES[family]:
+            raise ValueError("the address is cut off")
+        port = int.from_bytes(raw[2:4], "big")
+        if port == 0 or (any(raw[24:28]) and family == socket.AF_INET6):
+            raise NotShareable("a port that the kernel chooses, or an address of one interface only")
+        if family == socket.AF_INET6:
+            return cls(family, kind, socket.inet_ntop(family, raw[8:24]), port, v6only)
+        return cls(family, kind, socket.inet_ntop(family, raw[4:8]), port)
 
     @property
     def can_steer(self) -> bool:
@@ -97,6 +103,20 @@ def everywhere(port: int) -> Address:
     has_v6 = os.path.exists("/proc/net/if_inet6")
     family, host = (socket.AF_INET6, "::") if has_v6 else (socket.AF_INET, "0.0.0.0")
     return Address(family, socket.SOCK_STREAM, host, port)
+
+
+def _path_in(kind: int, raw: bytes) -> str:
+    path = os.fsdecode(raw[2:].split(b"\0", 1)[0])
+    # An abstract name, or one that would garble our log: the program binds it as it would without us.
+    if kind != socket.SOCK_STREAM or not path or not path.isprintable():
+        raise NotShareable("no path of a stream socket")
+    if len(raw) - 2 > _LONGEST_PATH + 1:
+        raise ValueError("the path is too long")
+    return path
+
+
+class NotShareable(ValueError):
+    """The program is to bind this address by itself."""
 
 
 class AddressInUse(PercoreError):

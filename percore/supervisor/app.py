@@ -6,19 +6,27 @@ job reads as the story it is, and the loop never waits.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from percore.errors import PartialError, PercoreError
 from percore.hints import Any, Callable, Optional
 from percore.supervisor.address import Address, AddressInUse
+from percore.supervisor.allowance import Allowance
 from percore.supervisor.config import AppConfig
 from percore.supervisor.dependencies import Job
 from percore.supervisor.launch import Place
+from percore.supervisor.limits import share_of_descriptors
+from percore.supervisor.rights import Rights, needs_rights
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.states import State
 from percore.supervisor.traffic import Traffic
 from percore.supervisor.worker import Runtime, Worker, WorkerFailed
+
+MOST_ADDRESSES = 64  # that the workers of one app may share
+_NEW_ADDRESSES_PER_SECOND = 4  # each costs the loop some milliseconds
 
 
 class App:
@@ -35,6 +43,7 @@ class App:
         self.wanted = False
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
+        self.new_addresses = Allowance(MOST_ADDRESSES, _NEW_ADDRESSES_PER_SECOND)
         self._take_id = take_id
 
     @property
@@ -63,12 +72,24 @@ class App:
     def listeners(self) -> dict[Address, Listener]:
         return self.traffic.listeners
 
-    def listener(self, address: Address) -> Listener:
-        """The shared sockets of `address`, opened when the first worker asks. Raises AddressInUse or OSError."""
-        if address not in self.listeners:
+    def listener(self, address: Address, rights: Rights) -> Listener:
+        """The shared sockets of `address`, opened when the first worker asks. Raises PercoreError or OSError."""
+        known = self.listeners.get(address)
+        if known is None:
             self._make_room(address)
-            self.traffic.open(address)
-        return self.listeners[address]
+            self._refuse_too_many()
+            return self.traffic.open(address, rights)
+        if rights.actor and not known.rights.actor and needs_rights(address):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it was opened for another wish
+        return known
+
+    def _refuse_too_many(self) -> None:
+        most = max(1, min(MOST_ADDRESSES, share_of_descriptors(4) // (2 * len(self.slots) or 1)))
+        if len(self.listeners) >= most:
+            raise PercoreError(
+                f"'{self.name}' listens on {most} addresses, which is the most for an app of {len(self.slots)} workers",
+                next="close what is no longer used, or set share_port: false",
+            )
 
     def _make_room(self, address: Address) -> None:
         """What the last release listened on, or the file declared, gives way to another host on the same port."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import signal
-import socket
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 from percore.errors import PercoreError
 from percore.hints import Callable, Optional, Union
@@ -22,16 +23,12 @@ from percore.supervisor.notices import Notices
 from percore.supervisor.outside import Outside, remove_outside
 from percore.supervisor.own_log import OwnLog
 from percore.supervisor.process import become_subreaper
-from percore.supervisor.procfs import start_time_of
+from percore.supervisor.rescue import ends_held_by
 from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.server import Server
-from percore.supervisor.spawning import STORE_FDS
-from percore.supervisor.store import FdStore
+from percore.supervisor.store import Ends, FdStore, ends_among
 from percore.supervisor.update import STORE, become, passed_fds, passed_lock, this_program
 
-Ends = tuple[socket.socket, socket.socket]
-
-_SYS_PIDFD_GETFD = 438
 _LOCK_SECONDS = 1.0
 _LACK_SECONDS = 1.0
 # After running so long, a fault of ours is no reason to stay away.
@@ -84,8 +81,9 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     state = snapshot.StateFile(home.state)
     saved = recall(home, state)
     passed = _passed_ends()
-    store, shelves = recover_store(taken or passed or _ends_from_workers(saved or Saved()))
-    if taken or not passed:
+    candidates = itertools.chain(filter(None, (taken, passed)), _ends_from_workers(saved or Saved()))
+    store, shelves = recover_store(candidates)
+    if not passed or store.fds != tuple(end.fileno() for end in passed):
         # FDPOLL=0: systemd must not drop the pair because it looks hung up while we are dead.
         systemd.notify("FDSTORE=1\nFDNAME=store\nFDPOLL=0", store.fds)
     manager = Manager(loop, home, log, store, state)
@@ -119,16 +117,28 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
         )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_listener)
+    handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_for_request, log)
     notices = Notices(loop, home.notify_address, manager.worker_is_ready)
     doors: list[Union[Door, Notices]] = [handover.door, notices]
 
-    def let_users_in(outside: Outside) -> None:
-        find, open_listener, is_ready = manager.find_worker, manager.open_listener, manager.worker_is_ready
-        doors.append(Handover(loop, outside.worker_socket, find, open_listener, manager.has_worker_of).door)
-        doors.append(Notices(loop, outside.notify_address, is_ready, everybody=True))
+    def let_user_in(uid: int, outside: Outside) -> None:
+        open_door(outside.worker_socket, user=uid)
+        doors.append(Notices(loop, outside.notify_address, manager.worker_is_ready, user=uid))
 
-    manager.let_users_in = let_users_in
+    def open_door(path: str, **who: Any) -> None:
+        doors.append(Handover(loop, path, manager.find_worker, manager.open_for_request, log, **who).door)
+
+    def serve_former(address: str) -> None:
+        is_welcome = manager.has_worker_of
+        try:
+            if address.endswith("worker.sock"):
+                open_door(address, is_welcome=is_welcome)
+            else:
+                doors.append(Notices(loop, address, manager.worker_is_ready, is_welcome=is_welcome))
+        except OSError as error:
+            log(f"{address}, where workers of an earlier version look for us, cannot be opened: {error.strerror}")
+
+    manager.let_user_in, manager.serve_former = let_user_in, serve_former
     begin()
     manager.log_rounds.go_round()
     manager.reap_children()  # those that ended while another program ran in this process
@@ -236,40 +246,24 @@ def knock(lock_path: str) -> str:
     return f" (pid {pid}); it opens its sockets again where they are gone"
 
 
-def recover_store(ends: Optional[Ends]) -> tuple[FdStore, dict[str, list[int]]]:
-    """The store that has these ends and what is in it, or a new one."""
-    store = FdStore(ends)
-    shelves = store.look() if ends else {}
-    return store, shelves
+def recover_store(candidates: Iterable[Ends]) -> tuple[FdStore, dict[str, list[int]]]:
+    """The first of these that is a store and what is in it, or a new one."""
+    for ends in candidates:
+        store = FdStore(ends)
+        try:
+            return store, store.look()
+        except (OSError, ValueError) as error:
+            log(f"a store of sockets makes no sense and is passed over: {error}")
+            store.close()
+    return FdStore(), {}
 
 
 def _passed_ends() -> Optional[Ends]:
-    kept = passed_fds(STORE)
-    return _pair(kept[0], kept[1]) if len(kept) == 2 else None
+    return ends_among(passed_fds(STORE))
 
 
-def _ends_from_workers(saved: Saved) -> Optional[Ends]:
-    """Every worker inherited both ends as STORE_FDS. Needs the right to trace the worker: the same user, or root."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
+def _ends_from_workers(saved: Saved) -> Iterator[Ends]:
+    """Every worker of our own user inherited both ends as STORE_FDS. Needs the right to trace the worker."""
     for worker in saved.workers:
-        if start_time_of(worker.pid) != worker.start_time:
-            continue
-        try:
-            pidfd = os.pidfd_open(worker.pid)
-        except OSError:
-            continue
-        taken = [libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0) for number in STORE_FDS]
-        os.close(pidfd)
-        if min(taken) >= 0:
-            ends = _pair(*taken)
-            if all(end.family == socket.AF_UNIX and end.type == socket.SOCK_SEQPACKET for end in ends):
-                return ends
-    return None
-
-
-def _pair(first: int, second: int) -> tuple[socket.socket, socket.socket]:
-    for descriptor in (first, second):
-        os.set_inheritable(descriptor, False)
-    return socket.socket(fileno=first), socket.socket(fileno=second)
+        if ends := ends_held_by(worker.pid, worker.start_time):
+            yield ends

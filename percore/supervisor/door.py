@@ -9,27 +9,32 @@ import struct
 
 from percore.hints import Callable, Optional
 from percore.supervisor import home
+from percore.supervisor.allowance import Allowance
 from percore.supervisor.loop import Loop
 
-# Without a free descriptor nobody can be let in, and whoever waits outside would wake us again and again.
+# Without a free descriptor, or an allowance, nobody is let in, and who waits outside would wake us again and again.
 _REST_SECONDS = 0.2
 
 
 class Door:
-    def __init__(
-        self, loop: Loop, path: str, let_in: Callable[[socket.socket], None], *, everybody: bool = False
-    ) -> None:
-        """`let_in` gets each connection. `everybody`: any user may knock. Raises OSError."""
+    def __init__(self, loop: Loop, path: str, let_in: Callable[[socket.socket], None], *, user: Optional[int] = None,
+                 everybody: bool = False, allowance: Optional[Allowance] = None) -> None:  # fmt: skip
+        """`let_in` gets each connection, as many as the allowance says; others wait.
+
+        `user`: he may knock as well, or with `everybody` anyone. Raises OSError.
+        """
         self._loop = loop
         self._path = path
         self._let_in = let_in
+        self._user = user
         self._everybody = everybody
+        self._allowance = allowance
         self._socket: Optional[socket.socket] = None
         self._identity = (0, 0)
         self._open()
 
     def _open(self) -> None:
-        self._socket = home.listen(self._path, everybody=self._everybody)
+        self._socket = home.listen(self._path, user=self._user, everybody=self._everybody)
         self._identity = _identity_of(self._path)
         self._watch()
 
@@ -45,15 +50,22 @@ class Door:
 
     def _accept(self) -> None:
         assert self._socket
+        if self._allowance and not self._allowance.take():
+            self._rest()
+            return
         try:
             connection, _ = self._socket.accept()
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:
-            self._loop.unwatch(self._socket.fileno())
-            self._loop.later(_REST_SECONDS, self._watch)
+            self._rest()
             return
         self._let_in(connection)
+
+    def _rest(self) -> None:
+        assert self._socket
+        self._loop.unwatch(self._socket.fileno())
+        self._loop.later(_REST_SECONDS, self._watch)
 
     def close(self) -> None:
         if self._socket:
@@ -69,8 +81,14 @@ class Door:
 
 def user_of(connection: socket.socket) -> int:
     """Whose process is at the other end."""
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(uid)
+
+
+def process_of(connection: socket.socket) -> int:
+    """The pid of who connected."""
+    pid, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
 
 
 def _identity_of(path: str) -> tuple[int, int]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.utils
+import errno
 import hmac
 import html
+import io
+import itertools
 import os
 import posixpath
 import re
+import resource
 import select
 import signal
 import socket
@@ -20,14 +24,20 @@ import socketserver
 import stat
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler
 from typing import Any, BinaryIO, NamedTuple, Optional
 
-_IDLE_SECONDS = 5.0
-_STALLED_SECONDS = 60.0
+_IDLE_SECONDS = 5.0  # until a request begins, or goes on
+_HEAD_SECONDS = 10.0  # for all of its head
+_STALLED_SECONDS = 60.0  # in which a client must take so many bytes of an answer:
+_LEAST_BYTES = 64 * 1024
+_PART_BYTES = 1 << 20
+_MOST_CLIENTS = 512
+_FULL_SECONDS = 0.1  # between two looks whether there is room again
 _PUBLIC = ".well-known"  # the one hidden folder that is meant to be seen (RFC 8615)
 
 
@@ -66,8 +76,27 @@ class Settings(NamedTuple):
         )  # fmt: skip
 
 
+class Head(io.RawIOBase):
+    """Reads a request, for as long as its head may take."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.limit = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.limit - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the head of a request takes too long")
+        self._connection.settimeout(min(left, _IDLE_SECONDS))
+        return self._connection.recv_into(buffer)
+
+
 class Handler(SimpleHTTPRequestHandler):
     server: FileServer
+    headers: Any = {}  # noqa: RUF012 - of a request that is none
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "percore", ""
     extensions_map = {  # noqa: RUF012
@@ -76,8 +105,15 @@ class Handler(SimpleHTTPRequestHandler):
         ".webp": "image/webp", ".avif": "image/avif", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".map": "application/json",
     }  # fmt: skip
 
+    def setup(self) -> None:
+        super().setup()
+        self._head = Head(self.connection)
+        self.rfile = io.BufferedReader(self._head)
+
     def handle_one_request(self) -> None:
-        self.connection.settimeout(_IDLE_SECONDS)
+        self._head.limit = time.monotonic() + _HEAD_SECONDS
+        self.headers = {}
+        self.server.note_reading(self.connection)
         super().handle_one_request()
 
     def do_GET(self) -> None:
@@ -107,6 +143,7 @@ class Handler(SimpleHTTPRequestHandler):
     # -- what is asked for -------------------------------------------------------------------------------------------
 
     def _answer(self, *, with_body: bool) -> None:
+        self.server.note_answering(self.connection)
         self.connection.settimeout(_STALLED_SECONDS)
         settings = self.server.settings
         if not self._is_allowed(settings.credentials):
@@ -186,9 +223,33 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{facts.st_size}")
         self.end_headers()
         if with_body and end > first:
-            sent = self.connection.sendfile(file, first, end - first)
-            if sent < end - first:  # it became shorter: what was promised cannot be kept
-                self.close_connection = True
+            self._send_part(file, first, end)
+
+    def _send_part(self, file: BinaryIO, first: int, end: int) -> None:
+        """As long as the client takes it, and not too slowly. Raises OSError."""
+        goal = limit = 0.0
+        writable = select.poll()
+        writable.register(self.connection, select.POLLOUT)
+        while first < end:
+            now = time.monotonic()
+            if first >= goal:
+                goal, limit = first + _LEAST_BYTES, now + _STALLED_SECONDS
+            if not writable.poll(max(0.0, limit - now) * 1000):
+                raise socket.timeout("the client takes the answer too slowly")
+            with contextlib.suppress(BlockingIOError):
+                sent = self._send_some(file, first, min(_PART_BYTES, end - first))
+                if sent == 0:  # it became shorter: what was promised cannot be kept
+                    self.close_connection = True
+                    return
+                first += sent
+
+    def _send_some(self, file: BinaryIO, first: int, count: int) -> int:
+        try:
+            return os.sendfile(self.connection.fileno(), file.fileno(), first, count)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            return int(self.connection.send(os.pread(file.fileno(), count, first)))  # a file system that cannot do it
 
     def _send_text(
         self, status: HTTPStatus, text: str, *, with_body: bool, headers: Optional[dict[str, str]] = None
@@ -282,17 +343,67 @@ class FileServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.settings = settings
         self.is_stopping = False
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._clients: set[socket.socket] = set()
+        self._reading: dict[socket.socket, None] = {}  # those of whom we wait for a request, the longest first
+        self._lock = threading.Lock()
+        # Each has its connection and a file.
+        self._most = max(1, min(_MOST_CLIENTS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 32) // 2))
         super().__init__((settings.host, settings.port), Handler)
         self.socket.setblocking(False)  # of several workers on one socket only one gets the connection
 
     def serve(self, stop: int) -> None:
         """Until `stop` is readable; then until everybody who is connected has an answer."""
-        while stop not in select.select([self.fileno(), stop], [], [])[0]:
-            with contextlib.suppress(OSError):
-                connection, address = self.get_request()
-                self.process_request(connection, address)
+        while True:
+            watched = [self.fileno(), stop] if self._has_room() else [stop]
+            ready = select.select(watched, [], [], None if len(watched) > 1 else _FULL_SECONDS)[0]
+            if stop in ready:
+                break
+            if ready and not self._accept():
+                select.select([stop], [], [], _FULL_SECONDS)
         self.is_stopping = True
         self.server_close()
+
+    def _accept(self) -> bool:
+        """False where we lack something, which the next try would lack as well."""
+        try:
+            connection, address = self.get_request()
+        except (BlockingIOError, ConnectionAbortedError):
+            return True
+        except OSError:
+            return False
+        with self._lock:
+            self._clients.add(connection)
+        try:
+            self.process_request(connection, address)
+        except RuntimeError:  # no thread can be started
+            self.shutdown_request(connection)
+            return False
+        return True
+
+    def _has_room(self) -> bool:
+        """Where all places are taken, the clients go that have kept us waiting longest."""
+        with self._lock:
+            if len(self._clients) < self._most:
+                return True
+            for connection in list(itertools.islice(self._reading, self._most // 8 + 1)):
+                del self._reading[connection]
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            return False
+
+    def note_reading(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._reading[connection] = None
+
+    def note_answering(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._reading.pop(connection, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._clients.discard(request)
+            self._reading.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error; anything else is one line."""

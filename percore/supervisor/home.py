@@ -43,11 +43,11 @@ class Home(NamedTuple):
 
     @property
     def notify_address(self) -> str:
-        """What workers find in NOTIFY_SOCKET. A program has no way round a long path, so then the name is an abstract one."""
+        """What workers find in NOTIFY_SOCKET. A program has no way round a long path, so then it is in another directory."""
         path = os.path.join(self.run, "notify.sock")
         if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
             return path
-        return f"@percore-{os.geteuid()}-{zlib.crc32(os.fsencode(path)):08x}"
+        return os.path.join(_short_directory(self.run), "notify.sock")
 
     @property
     def lock(self) -> str:
@@ -131,7 +131,7 @@ def connect(path: str) -> socket.socket:
     """A connection to a Unix socket, however long its path; raises OSError."""
     sock = socket.socket(socket.AF_UNIX)
     try:
-        with _short(path) as short:
+        with short_path(path) as short:
             sock.connect(short)
     except OSError:
         sock.close()
@@ -139,27 +139,32 @@ def connect(path: str) -> socket.socket:
     return sock
 
 
-def listen(path: str, *, everybody: bool = False) -> socket.socket:
+def listen(path: str, *, user: Optional[int] = None, everybody: bool = False) -> socket.socket:
     """A listening Unix socket at `path`, as `bind` makes it."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    bind(sock, path, everybody=everybody)
+    bind(sock, path, user=user, everybody=everybody)
     sock.listen(128)
     return sock
 
 
-def bind(sock: socket.socket, path: str, *, everybody: bool = False) -> None:
-    """Binds a Unix socket to `path`, for its owner only or for everybody, in the place of one that a dead supervisor left."""
+def bind(sock: socket.socket, path: str, *, user: Optional[int] = None, everybody: bool = False) -> None:
+    """Binds a Unix socket to `path`, in the place of one that a dead supervisor left, for us and `user`, or for everybody.
+
+    In a directory that nobody else may change.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     mask = os.umask(0o111 if everybody else 0o177)  # the socket is never, not even for a moment, open to others
     try:
-        with _short(path) as short:
+        with short_path(path) as short:
             sock.bind(short)
+            if user is not None:
+                os.chown(short, user, -1)
     finally:
         os.umask(mask)
 
 
-class _short:
+class short_path:
     """A path that fits into a socket address: through the open folder where it is too long itself."""
 
     def __init__(self, path: str) -> None:
@@ -175,6 +180,24 @@ class _short:
     def __exit__(self, *_: object) -> None:
         if self._folder >= 0:
             os.close(self._folder)
+
+
+def _short_directory(parent: str) -> str:
+    """A private directory of a short name, which a link in the private directory `parent` remembers. Raises OSError."""
+    link = os.path.join(parent, "short")
+    with contextlib.suppress(OSError):
+        directory = os.readlink(link)
+        found = os.lstat(directory)
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
+            return directory
+    import tempfile
+
+    place = next((place for place in ("/run", "/tmp", "/dev/shm") if os.access(place, os.W_OK)), None)
+    directory = tempfile.mkdtemp(prefix="percore-", dir=place)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)
+    os.symlink(directory, link)
+    return directory
 
 
 class Preload(NamedTuple):

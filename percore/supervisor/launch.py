@@ -58,7 +58,7 @@ class Site(NamedTuple):
     home: Home
     find_preload: Callable[[], Preload]  # puts back what somebody cleaned up
     store_fds: tuple[int, ...]
-    find_outside: Callable[[], Outside]  # opens, the first time, what workers of other users need
+    find_outside: Callable[[int], Outside]  # opens, the first time, what workers of another user need
     find_groups: Callable[[], Groups]  # for workers with a memory_max
     open_logs: OpenLogs = open_files  # gives a new process its standard output and error
 
@@ -137,15 +137,15 @@ def make_environment(
     if program in ("node", "bun", "nodejs"):
         env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
     if config.wait_ready:
-        env["NOTIFY_SOCKET"] = site.find_outside().notify_address if identity else site.home.notify_address
+        env["NOTIFY_SOCKET"] = site.find_outside(identity.uid).notify_address if identity else site.home.notify_address
     if config.shares_port:
-        preload = site.find_outside().preload if identity else site.find_preload()
+        preload = site.find_outside(identity.uid).preload if identity else site.find_preload()
         if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
-        env["PERCORE_SOCKET"] = site.find_outside().worker_socket if identity else site.home.worker_socket
+        env["PERCORE_SOCKET"] = site.find_outside(identity.uid).worker_socket if identity else site.home.worker_socket
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
         env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
     return env

@@ -29,6 +29,12 @@ def forbid_cores() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, _given[resource.RLIMIT_CORE][1]))
 
 
+def share_of_descriptors(parts: int) -> int:
+    """How many of our descriptors may go to one kind of use, where there are so many kinds."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (_MOST if soft == resource.RLIM_INFINITY else min(soft, _MOST)) // parts
+
+
 def give_back() -> None:
     _set(_given)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
@@ -32,10 +34,12 @@ from percore.supervisor.log_rounds import LogRounds
 from percore.supervisor.logs import has_scribe
 from percore.supervisor.loop import Loop
 from percore.supervisor.memory import MemoryWatch
-from percore.supervisor.outside import Outside, make_outside
+from percore.supervisor.outside import Outside, former_addresses, make_outside
 from percore.supervisor.process import reap
+from percore.supervisor.procfs import environment_of
 from percore.supervisor.renewal import Renewal
 from percore.supervisor.replacements import Replacements
+from percore.supervisor.rights import rights_of
 from percore.supervisor.routines import Routines
 from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.sharing import find_sharing
@@ -69,8 +73,9 @@ class Manager:
         self._saves_later = False
         self._aside = SetAside(home.path, log)
         self._unknown: Mapping[str, Any] = {}  # what another version wrote into the state
-        self._outside: Optional[Outside] = None
-        self.let_users_in: Callable[[Outside], None] = lambda outside: None  # opens its sockets
+        self._outside: dict[int, Outside] = {}  # by user
+        self.let_user_in: Callable[[int, Outside], None] = lambda uid, outside: None  # opens its sockets
+        self.serve_former: Callable[[str], None] = lambda address: None
         self._replacements = Replacements(self.apps, self.jobs, log)
         self._memory = MemoryWatch(loop, self._limited_workers, self._replace_over_limit)
         self.log_rounds = LogRounds(loop, home, self.apps, log)
@@ -525,7 +530,7 @@ class Manager:
         return False
 
     def open_listener(self, worker: Worker, address: Address) -> Listener:
-        """What the worker's app shares at this address, unless another app shares it already. Raises AddressInUse or OSError."""
+        """What the worker's app shares at this address, unless another app shares it already. Raises PercoreError or OSError."""
         for app in self.apps.values():
             for other in app.listeners if app.name != worker.config.name else ():
                 if address.overlaps(other):
@@ -536,20 +541,34 @@ class Manager:
                     )
         app = self.apps[worker.config.name]
         is_new = address not in app.listeners
-        listener = app.listener(address)
+        listener = app.listener(address, rights_of(address, worker.config, worker.place.base_env))
         if is_new:
             self._fill_store()  # before any worker can serve from it
         return listener
 
-    def find_outside(self) -> Outside:
-        """Opened when the first worker of another user needs it. Raises PercoreError."""
-        if self._outside is None:
-            outside = make_outside(self._home)
-            self.let_users_in(outside)
-            self._outside = outside
-        elif not self._outside.preload.is_there:
-            self._outside = make_outside(self._home)
-        return self._outside
+    def open_for_request(self, worker: Worker, address: Address) -> Listener:
+        """As `open_listener`, for what a worker asks by itself. Raises BlockingIOError when it is to ask again later."""
+        app = self.apps[worker.config.name]
+        if address not in app.listeners and not app.new_addresses.take():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self.open_listener(worker, address)
+
+    def find_outside(self, uid: int) -> Outside:
+        """Opened when the first worker of this user needs it. Raises PercoreError or OSError."""
+        known = self._outside.get(uid)
+        if known is None or not known.preload.is_there:
+            outside = make_outside(self._home, uid)
+            if known is None:
+                self.let_user_in(uid, outside)
+            self._outside[uid] = outside
+        return self._outside[uid]
+
+    def _find_former_addresses(self) -> None:
+        """A worker that an earlier version started goes on with what that one put into its environment."""
+        living = [worker.pid for app in self.apps.values() for worker in app.living]
+        for address in former_addresses(self._home):
+            if any(variable.endswith(f"={address}".encode()) for pid in living for variable in environment_of(pid)):
+                self.serve_former(address)
 
     def find_preload(self) -> Preload:
         if not self._preload.is_there:
@@ -639,8 +658,10 @@ class Manager:
             return
         self.release, self._unknown = saved.release, saved.unknown
         self._restorer().restore(saved, shelves)
-        if any(app.config.user or app.config.group for app in self.apps.values() if any(app.living)):
-            self.find_outside()
+        for app in self.apps.values():
+            for worker in app.living if app.config.user or app.config.group else ():
+                self.find_outside(worker.uid)
+        self._find_former_addresses()
         self.jobs.note_change()
         self._fill_store()
         self._memory.plan()

@@ -1,7 +1,7 @@
 """What a worker of another user needs of us: our home is private, and often lies in a home that is private as well.
 
-So it finds a socket, and what it loads, in a folder of /var/lib that everybody may pass. Who comes in is asked for the token
-that only the worker was given, and for its user.
+So it finds sockets, and what it loads, in a directory of /var/lib that everybody may pass, and only we may change. Each user has
+sockets of his own, which the kernel opens to nobody else: what one user does there delays no other.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Outside(NamedTuple):
     preload: Preload
 
 
-def make_outside(home: Home) -> Outside:
-    """Raises PercoreError where nothing can be written there."""
+def make_outside(home: Home, uid: int) -> Outside:
+    """For workers of this user. Raises PercoreError where nothing can be written there."""
     folder = _folder_of(home)
     try:
         for path in (_FOLDER, folder):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o711)
-        return Outside(f"{folder}/worker.sock", f"{folder}/notify.sock", place_preload(folder))
+        return Outside(f"{folder}/worker-{uid}.sock", f"{folder}/notify-{uid}.sock", place_preload(folder))
     except OSError as error:
         raise PercoreError(
             f"{folder}, where workers of other users reach the supervisor, cannot be made: {error.strerror}",
@@ -45,6 +45,13 @@ def remove_outside(home: Home) -> None:
         os.rmdir(place)
     with contextlib.suppress(OSError):
         os.rmdir(_FOLDER)  # unless another supervisor uses it
+
+
+def former_addresses(home: Home) -> tuple[str, ...]:
+    """Where workers that an earlier version started reach us: all users at one socket, or by an abstract name."""
+    folder = _folder_of(home)
+    name = zlib.crc32(os.fsencode(os.path.join(home.run, "notify.sock")))
+    return f"{folder}/worker.sock", f"{folder}/notify.sock", f"@percore-{os.geteuid()}-{name:08x}"
 
 
 def _folder_of(home: Home) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST_ENVIRONMENT = 6 << 20  # what execve(2) takes, at most
+
 
 def start_time_of(pid: int) -> int:
     """Clock ticks after boot at which `pid` started; 0 when there is no such process.
@@ -46,3 +48,27 @@ def tree_of(pid: int) -> list[int]:
     for member in found:
         found.extend(children_of(member))
     return found
+
+
+def uids_of(pid: int) -> set[int]:
+    """All that it is, or may become again, as its Uid line says; empty when there is no such process.
+
+    Whom /proc/PID itself belongs to tells less: what a process hides (PR_SET_DUMPABLE) is shown as root's.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next((set(map(int, line.split()[1:5])) for line in file if line.startswith(b"Uid:")), set())
+    except (OSError, ValueError):
+        return set()
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """The variables that a process was started with, as `NAME=value`; empty where we may not look.
+
+    As much of it as a program can be given: the process itself may say that it begins and ends elsewhere in its memory.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return file.read(_LONGEST_ENVIRONMENT).split(b"\0")
+    except OSError:
+        return []

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterable
 
 from percore.hints import Optional
 from percore.supervisor import sockdiag
 from percore.supervisor.address import Address
-from percore.supervisor.procfs import start_time_of, tree_of
+from percore.supervisor.procfs import start_time_of, tree_of, uids_of
 from percore.supervisor.requests import socket_inodes
 from percore.supervisor.spawning import STORE_FDS
+from percore.supervisor.store import Ends, ends_among
 
 _SYS_PIDFD_GETFD = 438
 
@@ -32,10 +34,53 @@ def rescue_listening(address: Address, workers: Iterable[tuple[int, int, int]]) 
         for member in tree_of(pid) if start_time_of(pid) == start_time else ():
             held = socket_inodes(member)
             taken = next((take(member, held[inode]) for inode in waiting & held.keys()), None)
-            if taken:
+            if taken and is_listener_of(address, taken):
                 found.setdefault(place, taken)
                 break
+            if taken:  # it was another one's by then, or the worker listens there by itself
+                taken.close()
     return found
+
+
+def is_listener_of(address: Address, sock: socket.socket) -> bool:
+    """True for a socket that a supervisor of ours could have opened for this address."""
+    try:
+        name = sock.getsockname()
+        # A worker's own socket lets no other of ours into its group.
+        is_ours = not address.can_steer or os.fstat(sock.fileno()).st_uid == os.geteuid()
+    except OSError:
+        return False
+    if (sock.family, sock.type) != (address.family, address.type) or not is_ours or _is_connected(sock):
+        return False
+    if sock.family == socket.AF_UNIX:
+        return isinstance(name, str) and os.path.basename(name) == os.path.basename(address.host)
+    return bool(name[:2] == (address.host, address.port))
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def is_channel(sock: socket.socket) -> bool:
+    """True for an end of a pair that a supervisor of our own user made for a Node worker."""
+    try:
+        names = sock.getsockname(), sock.getpeername()
+        uid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    except OSError:
+        return False
+    return (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM) and not any(names) and uid == os.geteuid()
+
+
+def ends_held_by(pid: int, start_time: int) -> Optional[Ends]:
+    """The ends of the store, of which every worker of our own user has copies; of another user's there is none to believe."""
+    if start_time_of(pid) != start_time or uids_of(pid) != {os.geteuid()}:
+        return None
+    taken = [sock.detach() for number in STORE_FDS if (sock := take(pid, number))]
+    return ends_among(taken)
 
 
 def take(pid: int, descriptor: int) -> Optional[socket.socket]:
@@ -63,7 +108,7 @@ def rescue_channel(pid: int, start_time: int) -> Optional[socket.socket]:
     if start_time_of(pid) != start_time:
         return None
     taken = take(pid, STORE_FDS[0])
-    if taken and (taken.family != socket.AF_UNIX or taken.type != socket.SOCK_STREAM):
+    if taken and not is_channel(taken):
         taken.close()
         return None
     if taken:

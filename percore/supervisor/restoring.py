@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -15,13 +14,15 @@ from percore.supervisor.aside import SetAside, Shelves
 from percore.supervisor.config import resolve_instances
 from percore.supervisor.cores import usable_cores
 from percore.supervisor.process import Process, adopt
-from percore.supervisor.rescue import rescue_channel, rescue_listening
+from percore.supervisor.rescue import is_channel, is_listener_of, rescue_channel, rescue_listening
 from percore.supervisor.restarts import ends_for_good
+from percore.supervisor.rights import rights_of
 from percore.supervisor.saved import Saved, SavedApp, SavedEnd, SavedWorker
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.states import Role, State
+from percore.supervisor.store_entries import Entry, name_of, open_sockets, read_entry
 from percore.supervisor.survivors import carries
 from percore.supervisor.worker import Runtime, Worker
 
@@ -72,11 +73,12 @@ def shelves_of(apps: Iterable[App]) -> Shelves:
     shelves: Shelves = {}
     for app in apps:
         for address, listener in app.listeners.items():
-            shelves[json.dumps([app.name, *address, listener.order])] = [sock.fileno() for sock in listener.sockets]
+            name = name_of(Entry(app.name, address, tuple(listener.order)))
+            shelves[name] = [sock.fileno() for sock in listener.sockets]
         for worker in app.workers:
             # Node's end of a channel whose other end closes makes the next process.send() throw.
             if worker.process and worker.process.channel:
-                shelves[json.dumps([worker.token])] = [worker.process.channel.fileno()]
+                shelves[name_of(Entry(worker.token))] = [worker.process.channel.fileno()]
     return shelves
 
 
@@ -87,19 +89,35 @@ class Recovered(NamedTuple):
     channels: Mapping[str, socket.socket]  # by token
 
 
-def open_shelves(shelves: Mapping[str, Sequence[int]], *, mode: Mode) -> Recovered:
+def open_shelves(shelves: Mapping[str, Sequence[int]], *, mode: Mode, log: Callable[[str], None]) -> Recovered:
+    """What is not what its name says is closed, with a line in the log."""
     listeners: dict[str, dict[Address, Listener]] = {}
     channels: dict[str, socket.socket] = {}
     for name, descriptors in shelves.items():
-        owner, *fields = json.loads(name)
-        if not fields:
-            channels[owner] = socket.socket(fileno=descriptors[0])
-            continue
-        *fields, order = fields
-        address = Address(*fields)
-        opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        listeners.setdefault(owner, {})[address] = Listener.recovered(address, opened, order, mode)
+        opened = open_sockets(descriptors)
+        try:
+            _open_shelf(name, opened, listeners, channels, mode)
+        except ValueError as error:
+            log(f"{name} in the store of sockets makes no sense and is passed over: {error}")
+            for sock in opened:
+                sock.close()
     return Recovered(listeners, channels)
+
+
+def _open_shelf(name: str, opened: Sequence[socket.socket], listeners: dict[str, dict[Address, Listener]],
+                channels: dict[str, socket.socket], mode: Mode) -> None:  # fmt: skip
+    """Raises ValueError."""
+    entry = read_entry(name)
+    if entry.address is None:
+        if len(opened) != 1 or not is_channel(opened[0]):
+            raise ValueError("it is not the channel of a worker")
+        channels[entry.owner] = opened[0]
+        return
+    if not opened or not all(is_listener_of(entry.address, sock) for sock in opened):
+        raise ValueError("its sockets are not bound there")
+    if mode is Mode.STEERED and entry.address.can_steer and len(entry.order) != len(opened):
+        raise ValueError("it holds another number of sockets than it says")
+    listeners.setdefault(entry.owner, {})[entry.address] = Listener.recovered(entry.address, opened, entry.order, mode)
 
 
 class Restorer:
@@ -120,7 +138,7 @@ class Restorer:
         is_same_boot = saved.boot == snapshot.boot_id() or _lives_on(saved)
         owners = {app.config.name for app in saved.apps}, {worker.token for worker in saved.workers}
         ours = {name: numbers for name, numbers in shelves.items() if _is_of(name, *owners)}
-        recovered = open_shelves(ours, mode=self._runtime.sharing.mode)
+        recovered = open_shelves(ours, mode=self._runtime.sharing.mode, log=self._log)
         adopted: list[str] = []
         for wish in saved.apps:
             adopted += self._restore_app(wish, recovered, is_same_boot=is_same_boot)
@@ -148,6 +166,9 @@ class Restorer:
         listeners = dict(recovered.listeners.get(config.name, {}))
         if is_same_boot:
             listeners.update(self._rescue(saved, listeners))
+        for address, listener in listeners.items():
+            if address.family == socket.AF_UNIX:
+                listener.rights = rights_of(address, config, saved.base_env)
         # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.
         app.listeners.update(listeners)
         adopted: list[str] = []
@@ -227,5 +248,8 @@ class Restorer:
 
 def _is_of(name: str, apps: Collection[str], tokens: Collection[str]) -> bool:
     """Whether what has this name in the store belongs to one of these apps or workers."""
-    owner, *fields = json.loads(name)
-    return owner in (apps if fields else tokens)
+    try:
+        entry = read_entry(name)
+    except ValueError:
+        return True  # it belongs to nobody; when it is opened, that is said
+    return entry.owner in (apps if entry.address else tokens)

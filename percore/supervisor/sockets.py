@@ -11,16 +11,18 @@ UDP and Unix addresses get one socket that all workers of the app accept from; m
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 from percore.hints import Optional
-from percore.supervisor import steering, strangers
+from percore.supervisor import steering, strangers, unix_paths
 from percore.supervisor.address import Address
+from percore.supervisor.home import short_path
+from percore.supervisor.rights import OURS, Rights
 from percore.supervisor.sharing import Mode
 from percore.supervisor.steering import Source
+from percore.supervisor.user_files import acting
 
 _BACKLOG = 4096
 
@@ -30,17 +32,21 @@ Place = tuple[int, int]  # slot, generation
 class Listener:
     """The sockets of one address of one app."""
 
-    def __init__(self, address: Address, slots: int, mode: Mode = Mode.STEERED) -> None:
+    def __init__(self, address: Address, slots: int, mode: Mode = Mode.STEERED, rights: Rights = OURS) -> None:
         """Opens the sockets for `slots` slots. Raises AddressInUse, or OSError as bind() would in the program."""
         self._set_up(address, mode)
-        if address.family == socket.AF_UNIX:
-            strangers.remove_stale_path(address.host)
-        else:
-            strangers.refuse(address)
+        self.rights = rights
+        with self._acting():
+            if address.family == socket.AF_UNIX:
+                unix_paths.remove_stale(address.host)
+            else:
+                strangers.refuse(address)
         self.grow(slots)
 
     def _set_up(self, address: Address, mode: Mode) -> None:
         self.address = address
+        self.rights = OURS
+        self._file: Optional[unix_paths.FileId] = None  # at the path, made by us
         self.mode = mode if address.can_steer else Mode.SINGLE
         self.sockets: list[socket.socket] = []
         self.order: list[int] = []  # the kernel's number of each socket
@@ -55,6 +61,8 @@ class Listener:
         listener = cls.__new__(cls)
         listener._set_up(address, mode)
         listener.sockets, listener.order = list(sockets), list(order)
+        if address.family == socket.AF_UNIX:
+            listener._file = unix_paths.file_of(listener.sockets[0], address.host)
         return listener
 
     @classmethod
@@ -99,23 +107,43 @@ class Listener:
                 sock.close()
             del self.sockets[slots:]
 
+    def _acting(self) -> contextlib.AbstractContextManager[None]:
+        is_path = self.address.family == socket.AF_UNIX
+        return acting(self.rights.actor_at(self.address.host) if is_path else self.rights.actor)
+
     def _open(self) -> socket.socket:
-        address = self.address
-        sock = socket.socket(address.family, address.type)
+        sock = self._make()
         try:
-            if self.mode is not Mode.SINGLE:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if address.type == socket.SOCK_STREAM and address.family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if address.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.v6only)
-            sock.bind(address.host if address.family == socket.AF_UNIX else (address.host, address.port))
-            if address.type == socket.SOCK_STREAM:
-                sock.listen(_BACKLOG)
+            with self._acting():
+                self._bind(sock)
         except OSError:
             sock.close()
             raise
         return sock
+
+    def _make(self) -> socket.socket:
+        """A group is ours, so that nobody joins it; what is not shared by a group is, as all it sends, the user's."""
+        if self.mode is Mode.SINGLE:
+            with self._acting():
+                return socket.socket(self.address.family, self.address.type)
+        return socket.socket(self.address.family, self.address.type)
+
+    def _bind(self, sock: socket.socket) -> None:
+        address = self.address
+        if self.mode is not Mode.SINGLE:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if address.type == socket.SOCK_STREAM and address.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.v6only)
+        if address.family == socket.AF_UNIX:
+            with short_path(address.host) as path:
+                sock.bind(path)
+            self._file = unix_paths.socket_at(address.host)
+        else:
+            sock.bind((address.host, address.port))
+        if address.type == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
 
     @staticmethod
     def place_index(mode: Mode, slot: int, generation: int) -> int:
@@ -192,10 +220,10 @@ class Listener:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        if self.address.family == socket.AF_UNIX and self.sockets:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.address.host)
-        self.sockets = []
+        if self._file:
+            with contextlib.suppress(OSError), self._acting():
+                unix_paths.remove(self.address.host, self._file)
+        self.sockets, self._file = [], None
 
 
 def queue_length(sock: socket.socket) -> int:

@@ -10,9 +10,11 @@ new filling is complete before the one before it goes: a filling is a row of mes
 from __future__ import annotations
 
 import array
+import itertools
 import json
 import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 
 from percore.hints import NamedTuple, Optional
@@ -20,7 +22,10 @@ from percore.hints import NamedTuple, Optional
 _MOST_AT_ONCE = 250  # the kernel passes at most 253 descriptors with one message
 _LONGEST_TEXT = 256 * 1024
 _SO_PEEK_OFF = 42
+_MOST_MESSAGES = 4096
+_LARGEST_NUMBER = 1 << 62
 Shelves = Mapping[str, Sequence[int]]
+Ends = tuple[socket.socket, socket.socket]
 
 
 class _Message(NamedTuple):
@@ -35,9 +40,21 @@ class _Message(NamedTuple):
         """False where we had no room for all of its descriptors."""
         return len(self.descriptors) == sum(self.shelves.values())
 
+    @classmethod
+    def read(cls, text: bytes, descriptors: list[int]) -> _Message:
+        """Raises ValueError for what no supervisor wrote."""
+        try:
+            filling, part, parts, shelves = json.loads(text)
+            numbers = (filling, part, parts, *shelves.values())
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"it is no part of a filling: {error}") from None
+        if not all(type(number) is int and 0 <= number < _LARGEST_NUMBER for number in numbers) or part >= parts:
+            raise ValueError("its numbers make no sense")
+        return cls(filling, part, parts, shelves, descriptors)
+
 
 class FdStore:
-    def __init__(self, ends: Optional[tuple[socket.socket, socket.socket]] = None) -> None:
+    def __init__(self, ends: Optional[Ends] = None) -> None:
         self._ends = ends or socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._shelves: dict[str, list[int]] = {}
         self._filling = 0
@@ -85,7 +102,8 @@ class FdStore:
     def look(self) -> dict[str, list[int]]:
         """Copies of what an earlier supervisor left in the store, which keeps its own until the next `put`.
 
-        A filling that was never completed is passed over: the one before it is still there.
+        A filling that was never completed is passed over: the one before it is still there. Raises OSError or ValueError for
+        what is no store.
         """
         messages = _peek(self._ends[1])
         if not messages:  # of a recovered pair nobody knows which end is which
@@ -111,23 +129,62 @@ class FdStore:
             end.close()
 
 
+def ends_among(descriptors: Sequence[int]) -> Optional[Ends]:
+    """These two as the ends of a store. None, and they are closed, unless our own user made them as a pair."""
+    ends: list[socket.socket] = []
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+        try:
+            ends.append(socket.socket(fileno=descriptor))
+        except OSError:  # it is no socket
+            os.close(descriptor)
+    if len(ends) == 2 and all(map(_is_end, ends)):
+        return ends[0], ends[1]
+    for end in ends:
+        end.close()
+    return None
+
+
+def _is_end(end: socket.socket) -> bool:
+    try:
+        uid = struct.unpack("iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    except OSError:
+        return False
+    return end.family == socket.AF_UNIX and end.type == socket.SOCK_SEQPACKET and uid == os.geteuid()
+
+
 def _peek(end: socket.socket) -> list[_Message]:
-    """Every message in it, first to last, with copies of the descriptors; they all stay there."""
+    """Every message in it, first to last, with copies of the descriptors; they all stay there. Raises OSError, ValueError."""
+    end.setblocking(False)
     end.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)  # each look goes on where the one before it ended
-    space = socket.CMSG_LEN(253 * array.array("i").itemsize)
     found: list[_Message] = []
     try:
-        while True:
-            # Not socket.recv_fds: it forgets the flags.
-            text, control, _, _ = end.recvmsg(_LONGEST_TEXT, space, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
-            if not text:
-                return found
-            descriptors = array.array("i")
-            for _, _, rights in control:
-                descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
-            filling, part, parts, shelves = json.loads(text)
-            found.append(_Message(filling, part, parts, shelves, list(descriptors)))
+        while message := _peek_one(end):
+            found.append(message)
+            if len(found) > _MOST_MESSAGES:
+                raise ValueError("it never ends")
+        return found
     except BlockingIOError:
         return found
+    except BaseException:
+        for descriptor in itertools.chain.from_iterable(message.descriptors for message in found):
+            os.close(descriptor)
+        raise
     finally:
         end.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
+
+
+def _peek_one(end: socket.socket) -> Optional[_Message]:
+    # Not socket.recv_fds: it forgets the flags.
+    space = socket.CMSG_LEN(253 * array.array("i").itemsize)
+    text, control, _, _ = end.recvmsg(_LONGEST_TEXT, space, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, rights in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
+    try:
+        return _Message.read(text, list(descriptors)) if text else None
+    except ValueError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 from percore.supervisor import sockdiag
 from percore.supervisor.address import Address, AddressInUse
+from percore.supervisor.procfs import environment_of
 
 _LISTEN = "0A"
 _UNCONNECTED = "07"  # the state of a UDP socket
@@ -36,18 +37,6 @@ def refuse(address: Address) -> None:
                 f"port {address.port} is already in use" + (f" by {holder}" if holder else ""),
                 next="stop that program, or give the app another port",
             ) from None
-
-
-def remove_stale_path(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as trial:
-        try:
-            trial.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return
-        else:
-            raise AddressInUse(f"{path} is already in use", next="stop the program that listens there")
 
 
 def find_thief(address: Address, inodes: Collection[int]) -> str:
@@ -86,11 +75,8 @@ def find_impostor(port: int, token: str, tree: Collection[int]) -> str:
         return ""  # of a program with more rights than we have, nothing is shown
     holder = name_owner(inodes)
     pid = holder.rpartition(" ")[2].rstrip(")")
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return "" if f"PERCORE_TOKEN={token}".encode() in file.read().split(b"\0") else holder
-    except OSError:
-        return holder
+    is_ours = pid.isdigit() and f"PERCORE_TOKEN={token}".encode() in environment_of(int(pid))
+    return "" if is_ours else holder
 
 
 def _inodes_of(pid: int) -> set[int]:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Collection, Iterable, Mapping
 
-from percore.supervisor.procfs import children_of, tree_of
+from percore.supervisor.procfs import children_of, environment_of, tree_of
 
 _DYING_SECONDS = 5.0
 
@@ -25,7 +25,7 @@ def open_survivors(token: str, *, anywhere: bool = False) -> list[int]:
     marker = f"PERCORE_TOKEN={token}".encode()
     found: dict[int, int] = {}
     for orphan in _all_pids() if anywhere else children_of(os.getpid()):
-        if orphan not in found and marker in _environment_of(orphan):
+        if orphan not in found and marker in environment_of(orphan):
             for pid in tree_of(orphan):
                 with contextlib.suppress(OSError):
                     if pid not in found:
@@ -34,7 +34,7 @@ def open_survivors(token: str, *, anywhere: bool = False) -> list[int]:
 
 
 def carries(pid: int, token: str) -> bool:
-    return f"PERCORE_TOKEN={token}".encode() in _environment_of(pid)
+    return f"PERCORE_TOKEN={token}".encode() in environment_of(pid)
 
 
 def kill_survivors(token: str, *, anywhere: bool = False) -> None:
@@ -64,7 +64,7 @@ def open_strays(home: str, known_tokens: Collection[str]) -> Mapping[str, list[i
             pidfd = os.pidfd_open(pid)
         except OSError:
             continue
-        variables = _environment_of(pid)
+        variables = environment_of(pid)
         tokens = {variable for variable in variables if variable.startswith(b"PERCORE_TOKEN=")}
         if home_mark not in variables or not tokens or tokens & known or pid == os.getpid():
             os.close(pidfd)
@@ -89,11 +89,3 @@ def end(pidfds: Collection[int]) -> None:
 
 def _all_pids() -> Iterable[int]:
     return map(int, filter(str.isdigit, os.listdir("/proc")))
-
-
-def _environment_of(pid: int) -> Collection[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().split(b"\0")
-    except OSError:
-        return ()

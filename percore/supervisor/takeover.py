@@ -6,15 +6,17 @@ The running one is asked to leave. It answers with the two ends of its store, in
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 
 from percore.hints import Optional
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
+from percore.supervisor.store import Ends, ends_among
+
+_LONGEST_ANSWER = 1 << 20
 
 
-def take_over(home: Home) -> Optional[tuple[socket.socket, socket.socket]]:
+def take_over(home: Home) -> Optional[Ends]:
     """The ends of the store of the supervisor that leaves; None when there is none, or it stays."""
     taken: list[int] = []
     with contextlib.suppress(OSError, ValueError), connect(home.control_socket) as sock:
@@ -24,8 +26,6 @@ def take_over(home: Home) -> Optional[tuple[socket.socket, socket.socket]]:
             part, descriptors, _, _ = socket.recv_fds(sock, 65536, 2)
             taken += descriptors
             text += part
-            if not part:
+            if not part or len(text) > _LONGEST_ANSWER:
                 break
-    for descriptor in taken:
-        os.set_inheritable(descriptor, False)
-    return (socket.socket(fileno=taken[0]), socket.socket(fileno=taken[1])) if len(taken) == 2 else None
+    return ends_among(taken)

@@ -10,6 +10,7 @@ from percore.supervisor import strangers
 from percore.supervisor.address import Address
 from percore.supervisor.feedback import Feedback
 from percore.supervisor.guard import Guard
+from percore.supervisor.rights import Rights
 from percore.supervisor.sharing import Mode
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener, Place
@@ -36,9 +37,9 @@ class Traffic:
         self._directed: dict[Source, Place] = {}
         self._attached_at = 0.0
 
-    def open(self, address: Address) -> Listener:
+    def open(self, address: Address, rights: Rights) -> Listener:
         """Raises AddressInUse or OSError."""
-        opened = Listener(address, len(self._slots), self._runtime.sharing.mode)
+        opened = Listener(address, len(self._slots), self._runtime.sharing.mode, rights)
         self.listeners[address] = opened
         self.steer()
         return opened

@@ -673,3 +673,4 @@ class Drainable:
         """`ask` is told whether the process must also stop accepting, because others accept from the same socket."""
         self.ask = ask
         self.is_drained = False
+        self.reports = 0  # of the process, about that

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
+import select
 import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from percore.errors import UsageError
+from percore.supervisor import fileserver
 from percore.supervisor.ecosystem import load_process_file
 from tests.supervisor.conftest import Load, Supervisor
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_for
 
 
 class Answer:
@@ -153,3 +161,86 @@ def test_static_entries_are_checked(tmp_path: Path) -> None:
     file.write_text(json.dumps({"static": ["public"]}))
     with pytest.raises(UsageError, match="must be a mapping"):
         load_process_file(str(file))
+
+
+@contextlib.contextmanager
+def file_server(site: Path, most_files: int = 1024) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    port = free_port()
+    process = subprocess.Popen(
+        ["prlimit", f"--nofile={most_files}", sys.executable, "-I", fileserver.__file__],
+        env={"PM2_SERVE_PATH": str(site), "PM2_SERVE_PORT": str(port)},
+    )
+    try:
+        wait_for(lambda: accepts(port), "the server")
+        yield port, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_clients_that_never_end_their_request_leave_room_for_others(site: Path) -> None:
+    with file_server(site, most_files=128) as (port, process), contextlib.ExitStack() as stack:
+        slow = []
+        for _ in range(300):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            slow.append(client)
+        for _ in range(20):
+            assert Answer(port, "/").body == b"home"
+        assert len(os.listdir(f"/proc/{process.pid}/task")) < 64
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(fields[11]) + int(fields[12]) < 300, "it was busy for three seconds"
+
+
+def test_a_head_that_comes_drop_by_drop_has_ten_seconds(site: Path) -> None:
+    with file_server(site) as (port, _), socket.create_connection(("127.0.0.1", port)) as client:
+        began = time.monotonic()
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not select.select([client], [], [], 1)[0]:
+                client.sendall(b"x: y\r\n")
+            assert client.recv(100) == b""
+        assert 5 < time.monotonic() - began < 15
+
+
+def test_a_client_that_takes_its_answer_drop_by_drop_is_left(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site / "large").write_bytes(bytes(64 << 20))
+    monkeypatch.setattr(fileserver, "_STALLED_SECONDS", 1.0)
+    server = fileserver.FileServer(fileserver.Settings(str(site), "127.0.0.1", free_port()))
+    stop, end = os.pipe()
+    thread = threading.Thread(target=server.serve, args=(stop,))
+    thread.start()
+    with socket.create_connection(server.server_address[:2]) as client:  # type: ignore[arg-type]
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: client.recv(4096) and not server._clients, "it to be left", seconds=60)
+    assert Answer(server.server_address[1], "/large", Range="bytes=0-2097151").body == bytes(2 << 20)
+    os.close(end)
+    thread.join()
+    os.close(stop)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"), (b"GET / HTTP/9.9\r\n\r\n", b"505"), (b"GET / HTTP/x\r\n\r\n", b"400"),
+        (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", b"414"), (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\na: " + b"b" * 70000 + b"\r\n\r\n", b"431"), (b"BREW / HTTP/1.1\r\n\r\n", b"501"),
+        (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"200"), (b"HEAD /nothing HTTP/1.0\r\n\r\n", b"404"),
+        (b"GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", b"100"), (b"\xff\xfe / \x00\r\n\r\n", b"400"),
+    ],
+)  # fmt: skip
+def test_odd_requests_are_answered(
+    site: Path, request_text: bytes, status: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with file_server(site) as (port, _), socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(request_text)
+        text = b""
+        while status not in text and (part := client.recv(65536)):
+            text += part
+        assert status in text
+    assert "Error" not in capfd.readouterr().err

@@ -42,7 +42,8 @@ def test_its_workers_share_the_port_and_a_reload_loses_nothing(supervisor: Super
         supervisor.run("reload", "api")
     assert load.failures == []
     outside = OUTSIDE / f"{zlib.crc32(os.fsencode(str(supervisor.home))):08x}"
-    assert (outside / "worker.sock").exists()
+    door = (outside / f"worker-{pwd.getpwnam(USER).pw_uid}.sock").stat()
+    assert (door.st_uid, door.st_mode & 0o777) == (pwd.getpwnam(USER).pw_uid, 0o600)  # to no other user
     supervisor.run("kill")
     wait_for(lambda: not outside.exists(), "the folder outside the home to go")
 

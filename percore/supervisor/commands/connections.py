@@ -5,7 +5,9 @@ The kernel shows what is open and what waits. It keeps no count of what was acce
 
 from __future__ import annotations
 
+import itertools
 import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Optional
@@ -14,6 +16,8 @@ from percore.supervisor.procfs import tree_of
 
 _ESTABLISHED, _LISTEN = "01", "0A"
 _COUNTER = b"percore-accepted"  # bindshim.c
+_MOST_BYTES = 64 * 1024  # it is in the first pages of what the library may write
+_MOST_MAPPINGS = 100_000
 
 
 class Connections(NamedTuple):
@@ -63,18 +67,25 @@ def inodes_of(pid: int) -> set[str]:
 def accepted_by(pid: int) -> Optional[int]:
     """What the bind shim counted in this process; None without it, or where we may not look."""
     try:
-        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-            for line in maps:
-                if "/bindshim-" in line and " rw-p " in line:
-                    first, end = (int(number, 16) for number in line.split(" ", 1)[0].split("-"))
-                    memory.seek(first)
-                    part = memory.read(end - first)
+        with open(f"/proc/{pid}/maps", errors="replace") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for line in itertools.islice(maps, _MOST_MAPPINGS):
+                if "/bindshim-" in line and " rw-p " in line and _is_placed(line):
+                    memory.seek(int(line.partition("-")[0], 16))
+                    part = memory.read(_MOST_BYTES)
                     place = part.find(_COUNTER)
                     if place >= 0:
                         return int.from_bytes(part[place + len(_COUNTER) : place + len(_COUNTER) + 8], sys.byteorder)
-    except OSError:
+    except (OSError, ValueError):
         pass
     return None
+
+
+def _is_placed(line: str) -> bool:
+    """True for a mapping of the library that a supervisor put there; a worker may map anything under that name."""
+    *_, inode, path = line.rstrip("\n").split(maxsplit=5)
+    found = os.lstat(path)
+    is_ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
+    return is_ours and stat.S_ISREG(found.st_mode) and found.st_ino == int(inode)
 
 
 def read_sockets() -> dict[str, tuple[str, int]]:
