@@ -134,7 +134,8 @@ def plain_text(workers: Sequence[Worker]) -> str:
     """PM2's mini list, for narrow terminals and for scripts."""
     return "\n".join(
         f"+--- {printable(worker['name'])}\n"
-        f"namespace : {worker['namespace']}\nversion : {printable(app_version(worker) or 'N/A')}\npid : {worker['pid'] or 'N/A'}\n"
+        f"namespace : {worker['namespace']}\nversion : {printable(app_version(worker) or 'N/A')}\n"
+        f"pid : {worker['pid'] or 'N/A'}\n"
         f"pm2 id : {worker['id']}\nstatus : {shown_state(worker)}\nmode : {worker['mode']}\n"
         f"restarted : {worker['restarts']}\nuptime : {_COLUMNS['uptime'](worker)}\n"
         f"memory usage : {size(worker['memory_bytes'])}\nerror log : {worker['error_file']}\n"
