@@ -12,8 +12,8 @@ from percore.errors import PercoreError
 from percore.hints import Any
 from percore.supervisor import protocol
 from percore.supervisor.home import Home, connect
-from percore.supervisor.passwords import for_programs
 from percore.supervisor.logs import open_log
+from percore.supervisor.passwords import for_programs
 from percore.supervisor.update import this_program
 
 _START_SECONDS = 10.0

@@ -10,7 +10,7 @@ import sys
 import time
 
 from percore.errors import PercoreError
-from percore.hints import Any, Callable, Optional, Union
+from percore.hints import Callable, Optional, Union
 from percore.supervisor import limits, snapshot, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover
