@@ -10,41 +10,24 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from percore.deploy.plan import AppSettings
+from percore.deploy.tree import BuildError, Tree, describe, hash_file, hash_tree, read_tree, write_tar
 from percore.errors import PreflightError, UsageError
 from percore.supervisor.passwords import for_programs
 
 Say = Callable[[str], None]
-
-NEVER = (
-    ".git",
-    ".percore",
-    "node_modules",
-    "__pycache__",
-    ".venv",
-    "*.pyc",
-    ".env",
-    ".env.*",
-    ".DS_Store",
-    "*.log",
-    "coverage",
-)
-"""Not part of the source: made by tools, or secret."""
 
 MADE = ("dist", "build")
 """Results of an earlier build in the app's own folder; built anew, so that a missing result is noticed."""
@@ -109,33 +92,46 @@ def build(settings: AppSettings, project: Path, say: Say) -> Artifact:
     app = settings.path
     if not app.is_dir():
         raise UsageError(f"app folder '{app}' does not exist", next="set app_path in the inventory")
-    place = _Place(project / ".percore" / "build" / settings.name)
-    source = hash_source(settings)
+    try:
+        return _build(settings, _Place(project / ".percore" / "build" / settings.name), say)
+    except OSError as error:
+        raise describe(error) from None
+
+
+def _build(settings: AppSettings, place: _Place, say: Say) -> Artifact:
+    app, tree = settings.path, read_tree(settings.path, MADE)
+    _tell_left_out(tree, say)
+    source = _hash(settings, app, tree)
     cached = _read_note(place, source)
     if cached is not None:
         return cached
     check_tools(app, say)
     started = time.monotonic()
-    _copy_source(app, place.work)
+    _copy_source(app, tree, place.work)
+    if _hash(settings, place.work, read_tree(place.work, MADE)) != source:
+        raise BuildError("the app's files changed while they were copied; nothing was deployed", next="deploy again")
     if _is_node(app):
         _build_node(settings, place, say)
     if (app / "requirements.txt").is_file():
         _install_python(place, say)
-    artifact = _pack(settings, place, source)
+    artifact = _pack(settings, place, source, say)
     say(f"built {artifact.size_text} in {time.monotonic() - started:.1f} s")
     return artifact
 
 
+def _tell_left_out(tree: Tree, say: Say) -> None:
+    for line in tree.left_out:
+        say(f"left out: {line}")
+
+
 def hash_source(settings: AppSettings) -> str:
     """One hash over every source file and what else decides the result: commands and the machine's kind."""
-    digest = hashlib.sha256()
+    return _hash(settings, settings.path, read_tree(settings.path, MADE))
+
+
+def _hash(settings: AppSettings, folder: Path, tree: Tree) -> str:
     wish = [settings.build_command, settings.install_command, settings.process_file, settings.artifact_exclude]
-    digest.update(json.dumps([wish, platform.system(), platform.machine(), _FORMAT]).encode())
-    for name in _walk(settings.path, MADE):
-        path = settings.path / name
-        digest.update(f"{name}\0{'x' if os.access(path, os.X_OK) else '-'}\0".encode())
-        digest.update(os.readlink(path).encode() if path.is_symlink() else hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return hash_tree(folder, tree, json.dumps([wish, platform.system(), platform.machine(), _FORMAT]).encode())
 
 
 _FORMAT = 1
@@ -237,44 +233,42 @@ def _run(words: Sequence[str], folder: Path, *, what: str) -> None:
         )
 
 
-class BuildError(PreflightError):
-    """The app could not be built; no host was touched."""
-
-
-def _copy_source(app: Path, work: Path) -> None:
+def _copy_source(app: Path, tree: Tree, work: Path) -> None:
     """Make `work` the app's source, but for the dependencies installed there before."""
     work.mkdir(parents=True, exist_ok=True)
     for entry in work.iterdir():
         if entry.name != "node_modules":
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    for name in _walk(app, MADE):
-        target = work / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(app / name, target, follow_symlinks=False)
+    _copy(app, tree.names, work)
 
 
-def _pack(settings: AppSettings, place: _Place, source: str) -> Artifact:
+def _copy(source: Path, names: Iterable[str], target: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / name, target / name, follow_symlinks=False)
+
+
+def _pack(settings: AppSettings, place: _Place, source: str, say: Say) -> Artifact:
     """Archive the built tree with its production dependencies, and keep an unpacked copy without those."""
     process_file = find_process_file(settings)
     place.artifacts.mkdir(parents=True, exist_ok=True)
     temporary = place.artifacts / f".{os.getpid()}.tar.gz"
-    names = list(_walk(place.work, settings.artifact_exclude))
+    built = read_tree(place.work, settings.artifact_exclude)
+    _tell_left_out(built, say)
     try:
         with (
             temporary.open("wb") as out,
             gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6) as packed,
         ):
-            unpacked = write_tar(packed, _tree_entries(place, names))
-        content = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            unpacked = write_tar(packed, _tree_entries(place, built.names))
+        content = hash_file(temporary, temporary.name).hex()
         path = place.artifacts / f"{content}.tar.gz"
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
     tree = place.tree(content)
     shutil.rmtree(tree, ignore_errors=True)
-    for name in names:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(place.work / name, tree / name, follow_symlinks=False)
+    _copy(place.work, built.names, tree)
     artifact = Artifact(
         content, path, path.stat().st_size, unpacked, tree, process_file, _is_node(settings.path), was_built=True
     )
@@ -323,48 +317,9 @@ def _tree_entries(place: _Place, names: list[str]) -> Iterator[tuple[str, Path]]
     yield from ((name, place.work / name) for name in names)
     modules = place.production / "node_modules"
     if modules.is_dir():
-        for name in _walk(modules, (), keep_all=True):
+        for name in read_tree(modules, keep_all=True).names:
             if name != ".percore-installed":
                 yield f"node_modules/{name}", modules / name
-
-
-def write_tar(out: Any, entries: Iterator[tuple[str, Path]] | Sequence[tuple[str, Path]]) -> int:
-    """Write files under the given names, always the same bytes for the same files; returns their unpacked size."""
-    unpacked = 0
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, path in sorted(entries, key=lambda entry: entry[0]):
-            member = tarfile.TarInfo(name)
-            if path.is_symlink():
-                member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
-                tar.addfile(member)
-                continue
-            member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            content = path.read_bytes()
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-            unpacked += -(-len(content) // 4096) * 4096  # as a disk counts it
-    return unpacked
-
-
-def _walk(folder: Path, exclude: Sequence[str], *, keep_all: bool = False) -> Iterator[str]:
-    """Relative names of the files below `folder`, sorted, without what is never deployed and the excluded patterns."""
-    patterns = (*exclude, *(() if keep_all else NEVER))
-    for parent, folders, names in os.walk(folder):
-        base = os.path.relpath(parent, folder)
-        prefix = "" if base == "." else base + "/"
-        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        folders[:] = sorted(
-            name for name in folders if name not in linked and not _is_excluded(prefix + name, patterns)
-        )
-        for name in sorted(names + linked):
-            if not _is_excluded(prefix + name, patterns):
-                yield prefix + name
-
-
-def _is_excluded(name: str, patterns: Sequence[str]) -> bool:
-    """A pattern with a slash, or of the top folder, meets the whole name; the others meet a name at any depth."""
-    last = name.rsplit("/", 1)[-1]
-    return any(fnmatch(name, pattern) or (pattern in NEVER and fnmatch(last, pattern)) for pattern in patterns)
 
 
 def _is_node(app: Path) -> bool:
@@ -375,7 +330,7 @@ def _package_json(app: Path) -> dict[str, Any]:
     path = app / "package.json"
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"not valid JSON: {error}", where=str(path)) from None
     if not isinstance(content, dict):
         raise UsageError("should be a JSON object", where=str(path))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import percore
 from percore.deploy import program
-from percore.deploy.build import write_tar
+from percore.deploy.tree import write_tar
 from percore.errors import PreflightError
 from percore.supervisor.passwords import for_programs
 from percore.supervisor.unit import template_path

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from percore.deploy import build as build_module
-from percore.deploy.build import Artifact, BuildError, build, hash_source
+from percore.deploy.build import Artifact, build, hash_source
 from percore.deploy.bundle import make_package
 from percore.deploy.plan import AppSettings, make_plan
 from percore.deploy.settings import plan_settings
+from percore.deploy.tree import BuildError
 from percore.errors import PreflightError, UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
