@@ -169,7 +169,7 @@ def recall(home: Home, state: snapshot.StateFile) -> Optional[Saved]:
     if problem:
         log(problem)
     saved = read_saved(content) if content else None
-    if saved is None or (not saved.apps and saved.boot != snapshot.boot_id()):
+    if saved is None or (not saved.apps and not snapshot.is_this_boot(saved.boot, saved.init)):
         return what_was_dumped(home, saved or Saved()) or saved
     return saved
 

@@ -135,7 +135,7 @@ class Restorer:
 
     def restore(self, saved: Saved, shelves: Mapping[str, Sequence[int]]) -> None:
         """`saved` is the state file, `shelves` what was in the store."""
-        is_same_boot = saved.boot == snapshot.boot_id() or _lives_on(saved)
+        is_same_boot = snapshot.is_this_boot(saved.boot, saved.init) or _lives_on(saved)
         owners = {app.config.name for app in saved.apps}, {worker.token for worker in saved.workers}
         ours = {name: numbers for name, numbers in shelves.items() if _is_of(name, *owners)}
         recovered = open_shelves(ours, mode=self._runtime.sharing.mode, log=self._log)

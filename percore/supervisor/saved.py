@@ -17,7 +17,7 @@ from percore.supervisor.records import WrongField
 from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Role, State
 
 SET_ASIDE = "set_aside"
-_OURS = ("version", "boot", "release", "apps", SET_ASIDE)
+_OURS = ("version", "boot", "init", "release", "apps", SET_ASIDE)
 
 
 class SavedEnd(NamedTuple):
@@ -88,6 +88,7 @@ class Saved(NamedTuple):
     release: str = ""
     boot: str = ""
     unknown: Mapping[str, Any] = {}
+    init: int = 0
 
     @property
     def workers(self) -> Iterator[SavedWorker]:
@@ -113,7 +114,9 @@ def read_saved(content: Mapping[str, Any]) -> Saved:
         aside.append(Aside(records_by_name[cycle[0]], cycle[0], reason))
         del apps[cycle[0]]
     unknown = {key: value for key, value in content.items() if key not in _OURS}
-    return Saved(tuple(apps.values()), tuple(aside), _text(content, "release"), _text(content, "boot"), unknown)
+    release, boot = _text(content, "release"), _text(content, "boot")
+    init = content.get("init")
+    return Saved(tuple(apps.values()), tuple(aside), release, boot, unknown, init if type(init) is int else 0)
 
 
 def _text(content: Mapping[str, Any], key: str) -> str:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 from percore.hints import Any, Optional
+from percore.supervisor.procfs import start_time_of
 
 VERSION = 1
 _NAME = re.compile("[0-9a-f]{16}")
@@ -54,7 +55,7 @@ class StateFile:
             self._on_disk = wanted
         self._used_before = used
         _keep(self.path)
-        _write(self.path, {"version": VERSION, "boot": boot_id(), **state})
+        _write(self.path, {"version": VERSION, "boot": boot_id(), "init": start_time_of(1), **state})
 
     def load(self) -> tuple[Optional[dict[str, Any]], str]:
         """The content, or None where there is none that can be used; and what was wrong, for the log."""
@@ -199,6 +200,14 @@ def _set_aside(path: str) -> str:
     except OSError:
         return path
     return aside
+
+
+def is_this_boot(boot: str, init: int) -> bool:
+    """`init` is the start of process 1, which tells the boots of a container apart where its boot id is the machine's.
+
+    An older state has none (0).
+    """
+    return boot == boot_id() and init in (0, start_time_of(1))
 
 
 def boot_id() -> str:

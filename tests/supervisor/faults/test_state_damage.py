@@ -380,6 +380,19 @@ def test_pids_of_another_boot_mean_nothing(two_apps: Supervisor) -> None:
     assert not any(map(is_running, before)), "two of a singleton would run"
 
 
+def test_a_container_that_booted_again_is_known_by_its_init_and_what_was_saved_runs_again(two_apps: Supervisor) -> None:
+    """The boot id that a unit sees there may be the machine's, which did not boot."""
+    two_apps.run("save")
+    two_apps.run("delete", "all")
+    two_apps.kill_daemon()
+    two_apps.run("ping")
+    assert json.loads(two_apps.run("jlist").stdout) == [], "the same boot: what was ended stays so"
+    two_apps.kill_daemon()
+    rewrite(two_apps, lambda state: state.update(init=state["init"] + 1))
+    two_apps.run("ping")
+    becomes_sound(two_apps, plain(two_apps), tick(two_apps))
+
+
 def test_in_a_container_where_units_see_different_boot_ids_a_living_worker_is_known_by_its_token(
     two_apps: Supervisor,
 ) -> None:
