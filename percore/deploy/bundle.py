@@ -24,8 +24,8 @@ import percore
 from percore.deploy import program
 from percore.deploy.build import write_tar
 from percore.errors import PreflightError
-from percore.supervisor.unit import template_path
 from percore.supervisor.passwords import for_programs
+from percore.supervisor.unit import template_path
 
 MAIN = """\
 import sys

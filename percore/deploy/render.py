@@ -17,8 +17,8 @@ from percore.deploy.settings import read_settings
 from percore.deploy.templates import SELF, Variables, render_file, resolve_variables
 from percore.deploy.vault import HEADER
 from percore.errors import UsageError, nearest
-from percore.supervisor.unit import template_path
 from percore.host.comparison import ALL
+from percore.supervisor.unit import template_path
 
 SHIPPED = Path(template_path()).parent
 """Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""

@@ -42,7 +42,9 @@ class Handover:
             connection.close()
             return
         connection.setblocking(False)
-        self._loop.watch(connection.fileno(), lambda: self._read(connection))
+        self._loop.watch(
+            connection.fileno(), lambda: self._read(connection), on_fault=lambda _: self._refuse(connection)
+        )
 
     def _read(self, connection: socket.socket) -> None:
         try:
@@ -61,7 +63,8 @@ class Handover:
         elif worker and words[0] == "drain-me":
             drainable = Drainable(lambda closes: _send(connection, b"close\n" if closes else b"drain\n"))
             worker.add_preload(drainable)
-            self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
+            self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable),
+                             on_fault=lambda _: self._drop(connection))  # fmt: skip
             return
         elif words:
             if worker and words[0] == "alone":
@@ -106,6 +109,11 @@ class Handover:
             if drainable in worker.preloads:
                 worker.preloads.remove(drainable)
             self._drop(connection)
+
+    def _refuse(self, connection: socket.socket) -> None:
+        """Something of ours failed over it: the program hears that it cannot bind."""
+        _send(connection, b"fail %d\n" % errno.EIO)
+        self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
         self._loop.unwatch(connection.fileno())

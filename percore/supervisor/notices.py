@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from percore.hints import Callable
+from percore.supervisor.door import identity_of
 from percore.supervisor.home import bind
 from percore.supervisor.loop import Loop
 from percore.supervisor.procfs import parent_of
@@ -30,6 +31,7 @@ class Notices:
         self._path = "" if address.startswith("@") else address
         self._name = address
         self._everybody = everybody
+        self._identity = (0, 0)
         self._open()
 
     def _open(self) -> None:
@@ -37,13 +39,14 @@ class Notices:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if self._path:
             bind(self._socket, self._path, everybody=self._everybody)
+            self._identity = identity_of(self._path)
         else:
             self._socket.bind("\0" + self._name[1:])
         self._loop.watch(self._socket.fileno(), self._read)
 
     def open_again(self) -> None:
         """Where somebody deleted the file."""
-        if self._path and not os.path.exists(self._path):
+        if self._path and identity_of(self._path) != self._identity:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
             self._open()
@@ -51,7 +54,7 @@ class Notices:
     def close(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        if self._path:
+        if self._path and identity_of(self._path) == self._identity:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
 
