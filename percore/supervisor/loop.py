@@ -30,6 +30,11 @@ class Timer:
     def cancel(self) -> None:
         self.callback = None
 
+    @property
+    def is_over(self) -> bool:
+        """It rang, or was cancelled."""
+        return self.callback is None
+
 
 class Loop:
     def __init__(self) -> None:
