@@ -121,8 +121,10 @@ def test_systemd_hears_from_the_loop_that_it_turns_and_no_more_when_it_does_not(
         hang = supervisor.home / "hang"
         hang.touch()
         asking = background.submit(supervisor.run, "status", "--json")
-        wait_for(lambda: is_silent(systemd), "it to be silent, five times as long as it is between two words")
-        hang.unlink()
+        try:
+            wait_for(lambda: is_silent(systemd), "it to be silent, five times as long as it is between two words")
+        finally:
+            hang.unlink()
         asking.result()
         systemd.settimeout(20)
         assert systemd.recv(100) == b"WATCHDOG=1"
