@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from percore.bounds import AliasError, check_aliases
+from percore.bounds import YamlFault, compose_yaml
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.vault import DEFAULT_ID, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
@@ -162,11 +162,8 @@ def open_file(text: str, path: str) -> str:
     """The plain text of a file that is encrypted as a whole; from now on no output shows its values."""
     plain = keyring().open(text, path)
     try:
-        root = yaml.compose(plain, Loader=yaml.SafeLoader)
-        if root is not None:
-            check_aliases(root)
-        _hide_values(root)
-    except (yaml.YAMLError, AliasError, RecursionError):
+        _hide_values(compose_yaml(plain, yaml.SafeLoader))
+    except YamlFault:
         REDACTOR.hide(plain)
     return plain
 
