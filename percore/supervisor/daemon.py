@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from percore.errors import PercoreError
-from percore.hints import Callable, Optional, Union
+from percore.hints import Any, Callable, Optional, Union
 from percore.supervisor import limits, snapshot, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.handover import Handover
