@@ -21,7 +21,7 @@ import pytest
 from percore.deploy.bundle import make_package
 from percore.lab import Lab
 from percore.lab.host import Host
-from tests.hosts.conftest import ROOT, Project, lab_project, wait_for
+from tests.hosts.conftest import ROOT, Project, lab_project, set_variables, wait_for
 
 MOST_EXPOSURE = 3.5
 SUITES = ["bookworm", "bullseye", "trixie"]
@@ -224,3 +224,40 @@ def test_a_home_with_odd_letters_in_its_name_is_the_units_home(alone: Lab) -> No
     pid = host.run("systemctl show -p MainPID --value odd").strip()
     assert f"PERCORE_HOME={home}" in host.run(f"cat /proc/{pid}/environ").split("\0")
     host.run(f'PERCORE_HOME="{quoted}" percore unstartup --service-name odd && systemctl stop odd', check=False)
+
+
+IMPOSTOR = """\
+import os, socket
+path = '/var/lib/percore/run/control.sock'
+os.unlink(path)
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+while True:
+    link = server.accept()[0]
+    link.recv(65536)
+    link.sendall(b'{"event":"result","ok":true,"pid":-1,"version":"9","daemon":true,"release":null,"apps":[]}\\n')
+    link.close()
+"""
+
+
+def test_a_socket_of_an_apps_user_in_the_supervisors_place_ends_no_process(project: Project) -> None:
+    """Root ended every process of the host, which the answer (-1) had asked for."""
+    [host] = project.lab.hosts
+    (host.root / "srv" / "impostor.py").write_text(IMPOSTOR)
+    host.run("systemd-run -q --unit=bystander sleep 1000")
+    host.run("systemd-run -q --unit=impostor -p User=percore python3 /srv/impostor.py")
+    workers = host.run("pgrep -u percore node")
+    wait_for(lambda: "impostor.py" in host.run("ss -xlpH | grep control.sock; pgrep -af impostor.py"), "the impostor")
+    try:
+        set_variables(project, unit_options="CPUWeight=90")
+        done = project.invoke("deploy", "--env", project.env)
+        assert done.returncode != 0, "it takes nobody's word for the supervisor's"
+        assert "not the supervisor's" in done.stdout
+        assert host.run("systemctl is-active bystander").strip() == "active"
+        assert host.run("pgrep -u percore node") == workers
+    finally:
+        host.run(
+            "systemctl stop impostor bystander; kill -HUP $(systemctl show -p MainPID --value percore)", check=False
+        )
+    wait_for(lambda: project.workers(), "the supervisor's own socket")

@@ -98,3 +98,25 @@ def test_waiting_ends_with_the_last_answer(port: int) -> None:
     fault = health.wait_healthy("127.0.0.1", port, path="/503", deadline=started + 0.3)
     assert "503" in str(fault)
     assert time.monotonic() - started < 2
+
+
+def test_an_app_that_answers_byte_by_byte_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time; the answer never does."""
+    monkeypatch.setattr(health, "WHOLE_SECONDS", 0.5)
+    gone = threading.Event()
+
+    def drip() -> None:
+        link = server.accept()[0]
+        try:
+            while not gone.wait(0.05):
+                link.sendall(b"x")
+        except OSError:
+            pass
+        link.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert health.ask("127.0.0.1", server.getsockname()[1], path="/") is not None
+        gone.set()
+        thread.join()
