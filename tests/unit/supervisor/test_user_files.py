@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import itertools
 import os
 import pwd
 import shutil
@@ -180,43 +180,45 @@ def test_names_that_a_rotation_uses_lead_nowhere(yard: Yard, name: str, is_lefto
         assert path.is_symlink() or b"only root" not in path.read_bytes()
 
 
+def swap_for_ever(yard: Yard) -> None:
+    """In a child, as the user: a log is a file or a link, and its directory a link to his own or to root's."""
+    os.setuid(yard.user.uid)
+    os.chdir(yard.own)
+    while True:
+        for name, target in (
+            (("logs", "mine"), ("mine/app.log", "")),
+            (("logs", yard.root), ("mine/app.log", yard.secret)),
+        ):
+            for place, leads_to in (name, target):
+                with contextlib.suppress(OSError):
+                    os.symlink(leads_to, "new") if leads_to else os.close(os.open("new", os.O_CREAT | os.O_WRONLY))
+                    os.rename("new", place)
+
+
 def test_a_link_that_comes_and_goes_leads_nowhere_at_any_moment(yard: Yard) -> None:
-    """A process of the user swaps a file, a directory and links as fast as it can."""
-    for name in ("logs", "log"):
-        (yard.own / name).mkdir()
-        os.chown(yard.own / name, yard.user.uid, -1)
+    (yard.own / "mine").mkdir()
+    os.chown(yard.own / "mine", yard.user.uid, -1)
+    yard.link(yard.own / "logs", Path("mine"))
     swapper = os.fork()
     if swapper == 0:
         with contextlib.suppress(BaseException):
-            os.setuid(yard.user.uid)
-            os.chdir(yard.own)
-            while True:
-                for name, target in (("logs", yard.root), ("log/secret.log", yard.secret)):
-                    for step in (
-                        lambda name=name: os.rename(name, f"{name}.aside"),
-                        lambda name=name, target=target: os.symlink(target, name),
-                        lambda name=name: os.unlink(name),
-                        lambda name=name: os.rename(f"{name}.aside", name),
-                    ):
-                        with contextlib.suppress(OSError):  # who is raced with makes files, too
-                            step()
+            swap_for_ever(yard)
         os._exit(0)
-    met = 0
+    outcomes: collections.Counter[str] = collections.Counter()
     try:
         deadline = time.monotonic() + 20
-        for round in itertools.count():
-            for path in (yard.own / "logs" / "secret.log", yard.own / "log" / "secret.log"):
+        while (sum(outcomes.values()) < 500 or len(outcomes) < 2) and time.monotonic() < deadline:
+            for path in (yard.own / "logs" / "secret.log", yard.own / "mine" / "app.log"):
                 try:
                     append(path, yard.user)
-                    write_pid(f"{path}.pid", round, yard.user)
+                    write_pid(f"{path}.pid", 7, yard.user)
+                    outcomes["done"] += 1
                 except OSError:
-                    met += 1
-            if (round > 3000 and met > 100) or time.monotonic() > deadline:
-                break
+                    outcomes["refused"] += 1
     finally:
         os.kill(swapper, 9)
         os.waitpid(swapper, 0)
-    assert met  # it was in the way
+    assert len(outcomes) == 2  # it was in the way, and it was not
     assert yard.is_untouched()
 
 
