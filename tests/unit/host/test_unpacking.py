@@ -125,7 +125,9 @@ def test_a_header_of_gigabytes_takes_no_memory(place: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no archive", gzip.compress(b"no tar" * 1000), gzip.compress(b"x" * 5000)[:-9]]
+    "content",
+    [b"", b"no archive", gzip.compress(b"no tar" * 1000), gzip.compress(b"x" * 5000)[:-9]],
+    ids=["empty", "text", "no tar", "cut off"],
 )
 def test_what_is_no_archive_is_an_error_in_words(place: Path, content: bytes) -> None:
     with pytest.raises(RolloutError):
