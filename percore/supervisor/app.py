@@ -31,9 +31,9 @@ _NEW_ADDRESSES_PER_SECOND = 4  # each costs the loop some milliseconds
 
 class App:
     def __init__(
-        self, runtime: Runtime, config: AppConfig, base_env: Mapping[str, str], take_id: Callable[[], int]
+        self, runtime: Runtime, config: AppConfig, base_env: Mapping[str, str], take_ids: Callable[[int], list[int]]
     ) -> None:
-        """`base_env` is what the worker's environment begins with; `take_id` gives the next free PM2 id."""
+        """`base_env` is what the worker's environment begins with; `take_ids` gives so many free PM2 ids."""
         self.runtime = runtime
         self.config = config
         self.base_env = dict(base_env)
@@ -44,7 +44,7 @@ class App:
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
         self.new_addresses = Allowance(MOST_ADDRESSES, _NEW_ADDRESSES_PER_SECOND)
-        self._take_id = take_id
+        self._take_ids = take_ids
 
     @property
     def name(self) -> str:
@@ -110,8 +110,8 @@ class App:
         """Adds what is missing, or takes the highest away; returns the slots that are to be stopped."""
         surplus = self.slots[count:]
         del self.slots[count:]
-        while len(self.slots) < count:
-            self.slots.append(self.make_slot(len(self.slots), self._take_id()))
+        for id in self._take_ids(max(0, count - len(self.slots))):
+            self.slots.append(self.make_slot(len(self.slots), id))
         self.traffic.resize()
         return surplus
 

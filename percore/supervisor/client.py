@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator
 
 from percore.errors import PercoreError
 from percore.hints import Any
-from percore.supervisor import protocol
+from percore.supervisor import lock, protocol
 from percore.supervisor.home import Home, connect
 from percore.supervisor.logs import open_log
 from percore.supervisor.passwords import for_programs
 from percore.supervisor.update import this_program
 
 _START_SECONDS = 10.0
+_TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
+_SILENCE_SECONDS = 5.0
+_LONGEST_ANSWER = 1 << 30
 
 
 class NoDaemon(PercoreError):
@@ -26,23 +30,88 @@ class NoDaemon(PercoreError):
 def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     """Every reply, the result last. Raises NoDaemon, or PercoreError when the supervisor goes away in between."""
     try:
-        sock = connect(home.control_socket)
+        sock = connect(home.control_socket, _SILENCE_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
-        if _somebody_holds(home.lock):
+        if lock.is_held(home.lock):
             raise NoDaemon(f"the supervisor in {home.path} has lost its socket", next="percore ping") from None
         hint = "percore ping, which takes up what it left" if was_running(home) else "percore start FILE"
         raise NoDaemon(f"no supervisor runs in {home.path}", next=hint) from None
+    except _TIMEOUTS:
+        raise PercoreError("the supervisor does not answer", where=home.path, next=f"see {home.daemon_log}") from None
     except OSError as error:
         raise PercoreError(f"the supervisor cannot be reached: {error.strerror}", where=home.control_socket) from None
+    sock.settimeout(_SILENCE_SECONDS)
     # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
-    with sock, sock.makefile("rb") as replies, contextlib.suppress(ConnectionError):
-        sock.sendall(protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
-        while line := replies.readline():
-            message = protocol.decode(line)
+    with sock, contextlib.suppress(ConnectionError):
+        _send(home, sock, protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
+        for line in _lines(home, sock):
+            message = _message(line)
             yield message
             if message["event"] == "result":
                 return
     raise PercoreError("the supervisor closed the connection before it answered", next="see 'percore list'")
+
+
+def _send(home: Home, sock: socket.socket, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        try:
+            left = left[sock.send(left) :]
+        except _TIMEOUTS:
+            _refuse_silence(home)
+
+
+def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
+    """Whole lines, as they come. A long job says nothing for a while: then the supervisor is asked whether it is there."""
+    unread = bytearray()
+    while True:
+        try:
+            part = sock.recv(1 << 18)
+        except _TIMEOUTS:
+            _refuse_silence(home)
+            continue
+        if not part and not unread:
+            return
+        *lines, rest = part.split(b"\n")
+        for line in lines:
+            unread += line
+            yield bytes(unread)
+            unread.clear()
+        unread += rest
+        if not part or len(unread) > _LONGEST_ANSWER:
+            raise PercoreError("the supervisor's answer was cut off", next="try it again")
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = protocol.decode(line)
+    except (ValueError, RecursionError):
+        message = {}
+    if not isinstance(message.get("event"), str):
+        raise PercoreError("the supervisor's answer cannot be read", next="percore update, if it is of another version")
+    return message
+
+
+def _refuse_silence(home: Home) -> None:
+    """Raises PercoreError unless the supervisor answers a ping: it may be stopped, or hang."""
+    pid = 0
+    try:
+        with connect(home.control_socket, _SILENCE_SECONDS) as sock:
+            pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            sock.settimeout(_SILENCE_SECONDS)
+            sock.sendall(protocol.encode({"version": protocol.VERSION, "op": "ping"}))
+            if sock.recv(1):
+                return
+    except _TIMEOUTS:
+        pass
+    except OSError:
+        return  # it has just ended, which the other connection tells
+    who = f"the supervisor (pid {pid})" if pid else "the supervisor"
+    raise PercoreError(
+        f"{who} does not answer", where=home.path,
+        next=f"kill -CONT {pid or 'PID'} where somebody stopped it; else kill -9 {pid or 'PID'} and percore ping: "
+        "its workers go on",
+    )  # fmt: skip
 
 
 def was_running(home: Home) -> bool:
@@ -52,7 +121,9 @@ def was_running(home: Home) -> bool:
 
 def is_running(home: Home) -> bool:
     try:
-        connect(home.control_socket).close()
+        connect(home.control_socket, _SILENCE_SECONDS).close()
+    except _TIMEOUTS:
+        return True  # it is asked next, and does not answer
     except OSError:
         return False
     return True
@@ -78,7 +149,7 @@ def ensure_daemon(home: Home) -> None:
         )  # fmt: skip
     deadline = time.monotonic() + _START_SECONDS
     while not is_running(home):
-        if daemon.poll() is not None and not _somebody_holds(home.lock):
+        if daemon.poll() is not None and not lock.is_held(home.lock):
             raise PercoreError("the supervisor could not be started", next=f"see {home.daemon_log}")
         if time.monotonic() > deadline:
             raise PercoreError(
@@ -87,24 +158,13 @@ def ensure_daemon(home: Home) -> None:
         time.sleep(0.005)
 
 
-def _somebody_holds(lock_path: str) -> bool:
-    try:
-        with open(lock_path, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def wait_until_gone(home: Home, pid: int) -> None:
     """Returns when the supervisor `pid`, which was told to end, is gone; raises PercoreError when it does not end.
 
     A service manager may have started the next one by then, so the lock alone does not tell.
     """
     deadline = time.monotonic() + _START_SECONDS
-    while _somebody_holds(home.lock) and os.path.exists(f"/proc/{pid}"):
+    while lock.is_held(home.lock) and os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > deadline:
             raise PercoreError("the supervisor did not end", where=home.path, next="see 'percore list'")
         time.sleep(0.005)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import signal
@@ -12,8 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from percore.errors import PercoreError
 from percore.hints import Any, Callable, Optional, Union
-from percore.supervisor import limits, snapshot, systemd
+from percore.supervisor import limits, lock, snapshot, systemd
 from percore.supervisor.door import Door
+from percore.supervisor.faults import Faults
 from percore.supervisor.handover import Handover
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
@@ -24,6 +24,7 @@ from percore.supervisor.outside import Outside, remove_outside
 from percore.supervisor.own_log import OwnLog
 from percore.supervisor.process import become_subreaper
 from percore.supervisor.rescue import ends_held_by
+from percore.supervisor.residence import Residence, ask_back, find_owner
 from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.server import Server
 from percore.supervisor.store import Ends, FdStore, ends_among
@@ -49,17 +50,17 @@ def main() -> None:
     home = find_home()
     try:
         home.make()
-        lock, taken = passed_lock() or take_lock(home.lock), None
-        if lock is None and systemd.is_there():
+        held, taken = passed_lock() or take_home(home), None
+        if held is None and systemd.is_there():
             # Ending would not help: we would be started again at once.
             from percore.supervisor.takeover import take_over  # seldom needed, and it would stay in memory
 
             log("a supervisor already runs; it is asked to leave")
             taken = take_over(home)
-            lock = take_lock(home.lock, waits=True)
-        if lock is None:
+            held = take_lock(home.lock, waits=True)
+        if held is None:
             raise SystemExit(f"percore: a supervisor already runs in {home.path}{knock(home.lock)}")
-        run(home, lock, taken)
+        run(home, held, taken)
     except OSError as error:
         if systemd.is_there():
             time.sleep(_LACK_SECONDS)  # it starts us again at once, and a full disk is not emptied in a millisecond
@@ -69,7 +70,7 @@ def main() -> None:
         raise SystemExit(f"percore: the supervisor cannot start: {error}") from None
 
 
-def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
+def run(home: Home, held: int, taken: Optional[Ends] = None) -> None:
     """`taken` are the ends of a store that another supervisor gave up. Raises OSError where it lacks something to begin with."""
     own_log = OwnLog(home.daemon_log)
     sys.stderr = own_log
@@ -77,7 +78,7 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     limits.forbid_cores()
     limits.take_descriptors()
     limits.give_memory_back()
-    loop = Loop()
+    loop = Loop(Faults(log))
     state = snapshot.StateFile(home.state)
     saved = recall(home, state)
     passed = _passed_ends()
@@ -89,7 +90,7 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
     manager = Manager(loop, home, log, store, state)
     manager.log_rounds.own_log = own_log
     try:
-        serve(loop, home, manager, log, lambda: manager.restore(saved, shelves), manager.after_turn)
+        serve(loop, home, held, manager, log, lambda: manager.restore(saved, shelves), manager.after_turn)
     except Exception as error:
         if time.monotonic() - loop.began_at < _SOUND_SECONDS:
             raise
@@ -99,14 +100,18 @@ def run(home: Home, lock: int, taken: Optional[Ends] = None) -> None:
             traceback = traceback.tb_next
         where = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else "?"
         log(f"internal error, the supervisor begins again: {error!r} at {where}")
-        become(this_program(), store.fds, lock)
+        become(this_program(), store.fds, held)
     if manager.successor:
         log("supervisor replaced by another version")
-        become(manager.successor, store.fds, lock)
+        try:
+            become(manager.successor, store.fds, held)
+        except (OSError, ValueError) as error:
+            log(f"{manager.successor.python} cannot be executed ({error}); this version begins again")
+            become(this_program(), store.fds, held)
     log("supervisor stopped")
 
 
-def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], begin: Callable[[], None],
+def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[str], None], begin: Callable[[], None],
           after_turn: Callable[[], None]) -> None:  # fmt: skip
     """Opens what workers and commands talk to, calls `begin`, and returns when the loop was stopped."""
     loop.on_signal(signal.SIGUSR2, manager.log_rounds.reopen)  # what PM2's users send after moving logs
@@ -144,9 +149,19 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
 
-    def open_again() -> None:
+    def open_doors() -> None:
         for door in (*doors, server.door):
             door.open_again()
+
+    def made_again() -> None:
+        open_doors()
+        manager.write_anew()
+
+    residence = Residence(loop, home, held, made_again=made_again, lost=manager.give_up, log=log)
+
+    def open_again() -> None:
+        residence.look()
+        open_doors()
 
     loop.on_signal(signal.SIGHUP, open_again)
     systemd.notify("READY=1")
@@ -158,9 +173,23 @@ def serve(loop: Loop, home: Home, manager: Manager, log: Callable[[str], None], 
     manager.close_logs()
     for door in doors:
         door.close()
-    if not manager.successor and len(doors) > 2:
+    if not manager.successor and not residence.is_lost and len(doors) > 2:
         remove_outside(home)
     server.close()
+    residence.close()
+
+
+def take_home(home: Home) -> Optional[int]:
+    """As `take_lock`; where the home is new, whoever had it before it was deleted is asked to take it up again."""
+    pid = 0 if os.path.exists(home.lock) else find_owner(home)
+    if pid and ask_back(home, pid):
+        return None
+    if pid:
+        raise SystemExit(
+            f"percore: another supervisor (pid {pid}), whose {home.path} was deleted, still runs -> kill {pid}, "
+            "which stops its apps, and start again"
+        )
+    return take_lock(home.lock)
 
 
 def recall(home: Home, state: snapshot.StateFile) -> Optional[Saved]:
@@ -214,23 +243,10 @@ def take_lock(path: str, *, waits: bool = False) -> Optional[int]:
 
     A child of a supervisor that was killed holds it until it executes its program, so it is worth waiting a little.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if waits:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                break
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.02)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return descriptor
+    while (held := lock.take(path)) is None and (waits or time.monotonic() < deadline):
+        time.sleep(0.02)
+    return held
 
 
 def knock(lock_path: str) -> str:

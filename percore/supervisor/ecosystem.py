@@ -30,6 +30,7 @@ from percore.supervisor.keys import (
     port,
 )
 from percore.supervisor.kinds import CLUSTER, FORK, is_plain
+from percore.supervisor.names import why_no_name
 from percore.supervisor.sites import KNOWN_KEYS, is_site, settle_site, site_app
 from percore.supervisor.written import YamlMapping, line_of, read_content
 
@@ -269,6 +270,8 @@ def make_app(
         fields["name"] = os.path.splitext(os.path.basename(fields["script"]))[0] or fields["script"]
     _settle_mode(fields)
     _apply_modifiers(written, fields, path, title, env_name)
+    if reason := why_no_name(fields["name"]):
+        raise UsageError(f"{title} cannot be called {shown(fields['name'])}: it must be {reason}", where=path)
     _check_ports(fields, path, title)
     watch = fields.get("watch")
     if isinstance(watch, bool):

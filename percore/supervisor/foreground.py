@@ -45,8 +45,8 @@ def main() -> None:
     home = find_home()
     home.make()
     limits.forbid_cores()
-    lock = take_lock(home.lock)
-    if lock is None:
+    held = take_lock(home.lock)
+    if held is None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path} -> percore kill, or another PERCORE_HOME")
     become_subreaper()
     kill_strays(home.path, ())  # of one that was killed here; a container has none
@@ -69,7 +69,7 @@ def main() -> None:
         if plan.auto_exit:
             manager.end_when_nothing_runs()
 
-    serve(loop, home, manager, relay.say, begin, after_turn)
+    serve(loop, home, held, manager, relay.say, begin, after_turn)
     relay.close()
     sys.exit(manager.exit_code)
 

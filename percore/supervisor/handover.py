@@ -63,7 +63,9 @@ class Handover:
             self._drop(next(iter(self._silent)))
         connection.setblocking(False)
         self._silent[connection] = time.monotonic() + _SILENT_SECONDS
-        self._loop.watch(connection.fileno(), lambda: self._read(connection))
+        self._loop.watch(
+            connection.fileno(), lambda: self._read(connection), on_fault=lambda _: self._failed(connection)
+        )
         if self._timer is None:
             self._timer = self._loop.later(_SILENT_SECONDS, self._drop_silent)
 
@@ -167,6 +169,11 @@ class Handover:
                 worker.preloads.remove(drainable)
             self._preloads -= 1
             self._drop(connection)
+
+    def _failed(self, connection: socket.socket) -> None:
+        """Something of ours failed over it: the program hears that it cannot bind."""
+        _send(connection, b"fail %d\n" % errno.EIO)
+        self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
         self._silent.pop(connection, None)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import zlib
 
 from percore.errors import PercoreError
@@ -127,12 +128,21 @@ def make_private(parent: str) -> str:
     return path
 
 
-def connect(path: str) -> socket.socket:
-    """A connection to a Unix socket, however long its path; raises OSError."""
+def connect(path: str, seconds: float = 0.0) -> socket.socket:
+    """A connection to a Unix socket, however long its path; raises OSError.
+
+    Where many wait to be accepted, `seconds` is how long it takes until TimeoutError; 0: for ever.
+    """
     sock = socket.socket(socket.AF_UNIX)
     try:
+        limit = struct.pack("ll", int(seconds), 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         with short_path(path) as short:
             sock.connect(short)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bytes(len(limit)))
+    except BlockingIOError:
+        sock.close()
+        raise TimeoutError(None, "nobody accepts") from None
     except OSError:
         sock.close()
         raise

@@ -11,6 +11,7 @@ from percore.errors import PercoreError
 from percore.hints import NamedTuple, Optional
 from percore.supervisor.config import AppConfig
 
+_HIGHEST_ID = 2**32 - 2  # the one above means "nobody in particular" to the kernel
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
 
@@ -51,17 +52,24 @@ def variables_of(entry: pwd.struct_passwd) -> dict[str, str]:
 def find_user(user: str) -> pwd.struct_passwd:
     """The user of this name or number; raises PercoreError when there is none."""
     try:
-        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except (KeyError, OverflowError):
+        return pwd.getpwuid(int(user)) if is_number(user) else pwd.getpwnam(user)
+    except (KeyError, OverflowError, ValueError):
         raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
 
 
 def find_group(group: str) -> int:
     """The number of the group of this name or number; raises PercoreError when there is no such name."""
     try:
-        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError:
+        number = int(group) if is_number(group) else grp.getgrnam(group).gr_gid
+        if number <= _HIGHEST_ID:
+            return number
+        raise KeyError(group)
+    except (KeyError, ValueError):
         raise PercoreError(f"there is no group '{group}' here", next="create the group, or change 'group'") from None
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:

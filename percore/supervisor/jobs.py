@@ -1,7 +1,7 @@
 """What the supervisor was asked to do, one job at a time, in order.
 
 A job is a generator that yields whenever it must wait for a change. `stop`, `delete` and `kill` do not queue behind a job:
-they cancel it, because somebody wants quiet now.
+they cancel it, because somebody wants quiet now. One that fails in an unexpected way fails alone (`faults`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 
 from percore.errors import PercoreError
 from percore.hints import Any, Callable, NamedTuple, Optional
+from percore.supervisor.faults import Faults
 from percore.supervisor.protocol import failure
 
 Reply = Callable[[Mapping[str, Any]], None]
@@ -26,8 +27,9 @@ class Ticket(NamedTuple):
 
 
 class Jobs:
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None], faults: Faults) -> None:
         self._log = log
+        self._faults = faults
         self._queue: deque[Ticket] = deque()
         self._current: Optional[Ticket] = None
         self._has_news = False
@@ -35,8 +37,8 @@ class Jobs:
     def submit(self, title: str, steps: Outcome, reply: Reply, *, urgent: bool = False) -> None:
         if urgent and self._current:
             cancelled, self._current = self._current, None
-            cancelled.steps.close()
-            cancelled.reply(_refusal(f"'{cancelled.title}' was cancelled by '{title}'"))
+            self._faults.contain(f"cancelling '{cancelled.title}'", cancelled.steps.close)
+            self._reply(cancelled, _refusal(f"'{cancelled.title}' was cancelled by '{title}'"))
         ticket = Ticket(title, steps, reply)
         if urgent:
             self._queue.appendleft(ticket)
@@ -55,7 +57,7 @@ class Jobs:
     def tell(self, message: Mapping[str, Any]) -> None:
         """Progress, for whoever asked for the current job."""
         if self._current:
-            self._current.reply(message)
+            self._reply(self._current, message)
 
     def advance(self) -> bool:
         """Takes a step when something changed; False when nothing did."""
@@ -71,12 +73,18 @@ class Jobs:
                 break
             except StopIteration as done:
                 self._current = None
-                ticket.reply({"event": "result", "ok": True, **(done.value or {})})
+                self._reply(ticket, {"event": "result", "ok": True, **(done.value or {})})
             except PercoreError as error:
                 self._current = None
                 self._log(f"{ticket.title} failed: {error}")
-                ticket.reply(failure(error))
+                self._reply(ticket, failure(error))
+            except Exception as error:
+                self._current = None
+                self._reply(ticket, failure(self._faults.note(f"doing '{ticket.title}'", error)))
         return True
+
+    def _reply(self, ticket: Ticket, message: Mapping[str, Any]) -> None:
+        self._faults.contain(f"answering '{ticket.title}'", ticket.reply, message)
 
 
 def _refusal(sentence: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shlex
 from percore.hints import Any, Callable, NamedTuple, Optional
 from percore.supervisor import cron, globs, kinds
 from percore.supervisor.kinds import CLUSTER, FORK, LONGEST_SECONDS, is_plain
+from percore.supervisor.names import why_no_name
 
 
 class Key(NamedTuple):
@@ -33,9 +34,9 @@ def text(value: Any) -> str:
 
 
 def app_name(value: Any) -> str:
-    if (name := text(value)).isprintable():
-        return name
-    raise ValueError("a text of printable characters")
+    if reason := why_no_name(name := text(value)):
+        raise ValueError(reason)
+    return name
 
 
 def variable(value: Any) -> str:

@@ -117,7 +117,8 @@ def instances(value: Any) -> Instances:
     return MAX if value == MAX else _instances(value)
 
 
-_instances = between(-MOST_INSTANCES, MOST_INSTANCES, f"max, or a whole number up to {MOST_INSTANCES}")
+# More than one app can have (`app_bounds`): what an earlier version took is adopted all the same.
+_instances = between(-MOST_INSTANCES, MOST_INSTANCES, "max, or the number of workers")
 
 
 def mode(value: Any) -> str:

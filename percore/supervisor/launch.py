@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 
 from percore.errors import PercoreError
 from percore.hints import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.supervisor import logs, preloadable
+from percore.supervisor.app_bounds import check_environment
 from percore.supervisor.config import AppConfig
 from percore.supervisor.home import Home, Preload
 from percore.supervisor.identity import Identity, filter_environment, identity_of
@@ -108,6 +110,7 @@ def find_command(config: AppConfig, env: dict[str, str]) -> tuple[tuple[str, ...
     script = config.script
     if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
         script = os.path.join(config.cwd, script)
+    refuse_impossible(env)
     program = find_program([*argv, script][0], config.cwd, env.get("PATH", os.defpath))
     if argv and not program:
         raise PercoreError(
@@ -124,7 +127,7 @@ def make_environment(
     if config.port is not None:
         env["PORT"] = str(config.port_of(place.number))
     is_counted = config.port is not None and config.increment_var == "PORT"
-    if config.increment_var and not is_counted and env.get(config.increment_var, "").lstrip("-").isdigit():
+    if config.increment_var and not is_counted and re.fullmatch(r"-?[0-9]{1,18}", env.get(config.increment_var, "")):
         env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
     env[config.instance_var] = str(place.number)
     env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
@@ -149,6 +152,14 @@ def make_environment(
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
         env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
     return env
+
+
+def refuse_impossible(env: Mapping[str, str]) -> None:
+    """Raises PercoreError for what no program can be given."""
+    try:
+        check_environment(env)
+    except ValueError as error:
+        raise PercoreError(f"{error}, so nothing can be started with it", next="change the environment") from None
 
 
 def find_program(name: str, cwd: str, path: str) -> Optional[str]:

@@ -1,6 +1,9 @@
 """The daemon's event loop: descriptors, timers and signals, one callback at a time.
 
 asyncio would cost nine megabytes of memory for the same three things (docs/architecture.md).
+
+What a callback raises ends here (`faults`): its owner is told where it wants to be (`scoped`); else a descriptor rests for a
+moment, so that it does not keep us busy, and a timer is tried again, ever more seldom.
 """
 
 from __future__ import annotations
@@ -12,55 +15,94 @@ import selectors
 import signal
 import time
 
-from percore.hints import Callable, Optional
+from percore.hints import Callable, NamedTuple, Optional
+from percore.supervisor.faults import Faults, InternalError
 
 Callback = Callable[[], None]
+OnFault = Callable[[InternalError], None]
 _STALL_SECONDS = 1.0
+_REST_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 60.0
+# The kernel takes no wait of more than 24 days; nobody minds one turn a day.
+_LONGEST_WAIT_SECONDS = 86400.0
 
 
 class Timer:
     """A callback that waits; `cancel` is safe at any moment."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("callback", "on_fault", "rest", "when")
 
-    def __init__(self, when: float, callback: Callback) -> None:
+    def __init__(self, when: float, callback: Callback, on_fault: Optional[OnFault] = None) -> None:
         self.when = when
         self.callback: Optional[Callback] = callback
+        self.on_fault = on_fault
+        self.rest = _REST_SECONDS  # before it is tried again, should it fail
 
     def cancel(self) -> None:
         self.callback = None
 
 
+class Watched(NamedTuple):
+    """Who is called when there is something about a descriptor, and who is told when that failed."""
+
+    callback: Callback
+    on_fault: Optional[OnFault]
+
+
 class Loop:
-    def __init__(self) -> None:
+    def __init__(self, faults: Optional[Faults] = None) -> None:
+        self.faults = faults or Faults()
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._patient: list[Timer] = []
+        self._resting: dict[int, Timer] = {}  # by descriptor whose callback failed
         self._signal_callbacks: dict[int, Callback] = {}
         self._signal_read, self._signal_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._signal_read, self._take_signals)
         self.is_running = False
         self.began_at = time.monotonic()
 
-    def watch(self, descriptor: int, callback: Callback, *, writable: bool = False) -> None:
-        """Calls `callback` whenever `descriptor` is readable (or, with `writable`, also when it takes bytes)."""
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
+    def watch(self, descriptor: int, callback: Callback, *, readable: bool = True, writable: bool = False,
+              on_fault: Optional[OnFault] = None) -> None:  # fmt: skip
+        """Calls `callback` whenever `descriptor` is readable (or, with `writable`, also when it takes bytes).
+
+        `on_fault` is called when that failed; the descriptor is no longer watched then.
+        """
+        events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
+        self._watch(descriptor, events, Watched(callback, on_fault))
+
+    def _watch(self, descriptor: int, events: int, watched: Watched) -> None:
+        self._wake(descriptor)
         try:
-            self._selector.modify(descriptor, events, callback)
+            self._selector.modify(descriptor, events, watched)
         except KeyError:
-            self._selector.register(descriptor, events, callback)
+            self._selector.register(descriptor, events, watched)
+
+    def _wake(self, descriptor: int) -> None:
+        if resting := self._resting.pop(descriptor, None):
+            resting.cancel()
 
     def unwatch(self, descriptor: int) -> None:
+        self._wake(descriptor)
         try:
             self._selector.unregister(descriptor)
         except KeyError:
             return
 
-    def later(self, seconds: float, callback: Callback) -> Timer:
-        timer = Timer(time.monotonic() + seconds, callback)
-        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+    def later(self, seconds: float, callback: Callback, *, on_fault: Optional[OnFault] = None) -> Timer:
+        if seconds != seconds:
+            raise ValueError("a timer must be set to a number of seconds")  # NaN has no place among the others
+        timer = Timer(time.monotonic() + seconds, callback, on_fault)
+        self._push(timer)
         return timer
+
+    def _push(self, timer: Timer) -> None:
+        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+
+    def scoped(self, on_fault: OnFault) -> Scope:
+        """A view of this loop whose callbacks belong to one owner: `on_fault` is told when one of them failed."""
+        return Scope(self, on_fault)
 
     def when_awake(self, seconds: float, callback: Callback) -> None:
         """Calls it some time after that, when something else has woken the loop: for what is not worth waking up for."""
@@ -76,13 +118,13 @@ class Loop:
         for number in set(os.read(self._signal_read, 4096)):
             callback = self._signal_callbacks.get(number)
             if callback:
-                callback()
+                self.faults.contain(f"handling signal {number}", callback)
 
     def run(self, after_each_turn: Callback) -> None:
         self.is_running = True
         while self.is_running:
             self.turn()
-            after_each_turn()
+            self.faults.contain("following a change", after_each_turn)
 
     def stop(self) -> None:
         self.is_running = False
@@ -95,17 +137,47 @@ class Loop:
         for key, _ in found:
             # An earlier callback of this turn may have unwatched this descriptor.
             if key.fd in self._selector.get_map():
-                key.data()
+                self._call(key)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            timer = heapq.heappop(self._timers)[2]
-            if timer.callback:
-                callback, timer.callback = timer.callback, None
-                callback()
+            self._ring(heapq.heappop(self._timers)[2])
         for timer in [timer for timer in self._patient if timer.when <= now]:
             self._patient.remove(timer)
-            if timer.callback:
-                timer.callback()
+            self._ring(timer)
+
+    def _call(self, key: selectors.SelectorKey) -> None:
+        watched: Watched = key.data
+        try:
+            watched.callback()
+        except Exception as error:
+            told = self.faults.note("serving a descriptor", error)
+            present = self._selector.get_map().get(key.fd)
+            # It may have been closed by now, or be watched in another way.
+            is_same = present is not None and present.data in (watched, (present.data.callback, watched.on_fault))
+            if is_same:
+                self.unwatch(key.fd)
+            if watched.on_fault:
+                self._tell(watched.on_fault, told)
+            elif is_same:
+                self._resting[key.fd] = self.later(_REST_SECONDS, lambda: self._watch(key.fd, key.events, watched))
+
+    def _ring(self, timer: Timer) -> None:
+        callback, timer.callback = timer.callback, None
+        if callback is None:
+            return
+        try:
+            callback()
+        except Exception as error:
+            told = self.faults.note("serving a timer", error)
+            if timer.on_fault:
+                self._tell(timer.on_fault, told)
+                return
+            timer.callback, timer.when = callback, time.monotonic() + timer.rest
+            timer.rest = min(2 * timer.rest, _LONGEST_REST_SECONDS)
+            self._push(timer)
+
+    def _tell(self, on_fault: OnFault, told: InternalError) -> None:
+        self.faults.contain("ending what had failed", on_fault, told)
 
     def _excuse(self, overslept: float) -> None:
         """While we were stopped (SIGSTOP, a suspended host), nobody could tell us anything: that time counts for no limit."""
@@ -117,10 +189,29 @@ class Loop:
     def _seconds_to_next_timer(self) -> Optional[float]:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST_WAIT_SECONDS)
 
     def close(self) -> None:
         signal.set_wakeup_fd(-1)
         self._selector.close()
         os.close(self._signal_read)
         os.close(self._signal_write)
+
+
+class Scope:
+    """A loop as one owner sees it; made by `Loop.scoped`."""
+
+    __slots__ = ("_loop", "_on_fault", "unwatch")
+
+    def __init__(self, loop: Loop, on_fault: OnFault) -> None:
+        self._loop = loop
+        self._on_fault = on_fault
+        self.unwatch = loop.unwatch
+
+    def watch(self, descriptor: int, callback: Callback, *, writable: bool = False) -> None:
+        self._loop.watch(descriptor, callback, writable=writable, on_fault=self._on_fault)
+
+    def later(self, seconds: float, callback: Callback) -> Timer:
+        return self._loop.later(seconds, callback, on_fault=self._on_fault)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from percore.errors import PartialError, PercoreError, RolloutError, UsageError
 from percore.hints import TYPE_CHECKING, Any, Callable, Optional
-from percore.supervisor import renewal, reporting, restoring, selecting, snapshot
+from percore.supervisor import app_bounds, renewal, reporting, restoring, selecting, snapshot
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.app import App, not_taken_back, settled
 from percore.supervisor.aside import SetAside
@@ -46,7 +46,7 @@ from percore.supervisor.sharing import find_sharing
 from percore.supervisor.slot import Slot
 from percore.supervisor.sockets import Listener
 from percore.supervisor.store import FdStore
-from percore.supervisor.update import Program
+from percore.supervisor.update import Program, trial
 from percore.supervisor.worker import Runtime, Worker
 
 _THIEVES_SECONDS = 10.0
@@ -65,12 +65,13 @@ class Manager:
         self.release = ""
         self.store = store
         self.successor: Optional[Program] = None  # what this process is to execute next
-        self.jobs = Jobs(log)
+        self.jobs = Jobs(log, loop.faults)
         self._log = log
         self._home = home
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
         self._saves_later = False
+        self._has_home = True
         self._aside = SetAside(home.path, log)
         self._unknown: Mapping[str, Any] = {}  # what another version wrote into the state
         self._outside: dict[int, Outside] = {}  # by user
@@ -95,9 +96,9 @@ class Manager:
         self.jobs.note_change()
         app = self.apps.get(worker.config.name)
         if app:
-            app.traffic.steer()
+            self._contain("steering", app, app.traffic.steer)
             if app.config.hooks:
-                self._hooks.worker_changed(app, worker)
+                self._contain("running hooks", app, lambda: self._hooks.worker_changed(app, worker))
         if worker.is_ready and worker.unwell:
             self._log(f"{worker.config.name} {worker.number}: {worker.unwell}; new connections go to the others")
             return
@@ -112,29 +113,38 @@ class Manager:
     def reap_children(self) -> None:
         """Called on SIGCHLD. A dead worker still holds its pid when it is asked for its group, so nobody else is hit."""
         by_pid = {worker.pid: worker for app in self.apps.values() for worker in app.living}
-        for pid, status in reap(lambda pid: by_pid[pid].main_process_died() if pid in by_pid else None):
+
+        def before(pid: int) -> None:
             if pid in by_pid:
-                by_pid[pid].ended(status)
+                self.runtime.loop.faults.contain("ending a worker", by_pid[pid].main_process_died)
+
+        for pid, status in reap(before):
+            if pid in by_pid:
+                by_pid[pid].has_ended(status)
 
     def after_turn(self) -> None:
         """Jobs go on whenever something changed; then the state on disk follows."""
         has_changed = False
         while self.jobs.advance():
             has_changed = True
-            self._replacements.serve_stranded()
+            self.runtime.loop.faults.contain("serving stranded clients", self._replacements.serve_stranded)
             if self.jobs.is_idle and self.runtime.loop.is_running:  # else everything was just ended
                 for app in self.apps.values():
                     if not self._awaiting.holds(app):
-                        app.close_gap()
+                        self._contain("closing gaps", app, app.close_gap)
         if has_changed:
-            self._fill_store()
-            self.save()
-            self._awaiting.follow()
-            for app in self.apps.values():
-                if app.config.hooks:
-                    self._hooks.app_changed(app)
-            self._routines.follow()
-            self._follow_scribes()
+            for follow in (self._fill_store, self.save, self._awaiting.follow, self._follow_hooks,
+                           self._routines.follow, self._follow_scribes):  # fmt: skip
+                self.runtime.loop.faults.contain("following a change", follow)
+
+    def _contain(self, doing: str, app: App, step: Callable[[], object]) -> None:
+        """What fails about one app must not cost the others theirs."""
+        self.runtime.loop.faults.contain(f"{doing} of {app.name}", step)
+
+    def _follow_hooks(self) -> None:
+        for app in self.apps.values():
+            if app.config.hooks:
+                self._contain("running hooks", app, functools.partial(self._hooks.app_changed, app))
 
     def _follow_scribes(self) -> None:
         if self._scribes is None and any(has_scribe(app.config) for app in self.apps.values()):
@@ -258,7 +268,7 @@ class Manager:
             return {}
         blocked: dict[str, Blocked] = {}
         try:
-            yield from do_in_order(jobs, needs, blocked)
+            yield from self._do_in_order(jobs, needs, blocked)
         finally:
             for config in configs:
                 if config.name in blocked:
@@ -284,7 +294,7 @@ class Manager:
         blocked: dict[str, Blocked] = {}
         jobs = {app.name: start_one(app, slots) for app, slots in chosen}
         try:
-            yield from do_in_order(jobs, self._needs(jobs), blocked)
+            yield from self._do_in_order(jobs, self._needs(jobs), blocked)
         finally:
             for name, error in blocked.items():
                 self.apps[name].note_blocked(error.what)
@@ -304,6 +314,7 @@ class Manager:
     ) -> Outcome:
         """Stops, then starts, with these fields of the config changed, and in another environment where one is given."""
         chosen = renewal.with_changes(self.select(selectors), changes or {})
+        self._check_changed(config for _, _, config in chosen)
         for app, _, config in chosen:
             if config.name != app.name and (config.name in self.apps or len(chosen) > 1):
                 raise UsageError(f"'{app.name}' cannot be called '{config.name}', as another app is")
@@ -319,7 +330,7 @@ class Manager:
             renewal.count(slots)
 
         jobs = {each[0].name: restart_one(*each) for each in chosen}
-        yield from do_in_order(jobs, self._needs(jobs))
+        yield from self._do_in_order(jobs, self._needs(jobs))
         self._memory.plan()
         return {}
 
@@ -331,6 +342,7 @@ class Manager:
     ) -> Outcome:
         """Zero-loss where the port is shared; a restart for the rest, of which two must never run at once."""
         chosen = {each[0].name: each for each in renewal.with_changes(self.select(selectors), changes or {})}
+        self._check_changed(config for _, _, config in chosen.values())
         for app, _, config in chosen.values():
             if config.name != app.name:
                 raise UsageError(
@@ -409,6 +421,7 @@ class Manager:
         count = len(app.slots) + int(wish) if wish.startswith(("+", "-")) else resolve_instances(wish, usable_cores())
         if count < 1:
             raise UsageError(f"'{name}' cannot have {count} workers", next=f"percore stop {name}")
+        app_bounds.check_count(app.config, count)
         yield from app.scale(count)
         return {"workers": count}
 
@@ -421,6 +434,7 @@ class Manager:
 
     def update(self, program: Program) -> Outcome:
         """Ends the loop, so that this process can execute the program; everything goes on running."""
+        yield from trial(self.runtime.loop, program, self.jobs.note_change)
         self.successor = program
         return (yield from self.leave())
 
@@ -434,13 +448,16 @@ class Manager:
 
     def shut_down(self) -> Outcome:
         """Stops everything but keeps the wish, so that the next supervisor starts it again."""
-        yield from self._stop_in_order({app.name: app.halt() for app in self.apps.values()})
+        try:
+            yield from self._stop_in_order({app.name: app.halt() for app in self.apps.values()})
+        except PercoreError as error:
+            self._log(f"shut down: {error}")  # what still runs is taken up by the next supervisor
         self.runtime.loop.stop()
         return {}
 
     def _add(self, config: AppConfig, base_env: Mapping[str, str], count: int) -> App:
         self._aside.make_way(config.name)
-        app = App(self.runtime, config, base_env, self._next_id)
+        app = App(self.runtime, config, base_env, self._next_ids)
         self.apps[config.name] = app
         app.set_slots(count)
         self._memory.plan()
@@ -470,15 +487,38 @@ class Manager:
     def _needs(self, names: Iterable[str]) -> Needs:
         return {name: self.apps[name].config.depends_on for name in names}
 
+    def _do_in_order(self, jobs: Mapping[str, Job], needs: Needs, blocked: Optional[dict[str, Blocked]] = None) -> Job:
+        """As `dependencies.do_in_order`; an unexpected failure is that app's alone."""
+        yield from do_in_order({name: self._told(name, job) for name, job in jobs.items()}, needs, blocked)
+
+    def _told(self, name: str, job: Job) -> Job:
+        try:
+            yield from job
+        except PercoreError:
+            raise
+        except Exception as error:
+            raise self.runtime.loop.faults.note(f"changing {name}", error) from error
+
     def _stop_in_order(self, jobs: Mapping[str, Job]) -> Job:
-        yield from do_in_order(jobs, reversed_needs(self._needs(jobs)))
+        yield from self._do_in_order(jobs, reversed_needs(self._needs(jobs)))
 
     def _check(self, configs: Sequence[AppConfig]) -> None:
         names = [config.name for config in configs]
+        cores = usable_cores()
+        for config in configs:
+            app_bounds.check(config, cores)
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two apps are called '{name}'")
+        app_bounds.check_log_names([app.config for app in self.apps.values() if app.name not in names], configs)
         refuse_cycle({**self._needs(self.apps), **{config.name: config.depends_on for config in configs}})
+
+    def _check_changed(self, configs: Iterable[AppConfig]) -> None:
+        """What an app that is known would become; one that stays as it is was taken before."""
+        for config in configs:
+            known = self.apps.get(config.name)
+            if known is None or known.config != config:
+                self._check([config])
 
     def _refuse_without_needs(self, app: App) -> None:
         """An app is only started when those it depends on are up."""
@@ -504,9 +544,10 @@ class Manager:
             raise UsageError(f"no app is called '{name}'", next="see 'percore list'")
         return self.apps[name]
 
-    def _next_id(self) -> int:
+    def _next_ids(self, count: int) -> list[int]:
+        """The lowest that are free."""
         taken = {slot.id for app in self.apps.values() for slot in app.slots}
-        return next(number for number in range(len(taken) + 1) if number not in taken)
+        return [number for number in range(len(taken) + count) if number not in taken][:count]
 
     # -- what workers ask --------------------------------------------------------------------------------------------
 
@@ -587,7 +628,7 @@ class Manager:
     def _look_for_thieves(self) -> None:
         """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""
         for app in self.apps.values():
-            app.traffic.look_for_thieves()
+            self._contain("looking at ports", app, app.traffic.look_for_thieves)
         self.runtime.loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
 
     # -- what is watched ---------------------------------------------------------------------------------------------
@@ -618,7 +659,7 @@ class Manager:
     def describe(self, selectors: Iterable[str], *, with_env: bool = False) -> list[dict[str, Any]]:
         chosen = self.select(selectors)
         for app, _ in chosen:
-            app.traffic.look_for_thieves()
+            self._contain("looking at ports", app, app.traffic.look_for_thieves)
         dropped = self.log_rounds.dropped
         return [entry for app, slots in chosen for entry in reporting.describe(app, slots, dropped, with_env=with_env)]
 
@@ -628,9 +669,22 @@ class Manager:
         content = {**self._unknown, **record(self.apps.values(), self.release)}
         return {**content, SET_ASIDE: self._aside.records} if self._aside.records else content
 
+    def write_anew(self) -> None:
+        """Somebody deleted the home, which is there again, and empty."""
+        if self.log_rounds.own_log:
+            self.runtime.loop.faults.contain("opening the log again", self.log_rounds.own_log.reopen)
+        self._state.forget()
+        self._saved = {}
+        self.save()
+
+    def give_up(self) -> None:
+        """Another supervisor has our home: everything of ours ends, and nothing more is written there."""
+        self._has_home = False
+        self.jobs.submit("give up the home", self.shut_down(), lambda _: None, urgent=True)
+
     def save(self) -> None:
         content = self._record(restoring.record_of)
-        if content == self._saved:
+        if content == self._saved or not self._has_home:
             return
         try:
             self._state.save(content)
@@ -669,4 +723,4 @@ class Manager:
         self._follow_scribes()
 
     def _restorer(self) -> restoring.Restorer:
-        return restoring.Restorer(self.runtime, self.apps, self._next_id, self._awaiting.start, self._aside, self._log)
+        return restoring.Restorer(self.runtime, self.apps, self._next_ids, self._awaiting.start, self._aside, self._log)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from percore.hints import Callable, Optional
 from percore.supervisor.allowance import Allowance
+from percore.supervisor.door import identity_of
 from percore.supervisor.home import bind
 from percore.supervisor.loop import Loop
 from percore.supervisor.procfs import parent_of
@@ -39,6 +40,7 @@ class Notices:
         self._user = user
         self._everybody = is_welcome is not None
         self._allowance = Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND)
+        self._identity = (0, 0)
         self._open()
 
     def _open(self) -> None:
@@ -47,6 +49,7 @@ class Notices:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if self._path:
                 bind(self._socket, self._path, user=self._user, everybody=self._everybody)
+                self._identity = identity_of(self._path)
             else:
                 self._socket.bind("\0" + self._name[1:])
         except OSError:
@@ -60,7 +63,7 @@ class Notices:
 
     def open_again(self) -> None:
         """Where somebody deleted the file."""
-        if self._path and not os.path.exists(self._path):
+        if self._path and identity_of(self._path) != self._identity:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
             self._open()
@@ -68,7 +71,7 @@ class Notices:
     def close(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        if self._path:
+        if self._path and identity_of(self._path) == self._identity:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
 

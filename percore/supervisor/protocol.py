@@ -29,10 +29,8 @@ def decode(line: bytes) -> dict[str, Any]:
     return message
 
 
-def failure(error: Exception) -> dict[str, Any]:
+def failure(error: PercoreError) -> dict[str, Any]:
     """The result line for an error."""
-    if not isinstance(error, PercoreError):
-        return {"event": "result", "ok": False, "error": f"internal error: {error!r}", "exit_code": 1}
     reply: dict[str, Any] = {"event": "result", "ok": False, "error": str(error), "exit_code": error.exit_code}
     if error.detail:
         reply["log_tail"] = error.detail.splitlines()

@@ -127,7 +127,7 @@ class Probe:
         if not end and part and len(self._reply) < 4096:
             return
         words = line.split(None, 2)
-        if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        if len(words) < 2 or not words[0].startswith(b"HTTP/") or len(words[1]) != 3 or not words[1].isdigit():
             self._again(f"{self._what()} was not answered in HTTP")
         elif int(words[1]) >= 400:
             self._again(f"{self._what()} answered {int(words[1])}")

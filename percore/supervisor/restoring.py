@@ -123,12 +123,12 @@ def _open_shelf(name: str, opened: Sequence[socket.socket], listeners: dict[str,
 class Restorer:
     """Adopts what still runs, and starts what should run."""
 
-    def __init__(self, runtime: Runtime, apps: dict[str, App], take_id: Callable[[], int],
+    def __init__(self, runtime: Runtime, apps: dict[str, App], take_ids: Callable[[int], list[int]],
                  start: Callable[[App, Sequence[Slot]], None], aside: SetAside, log: Callable[[str], None]) -> None:  # fmt: skip
         """`apps` is filled; `start` is called with what should run and does not."""
         self._runtime = runtime
         self._apps = apps
-        self._take_id = take_id
+        self._take_ids = take_ids
         self._start = start
         self._aside = aside
         self._log = log
@@ -158,7 +158,7 @@ class Restorer:
     def _restore_app(self, saved: SavedApp, recovered: Recovered, *, is_same_boot: bool) -> list[str]:
         """Returns the tokens of the adopted workers."""
         config = saved.config
-        app = App(self._runtime, config, saved.base_env, self._take_saved_id(place.id for place in saved.slots))
+        app = App(self._runtime, config, saved.base_env, self._take_saved_ids(place.id for place in saved.slots))
         app.wanted, app.unknown = saved.wanted, saved.unknown
         self._apps[config.name] = app
         app.set_slots(len(saved.slots))
@@ -202,16 +202,18 @@ class Restorer:
                     rescued[address] = Listener.rescued(address, found, len(saved.slots), mode)
         return rescued
 
-    def _take_saved_id(self, saved: Iterable[int]) -> Callable[[], int]:
+    def _take_saved_ids(self, saved: Iterable[int]) -> Callable[[int], list[int]]:
         """The ids that people know, as far as nobody else has them."""
         ids = iter(saved)
 
-        def take() -> int:
+        def take(count: int) -> list[int]:
             taken = {slot.id for app in self._apps.values() for slot in app.slots}
-            for number in ids:
-                if number not in taken:
-                    return number
-            return self._take_id()
+            found: list[int] = []
+            while len(found) < count and (number := next(ids, None)) is not None:
+                if number not in taken and number not in found:
+                    found.append(number)
+            missing = count - len(found)
+            return [*found, *[id for id in self._take_ids(count) if id not in found][:missing]]
 
         return take
 
@@ -237,7 +239,7 @@ class Restorer:
         self._runtime.loop.unwatch(process.pidfd)
         if worker.process is process:
             worker.main_process_died()
-            worker.ended(None)
+            worker.has_ended(None)
 
     def add(self, saved: SavedApp) -> App:
         """An app that is not known, with its wishes; nothing is started."""

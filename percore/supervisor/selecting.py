@@ -10,6 +10,7 @@ from percore.errors import UsageError, nearest
 from percore.supervisor.app import App
 from percore.supervisor.slot import Slot
 
+_LONGEST_ID = 18
 Chosen = list[tuple[App, list[Slot]]]
 
 
@@ -40,14 +41,15 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
     everything = list(apps.values())
     if selector == "all":
         return [(app, app.slots) for app in everything]
-    if selector.isdigit():
+    if selector.isascii() and selector.isdigit() and len(selector) <= _LONGEST_ID:
         by_id = [(app, [slot]) for app in everything for slot in app.slots if slot.id == int(selector)]
         if by_id:
+            _refuse_ambiguous(apps, selector, by_id[0][0])
             return by_id
     if len(selector) > 2 and selector.startswith("/") and selector.endswith("/"):
         try:
             pattern = re.compile(selector[1:-1])
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(f"{selector} is not a regular expression: {error}") from None
         with regex_limit(selector):
             chosen = [app for app in everything if pattern.search(app.name)]
@@ -60,3 +62,12 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
         hint = f"did you mean '{known}'?" if known else "see 'percore list'"
         raise UsageError(f"no app, id or namespace is called '{selector}'", next=hint)
     return [(app, app.slots) for app in chosen]
+
+
+def _refuse_ambiguous(apps: Mapping[str, App], selector: str, found: App) -> None:
+    """An app may be called as the worker of another one is numbered."""
+    if selector in apps and apps[selector] is not found:
+        raise UsageError(
+            f"'{selector}' is an id of '{found.name}', and the name of another app",
+            next=f"/^{selector}$/ means the name",
+        )

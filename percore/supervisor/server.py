@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -10,19 +11,27 @@ from collections.abc import Mapping, Sequence
 
 from percore import __version__
 from percore.errors import PercoreError, UsageError
-from percore.hints import Any, Callable
-from percore.supervisor import protocol, systemd
-from percore.supervisor.config import AppConfig
+from percore.hints import Any, Callable, Optional
+from percore.supervisor import operations, protocol, systemd
 from percore.supervisor.door import Door
 from percore.supervisor.identity import clean_environment
-from percore.supervisor.jobs import Reply
-from percore.supervisor.loop import Loop
+from percore.supervisor.jobs import Outcome, Reply
+from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.manager import Manager
 from percore.supervisor.update import Program
 
-# A client that does not read its replies loses the connection, not the supervisor its memory.
-_MOST_UNREAD_BYTES = 4 * 1024 * 1024
+# With more than that not taken, or waiting, a client is read from no more: an answer of any size goes out whole, and one after
+# the other.
+_MOST_UNSENT_BYTES = 1024 * 1024
+_MOST_ASKS = 64
+_MOST_AT_ONCE = 256 * 1024
+# Who takes nothing of so much for so long loses the connection, not the supervisor its memory.
+_PATIENCE_SECONDS = 30.0
 _MOST_CLIENTS = 256
+
+_AT_ONCE = frozenset({"ping", "status", "describe", "reset", "signal", "dump", "compare", "reload_logs"})
+_URGENT = frozenset({"stop", "delete", "kill"})
+_METHODS = {"watch": "set_watch"}
 
 
 class Server:
@@ -50,84 +59,74 @@ class Server:
 
     def _answer(self, line: bytes, reply: Reply) -> None:
         try:
-            request = protocol.decode(line)
+            request = self._decode(line)
             if request.get("version") != protocol.VERSION and request.get("op") not in ("ping", "update"):
                 raise UsageError(
                     "this command is of another version than the running supervisor", next="percore update"
                 )
-            self._perform(request, reply)
+            op, fields = operations.read(request)
+            if op in _AT_ONCE:
+                reply({"event": "result", "ok": True, **self._do_at_once(op, fields)})
+            else:
+                self._submit(op, fields, reply)
         except PercoreError as error:
             reply(protocol.failure(error))
-        except (KeyError, TypeError, ValueError) as error:
-            reply(protocol.failure(UsageError(f"the request is malformed: {error!r}")))
+        except Exception as error:
+            reply(protocol.failure(self._loop.faults.note("answering a request", error)))
 
-    def _perform(self, request: Mapping[str, Any], reply: Reply) -> None:
-        manager, op = self._manager, request["op"]
-        if op in ("ping", "status", "describe", "reset", "signal", "dump"):
-            reply({"event": "result", "ok": True, **self._do_at_once(op, request)})
-        elif op in ("apply", "start"):
-            configs = [AppConfig.from_record(record) for record in request["apps"]]
-            base_env = request.get("env") or clean_environment(os.environ)
-            if op == "start":
-                manager.jobs.submit("start", manager.start(configs, base_env, request.get("how", "start")), reply)
-            else:
-                steps = manager.apply(configs, base_env, release=request["release"], owner=request["owner"])
-                manager.jobs.submit("apply", steps, reply)
-        elif op in ("start_selected", "stop", "restart", "reload", "delete"):
-            selectors = selectors_of(request)
-            # Refused at once, not after what is in the queue.
-            (manager.select_whole if op == "delete" else manager.select)(selectors)
-            perform: Callable[..., Any] = getattr(manager, op)
-            more = {key: request[key] for key in ("changes", "base_env") if request.get(key) is not None}
-            title = f"{op} {' '.join(selectors)}"
-            manager.jobs.submit(title, perform(selectors, **more), reply, urgent=op in ("stop", "delete"))
-        elif op == "watch":
-            manager.jobs.submit("watch", manager.set_watch(selectors_of(request), request.get("on")), reply)
-        elif op == "compare":
-            configs = [AppConfig.from_record(record) for record in request["apps"]]
-            reply({"event": "result", "ok": True, "changes": manager.compare(configs, owner=request["owner"])})
-        elif op == "scale":
-            manager.jobs.submit("scale", manager.scale(request["name"], request["count"]), reply)
-        elif op == "resurrect":
-            manager.jobs.submit("resurrect", manager.resurrect(), reply)
+    def _decode(self, line: bytes) -> dict[str, Any]:
+        try:
+            return protocol.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the request is malformed: {str(error)[:200]}") from None
+
+    def _submit(self, op: str, fields: dict[str, Any], reply: Reply) -> None:
+        """What takes its time: it is refused at once where that can be said already, not after what is in the queue."""
+        manager = self._manager
+        if op in ("apply", "start"):
+            fields["base_env"] = fields.pop("env") or clean_environment(os.environ)
+            fields["configs"] = fields.pop("apps")
         elif op == "update":
-            manager.jobs.submit("update", manager.update(Program(request["root"], request["python"])), reply)
+            fields = {"program": Program(fields["root"], fields["python"])}
         elif op == "leave":
             if systemd.is_there():
                 raise PercoreError("this supervisor belongs to a service manager, so it stays")
-            send: Callable[..., None] = reply
-            manager.jobs.submit("leave", manager.leave(), lambda message: send(message, manager.store.fds))
-        elif op == "reload_logs":
-            manager.log_rounds.reopen()
-            reply({"event": "result", "ok": True})
-        elif op == "kill":
-            manager.jobs.submit("kill", manager.kill(), reply, urgent=True)
-        else:
-            raise UsageError(f"the supervisor knows no operation '{op}'")
+            reply = functools.partial(reply, descriptors=manager.store.fds)  # type: ignore[call-arg]
+        elif op == "scale":
+            fields = {"name": fields["name"], "wish": fields["count"]}
+        elif op == "watch":
+            fields = {"selectors": fields["selectors"], "wish": fields["on"]}
+        selectors = fields.get("selectors", ())
+        if selectors:
+            (manager.select_whole if op == "delete" else manager.select)(selectors)
+        perform: Callable[..., Outcome] = getattr(manager, _METHODS.get(op, op))
+        title = " ".join([op, *selectors])
+        manager.jobs.submit(title, perform(**fields), reply, urgent=op in _URGENT)
 
-    def _do_at_once(self, op: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _do_at_once(self, op: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         manager = self._manager
         if op == "ping":
-            return {"pid": os.getpid(), "version": __version__, "instance": self._instance}
+            faults = self._loop.faults.summary()
+            return {"pid": os.getpid(), "version": __version__, "instance": self._instance, "faults": faults}
         if op == "status":
             return manager.status()
         if op == "dump":
-            return {"apps": manager.dump(force=bool(request.get("force")))}
-        selectors = selectors_of(request)
+            return {"apps": manager.dump(**fields)}
         if op == "describe":
-            return {"workers": manager.describe(selectors, with_env=bool(request.get("with_env")))}
+            return {"workers": manager.describe(**fields), "faults": self._loop.faults.summary()}
         if op == "signal":
-            return {"count": manager.signal(selectors, int(request["number"]))}
-        manager.reset(selectors)
+            return {"count": manager.signal(**fields)}
+        if op == "compare":
+            return {"changes": manager.compare(fields["apps"], owner=fields["owner"])}
+        if op == "reset":
+            manager.reset(**fields)
+        else:
+            manager.log_rounds.reopen()
         return {}
 
 
-def selectors_of(request: Mapping[str, Any]) -> list[str]:
-    return list(request["selectors"]) if "selectors" in request else [request["selector"]]
-
-
 class Client:
-    """One connection: lines in, lines out."""
+    """One connection: lines in, lines out. Who does not take the answers is asked nothing more until they are taken."""
 
     def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
                  on_close: Callable[[Client], object]) -> None:  # fmt: skip
@@ -136,21 +135,39 @@ class Client:
         self._answer = answer
         self._on_close = on_close
         self._unread = bytearray()
-        self._unsent = b""
+        self._unsent = bytearray()
+        self._patience: Optional[Timer] = None
+        self._taken = 0  # bytes, since the last look
         self.asks = 0  # requests that wait for their result
+        self._is_answering = False
         self._is_open = True
         connection.setblocking(False)
-        loop.watch(connection.fileno(), self._ready)
+        self._watch()
+
+    def _watch(self) -> None:
+        if not self._is_open:
+            return
+        if self._is_full and not self._unsent:
+            self._loop.unwatch(self._connection.fileno())  # until the results it waits for are there
+            return
+        self._loop.watch(self._connection.fileno(), self._ready, readable=not self._is_full,
+                         writable=bool(self._unsent), on_fault=lambda _: self._close())  # fmt: skip
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._unsent) > _MOST_UNSENT_BYTES or self.asks >= _MOST_ASKS
 
     def _ready(self) -> None:
         try:
-            self._read()
+            self._send()
+            if not self._is_full:
+                self._read()
+            self._go_on()
         except MemoryError:
-            self._unread = bytearray()
+            self._unread, self._unsent = bytearray(), bytearray()
             self._close()
 
     def _read(self) -> None:
-        self._flush()
         try:
             part = self._connection.recv(65536)
         except BlockingIOError:
@@ -158,15 +175,23 @@ class Client:
         except OSError:
             part = b""
         self._unread += part
-        if not part or len(self._unread) > protocol.LONGEST_LINE:
+        if not part or (len(self._unread) > protocol.LONGEST_LINE and b"\n" not in self._unread):
             self._close()
+
+    def _go_on(self) -> None:
+        """Answers what was asked, as far as there is room for the answers."""
+        if self._is_answering:
             return
-        if b"\n" not in part:
-            return
-        *lines, self._unread = self._unread.split(b"\n")
-        for line in lines:
-            self.asks += 1
-            self._answer(bytes(line), self.reply)
+        self._is_answering = True
+        try:
+            while self._is_open and not self._is_full and (end := self._unread.find(b"\n")) >= 0:
+                line = bytes(self._unread[:end])
+                del self._unread[: end + 1]
+                self.asks += 1
+                self._answer(line, self.reply)
+        finally:
+            self._is_answering = False
+            self._watch()
 
     def reply(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """A client that went away changes nothing: the job goes on."""
@@ -178,30 +203,45 @@ class Client:
                 socket.send_fds(self._connection, [protocol.encode(message)], descriptors)
             return
         self._unsent += protocol.encode(message)
-        self._flush()
+        self._send()
+        self._go_on()
 
-    def _flush(self) -> None:
+    def _send(self) -> None:
+        if not self._is_open:
+            return
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+                with memoryview(self._unsent) as view:
+                    sent = self._connection.send(view[:_MOST_AT_ONCE])
+                del self._unsent[:sent]
+                self._taken += sent
         except BlockingIOError:
-            pass
+            if self._patience is None:
+                self._taken = 0
+                self._patience = self._loop.later(_PATIENCE_SECONDS, self._look_again)
         except OSError:
             self._close()
-            return
-        if len(self._unsent) > _MOST_UNREAD_BYTES:
+
+    def _look_again(self) -> None:
+        """An answer is given the time that it takes, but one of which nothing is taken is not kept for ever."""
+        self._patience = None
+        if self._is_full and self._unsent and not self._taken:
             self._close()
-        elif self._is_open:
-            self._loop.watch(self._connection.fileno(), self._ready, writable=bool(self._unsent))
+        elif self._unsent:
+            self._taken = 0
+            self._patience = self._loop.later(_PATIENCE_SECONDS, self._look_again)
 
     def finish(self) -> None:
         """Sends what is left, as far as the client takes it at once."""
-        self._flush()
+        self._send()
         self._close()
 
     def _close(self) -> None:
         if self._is_open:
             self._is_open = False
+            self._unsent.clear()
+            if self._patience:
+                self._patience.cancel()
             self._loop.unwatch(self._connection.fileno())
             self._connection.close()
             self._on_close(self)

@@ -86,11 +86,10 @@ class Slot:
             try:
                 if path:
                     write_pid(path, pid, user)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 # The worker runs all the same; stderr is the supervisor's log.
-                sys.stderr.write(
-                    f"{self.worker.config.name} {self.number}: {path} cannot be written: {error.strerror}\n"
-                )
+                reason = getattr(error, "strerror", None) or error
+                sys.stderr.write(f"{self.worker.config.name} {self.number}: {path} cannot be written: {reason}\n")
         self._noted = wished
 
     def start(self) -> None:

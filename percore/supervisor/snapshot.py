@@ -124,6 +124,10 @@ class StateFile:
         self._on_disk = set(found[0]) if len(found) == 2 else set()
         return found[0] if found else {}
 
+    def forget(self) -> None:
+        """What was written is gone: the next `save` writes all of it."""
+        self._on_disk, self._used_before = set(), set()
+
     def exists(self) -> bool:
         return os.path.exists(self.path) or os.path.exists(_previous(self.path))
 

@@ -151,7 +151,7 @@ def _fork(command: Command, places: Mapping[int, int]) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.close(error_write)
-        with open(error_read) as errors:
+        with open(error_read, encoding="utf-8", errors="replace") as errors:
             problem = errors.read()  # ends when the program is executed, which closes the other end
     if problem:
         os.waitpid(pid, 0)
@@ -191,6 +191,6 @@ def _become(command: Command, places: Mapping[int, int], error_write: int) -> No
         limits.give_back()
         os.execve(command.program, command.argv, {**command.env, **_listen_variables(command)})
     except BaseException as error:
-        os.write(error_write, str(_not_executed(step, error)).encode())
+        os.write(error_write, str(_not_executed(step, error)).encode(errors="replace"))
     finally:
         os._exit(127)

@@ -99,11 +99,18 @@ def name_owner(inodes: Collection[int]) -> str:
         try:
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{descriptor}") in wanted:
-                    with open(f"/proc/{pid}/comm") as file:
-                        return f"{file.read().strip()} (pid {pid})"
+                    return f"{name_of(pid)} (pid {pid})"
         except OSError:
             continue
     return ""
+
+
+def name_of(pid: str) -> str:
+    """What the process calls itself: any bytes, of which only what can be printed is shown."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        return "".join(
+            letter if letter.isprintable() else "?" for letter in file.read().decode(errors="replace").strip()
+        )
 
 
 def _waiting_inodes(address: Address) -> Iterator[int]:

@@ -6,17 +6,24 @@ open. The new program is tried first; one that cannot start, or cannot read the 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import sys
 
-from percore.hints import NamedTuple, NoReturn, Optional
+from percore.errors import PercoreError
+from percore.hints import Callable, NamedTuple, NoReturn, Optional
 from percore.supervisor import limits
+from percore.supervisor.dependencies import Job
+from percore.supervisor.loop import Loop
 
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): systemd passes descriptors in the same way
 STORE = "store"
 LOCK = "lock"
+_TRIAL_SECONDS = 20.0
+_LONGEST_TRIAL = 1 << 16
+_CAN = "it can take over"
 PLAN_VARIABLE = "PERCORE_RUNTIME_PLAN"  # the number of the descriptor from which `percore runtime` reads what to run
 
 
@@ -26,16 +33,68 @@ class Program(NamedTuple):
     root: str
     python: str
 
-    def argv(self, function: str = "main", *, module: str = "daemon") -> list[str]:
+    def argv(self, function: str = "main", *, module: str = "daemon", then: str = "") -> list[str]:
         # Without site-packages: the supervisor needs the standard library only, and is two megabytes smaller.
         place = f"import sys; sys.path.insert(0, {self.root!r}); "
-        code = place + f"from percore.supervisor.{module} import {function}; {function}()"
+        code = place + f"from percore.supervisor.{module} import {function}; {function}(){then}"
         return [self.python, "-I", "-S", "-c", code]
 
 
 def this_program() -> Program:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return Program(root, sys.executable)
+
+
+def trial(loop: Loop, program: Program, wake: Callable[[], None]) -> Job:
+    """Lets the program load itself and read the state, beside us. Raises PercoreError where it cannot.
+
+    `wake` is called when the job can go on.
+    """
+    said = os.memfd_create("trial")
+    try:
+        pidfd = _start_trial(program, said)
+        ended: list[bool] = []
+
+        def end(*, in_time: bool) -> None:
+            loop.unwatch(pidfd)
+            ended.append(in_time)
+            wake()
+
+        loop.watch(pidfd, lambda: end(in_time=True))
+        timer = loop.later(_TRIAL_SECONDS, lambda: end(in_time=False))
+        try:
+            while not ended:
+                yield
+        finally:
+            timer.cancel()
+            loop.unwatch(pidfd)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        lines = os.pread(said, _LONGEST_TRIAL, 0).decode(errors="replace").strip().splitlines()
+        if lines[-1:] != [_CAN]:
+            reason = (
+                (lines or ["it said nothing"])[-1] if ended[0] else f"it does not start within {_TRIAL_SECONDS:g} s"
+            )
+            raise PercoreError(f"that program cannot take over ({reason[:200]}); the supervisor goes on")
+    finally:
+        os.close(said)
+
+
+def _start_trial(program: Program, said: int) -> int:
+    """Its pidfd; what it says goes into `said`."""
+    argv = program.argv("check", then=f"; print({_CAN!r})")
+    places = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2),
+              (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # fmt: skip
+    try:
+        with limits.as_given():
+            pid = os.posix_spawn(argv[0], argv, os.environ, setsid=True, setsigmask=(), file_actions=places)
+        return os.pidfd_open(pid)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PercoreError(
+            f"that program cannot be executed ({reason}); the supervisor goes on", where=argv[0]
+        ) from None
 
 
 def become(program: Program, store_fds: tuple[int, int], lock_fd: int) -> NoReturn:

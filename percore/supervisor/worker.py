@@ -13,6 +13,7 @@ from percore.hints import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from percore.supervisor import logs, readiness
 from percore.supervisor.address import Address, everywhere, parse_address
 from percore.supervisor.config import AppConfig
+from percore.supervisor.faults import InternalError
 from percore.supervisor.identity import identity_of, identity_or_none
 from percore.supervisor.launch import Place, Site, make_command
 from percore.supervisor.liveness import Liveness
@@ -32,7 +33,7 @@ from percore.supervisor.saved import SavedEnd, SavedWorker
 from percore.supervisor.sharing import Mode, Sharing
 from percore.supervisor.sockets import Listener
 from percore.supervisor.spawning import spawn
-from percore.supervisor.states import OVER_FOR_GOOD, Action, Event, Role, State, react
+from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Action, Event, Role, State, react
 from percore.supervisor.stats import Sampler
 from percore.supervisor.steering import Source
 from percore.supervisor.strangers import find_impostor
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 _FIRST_REMOVAL_SECONDS, _LAST_REMOVAL_SECONDS = 0.05, 30.0
+_READY = b'"ready"'  # as Node writes process.send('ready')
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
 # So long a clustered app of which no port is known may take until it asks for one.
@@ -114,6 +116,7 @@ class Worker:
         self.stats = Sampler()
         self._timer: Optional[Timer] = None
         self._probe: Optional[readiness.Probe] = None
+        self._loop = runtime.loop.scoped(self._failed_within)
         self.liveness = Liveness(runtime.loop, self._checkup_target, self._has_changed, self._ask_for_replacement)
         self._runtime = runtime
         self._listeners = listeners
@@ -137,7 +140,7 @@ class Worker:
             self._has_changed()
 
     def _has_changed(self) -> None:
-        self._on_change(self)
+        self._runtime.loop.faults.contain(f"following {self.config.name} {self.number}", self._on_change, self)
 
     def _enter(self) -> None:
         self._set_timer(None)
@@ -177,7 +180,7 @@ class Worker:
     def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = None if seconds is None else self._runtime.loop.later(seconds, callback)
+        self._timer = None if seconds is None else self._loop.later(seconds, callback)
 
     def _later(self, callback: Callable[[], None]) -> None:
         """In this turn of the loop, but not before everybody saw the state entered."""
@@ -205,17 +208,36 @@ class Worker:
                 self.group = self._runtime.site.find_groups().make(self._group_name, self.config.memory_max)
                 command = command._replace(group=self.group.entry if self.group else "")
             self.process = spawn(command)
-        except (OSError, PercoreError) as error:
+        except Exception as error:
             # Treated as any other end: same back-off, same report.
-            reason = f"cannot be started: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            reason = self._why_not_started(error)
             self.exit_code = NOT_STARTED
-            self._runtime.loop.later(0, lambda: self._ended(None, reason))
+            self._loop.later(0, lambda: self._ended(None, reason))
             return
         finally:
             for descriptor in opened:
                 os.close(descriptor)
         if self.process.channel:
-            self._runtime.loop.watch(self.process.channel.fileno(), self._read_channel)
+            self._loop.watch(self.process.channel.fileno(), self._read_channel)
+
+    def _why_not_started(self, error: Exception) -> str:
+        if isinstance(error, PercoreError):
+            return str(error)
+        if isinstance(error, OSError):
+            return f"cannot be started: {error.strerror or error}"
+        return f"cannot be started: {self._runtime.loop.faults.note(f'starting {self.config.name}', error).what}"
+
+    def _failed_within(self, told: InternalError) -> None:
+        """Something of ours failed over this worker: it alone ends, and starts again later. One that serves goes on."""
+        if self.is_ready:
+            return
+        self.failure = told.what
+        if self.process or self._survivors:
+            self._kill()
+        elif self.state in HAS_PROCESS:
+            self.handle(Event.EXITED)
+        elif self.state is State.BACKOFF:
+            self._set_timer(CALM_SECONDS, lambda: self.handle(Event.TIMEOUT))
 
     def _open_declared(self) -> Iterator[int]:
         """Opens what the file names before the program asks; gives the sockets of `listen`, which are passed to it."""
@@ -256,7 +278,7 @@ class Worker:
     def _remove_group(self, group: Group, wait: float = _FIRST_REMOVAL_SECONDS) -> None:
         """The last of the killed may not be reaped yet."""
         if not group.remove() and wait < _LAST_REMOVAL_SECONDS:
-            self._runtime.loop.later(wait, lambda: self._remove_group(group, 2 * wait))
+            self._loop.later(wait, lambda: self._remove_group(group, 2 * wait))
 
     def _terminate(self) -> None:
         if not self.process:
@@ -334,7 +356,7 @@ class Worker:
             if is_same and not (self.addresses or self._probe or self.config.wait_ready or self.config.port):
                 self.handle(Event.READY)
 
-        self._runtime.loop.later(_ALONE_SECONDS, is_all)
+        self._loop.later(_ALONE_SECONDS, is_all)
 
     def _target_at(self, address: Address, listener: Listener) -> Optional[readiness.Target]:
         """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
@@ -364,10 +386,11 @@ class Worker:
         except OSError:
             part = b""
         if not part:
-            self._runtime.loop.unwatch(channel.fileno())
+            self._loop.unwatch(channel.fileno())
             return
-        *lines, self._channel_rest = (self._channel_rest + part)[-1_000_000:].split(b"\n")
-        if b'"ready"' in lines:
+        *lines, rest = (self._channel_rest + part).split(b"\n")
+        self._channel_rest = rest[: len(_READY) + 1]  # a line that never ends, or says something else, is not kept
+        if _READY in lines:
             self.said_ready()
 
     def add_preload(self, preload: Drainable) -> None:
@@ -469,6 +492,16 @@ class Worker:
         if not self._survivors:
             self._kill()
 
+    def has_ended(self, status: Optional[int]) -> None:
+        """As `ended`, whatever fails in it: the process is gone, so the state must follow."""
+        faults, process = self._runtime.loop.faults, self.process
+        if faults.contain(f"ending {self.config.name} {self.number}", self.ended, status):
+            return
+        if self.process is process:
+            self._release_process()
+        if self.process is None and self.state in HAS_PROCESS:
+            self.handle(Event.EXITED)
+
     def ended(self, status: Optional[int]) -> None:
         """The process is gone, with this wait status (None: unknown, it was not our child)."""
         assert self.process
@@ -481,21 +514,19 @@ class Worker:
             self._wait_for_survivor(pidfd, status)
 
     def _wait_for_survivor(self, pidfd: int, status: Optional[int]) -> None:
-        loop = self._runtime.loop
-
         def has_ended() -> None:
-            loop.unwatch(pidfd)
+            self._loop.unwatch(pidfd)
             os.close(pidfd)
             self._survivors.remove(pidfd)
             if not self._survivors:
                 self._ended(status, describe_status(status))
 
-        loop.watch(pidfd, has_ended)
+        self._loop.watch(pidfd, has_ended)
 
     def _release_process(self) -> None:
         if self.process:
             if self.process.channel:
-                self._runtime.loop.unwatch(self.process.channel.fileno())
+                self._loop.unwatch(self.process.channel.fileno())
             self.process.close()
             self.process = None
 
@@ -640,7 +671,7 @@ class Worker:
         self.log_files = tuple(logs.FileId(*file) for file in saved.log_files)
         self.unknown = saved.unknown
         if process.channel:
-            self._runtime.loop.watch(process.channel.fileno(), self._read_channel)
+            self._loop.watch(process.channel.fileno(), self._read_channel)
         self.state = state
         if self.state is State.STARTING:
             self._prove_again()

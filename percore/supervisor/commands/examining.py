@@ -34,11 +34,12 @@ def examine(arguments: list[str]) -> int:
     home = Home.of_user()
     facts = read_facts(home)
     answer = ask_or_nothing("describe", selector="all")
+    faults = answer.get("faults") if answer else None
     workers = answer["workers"] if answer else []
     limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
     own = sum(worker["memory_bytes"] for worker in workers)
     sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
-    findings = [*about_host(facts), *about_workers(workers)]
+    findings = [*about_host(facts), *about_faults(faults, home), *about_workers(workers)]
     if options.json:
         print(
             json.dumps(
@@ -100,6 +101,16 @@ def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
         own = [worker for worker in workers if worker["name"] == name]
         used = max(worker["memory_bytes"] for worker in own)
         yield f"         {name} has {len(own)} workers, of which the largest uses {short_size(used)}"
+
+
+def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Finding]:
+    """Those of the supervisor itself, since it began; an older one counts none."""
+    if faults and faults["count"]:
+        times = "once" if faults["count"] == 1 else f"{faults['count']} times"
+        yield Finding(
+            f"something unexpected failed in the supervisor {times}, and nothing else with it; the last: {faults['last']}",
+            f"report it with the traceback in {home.daemon_log}",
+        )
 
 
 def about_host(facts: Facts) -> Iterator[Finding]:

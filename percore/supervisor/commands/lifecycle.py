@@ -46,11 +46,11 @@ def renew(op: str, arguments: list[str]) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
     from percore.supervisor.commands.files import shell_environment
     from percore.supervisor.commands.options import add_app_options, changed_fields, join_codes, written_keys
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.parsing import Name, make_parser
     from percore.supervisor.commands.targets import is_file, load_files
 
-    parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]")
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
+    parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
     parser.add_argument("-a", "--update-env", action="store_true", help="take the variables of this shell")
@@ -58,6 +58,10 @@ def renew(op: str, arguments: list[str]) -> int:
     parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
     add_app_options(parser)
     options = parser.parse_args(join_codes(arguments))
+    if not options.targets:  # `restart -- -x`: without a target before it, it is one
+        options.targets, options.rest = list(map(Name, options.rest)), ()
+    if not options.targets:
+        parser.error("the following arguments are required: TARGET")
     written = written_keys(options, op)
     if options.rest:
         written["args"] = list(options.rest)

@@ -22,7 +22,7 @@ _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs
 
 
 def make_runtime_parser() -> Parser:
-    parser = make_parser("runtime", usage="percore runtime FILE [options] [-- ARGUMENTS]")
+    parser = make_parser("runtime", usage="percore runtime FILE [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument(
         "file", metavar="FILE", help="a process file, or a script; what follows -- are the script's arguments"
     )

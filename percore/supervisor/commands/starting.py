@@ -37,7 +37,7 @@ class Order(NamedTuple):
 
 
 def make_start_parser() -> Parser:
-    parser = make_parser("start", usage="percore start [TARGET ...] [options] [-- ARGUMENTS]")
+    parser = make_parser("start", usage="percore start [TARGET ...] [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
     add_selection_options(parser)
     parser.add_argument("-f", "--force", action="store_true", help="start another copy of a script that runs already")

@@ -11,14 +11,14 @@ from typing import Any, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.files import load_apps
+from percore.supervisor.commands.parsing import Name
 from percore.supervisor.config import AppConfig
-
-_PROCESS_FILE = re.compile(r"\.(json|ya?ml)$|\.config\.[cm]?js$")
+from percore.supervisor.names import PROCESS_FILE
 
 
 def is_file(target: str) -> bool:
-    """True for what a process file is called, and for `-`, which is one on stdin."""
-    return target == "-" or bool(_PROCESS_FILE.search(target))
+    """True for what a process file is called, and for `-`, which is one on stdin; never for what stands behind `--`."""
+    return not isinstance(target, Name) and (target == "-" or bool(PROCESS_FILE.search(target)))
 
 
 def load_files(

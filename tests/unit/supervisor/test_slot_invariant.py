@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from percore.supervisor import slot as slot_module
 from percore.supervisor import worker as worker_module
 from percore.supervisor.config import AppConfig
+from percore.supervisor.faults import Faults
 from percore.supervisor.launch import Place
 from percore.supervisor.loop import Callback, Timer
 from percore.supervisor.sharing import Mode
@@ -42,6 +43,10 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
+        self.faults = Faults()
+
+    def scoped(self, _: object) -> FakeLoop:
+        return self
 
     def later(self, seconds: float, callback: Callback) -> Timer:
         self.timers.append(Timer(seconds, callback))
@@ -172,7 +177,7 @@ class SlotMachine(RuleBasedStateMachine):
         assert isinstance(worker.process, FakeProcess)
         worker.process.is_over = True
         worker.main_process_died()
-        worker.ended(status)
+        worker.has_ended(status)
 
     @precondition(lambda self: self.loop.due())
     @rule(data=st.data())
@@ -183,6 +188,10 @@ class SlotMachine(RuleBasedStateMachine):
         callback()
 
     # -- what always holds -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_fails_unexpectedly(self) -> None:
+        assert not self.loop.faults.count, self.loop.faults.last
 
     @invariant()
     def at_most_two_workers_and_one_of_a_singleton(self) -> None:
