@@ -14,7 +14,7 @@ from percore.errors import PercoreError
 from percore.hints import Optional
 from percore.supervisor.home import Home
 from percore.supervisor.identity import clean_environment, variables_of
-from percore.supervisor.user_files import User, user_with
+from percore.supervisor.user_files import user_with
 
 # What is passed on besides: how a command is to behave, and what a service manager tells a supervisor.
 _KEPT = ("PERCORE_DEBUG", "PERCORE_RUNTIME_PLAN", "PM2_SILENT", "TERM", "NO_COLOR", "COLUMNS", "LINES", "NOTIFY_SOCKET",
@@ -25,11 +25,12 @@ _ANYBODY = -1
 
 def go_on_as_owner(home: Home) -> None:
     """Raises PercoreError where the home is none of our own, and not to be used with the rights of its owner either."""
-    owner = _owner_of(home)
-    if owner.uid in (0, os.geteuid()):
+    uid, gid = _owner_of(home)
+    if uid in (0, os.geteuid()):
         return
     if os.geteuid() != 0:
-        raise PercoreError(f"{home.path} belongs to another user", next=_as_user(owner.uid))
+        raise PercoreError(f"{home.path} belongs to another user", next=_as_user(uid))
+    owner = user_with(uid, gid)
     os.setgroups(owner.groups)
     os.setgid(owner.gid)
     os.setuid(owner.uid)
@@ -44,8 +45,8 @@ def go_on_as_owner(home: Home) -> None:
         )
 
 
-def _owner_of(home: Home) -> User:
-    """Raises PercoreError where somebody else than root and the owner could put another directory in its place."""
+def _owner_of(home: Home) -> tuple[int, int]:
+    """The numbers of its user and group. Raises PercoreError where others could put another directory in its place."""
     entry, changers = _look_along(home.path)
     uid = entry.st_uid if entry else os.geteuid()
     if entry and entry.st_mode & 0o002:
@@ -58,7 +59,7 @@ def _owner_of(home: Home) -> User:
             f"the home {home.path} is not used by root: {place} can be changed by {who}",
             next=f"set PERCORE_HOME to a directory that only root can change, or: {_as_user(uid or changer)}",
         )
-    return user_with(uid, entry.st_gid if entry else os.getegid())
+    return uid, entry.st_gid if entry else os.getegid()
 
 
 def _look_along(path: str) -> tuple[Optional[os.stat_result], dict[int, str]]:
