@@ -364,6 +364,31 @@ def test_the_list_is_as_wide_as_the_terminal_and_coloured_unless_it_must_not_be(
     assert "tick" in shown(150, "list", "--watch")[0]
 
 
+def test_control_characters_of_an_app_are_shown_and_not_sent_to_the_terminal(pm2: Supervisor) -> None:
+    (pm2.folder / "package.json").write_text(json.dumps({"version": "1\x1b]0;owned\x07\x1b[2J\u202e"}))
+    script = pm2.folder / "loud.sh"
+    script.write_text("printf 'a\\033[31mred\\033[2Jall well\\n\\302\\233x'; echo ready; exec sleep 1000\n")
+    pm2.run("start", "loud.sh")
+    wait_for(lambda: "ready" in pm2.run("logs", "--nostream").stdout, "its output")
+
+    def sent(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "percore.supervisor.cli", *arguments]
+        env = {**os.environ, "PERCORE_HOME": str(pm2.home)}
+        with Terminal(command, env=env, cwd=str(pm2.folder), columns=250) as terminal:
+            terminal.wait_for(
+                "host: " if arguments[0] == "list" else "ready" if arguments[0] == "logs" else "environment"
+            )
+            return terminal.raw
+
+    for arguments in (("list",), ("describe", "loud"), ("logs", "--nostream"), ("logs", "--nostream", "--json")):
+        raw = sent(*arguments)
+        assert b"\\x1b[2J" in raw or b"\\u001b[2J" in raw, arguments
+        for harmful in (b"\x1b[2J", b"\x1b]", b"\x07", "\u202e".encode(), "\x9b".encode()):
+            assert harmful not in raw, arguments
+    assert b"\x1b[31mred" in sent("logs", "--nostream")
+    assert "\x1b[2Jall well" in pm2.run("logs", "--nostream").stdout
+
+
 def test_a_misspelt_option_names_the_nearest_and_changes_nothing(pm2: Supervisor) -> None:
     for arguments, told in (
         (("start", "tick.sh", "--max-memory-restrat", "1G"), "did you mean --max-memory-restart?"),
