@@ -32,7 +32,7 @@ class Liveness:
         self._timer: Optional[Timer] = None
         self._probe: Optional[Probe] = None
         self._queue_length = 0
-        self._queue_moved_at = 0.0
+        self._queue_moved_at = self._looked_at = 0.0
 
     @property
     def is_stuck(self) -> bool:
@@ -56,8 +56,11 @@ class Liveness:
         self._queue_length = 0
 
     def note_queue(self, length: int, now: float) -> None:
-        """What a look at its accept queue found. A queue that nothing was taken from for long means a blocked program."""
-        if length == 0 or length < self._queue_length:
+        """What a look at its accept queue found. A queue that nothing was taken from for long means a blocked program.
+
+        While clients wait, looks come close together; after a longer pause we were stopped, and nobody knows what moved.
+        """
+        if length == 0 or length < self._queue_length or now - self._looked_at > _STUCK_SECONDS:
             self._queue_moved_at = now
             if self.unwell == _STUCK:
                 self._set_unwell("")
@@ -66,7 +69,7 @@ class Liveness:
         elif now - self._queue_moved_at > _STUCK_SECONDS and not self.unwell:
             self._set_unwell(_STUCK)
             self._unwell_since = self._queue_moved_at
-        self._queue_length = length
+        self._queue_length, self._looked_at = length, now
         self._replace_if_unwell_too_long(now)
 
     def _plan(self) -> None:

@@ -41,6 +41,11 @@ class Timer:
     def cancel(self) -> None:
         self.callback = None
 
+    @property
+    def is_over(self) -> bool:
+        """It rang, or was cancelled."""
+        return self.callback is None
+
 
 class Watched(NamedTuple):
     """Who is called when there is something about a descriptor, and who is told when that failed."""

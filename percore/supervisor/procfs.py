@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 _LONGEST_ENVIRONMENT = 6 << 20  # what execve(2) takes, at most
 
 
@@ -40,6 +43,20 @@ def children_of(pid: int) -> list[int]:
             return [int(child) for child in file.read().split()]
     except OSError:
         return []
+
+
+def descriptors_of(pid: int) -> Iterator[tuple[int, str]]:
+    """What a process has open: descriptor and target. Raises OSError when it is gone, or another user's.
+
+    A busy program closes some while we look, which says nothing about the rest.
+    """
+    directory = f"/proc/{pid}/fd"
+    for number in os.listdir(directory):
+        try:
+            target = os.readlink(f"{directory}/{number}")
+        except FileNotFoundError:
+            continue
+        yield int(number), target
 
 
 def tree_of(pid: int) -> list[int]:

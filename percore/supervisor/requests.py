@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from percore.supervisor import sockdiag
-from percore.supervisor.procfs import tree_of
+from percore.supervisor.procfs import descriptors_of, tree_of
 
 
 def is_answering(pid: int, ports: Collection[int]) -> bool:
@@ -25,13 +24,7 @@ def is_answering(pid: int, ports: Collection[int]) -> bool:
 
 def socket_inodes(pid: int) -> dict[int, int]:
     """The sockets that a process has open: inode -> descriptor; empty for one that is gone, or is another user's."""
-    found: dict[int, int] = {}
-    folder = f"/proc/{pid}/fd"
     try:
-        for descriptor in os.listdir(folder):
-            target = os.readlink(f"{folder}/{descriptor}")
-            if target.startswith("socket:["):
-                found[int(target[8:-1])] = int(descriptor)
+        return {int(to[8:-1]): number for number, to in descriptors_of(pid) if to.startswith("socket:[")}
     except OSError:
-        pass
-    return found
+        return {}

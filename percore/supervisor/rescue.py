@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence, Set
 
 from percore.hints import Optional
 from percore.supervisor import sockdiag
@@ -19,27 +19,43 @@ from percore.supervisor.spawning import STORE_FDS
 from percore.supervisor.store import Ends, ends_among
 
 _SYS_PIDFD_GETFD = 438
+# The kernel tells its sockets in parts. One that closes between two of them, as those of the dead supervisor do, hides another.
+_LOOKS = 5
 
 
-def rescue_listening(address: Address, workers: Iterable[tuple[int, int, int]]) -> dict[int, socket.socket]:
+def rescue_listening(address: Address, workers: Sequence[tuple[int, int, int]]) -> dict[int, socket.socket]:
     """By place: what is left of an address. `workers`: for each living one its pid, start time, and its socket's place."""
     found: dict[int, socket.socket] = {}
-    if not address.can_steer:
-        return found
-    try:
-        waiting = {entry.inode for entry in sockdiag.waiting_on(address.port) if entry.address.host == address.host}
-    except OSError:
-        return found
-    for pid, start_time, place in workers:
-        for member in tree_of(pid) if start_time_of(pid) == start_time else ():
-            held = socket_inodes(member)
-            taken = next((take(member, held[inode]) for inode in waiting & held.keys()), None)
-            if taken and is_listener_of(address, taken):
+    for _ in range(_LOOKS if address.can_steer else 0):
+        missing = [worker for worker in workers if worker[2] not in found]
+        if not missing:
+            break
+        try:
+            waiting = _waiting_at(address)
+        except OSError:
+            break
+        for pid, start_time, place in missing:
+            taken = _take_one(address, pid, start_time, waiting)
+            if taken:
                 found.setdefault(place, taken)
-                break
-            if taken:  # it was another one's by then, or the worker listens there by itself
-                taken.close()
     return found
+
+
+def _waiting_at(address: Address) -> Set[int]:
+    """The inodes of the sockets that listen there."""
+    return {entry.inode for entry in sockdiag.waiting_on(address.port) if entry.address.host == address.host}
+
+
+def _take_one(address: Address, pid: int, start_time: int, waiting: Set[int]) -> Optional[socket.socket]:
+    """A copy of the first of the `waiting` sockets that this process, or one below it, holds."""
+    for member in tree_of(pid) if start_time_of(pid) == start_time else ():
+        held = socket_inodes(member)
+        taken = next((take(member, held[inode]) for inode in waiting & held.keys()), None)
+        if taken and is_listener_of(address, taken):
+            return taken
+        if taken:  # it was another one's by then, or the worker listens there by itself
+            taken.close()
+    return None
 
 
 def is_listener_of(address: Address, sock: socket.socket) -> bool:

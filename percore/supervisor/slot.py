@@ -15,6 +15,7 @@ from percore.supervisor.address import Address
 from percore.supervisor.config import AppConfig
 from percore.supervisor.identity import identity_or_none
 from percore.supervisor.launch import Place
+from percore.supervisor.loop import Timer
 from percore.supervisor.pidfile import pid_path, write_pid
 from percore.supervisor.process import Process
 from percore.supervisor.requests import is_answering
@@ -199,13 +200,16 @@ class Slot:
             preload.ask(self._runtime.sharing.mode is not Mode.STEERED)
         now = time.monotonic()
         settled_at = max(now + _SETTLE_SECONDS, self.outgoing.adopted_at + _REUNION_SECONDS)
-        self._drain(self.outgoing, settled_at, now + _DRAIN_LIMIT_SECONDS)
+        # A timer, because the time in which we are stopped ourselves counts for no limit.
+        self._drain(self.outgoing, settled_at, self._runtime.loop.later(_DRAIN_LIMIT_SECONDS, lambda: None))
 
-    def _drain(self, worker: Worker, settled_at: float, limit: float) -> None:
+    def _drain(self, worker: Worker, settled_at: float, limit: Timer) -> None:
         if worker is not self.outgoing or not worker.is_ready:
+            limit.cancel()
             return
         now = time.monotonic()
-        if now >= limit or (now >= settled_at and self._is_drained(worker)):
+        if limit.is_over or (now >= settled_at and self._is_drained(worker)):
+            limit.cancel()
             worker.handle(Event.STOP)
         else:
             # A look at ten thousand connections takes a while: it is not taken all the time.

@@ -11,6 +11,7 @@ UDP and Unix addresses get one socket that all workers of the app accept from; m
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,6 +79,8 @@ class Listener:
             steering.attach(listener.sockets[0], steering.steering_program(alive, {}))
             count = max(2 * slots, max(found) + 1)  # a slot that was scaled away may not be down yet
             listener.sockets = [found.get(index) or listener._open() for index in range(count)]
+            numbers, joined = dict(zip(found, alive)), itertools.count(len(found))
+            listener.order = [numbers[index] if index in found else next(joined) for index in range(count)]
             listener._learn_order(alive)
         else:
             listener.sockets = [found[index] for index in sorted(found)][:1]

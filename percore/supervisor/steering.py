@@ -14,6 +14,7 @@ import array
 import select
 import socket
 import struct
+import time
 from collections.abc import Mapping, Sequence
 
 from percore.hints import NamedTuple, Optional
@@ -30,6 +31,7 @@ _BOTH_NETS = 0xFFFE0000
 # Where `find_order` sends from: within the nets that the program looks at, above any slot.
 _TRIAL_NUMBER = _INCOMING_NET + 0xFFFF
 _TRIAL_HOPS = 253
+_TRIAL_SECONDS = 1.0  # what comes later than that would be taken for the answer to the next trial
 # Without the hop limits that systems begin with.
 _HOPS = [hops for hops in range(1, _TRIAL_HOPS) if hops not in (64, 128)]
 
@@ -193,7 +195,8 @@ def _socket_that_drops(sockets: Sequence[socket.socket], host: str, port: int, *
         else:
             trial.bind((socket.inet_ntoa(struct.pack("!I", _TRIAL_NUMBER)), 0))
         trial.connect_ex((host, port))
-        for _ in range(20):  # loopback is done when connect() returns, unless the machine is very busy
+        deadline = time.monotonic() + _TRIAL_SECONDS
+        while time.monotonic() < deadline:  # loopback is done when connect() returns, unless the machine is very busy
             for index in order:
                 if _drops(sockets[index]) != before[index]:
                     return index

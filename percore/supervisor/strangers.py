@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -10,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 from percore.supervisor import sockdiag
 from percore.supervisor.address import Address, AddressInUse
-from percore.supervisor.procfs import environment_of
+from percore.supervisor.procfs import descriptors_of, environment_of
 
 _LISTEN = "0A"
 _UNCONNECTED = "07"  # the state of a UDP socket
@@ -81,25 +80,18 @@ def find_impostor(port: int, token: str, tree: Collection[int]) -> str:
 
 def _inodes_of(pid: int) -> set[int]:
     """Of its sockets. Raises PermissionError where they are hidden from us."""
-    found = set()
     try:
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                kind, _, inode = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":[")
-                if kind == "socket":
-                    found.add(int(inode.rstrip("]")))
+        return {int(target[8:-1]) for _, target in descriptors_of(pid) if target.startswith("socket:[")}
     except (FileNotFoundError, ProcessLookupError):
-        pass  # it has just ended
-    return found
+        return set()  # it has just ended
 
 
 def name_owner(inodes: Collection[int]) -> str:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for pid in filter(str.isdigit, os.listdir("/proc")) if wanted else ():
         try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in wanted:
-                    return f"{name_of(pid)} (pid {pid})"
+            if any(target in wanted for _, target in descriptors_of(int(pid))):
+                return f"{name_of(pid)} (pid {pid})"
         except OSError:
             continue
     return ""

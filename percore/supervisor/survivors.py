@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from percore.supervisor.procfs import children_of, environment_of, tree_of
 
 _DYING_SECONDS = 5.0
+_LOOKS = 50  # what forks may be a step ahead of a look, but not of all of them
 
 
 def open_survivors(token: str, *, anywhere: bool = False) -> list[int]:
@@ -38,9 +39,13 @@ def carries(pid: int, token: str) -> bool:
 
 
 def kill_survivors(token: str, *, anywhere: bool = False) -> None:
-    for pidfd in open_survivors(token, anywhere=anywhere):
-        kill(pidfd)
-        os.close(pidfd)
+    for _ in range(_LOOKS):
+        found = open_survivors(token, anywhere=anywhere)
+        for pidfd in found:
+            kill(pidfd)
+            os.close(pidfd)
+        if not found:
+            break
 
 
 def kill(pidfd: int) -> None:
@@ -51,7 +56,11 @@ def kill(pidfd: int) -> None:
 
 def kill_strays(home: str, known_tokens: Collection[str]) -> None:
     """Kills workers of an earlier supervisor of this home that nobody adopted: a singleton must not run twice."""
-    end([pidfd for pidfds in open_strays(home, known_tokens).values() for pidfd in pidfds])
+    for _ in range(_LOOKS):
+        found = open_strays(home, known_tokens)
+        end([pidfd for pidfds in found.values() for pidfd in pidfds])
+        if not found:
+            break
 
 
 def open_strays(home: str, known_tokens: Collection[str]) -> Mapping[str, list[int]]:

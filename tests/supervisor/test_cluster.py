@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 
 import pytest
 
+from percore.supervisor.procfs import start_time_of
 from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import wait_for
 
@@ -122,7 +124,10 @@ def test_a_killed_worker_is_back_at_once_and_no_client_hangs(supervisor: Supervi
         for _ in range(4):
             killed = supervisor.pids("api")[0]
             os.kill(killed, signal.SIGKILL)
+            died = time.clock_gettime(time.CLOCK_BOOTTIME)
             wait_for(lambda killed=killed: self_is_back(supervisor, killed), "the worker to be back")
+            began = start_time_of(supervisor.pids("api")[0]) / os.sysconf("SC_CLK_TCK")
+            assert began - died < 1.5, "it was started at once, however long its own start takes"
     assert load.counts["hung"] == 0
     # Only a request that the killed worker had already begun can be lost.
     assert load.counts["lost"] <= 4 * 4

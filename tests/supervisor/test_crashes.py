@@ -159,13 +159,18 @@ def test_a_job_that_ends_while_no_supervisor_runs_does_not_run_again(supervisor:
 
 
 def test_what_was_given_up_is_still_given_up_after_the_supervisor_was_killed(supervisor: Supervisor) -> None:
-    app = supervisor.singleton(args=["exit 3"], max_restarts=1, restart_delay=0.01)
+    runs = supervisor.folder / "runs"
+    app = supervisor.singleton(args=[f"echo x >> {runs}; exit 3"], max_restarts=1, restart_delay=0.01)
     supervisor.apply(app, check=False)
     supervisor.run("start", write_file(supervisor, {**app, "exec_mode": "fork"}), check=False)
     wait_for(lambda: state(supervisor) == "fatal", "it to be given up")
+    before = runs.read_text(), supervisor.log().count("tick 0: starting")
     supervisor.kill_daemon()
     supervisor.run("ping")
-    assert "given up" in supervisor.workers("tick")[0]["failure"]
+    [worker] = supervisor.workers("tick")
+    assert worker["state"] == "fatal"
+    assert "given up" in worker["failure"]
+    assert (runs.read_text(), supervisor.log().count("tick 0: starting")) == before, "it did not run again"
 
 
 def test_a_folder_that_vanished_is_an_end_like_any_other(supervisor: Supervisor) -> None:

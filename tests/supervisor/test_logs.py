@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.supervisor.conftest import Supervisor
+from tests.supervisor.conftest import Load, Supervisor
+from tests.supervisor.faults.tools import lost_nothing
 from tests.waiting import wait_for
 
 WRITER = """
@@ -290,9 +291,11 @@ def test_a_slow_reader_is_told_what_it_missed_and_stays_small(supervisor: Superv
 def test_a_moved_log_is_said_and_opened_again_without_a_lost_request(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api())
     log = supervisor.home / "logs" / "api-out-0.log"
-    log.rename(log.parent / "moved")
-    assert "every log is written" in supervisor.run("reloadLogs").stdout
-    assert "listening" in log.read_text()
+    with Load(supervisor.port) as load:
+        log.rename(log.parent / "moved")
+        assert "every log is written" in supervisor.run("reloadLogs").stdout
+        assert "listening" in log.read_text()
+    lost_nothing(load)
     supervisor.apply(supervisor.api(), supervisor.singleton())
     (supervisor.home / "logs" / "tick-out.log").unlink()
     wait_for(lambda: "tick-out.log was moved or deleted" in supervisor.log(), "the supervisor to say so")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Optional
 
-from percore.supervisor.procfs import tree_of
+from percore.supervisor.procfs import descriptors_of, tree_of
 
 _ESTABLISHED, _LISTEN = "01", "0A"
 _COUNTER = b"percore-accepted"  # bindshim.c
@@ -52,16 +52,7 @@ def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connect
 
 def inodes_of(pid: int) -> set[str]:
     """The sockets that a process holds. Raises OSError when it is gone or somebody else's."""
-    inodes = set()
-    folder = f"/proc/{pid}/fd"
-    for name in os.listdir(folder):
-        try:
-            target = os.readlink(f"{folder}/{name}")
-        except FileNotFoundError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    return inodes
+    return {target[8:-1] for _, target in descriptors_of(pid) if target.startswith("socket:[")}
 
 
 def accepted_by(pid: int) -> Optional[int]:

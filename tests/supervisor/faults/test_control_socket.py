@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -99,17 +101,36 @@ def test_who_waits_for_a_job_is_not_hung_up_on_for_those_who_ask_nothing(running
         assert stop.wait(20) == 0
 
 
-def test_a_client_that_never_reads_costs_itself_the_connection(running: Supervisor) -> None:
-    running.apply(running.singleton(instances=8))
-    daemon = running.daemon_pid()
-    before = resident_kb(daemon)
-    with client(running) as deaf:
-        deaf.settimeout(0.2)
+def test_a_client_that_never_reads_costs_itself_the_connection(supervisor: Supervisor) -> None:
+    daemon = start_daemon(supervisor, "from percore.supervisor import server; server._PATIENCE_SECONDS = 1.0")
+    supervisor.apply(supervisor.singleton(instances=8))
+    before = resident_kb(daemon.pid)
+    question = b'{"version": 1, "op": "describe", "selector": "all"}\n'
+    with client(supervisor) as reader:
+        answer_size = len(json.dumps(answer(reader, question)))
+    with client(supervisor) as deaf:
+        deaf.settimeout(0.5)
         with contextlib.suppress(OSError):
-            for _ in range(100_000):
-                deaf.sendall(b'{"version": 1, "op": "describe", "selector": "all"}\n' * 50)
-        assert running.run("ping").returncode == 0
-    wait_for(lambda: resident_kb(daemon) < before + 12_000, "no more than what a client may leave unread")
+            for _ in range(24_000_000 // answer_size):  # far more than anybody's answers may take
+                deaf.sendall(question)
+        assert supervisor.run("ping").returncode == 0
+        wait_for(lambda: was_hung_up_on(deaf), "the supervisor to hang up")
+        assert most_resident_kb(daemon.pid) < before + 12_000
+    supervisor.run("kill")
+    daemon.wait(60)
+
+
+def was_hung_up_on(sock: socket.socket) -> bool:
+    """Found without reading anything."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))
+
+
+def most_resident_kb(pid: int) -> int:
+    """At any time."""
+    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(row for row in rows if row.startswith("VmHWM")).split()[1])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -6,11 +6,20 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
-from tests.supervisor.faults.tools import NOW, becomes_sound, lost_nothing, processes_of, start_daemon
+from tests.supervisor.faults.tools import (
+    NOW,
+    becomes_sound,
+    lost_nothing,
+    pidfd_of,
+    plain,
+    processes_of,
+    start_daemon,
+)
 from tests.waiting import wait_for
 
 # Where a supervisor that starts two apps may be when it dies.
@@ -19,7 +28,7 @@ WHILE_STARTING = {
 from percore.supervisor.snapshot import StateFile
 save = StateFile.save
 def dies(self, content):
-    if any(slot["worker"] for app in content["apps"] for slot in app["slots"]): {NOW}
+    if any(slot["workers"] for app in content["apps"] if app["config"]["name"] == "tick" for slot in app["slots"]): {NOW}
     save(self, content)
 StateFile.save = dies
 """,
@@ -60,7 +69,7 @@ def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) 
     daemon = start_daemon(supervisor, patch)
     with Load(supervisor.port) as load:
         supervisor.apply(app, tick, check=False)
-        wait_for(lambda: daemon.poll() is not None, "its death")
+        assert daemon.wait(60) == -signal.SIGKILL
         becomes_sound(supervisor, app)
         supervisor.apply(app, tick)
         becomes_sound(supervisor, app, tick)
@@ -158,6 +167,34 @@ def test_a_deploy_that_was_cut_off_by_a_kill_is_taken_back_by_applying_the_forme
         assert {worker["release"] for worker in supervisor.workers("api")} == {"r1"}
         assert len({worker["env_hash"] for worker in supervisor.workers("api")}) == 1
     lost_nothing(load)
+
+
+def test_the_store_alone_keeps_the_clients_of_an_app_that_has_no_worker_left(supervisor: Supervisor) -> None:
+    """No worker holds these sockets that they could be taken out of; another app's worker holds the store."""
+    app, tick = plain(supervisor), supervisor.singleton(args=["exec sleep 1000"])
+    supervisor.apply(app, tick)
+    before = supervisor.pids("tick")
+    with ThreadPoolExecutor(8) as background:
+        daemon = supervisor.daemon_pid()
+        with pidfd_of(daemon) as has_ended:
+            workers = supervisor.pids("api")
+            os.kill(daemon, signal.SIGSTOP)
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            clients = [background.submit(supervisor.get) for _ in range(8)]
+            wait_for(lambda: waiting_clients(supervisor.port) == 8, "all of them to wait")
+            os.kill(daemon, signal.SIGKILL)
+            wait_for(has_ended, "its end")
+        supervisor.run("ping")
+        assert {client.result()["slot"] for client in clients} <= {"0", "1"}
+    becomes_sound(supervisor, app, tick)
+    assert supervisor.pids("tick") == before
+
+
+def waiting_clients(port: int) -> int:
+    """Of all sockets that listen there: the second number of a listening socket's row is the length of its queue."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A")
 
 
 def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:

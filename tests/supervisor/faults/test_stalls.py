@@ -10,43 +10,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
 from tests.supervisor.faults.tools import becomes_sound, kill_now, lost_nothing, start_daemon
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 
-
-def stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
-def test_a_supervisor_that_is_stopped_for_a_while_is_not_missed_and_punishes_nobody_for_it(
-    supervisor: Supervisor,
-) -> None:
-    """A worker that became ready meanwhile is not told that its time is over."""
-    (supervisor.folder / "slow.js").write_text(
-        "require('fs').writeFileSync('begun', '');\n"
-        + f"setTimeout(() => {{ {(supervisor.folder / 'server.js').read_text()} }}, 700);"
-    )
-    supervisor.apply(supervisor.api())
-    daemon = supervisor.daemon_pid()
-    slow = supervisor.api(name="slow", script="slow.js", instances=1, listen_timeout=2.0, port=None)
-    slow["env"] = {"PORT": str(supervisor.port + 1)}
-    with (
-        Load(supervisor.port) as load,
-        subprocess.Popen([sys.executable, "-c", STOP_WHEN_BEGUN, str(supervisor.folder / "begun"), str(daemon)]),
-    ):
-        result = supervisor.apply(supervisor.api(), slow, check=False)
-    lost_nothing(load)
-    assert result["ok"], result
-    assert supervisor.daemon_pid() == daemon
-
-
-# For longer than the worker may take to be ready.
-STOP_WHEN_BEGUN = """
+# For longer than what is going on may last, from the moment that a file is there.
+STOP_FOR_A_WHILE = """
 import os, signal, sys, time
 for _ in range(5000):
     if os.path.exists(sys.argv[1]):
@@ -58,31 +33,111 @@ for _ in range(5000):
 """
 
 
+@contextlib.contextmanager
+def is_stopped_when_begun(supervisor: Supervisor) -> Iterator[Path]:
+    """The file that tells that it has begun; the supervisor is stopped then, and goes on after a while."""
+    begun, daemon = supervisor.folder / "begun", supervisor.daemon_pid()
+    with subprocess.Popen([sys.executable, "-c", STOP_FOR_A_WHILE, str(begun), str(daemon)]) as stopping:
+        yield begun
+        assert stopping.wait(60) == 0
+    assert supervisor.daemon_pid() == daemon
+
+
+def test_a_supervisor_that_is_stopped_for_a_while_is_not_missed_and_punishes_nobody_for_it(
+    supervisor: Supervisor,
+) -> None:
+    """A worker that asks for its port meanwhile is not told that its time is over."""
+    supervisor.apply(supervisor.api())
+    port = free_port()
+    slow = supervisor.api(
+        name="slow", script="slow.js", instances=1, listen_timeout=2.0, port=port, env={"PORT": str(port)}
+    )
+    with Load(supervisor.port) as load, is_stopped_when_begun(supervisor) as begun:
+        (supervisor.folder / "slow.js").write_text(
+            f"require('fs').writeFileSync('{begun}', '');\n"
+            f"setTimeout(() => {{ {(supervisor.folder / 'server.js').read_text()} }}, 700);"
+        )
+        result = supervisor.apply(supervisor.api(), slow, check=False)
+    lost_nothing(load)
+    assert result["ok"], result
+    assert supervisor.workers("slow")[0]["restarts"] == 0
+
+
+def test_a_worker_has_its_whole_time_to_end_although_the_supervisor_is_stopped_meanwhile(
+    supervisor: Supervisor,
+) -> None:
+    with is_stopped_when_begun(supervisor) as begun:
+        script = f"trap 'touch {begun}; sleep 3; echo ended by itself; exit 0' INT; while :; do sleep 0.05; done"
+        supervisor.apply(supervisor.singleton(args=[script], kill_timeout=2.0))
+        supervisor.run("stop", "tick")
+    assert "ended by itself" in (supervisor.home / "logs" / "tick-out.log").read_text()
+
+
+def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_stopped_meanwhile(
+    supervisor: Supervisor,
+) -> None:
+    start_daemon(supervisor, "from percore.supervisor import slot; slot._DRAIN_LIMIT_SECONDS = 2.0")
+    (supervisor.folder / "slow.js").write_text(
+        "require('http').createServer((request, response) => {\n"
+        "  if (request.url === '/slow') console.log('asked');\n"
+        "  setTimeout(() => response.end(JSON.stringify({ pid: process.pid })), request.url === '/slow' ? 4000 : 0);\n"
+        "}).listen(process.env.PORT);"
+    )
+    supervisor.apply(supervisor.api(script="slow.js", instances=1))
+    [old] = supervisor.pids("api")
+    log = supervisor.home / "logs" / "api-out-0.log"
+    with ThreadPoolExecutor() as background, is_stopped_when_begun(supervisor) as begun:
+        answer = background.submit(supervisor.get, "/slow")
+        wait_for(lambda: "asked" in log.read_text(), "the request to arrive")
+        reload = background.submit(supervisor.run, "reload", "api")
+        wait_for(lambda: supervisor.get()["pid"] != old, "the new worker to serve")
+        begun.touch()
+        assert answer.result()["pid"] == old
+        reload.result()
+    supervisor.run("kill")
+
+
+# The loop does not turn any more, and everything else of the process does.
+HANGS = """
+from percore.supervisor.manager import Manager
+status = Manager.status
+def hangs(self):
+    while os.path.exists(os.path.join(self._home.path, "hang")): time.sleep(0.01)
+    return status(self)
+Manager.status = hangs
+os.environ["WATCHDOG_PID"] = str(os.getpid())
+"""
+
+
 def test_systemd_hears_from_the_loop_that_it_turns_and_no_more_when_it_does_not(supervisor: Supervisor) -> None:
     path = str(supervisor.folder / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, ThreadPoolExecutor() as background:
         systemd.bind(path)
         systemd.settimeout(20)
-        daemon = start_daemon(
-            supervisor, 'os.environ["WATCHDOG_PID"] = str(os.getpid())',
-            env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"},
-        )  # fmt: skip
+        daemon = start_daemon(supervisor, HANGS, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
         heard = [systemd.recv(100) for _ in range(6)]
         assert b"READY=1" in heard
         assert heard.count(b"WATCHDOG=1") >= 3
-        os.kill(daemon.pid, signal.SIGSTOP)
-        wait_for(lambda: stopped(daemon.pid), "it to be stopped")
-        systemd.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while systemd.recv(100):
-                pass  # what it had said before
-        systemd.settimeout(0.6)
-        with pytest.raises(TimeoutError):
-            systemd.recv(100)
-        os.kill(daemon.pid, signal.SIGCONT)
+        hang = supervisor.home / "hang"
+        hang.touch()
+        asking = background.submit(supervisor.run, "status", "--json")
+        try:
+            wait_for(lambda: is_silent(systemd), "it to be silent, five times as long as it is between two words")
+        finally:
+            hang.unlink()
+        asking.result()
         systemd.settimeout(20)
         assert systemd.recv(100) == b"WATCHDOG=1"
         kill_now(daemon)
+
+
+def is_silent(systemd: socket.socket) -> bool:
+    systemd.settimeout(0.5)
+    try:
+        systemd.recv(100)
+    except TimeoutError:
+        return True
+    return False
 
 
 def test_a_fault_of_its_own_does_not_end_the_supervisor(supervisor: Supervisor) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from percore.supervisor import steering
 from percore.supervisor.address import Address, AddressInUse
 from percore.supervisor.sharing import Mode, Sharing, find_sharing
 from percore.supervisor.sockets import Listener
@@ -143,6 +144,22 @@ def test_what_is_left_of_a_group_is_made_whole_while_clients_come(port: int) -> 
     rescued.steer([(1, 0)], {})
     clients.append(socket.create_connection(("127.0.0.1", port), timeout=2))
     assert rescued.queue_length(1, 0) == 1
+    close(clients)
+    rescued.close()
+
+
+def test_sockets_whose_order_cannot_be_tried_are_still_told_apart_after_a_rescue(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    """On a machine too busy for the trial: the living are the first of the group, what is opened anew joins at its end."""
+    listener = Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 2)
+    left = {index: listener.sockets[index].dup() for index in (0, 2)}
+    listener.close()
+    monkeypatch.setattr(steering, "find_order", lambda *_: None)
+    rescued = Listener.rescued(listener.address, left, 2, Mode.STEERED)
+    rescued.steer([(0, 0), (1, 0)], {}, again=True)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(40)]
+    assert rescued.queue_length(0, 0) + rescued.queue_length(1, 0) == 40
     close(clients)
     rescued.close()
 

@@ -1,0 +1,47 @@
+"""What a queue tells of a worker, and what a pause of our own must not tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from percore.supervisor.config import AppConfig
+from percore.supervisor.liveness import Liveness
+from percore.supervisor.loop import Loop
+
+
+@pytest.fixture
+def replaced() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def liveness(replaced: list[str]) -> Liveness:
+    made = Liveness(Loop(), lambda: None, lambda: None, replaced.append)
+    made.begin(AppConfig(name="api", script="x", cwd="/", liveness_timeout=5.0))
+    return made
+
+
+def look(liveness: Liveness, since: float, until: float, length: int = 3) -> None:
+    for tenth in range(round(since * 10), round(until * 10) + 1):
+        liveness.note_queue(length, tenth / 10)
+
+
+def test_a_queue_that_does_not_move_for_the_whole_time_asks_for_another_worker(
+    liveness: Liveness, replaced: list[str]
+) -> None:
+    look(liveness, 10, 14)
+    assert liveness.is_stuck
+    assert replaced == []
+    look(liveness, 14, 16)
+    assert replaced == ["it accepts no connections, for 5 s"]
+
+
+def test_a_queue_as_long_as_before_we_were_stopped_for_a_minute_tells_nothing(
+    liveness: Liveness, replaced: list[str]
+) -> None:
+    look(liveness, 10, 10.5)
+    look(liveness, 70, 70.5)
+    assert not liveness.is_stuck
+    look(liveness, 70.5, 74)
+    assert liveness.is_stuck
+    assert replaced == []
