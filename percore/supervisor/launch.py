@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -124,7 +125,7 @@ def make_environment(
     if config.port is not None:
         env["PORT"] = str(config.port_of(place.number))
     is_counted = config.port is not None and config.increment_var == "PORT"
-    if config.increment_var and not is_counted and env.get(config.increment_var, "").lstrip("-").isdigit():
+    if config.increment_var and not is_counted and re.fullmatch(r"-?\d{1,18}", env.get(config.increment_var, "")):
         env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
     env[config.instance_var] = str(place.number)
     env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
