@@ -67,9 +67,23 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
+def shown(value: object) -> str:
+    """A value in an error line: not too long, and a number that cannot be printed as words."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_LONGEST_WORD, _MOST_WORDS = 100, 2000
+
+
 def nearest(word: str, known: list[str]) -> Optional[str]:
     """The known word most like `word`, or None: for 'unknown key X, did you mean Y?'."""
     from difflib import get_close_matches
 
-    matches = get_close_matches(word, known, n=1, cutoff=0.6)
+    if len(word) > _LONGEST_WORD:
+        return None
+    matches = get_close_matches(word, [other for other in known[:_MOST_WORDS] if len(other) <= _LONGEST_WORD], n=1)
     return matches[0] if matches else None

@@ -24,9 +24,22 @@ def require_release_id(value: Any, *, where: str = "") -> str:
     )
 
 
+PATH_WORD = "at most 100 letters of a to z, digits and . _ -, not beginning with . or -"
+
+
 def is_path_word(value: str) -> bool:
     """True for a name that can be one component of a path, and a word in a unit, a shell or NGINX's configuration."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) is not None
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", value) is not None
+
+
+def is_absolute_path(value: str) -> bool:
+    """True for a path from / on that leads where it says; / itself is nobody's."""
+    return value.startswith("/") and value.strip("/") != "" and value.isprintable() and ".." not in value.split("/")
+
+
+def is_inner_path(value: str) -> bool:
+    """True for a path that stays in the directory it is relative to."""
+    return value.isprintable() and not value.startswith("/") and ".." not in value.split("/") and len(value) < 1000
 
 
 def is_safe_path(value: str) -> bool:
@@ -44,9 +57,15 @@ def is_server_name(value: str) -> bool:
     return re.fullmatch(r"[^\x00-\x1f\x7f;{}\"'#`]{1,1000}", value) is not None
 
 
-def is_ssh_word(value: str) -> bool:
-    """True for what OpenSSH's client takes as a host or a user: nothing that a shell, or ssh itself, would take for more."""
-    return re.fullmatch(r"(?!-)[^\x00-\x20\x7f'\"`$\\;&<>|(){}#*?!]{1,255}", value) is not None
+def is_ssh_host(value: str) -> bool:
+    """True for what OpenSSH's client, from 9.6 on, takes as a host: nothing that a shell, or ssh itself, takes for more."""
+    return re.fullmatch(r"(?!-)[^\x00-\x20\x7f-\xa0'\"`$\\;&<>|(){}]{1,255}", value) is not None
+
+
+def is_ssh_user(value: str) -> bool:
+    """The same of a user, whose name may hold more: a backslash behind a domain, a blank, but none before a dash."""
+    text = re.fullmatch(r"(?!-)[^\x00-\x1f\x7f-\x9f'\"`;&<>|(){}]{1,255}", value) is not None
+    return text and " -" not in value and not value.endswith("\\")
 
 
 def variable_fault(name: Any, value: Any = "") -> str:

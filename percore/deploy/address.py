@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from typing import Any
 from percore.deploy.openssh import Wish, check_host_keys
 from percore.deploy.plan import is_true
 from percore.errors import UsageError
+from percore.names import is_ssh_user
+
+LONGEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ def read_address(host: str, variables: Mapping[str, Any]) -> Address:
     """Raises UsageError for a value that cannot be honoured: dropping it silently could reach another host."""
 
     def text(*names: str) -> str | None:
-        return next((str(variables[name]) for name in names if variables.get(name) not in (None, "")), None)
+        found = next((name for name in names if variables.get(name) not in (None, "")), None)
+        return None if found is None else _plain(found, variables[found], host)
 
     connection = text("ansible_connection") or "ssh"
     if connection not in ("local", "ssh", "smart", "paramiko", "paramiko_ssh"):
@@ -60,7 +65,7 @@ def read_address(host: str, variables: Mapping[str, Any]) -> Address:
         ),
         password=text("ansible_password", "ansible_ssh_password", "ansible_ssh_pass"),
         become=become,
-        become_user=text("ansible_become_user") or "root",
+        become_user=_user(text("ansible_become_user") or "root", host),
         become_password=text("ansible_become_password", "ansible_become_pass")
         or os.environ.get("PERCORE_BECOME_PASSWORD"),
         python=text("ansible_python_interpreter") or (os.path.realpath(sys.executable) if is_local else "python3"),
@@ -71,7 +76,7 @@ def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:
     words: list[str] = []
     for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
         try:
-            words += shlex.split(str(variables.get(name) or ""))
+            words += shlex.split(_plain(name, str(variables.get(name) or "").replace("\n", " "), host))
         except ValueError as error:
             raise UsageError(f"{name} cannot be split into words: {error}", where=f"host {host}") from None
     try:
@@ -84,6 +89,20 @@ def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:
 def _port(value: str | None, host: str) -> int | None:
     if value is None:
         return None
-    if value.isdigit() and 0 < int(value) < 65536:
+    if re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536:
         return int(value)
-    raise UsageError(f"ansible_port should be a number and is {value!r}", where=f"host {host}")
+    raise UsageError(f"ansible_port should be a number and is {value[:80]!r}", where=f"host {host}")
+
+
+def _plain(name: str, value: object, host: str) -> str:
+    """No program, file or question takes more: a line feed in a password would answer the next question, too."""
+    text = str(value)
+    if re.search(r"[\x00\r\n\ud800-\udfff]", text) or len(text) > LONGEST:
+        raise UsageError(f"{name} is more than one line, or no text", where=f"host {host}")
+    return text
+
+
+def _user(value: str, host: str) -> str:
+    if is_ssh_user(value):
+        return value
+    raise UsageError(f"ansible_become_user {ascii(value)[:80]} is not the name of a user", where=f"host {host}")

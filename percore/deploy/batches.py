@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from percore.errors import UsageError
+from percore.errors import UsageError, shown
+
+MOST = 1_000_000
+"""Of hosts, and of seconds: eleven days."""
 
 T = TypeVar("T")
 
@@ -47,15 +50,15 @@ def read_policy(serial: Any, canary: Any, max_fail_percentage: Any, soak_seconds
     """Raises UsageError that names the variable."""
     steps = serial if isinstance(serial, list) else [serial]
     for step in steps:
-        if not re.fullmatch(r"[1-9]\d*%?", str(step)) or (str(step).endswith("%") and int(str(step)[:-1]) > 100):
-            raise UsageError(f"'serial' should be a number of hosts or a percentage, not {step!r}", where=where)
+        if not re.fullmatch(r"[1-9][0-9]{0,8}%?", str(step)) or (str(step).endswith("%") and int(str(step)[:-1]) > 100):
+            raise UsageError(f"'serial' should be a number of hosts or a percentage, not {shown(step)}", where=where)
     if not steps:
         raise UsageError("'serial' is an empty list", where=where, next="leave it out, or write 100%")
     return Policy(
         tuple(map(str, steps)),
-        int(_number(canary, "canary", where)),
+        int(_number(canary, "canary", where, most=MOST)),
         _number(max_fail_percentage, "max_fail_percentage", where, most=100),
-        _number(soak_seconds, "soak_seconds", where),
+        _number(soak_seconds, "soak_seconds", where, most=MOST),
     )
 
 
@@ -64,12 +67,11 @@ def _size(step: str, hosts: int) -> int:
     return max(1, math.floor(hosts * int(step[:-1]) / 100)) if step.endswith("%") else int(step)
 
 
-def _number(value: Any, name: str, where: str, *, most: float = math.inf) -> float:
+def _number(value: Any, name: str, where: str, *, most: float) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not 0 <= number <= most:
-        limit = f" to {most:g}" if most < math.inf else ""
-        raise UsageError(f"'{name}' should be a number from 0{limit}, not {value!r}", where=where)
+        raise UsageError(f"'{name}' should be a number from 0 to {most:.0f}, not {shown(value)}", where=where)
     return number

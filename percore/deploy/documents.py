@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from percore.bounds import AliasError, check_aliases, read_file
+from percore.bounds import CONSTRUCTION_FAULTS, YamlFault, compose_yaml, read_file
 from percore.deploy.keyring import open_file
 from percore.deploy.vault import HEADER, Sealed
 from percore.errors import UsageError
@@ -80,7 +80,7 @@ class Document:
             return self._loader().construct_document(node)
         except yaml.MarkedYAMLError as error:
             raise self._fault(error) from None
-        except (ValueError, RecursionError) as error:
+        except CONSTRUCTION_FAULTS as error:
             raise UsageError(f"the value cannot be read: {error}", where=self.place(node)) from None
 
     def _json_value(self, node: yaml.Node) -> Any:
@@ -103,15 +103,13 @@ class Document:
 
     def _compose(self, text: str) -> yaml.Node | None:
         try:
-            node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-            if node is not None:
-                check_aliases(node)
-        except AliasError as error:
-            raise UsageError(str(error), where=f"{self.name}:{error.line}") from None
-        except yaml.MarkedYAMLError as error:
-            raise self._fault(error) from None
-        except (yaml.YAMLError, RecursionError) as error:
-            raise UsageError(f"not valid YAML: {str(error).splitlines()[0]}", where=self.name) from None
+            node: yaml.Node | None = compose_yaml(text, _Loader)
+        except YamlFault as fault:
+            raise UsageError(
+                f"not valid YAML: {fault.what}",
+                where=fault.place(self.name),
+                next="mend that line" if fault.line else "",
+            ) from None
         return None if node is None or is_null(node) else node
 
     def _fault(self, error: yaml.MarkedYAMLError) -> UsageError:
@@ -166,7 +164,7 @@ def read_document(path: Path) -> Document:
 
 def read_text(path: Path) -> str:
     try:
-        text = read_file(str(path)).decode()
+        text = read_file(str(path)).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError:

@@ -30,7 +30,7 @@ def read_hooks(written: Mapping[str, object], *, where: str) -> dict[str, tuple[
                 next=f"did you mean '{guess}'?" if guess else f"known: {', '.join(NAMES)}",
             )  # fmt: skip
         commands = value if isinstance(value, list) else [value]
-        if not all(isinstance(command, str) and command.strip() for command in commands):
+        if not all(isinstance(command, str) and command.strip() and "\0" not in command for command in commands):
             raise UsageError(f"hook '{name}' should be a command or a list of commands", where=where)
         hooks[name] = tuple(map(str, commands))
     return hooks

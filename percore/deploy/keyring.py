@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from percore.bounds import AliasError, check_aliases
+from percore.bounds import YamlFault, compose_yaml, read_file
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.vault import DEFAULT_ID, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
@@ -111,7 +111,7 @@ def read_password(path: Path, vault_id: str) -> bytes:
     if not path.is_file():
         raise UsageError("the vault password file does not exist", where=str(path))
     try:
-        content = _run_program(path, vault_id) if os.access(path, os.X_OK) else path.read_bytes()
+        content = _run_program(path, vault_id) if os.access(path, os.X_OK) else read_file(str(path))
     except OSError as error:
         raise UsageError(f"the vault password cannot be read: {error.strerror}", where=str(path)) from None
     password = content.strip(b" \t\r\n")
@@ -163,11 +163,8 @@ def open_file(text: str, path: str) -> str:
     """The plain text of a file that is encrypted as a whole; from now on no output shows its values."""
     plain = keyring().open(text, path)
     try:
-        root = yaml.compose(plain, Loader=yaml.SafeLoader)
-        if root is not None:
-            check_aliases(root)
-        _hide_values(root)
-    except (yaml.YAMLError, AliasError, RecursionError):
+        _hide_values(compose_yaml(plain, yaml.SafeLoader))
+    except YamlFault:
         REDACTOR.hide(plain)
     return plain
 

@@ -7,11 +7,11 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from percore.bounds import read_file
-from percore.errors import PreflightError
 
 _HASHED = "|1|"
 
@@ -31,9 +31,17 @@ class Line:
 class Known:
     """What the files say of one host."""
 
-    keys: dict[str, bytes] = field(default_factory=dict)  # by kind
+    keys: dict[str, list[bytes]] = field(default_factory=dict)  # by kind: any of them may be its own
     revoked: set[bytes] = field(default_factory=set)
     passed_over: list[str] = field(default_factory=list)  # what could have made it known, and is not used
+
+    def judge(self, key: bytes) -> str:
+        """`known`, `revoked`, `changed` (others are known, and this one is not), or `unknown`."""
+        if key in self.revoked:
+            return "revoked"
+        if any(key in keys for keys in self.keys.values()):
+            return "known"
+        return "changed" if self.keys else "unknown"
 
 
 def find_known(paths: Iterable[str], name: str) -> Known:
@@ -47,10 +55,11 @@ def find_known(paths: Iterable[str], name: str) -> Known:
         elif line.marker == "@revoked":
             known.revoked.add(line.key)
         elif line.marker:
-            known.passed_over.append(f"{line.place} trusts a certificate authority, which percore does not ask")
+            known.passed_over.append(
+                f"{line.place} trusts a certificate authority, whose certificates are not asked for"
+            )
         else:
-            known.keys.setdefault(line.kind, line.key)
-    known.keys = {kind: key for kind, key in known.keys.items() if key not in known.revoked}
+            known.keys.setdefault(line.kind, []).append(line.key)
     return known
 
 
@@ -75,17 +84,18 @@ def _hash_matches(written: str, name: str) -> bool:
         salt, digest = (base64.b64decode(part) for part in written[len(_HASHED) :].split("|"))
     except ValueError:
         return False
-    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
+    return hmac.compare_digest(hmac.new(salt, name.lower().encode(), hashlib.sha1).digest(), digest)
 
 
 def _lines(path: str) -> Iterator[Line | str]:
-    """Each line that holds a key; of one that cannot be read, a sentence."""
+    """Each line that holds a key; of what cannot be read, a sentence."""
     try:
-        text = read_file(path).decode(errors="replace")
+        text = "" if path == os.devnull else read_file(path).decode(errors="replace")
     except FileNotFoundError:
         return
     except OSError as error:
-        raise PreflightError(f"the known_hosts file cannot be read: {error.strerror}", where=path) from None
+        yield f"{path} cannot be read: {error.strerror}"
+        return
     for number, written in enumerate(text.split("\n"), 1):
         words = written.split()
         if not words or words[0].startswith("#"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import itertools
 import os
 import re
 import shlex
@@ -17,8 +18,9 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from percore.bounds import read_file
 from percore.errors import PercoreError, PreflightError, UsageError
-from percore.names import is_ssh_word
+from percore.names import is_ssh_host, is_ssh_user
 from percore.supervisor.passwords import for_programs
 
 SECONDS = 10
@@ -64,6 +66,11 @@ class Route:
     seconds: int
     silence_seconds: int
 
+    @property
+    def known_name(self) -> str:
+        """What the host is called in known_hosts."""
+        return self.known_as or (self.host if self.port == 22 else f"[{self.host}]:{self.port}")
+
 
 def find_route(wish: Wish) -> Route:
     """Raises UsageError for what ssh does not understand, PreflightError for a named key or known_hosts file that is missing."""
@@ -81,16 +88,16 @@ def find_route(wish: Wish) -> Route:
 
 def _refuse_unsafe(host: str, user: str | None) -> None:
     """Host and user become words of ProxyCommand's shell. OpenSSH 9.6 refuses the same; older ones, and paramiko, do not."""
-    if not is_ssh_word(host):
+    if not is_ssh_host(host):
         raise UsageError(f"{ascii(host)[:80]} is not a host that ssh would connect to", next="see ansible_host")
-    if user and not is_ssh_word(user):
+    if user and not is_ssh_user(user):
         raise UsageError(f"{ascii(user)[:80]} is not a user that ssh would log in as", next="see ansible_user")
 
 
 def jump_wish(jump: str, wish: Wish) -> Wish:
     """A host on the way, `[user@]host[:port]`: from the same configuration file, and with the same known hosts."""
     user, _, place = jump.removeprefix("ssh://").rpartition("@")
-    found = re.fullmatch(r"(\[[^]]+\]|[^:]+)(?::(\d+))?", place)
+    found = re.fullmatch(r"(\[[^]]+\]|[^:]+)(?::([0-9]{1,5}))?", place)
     if not found:
         raise UsageError(f"ProxyJump '{jump}' is not [user@]host[:port]")
     words = _configuration_file(wish.arguments)
@@ -140,11 +147,18 @@ def _ask_ssh(wish: Wish) -> Options:
 
 
 def _read_config(wish: Wish) -> Options:
-    from paramiko import SSHConfig
+    from paramiko import SSHConfig, SSHException
 
     path = os.path.expanduser("~/.ssh/config")
-    config = SSHConfig.from_path(path) if os.path.exists(path) else SSHConfig()
-    found = {name: value if isinstance(value, list) else [value] for name, value in config.lookup(wish.host).items()}
+    try:
+        config = SSHConfig.from_text(read_file(path).decode()) if os.path.exists(path) else SSHConfig()
+        known = config.lookup(wish.host)
+    except (OSError, ValueError, SSHException) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(
+            f"it cannot be read: {reason}", where=path, next="install an OpenSSH client, or mend it"
+        ) from None
+    found = {name: value if isinstance(value, list) else [value] for name, value in known.items()}
     found.update({name: [value] for name, value in _options(wish.arguments)})
     found["port"] = [str(wish.port)] if wish.port else found.get("port", ["22"])
     found["user"] = [wish.user] if wish.user else found.get("user", [getpass.getuser()])
@@ -162,7 +176,6 @@ def _make_route(wish: Wish, options: Options) -> Route:
     host, user = one("hostname", wish.host), one("user") or getpass.getuser()
     known = " ".join([one("userknownhostsfile"), one("globalknownhostsfile")])
     keys = (_expand(path, host, user) for path in options.get("identityfile", ()) if path != "none")
-    seconds = one("connecttimeout")
     port = _port(one("port", "22"))
     proxy = one("proxycommand") or None
     return Route(
@@ -176,9 +189,9 @@ def _make_route(wish: Wish, options: Options) -> Route:
         known_as=one("hostkeyalias"),
         accept_new=one("stricthostkeychecking") == "accept-new",
         hash_names=one("hashknownhosts", "no") == "yes",
-        proxy_command=_fill(proxy, {"h": host, "p": str(port), "r": user, "n": wish.host, "%": "%"}) if proxy else None,
+        proxy_command=_fill(proxy, _quoted(h=host, p=str(port), r=user, n=wish.host)) if proxy else None,
         jumps=() if proxy else tuple(filter(None, one("proxyjump").split(","))),
-        seconds=int(seconds) if seconds.isdigit() else SECONDS,
+        seconds=_whole(one("connecttimeout"), SECONDS),
         silence_seconds=_silence(one("serveraliveinterval"), one("serveralivecountmax")),
     )
 
@@ -190,9 +203,14 @@ def _port(written: str) -> int:
 
 
 def _silence(interval: str, count: str) -> int:
-    if not interval.isdigit() or interval == "0":
+    if not _whole(interval, 0):
         return SILENCE_SECONDS
-    return max(LEAST_SILENCE_SECONDS, int(interval) * (int(count) if count.isdigit() else 3))
+    return max(LEAST_SILENCE_SECONDS, _whole(interval, 0) * _whole(count, 3))
+
+
+def _whole(written: str, default: int) -> int:
+    """A number of seconds, or of tries; beyond a day it means: as long as it takes."""
+    return min(int(written[:9]), 86400) if re.fullmatch(r"[0-9]+", written) else default
 
 
 def _agent(written: str, host: str, user: str) -> str | None:
@@ -212,6 +230,11 @@ def _expand(path: str, host: str, user: str = "") -> str:
     return os.path.expanduser(_fill(path, values))
 
 
+def _quoted(**values: str) -> dict[str, str]:
+    """For the shell that runs a ProxyCommand: whatever these hold, each is one word of it, or a part of one."""
+    return {"%": "%", **{sign: shlex.quote(value) for sign, value in values.items()}}
+
+
 def _fill(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"%(.)", lambda found: values.get(found[1], found[0]), text)
 
@@ -223,7 +246,7 @@ def _uid() -> int:
 
 def _configuration_file(arguments: Sequence[str]) -> list[str]:
     """`-F FILE`, where it is among the words."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if word.startswith("-F"):
             return ["-F", word[2:] or following]
     return []

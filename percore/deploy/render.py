@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from percore.bounds import read_file
 from percore.deploy.keyring import keyring
 from percore.deploy.plan import HostPlan, HostState
 from percore.deploy.redaction import REDACTOR
-from percore.deploy.roles import EVERYWHERE, Item, Role
+from percore.deploy.roles import EVERYWHERE, Item, Role, check_item
 from percore.deploy.settings import read_settings
 from percore.deploy.templates import SELF, Variables, render_file, resolve_variables
 from percore.deploy.vault import HEADER
@@ -22,6 +23,10 @@ from percore.supervisor.unit import template_path
 
 SHIPPED = Path(template_path()).parent
 """Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""
+
+
+MOST_ROLE_FILE = 256 << 20
+"""Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
 
 
 def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
@@ -72,7 +77,9 @@ class _StateMaker:
         for index, item in enumerate(role[kind]):
             path = f"{role.file} {kind}[{index}]"
             if "when" not in item or self.variables.is_true(item["when"], f"{path}.when"):
-                yield {**self.variables.resolve(_without(item, *EVERYWHERE), path), **self._marks(role, item, path)}
+                resolved = self.variables.resolve(_without(item, *EVERYWHERE), path)
+                check_item(kind, resolved, path)
+                yield {**resolved, **self._marks(role, item, path)}
 
     def _marks(self, role: Role, item: Item, path: str) -> dict[str, Any]:
         """What is said of an item, not what it is: whom it notifies, its tags."""
@@ -98,6 +105,7 @@ class _StateMaker:
             if "when" in item and not self.variables.is_true(item["when"], f"{path}.when"):
                 continue
             handler = self.variables.resolve(_without(item, "when"), path)
+            check_item("handlers", handler, path)
             if handler["name"] in self.handlers:
                 raise UsageError(
                     f"there are two handlers '{handler['name']}'", where=path, next="give one another name"
@@ -239,11 +247,11 @@ def _words(text: str, where: str) -> list[str]:
 def _read(path: Path, role: Role) -> tuple[bytes, bool]:
     """A file of a role; one that is encrypted (True) reaches the host in plain text, as in Ansible, and is never shown."""
     try:
-        content = path.read_bytes()
+        content = read_file(str(path), most=MOST_ROLE_FILE)
     except OSError as error:
         raise UsageError(f"file '{path.name}' cannot be read: {error.strerror}", where=str(role.file)) from None
     if not content.startswith(HEADER.encode()):
         return content, False
-    plain = keyring().open_bytes(content.decode(), str(path))
+    plain = keyring().open_bytes(content.decode(errors="replace"), str(path))
     REDACTOR.hide_file(plain.decode(errors="replace"))
     return plain, True

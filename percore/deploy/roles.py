@@ -5,13 +5,15 @@ Every key is declared once, in `ITEM_KEYS` and `ROLE_KEYS`; an error names the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from percore import names
 from percore.deploy.documents import Document, read_document
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError, nearest, shown
 
 Item = Mapping[str, Any]
 
@@ -81,6 +83,10 @@ class Role:
 
 def load_role(name: str, folder: Path = Path("roles")) -> Role:
     """Read `folder/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+    if not isinstance(name, str) or not names.is_path_word(name):
+        raise UsageError(
+            f"{ascii(name)[:80]} cannot be the name of a role", where=str(folder), next=f"use {names.PATH_WORD}"
+        )
     path = folder / name / "role.yml"
     if not path.is_file():
         known = sorted(entry.parent.name for entry in folder.glob("*/role.yml"))
@@ -129,10 +135,10 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
     )
 
 
-def load_roles(names: Sequence[str], folder: Path = Path("roles")) -> tuple[Role, ...]:
+def load_roles(wanted: Sequence[str], folder: Path = Path("roles")) -> tuple[Role, ...]:
     """The named roles with all they require, each once, what is required first."""
     found: dict[str, Role] = {}
-    for name in names:
+    for name in map(str, wanted):
         _collect(name, folder, found, ())
     return tuple(found.values())
 
@@ -161,10 +167,56 @@ def _item(kind: str, entry: object, where: str, path: str) -> Item:
         raise UsageError(f"{path} needs exactly one of 'template', 'copy' and 'content'", where=where)
     if kind == "links" and ("to" in item) == (item.get("state") == "absent"):
         raise UsageError(f"{path} needs either 'to' or 'state: absent'", where=where)
-    if item.get("on_change", "none") not in ON_CHANGE:
+    if str(item.get("on_change", "none")) not in ON_CHANGE:
         raise UsageError(f"{path}.on_change should be one of {', '.join(ON_CHANGE)}", where=where)
     lists: dict[str, Any] = {key: _texts(item, key, where, path) for key in ("notify", "tags") if key in item}
     return {**item, **lists}
+
+
+def check_item(kind: str, item: Item, where: str) -> None:
+    """The values of an item, or of a handler, whose templates are resolved: what becomes a path or a word on the host."""
+    for key, value in item.items():
+        fits, wanted = _VALUES.get(f"{kind}.{key}") or _VALUES.get(key) or _ANYTHING
+        if not fits(value):
+            raise UsageError(f"{key} should be {wanted} and is {shown(value)}", where=f"{where}.{key}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != "" and re.search(r"[\0\ud800-\udfff]", value) is None
+
+
+def _is_command(value: object) -> bool:
+    return _is_text(value) or (isinstance(value, list) and value != [] and all(map(_is_text, value)))
+
+
+def _matches(pattern: str) -> Callable[[object], bool]:
+    return lambda value: re.fullmatch(pattern, str(value)) is not None if isinstance(value, (str, int)) else False
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and names.is_absolute_path(value)
+
+
+_PATH = (_is_path, "an absolute path without '..'")
+_TEXT = (_is_text, "a text")
+_COMMAND = (_is_command, "a command, or a list of its words")
+_UNIT = (_matches(r"[A-Za-z0-9:_.@\\-]{1,250}"), "the name of a unit")
+_USER = (_matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?"), "the name or number of a user or group")
+_SECONDS = (_matches(r"[0-9]{1,6}"), "a number of seconds")
+_INNER = (lambda value: isinstance(value, str) and names.is_inner_path(value), "a path below the role's own directory")
+_ANYTHING: tuple[Callable[[Any], bool], str] = (lambda _: True, "")
+
+_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "path": _PATH, "home": _PATH, "shell": _PATH, "creates": _PATH, "link": _PATH, "to": _TEXT,
+    "template": _INNER, "copy": _INNER, "owner": _USER, "group": _USER, "seconds": _SECONDS,
+    "mode": (_matches(r"[0-7]{1,5}"), "four octal digits"),
+    "run": _COMMAND, "unless": _COMMAND, "validate": _COMMAND,
+    "restart": _UNIT, "reload": _UNIT, "units.name": _UNIT, "users.name": _USER, "handlers.name": _TEXT,
+    "sites.name": (lambda value: isinstance(value, str) and names.is_path_word(value), names.PATH_WORD),
+    "packages.name": (_matches(r"[A-Za-z0-9][A-Za-z0-9.+:=~_/-]{0,200}"), "the name of a package"),
+    "replaces": (lambda value: isinstance(value, list) and all(map(_is_path, value)), "a list of absolute paths"),
+}  # fmt: skip
+"""By key, or by kind and key: what a value must be, and how that is called."""
 
 
 def _handler(entry: object, where: str, path: str) -> Item:

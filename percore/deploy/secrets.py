@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from percore.bounds import AliasError, check_aliases, read_file
+from percore.bounds import YamlFault, compose_yaml, read_file
 from percore.deploy.keyring import Keyring
 from percore.deploy.vault import DEFAULT_ID, HEADER, parse_envelope, seal
 from percore.errors import UsageError
@@ -118,17 +118,11 @@ def encrypt_string(plain: str, ring: Keyring, vault_id: str = DEFAULT_ID, *, nam
 def find_values(text: str, path: Path) -> list[Value]:
     """All `!vault` scalars of a YAML text, in the order of the text."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            check_aliases(root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"not valid YAML: {error.problem}", where=where, next="mend that line") from None
-    except AliasError as error:
-        raise UsageError(str(error), where=f"{path}:{error.line}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"not valid YAML: {str(error).splitlines()[0]}", where=str(path)) from None
+        root = compose_yaml(text, yaml.SafeLoader)
+    except YamlFault as fault:
+        raise UsageError(
+            f"not valid YAML: {fault.what}", where=fault.place(str(path)), next="mend that line" if fault.line else ""
+        ) from None
     found: dict[int, Value] = {}
     if root is not None:
         _collect(root, (), text, found, in_flow=False)

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from percore import names
-from percore.deploy.batches import read_policy
+from percore.deploy.batches import MOST, read_policy
 from percore.deploy.hooks import read_hooks
 from percore.deploy.plan import AppSettings, HostPlan
 from percore.deploy.redaction import REDACTOR
 from percore.deploy.templates import Variables, resolve_variables
-from percore.errors import UsageError
+from percore.errors import UsageError, shown
 from percore.supervisor import dotenv
+
+_NO_TEXT = r"[\0\ud800-\udfff]"
 
 T = TypeVar("T")
 
@@ -31,13 +33,13 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
     return AppSettings(
         name=reader.name("app_name"),
         path=project / reader.text("app_path"),
-        port=reader.optional("port", reader.number),
+        port=reader.optional("port", reader.port),
         health_path=reader.optional("health_path", reader.url_path),
         health_seconds=reader.number("health_seconds"),
         build_command=reader.optional("build_command", reader.text),
         install_command=reader.optional("install_command", reader.text),
-        process_file=reader.optional("process_file", reader.text),
-        process_env=reader.optional("process_env", reader.text),
+        process_file=reader.optional("process_file", reader.inner_path),
+        process_env=reader.optional("process_env", reader.name),
         artifact_exclude=tuple(reader.texts("artifact_exclude")),
         deploy_to=reader.path("deploy_to"),
         keep_releases=reader.number("keep_releases"),
@@ -47,7 +49,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         launcher_path=reader.path("launcher_path"),
         service_manager="systemd" if systemd else "process",
         nginx=reader.flag("nginx"),
-        nginx_port=reader.number("nginx_port"),
+        nginx_port=reader.port("nginx_port"),
         server_name=reader.server_name("server_name"),
         env=read_environment(reader, project / reader.text("app_path")),
         policy=read_policy(
@@ -69,7 +71,7 @@ def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
     named = reader.optional("env_file", reader.text)
     path = app / (named or f".env.{reader.text('env_name')}")
     env = {**(dotenv.read(str(path), strict=True) if named or path.is_file() else {}), **reader.environment("env")}
-    port = reader.optional("port", reader.number)
+    port = reader.optional("port", reader.port)
     if port is not None and env.get("PORT", str(port)) != str(port):
         raise UsageError(
             f"PORT is {env['PORT']} in the app's environment, and port is {port}",
@@ -87,6 +89,11 @@ def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
     REDACTOR.hide([env[name] for name in names])
     REDACTOR.hide_environment(env)
     return env
+
+
+def _is_number(value: object) -> bool:
+    """A whole one that can be written out; a template may make any."""
+    return isinstance(value, int) and value.bit_length() < 3000
 
 
 class _Reader:
@@ -107,17 +114,21 @@ class _Reader:
 
     def text(self, name: str) -> str:
         value = self.value(name)
-        return str(value) if isinstance(value, (str, int)) and value != "" else self._refuse(name, value, "a text")
+        is_text = isinstance(value, str) and value != "" and not re.search(_NO_TEXT, value)
+        return str(value) if is_text or _is_number(value) else self._refuse(name, value, "a text")
 
     def path(self, name: str) -> str:
-        value = self._matching(name, lambda path: path.startswith("/"), "an absolute path")
+        value = self._matching(name, names.is_absolute_path, "an absolute path without '..', and not /")
         # What a background process of this user has lies wherever his project does.
         if self.value("service_manager") == "systemd" and not names.is_safe_path(value):
             return self._refuse(name, value, "an absolute path without '..', of letters, digits and . _ - + @ : ~")
         return value.rstrip("/")
 
+    def inner_path(self, name: str) -> str:
+        return self._matching(name, names.is_inner_path, "a path in the app's directory, without '..'")
+
     def name(self, name: str) -> str:
-        return self._matching(name, names.is_path_word, "a name of at most 100 letters, digits and . _ -")
+        return self._matching(name, names.is_path_word, names.PATH_WORD)
 
     def user(self, name: str) -> str:
         return self._matching(name, names.is_user_name, "the name of a user")
@@ -132,13 +143,17 @@ class _Reader:
         value = self.text(name)
         return value if fits(value) else self._refuse(name, value, wanted)
 
-    def number(self, name: str, *, least: int | None = None) -> int:
+    def port(self, name: str) -> int:
+        number = self.number(name)
+        return number if 0 < number < 65536 else self._refuse(name, number, "a port from 1 to 65535")
+
+    def number(self, name: str, *, least: int = 0) -> int:
         value = self.value(name)
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             return self._refuse(name, value, "a whole number")
-        return value if least is None or value >= least else self._refuse(name, value, f"{least} or more")
+        return value if least <= value <= MOST else self._refuse(name, value, f"a number from {least} to {MOST}")
 
     def flag(self, name: str) -> bool:
         value = self.value(name)
@@ -150,7 +165,8 @@ class _Reader:
 
     def texts(self, name: str) -> list[str]:
         value = self.value(name)
-        return [str(entry) for entry in value] if isinstance(value, list) else self._refuse(name, value, "a list")
+        is_list = isinstance(value, list) and all(isinstance(entry, (str, int)) for entry in value)
+        return [str(entry) for entry in value] if is_list else self._refuse(name, value, "a list of texts")
 
     def mapping(self, name: str) -> dict[str, Any]:
         value = self.value(name)
@@ -160,12 +176,15 @@ class _Reader:
         """Texts for environment variables; a value that is null would silently become the text of a null."""
         found: dict[str, str] = {}
         for key, value in self.mapping(name).items():
-            if value is None or isinstance(value, (dict, list)):
+            if not isinstance(value, (str, float)) and not _is_number(value):
                 self._refuse(f"{name}.{key}", value, "a text, a number, or true or false")
-            found[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
-            if fault := names.variable_fault(key if isinstance(key, str) else str(key), found[str(key)]):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            if fault := names.variable_fault(str(key), text):
                 raise UsageError(fault, where=self.variables.where(name))
+            found[str(key)] = text
         return found
 
     def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
-        raise UsageError(f"variable '{name}' should be {wanted} and is {value!r}", where=self.variables.where(name))
+        raise UsageError(
+            f"variable '{name}' should be {wanted} and is {shown(value)}", where=self.variables.where(name)
+        )

@@ -17,13 +17,15 @@ import shlex
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from percore.bounds import read_file
 from percore.deploy.address import Address
-from percore.deploy.known_hosts import find_known
+from percore.deploy.known_hosts import Known, find_known
 from percore.deploy.openssh import Route, Wish, find_route, jump_wish
+from percore.deploy.report import print_line
 from percore.errors import PercoreError, PreflightError, UnreachableError
 from percore.supervisor.passwords import for_programs
 
@@ -204,6 +206,7 @@ class _Link:
         self._bastion = bastion
         self._proxy = _Proxy(route.proxy_command) if route.proxy_command else None
         keys = _make_keys(route, password)
+        known = find_known(route.known_hosts, route.known_name)
         # The configuration was read already, by ssh itself: an empty one keeps Fabric from reading it once more.
         self.connection: Any = Connection(
             route.host,
@@ -214,6 +217,7 @@ class _Link:
             connect_timeout=route.seconds,
             connect_kwargs={
                 "auth_strategy": keys,
+                "transport_factory": _transport_factory(known),
                 "banner_timeout": route.seconds,
                 "auth_timeout": route.seconds,
                 "channel_timeout": route.seconds,
@@ -221,7 +225,7 @@ class _Link:
             },
         )
         try:
-            _trust(self.connection.client, route)
+            _trust(self.connection.client, route, known)
             self.connection.open()
         except BaseException as error:
             if self._proxy:
@@ -380,7 +384,7 @@ def _make_keys(route: Route, password: str | None) -> Any:
 
             try:
                 key = PKey.from_path(path)
-                if os.path.exists(f"{path}-cert.pub"):
+                if os.path.isfile(f"{path}-cert.pub"):
                     key.load_certificate(f"{path}-cert.pub")
                 return key
             except (PasswordRequiredException, TypeError):  # TypeError: what the library under paramiko says of it
@@ -415,40 +419,73 @@ def _open_agent(path: str | None) -> Any:
 def _public_part(path: str) -> bytes:
     """The public key beside a private one; empty when there is none."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return base64.b64decode(Path(f"{path}.pub").read_text().split()[1])
+        return base64.b64decode(read_file(f"{path}.pub").split()[1])
     return b""
 
 
 _NOT_KNOWN = "not found in known_hosts"
 
 
-def _trust(client: Any, route: Route) -> None:
+def _trust(client: Any, route: Route, known: Known) -> None:
     """Load the keys of known hosts; what is not among them is refused, or noted where that was asked for."""
-    from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHException
+    from paramiko import BadHostKeyException, HostKeys, MissingHostKeyPolicy, SSHException
 
-    name = route.host if route.port == 22 else f"[{route.host}]:{route.port}"
-    known = find_known(route.known_hosts, route.known_as or name)
-    for kind, content in known.keys.items():
-        with contextlib.suppress(Exception):  # of a kind that paramiko does not know, it never asks
-            client._system_host_keys.add(name, kind, PKey.from_type_string(kind, content))
+    name = route.known_name
+    _warn_once(known.passed_over)
 
     class Policy(MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-            if key.asbytes() in known.revoked:
+            verdict = known.judge(key.asbytes())
+            if verdict == "known":
+                return
+            if verdict == "revoked":
                 raise SSHException("the host key is revoked in known_hosts")
+            if verdict == "changed":
+                raise BadHostKeyException(hostname, key, key)
             if not (route.accept_new and route.known_hosts):
-                raise SSHException(f"{_NOT_KNOWN}{'; '.join(['', *known.passed_over])}")
-            shown = route.known_as or name
-            text = f"{HostKeys.hash_host(shown) if route.hash_names else shown} {key.get_name()} {key.get_base64()}\n"
+                raise SSHException(f"{_NOT_KNOWN}{'; '.join(['', *known.passed_over[:3]])}")
+            text = f"{HostKeys.hash_host(name) if route.hash_names else name} {key.get_name()} {key.get_base64()}\n"
             _append_line(route.known_hosts[0], text)
 
     client.set_missing_host_key_policy(Policy())
 
 
+_warned: set[str] = set()
+
+
+def _warn_once(sentences: Iterable[str]) -> None:
+    """Hosts share their files: of each line it is said once."""
+    for sentence in sentences:
+        if sentence not in _warned:
+            _warned.add(sentence)
+            print_line(f"warning: {sentence}; passed over")
+
+
+def _transport_factory(known: Known) -> Any:
+    """Asks for a kind of key that is known first: a host has several, and shows one."""
+    from paramiko import Transport
+
+    kinds = [kind for written in known.keys for kind in _signatures(written)]
+
+    def make(sock: Any, **options: Any) -> Any:
+        made = Transport(sock, **options)
+        accepted = made.get_security_options()
+        accepted.key_types = sorted(accepted.key_types, key=lambda kind: kind not in kinds)
+        return made
+
+    return make
+
+
+def _signatures(kind: str) -> tuple[str, ...]:
+    """The names under which a key of this kind is negotiated."""
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+
+
 def _append_line(path: str, line: str) -> None:
     """In one write, so that two at once do not mix their lines."""
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # O_NONBLOCK: a pipe in its place must not be waited for.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
     try:
         os.write(descriptor, line.encode())
     finally:
@@ -461,7 +498,7 @@ def _explain(host: str, route: Route, error: Exception) -> PercoreError:
 
     place = f"{route.host}:{route.port}"
     files = route.known_hosts[0] if route.known_hosts else "~/.ssh/known_hosts"
-    name = route.known_as or (route.host if route.port == 22 else f"[{route.host}]:{route.port}")
+    name = route.known_name
     if isinstance(error, BadHostKeyException):
         return PreflightError(
             f"the host key of {place} is not the known one ({error.key.get_name()}); this may be an attack",
@@ -477,7 +514,7 @@ def _explain(host: str, route: Route, error: Exception) -> PercoreError:
         return PreflightError(
             f"the host key of {place} is not known{text[len(_NOT_KNOWN) :]}",
             where=host,
-            next=f"compare and add it: ssh-keyscan {port}{route.host} >> {files}",
+            next=f"compare and add it: ssh-keyscan {port}{shlex.quote(route.host)} >> {files}",
         )
     if isinstance(error, AuthenticationException):
         return _explain_refusal(host, place, route, error)

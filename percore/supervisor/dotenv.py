@@ -8,6 +8,7 @@ import re
 from percore.bounds import read_file
 from percore.errors import UsageError
 from percore.hints import Callable, Optional
+from percore.names import variable_fault
 
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(?:^|_)KEY(?:_|$)|API_?KEY|(?:^|_)(?:DSN|PWD)(?:_|$)", re.I
@@ -15,6 +16,8 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(r"\w://[^/\s:@]*:[^/\s@]+@")
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
 _HASH_INSIDE = re.compile(r"[^#]*[^\s#]#")
+_MOST_CHARACTERS = 1 << 20  # the kernel gives a program no more than twice that
+_MOST_LINES = 10_000  # of one value
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
@@ -74,6 +77,8 @@ def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
 
     `strict` refuses what others would read differently, or once: a # inside a word, and a name that is written twice.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(f"it is longer than {_MOST_CHARACTERS} characters", where=path)
     found: dict[str, str] = {}
     lines = text.replace("\r\n", "\n").split("\n")
     number = 0
@@ -90,8 +95,9 @@ def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
         quote = value[:1]
         if quote in ("'", '"', "`"):
             # A quoted value may go on over several lines.
-            while (end := _closing(value, quote)) < 0:
-                if number == len(lines):
+            end = 1
+            while (end := _closing(value, quote, end)) >= len(value):
+                if number == len(lines) or number > start + _MOST_LINES:
                     raise UsageError(f"the quote of '{name}' is never closed", where=f"{path}:{start + 1}")
                 value += f"\n{lines[number]}"
                 number += 1
@@ -104,23 +110,23 @@ def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
                 what = f"dotenv cuts the value of {name} off at its #"
                 raise UsageError(what, where=f"{path}:{start + 1}", next="put it in quotes")
             value = re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
-        if "\0" in value:
-            raise UsageError(f"'{name}' holds a zero byte", where=f"{path}:{start + 1}")
+        if fault := variable_fault(name, value):
+            raise UsageError(fault, where=f"{path}:{start + 1}")
         if strict and name in found:
             raise UsageError(f"{name} is written twice", where=f"{path}:{start + 1}", next="remove one of them")
         found[name] = value
     return found
 
 
-def _closing(value: str, quote: str) -> int:
-    position = 1
+def _closing(value: str, quote: str, position: int) -> int:
+    """Where the quote ends, looked for from `position` on; at or behind the end of the value: in none of its lines yet."""
     while position < len(value):
         if value[position] == "\\" and quote == '"':
             position += 1
         elif value[position] == quote:
             return position
         position += 1
-    return -1
+    return position
 
 
 def _unescape(value: str) -> str:

@@ -61,7 +61,7 @@ class Settings(NamedTuple):
         if not os.path.isdir(root):
             raise ValueError(f"there is no folder {root} (PM2_SERVE_PATH)")
         port = env.get("PM2_SERVE_PORT") or env.get("PORT") or "8080"
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"PM2_SERVE_PORT must be a port between 1 and 65535, not '{port}'")
         user, password = env.get("PM2_SERVE_BASIC_AUTH_USERNAME", ""), env.get("PM2_SERVE_BASIC_AUTH_PASSWORD", "")
         if is_on("PM2_SERVE_BASIC_AUTH") and not (user and password):

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 
-from percore.bounds import regex_limit
+from percore.bounds import compile_regex, regex_limit
 from percore.hints import Callable
 
 _MAGIC = re.compile(r"[*?\[\]{}]")
@@ -31,8 +31,8 @@ def check(pattern: str) -> None:
     """Raises ValueError for a regular expression that is none."""
     try:
         _to_regex(pattern)
-    except re.error as error:
-        raise ValueError(f"globs, or regular expressions that can be read ({error} in '{pattern}')") from None
+    except ValueError as error:
+        raise ValueError(f"globs, or regular expressions that can be read ({error} in '{pattern[:80]}')") from None
 
 
 def make_filter(patterns: Iterable[str], base: str) -> Callable[[str, str], bool]:
@@ -126,9 +126,9 @@ def _bare(pattern: str) -> str:
 
 def _to_regex(pattern: str) -> re.Pattern[str]:
     if not is_regex(pattern):
-        return re.compile(translate(pattern))
+        return compile_regex(translate(pattern))
     written = re.fullmatch(r"/(.+)/([dgimsuy]*)", pattern, re.DOTALL)
     text, flags = (written[1], written[2]) if written else (pattern, "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what Python may read otherwise one day
-        return re.compile(text, re.IGNORECASE if "i" in flags else 0)
+        return compile_regex(text, re.IGNORECASE if "i" in flags else 0)

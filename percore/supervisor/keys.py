@@ -23,6 +23,7 @@ class Key(NamedTuple):
 
 
 _SMALLEST_LOG = 64 << 10
+_MOST_DIGITS = 18
 
 
 def text(value: Any) -> str:
@@ -58,11 +59,11 @@ def flag(value: Any) -> bool:
 
 
 def whole(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MOST_DIGITS:
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MOST_DIGITS:
         return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
     raise ValueError("a whole number")
 
@@ -98,7 +99,7 @@ def milliseconds(value: Any) -> float:
             if match
             else -1
         )
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < LONGEST_SECONDS * 1000:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST_SECONDS * 1000:
         seconds = value / 1000
     else:
         seconds = -1
@@ -114,7 +115,7 @@ def memory(value: Any) -> Optional[int]:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])?B?", value.strip(), re.IGNORECASE)
         if match:
             size = float(match[1]) * 1024.0 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value < 2**63:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
         size = float(value)
     if math.isfinite(size) and 0 <= size < 2**63:
         return int(size) or None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-from percore.bounds import regex_limit
+from percore.bounds import compile_regex, regex_limit
 from percore.errors import UsageError, nearest
 from percore.supervisor.app import App
 from percore.supervisor.slot import Slot
@@ -48,8 +47,8 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
             return by_id
     if len(selector) > 2 and selector.startswith("/") and selector.endswith("/"):
         try:
-            pattern = re.compile(selector[1:-1])
-        except (re.error, RecursionError, OverflowError) as error:
+            pattern = compile_regex(selector[1:-1])
+        except ValueError as error:
             raise UsageError(f"{selector} is not a regular expression: {error}") from None
         with regex_limit(selector):
             chosen = [app for app in everything if pattern.search(app.name)]

@@ -13,6 +13,7 @@ import re
 import time
 from collections import deque
 
+from percore.bounds import regex_limit
 from percore.errors import UsageError
 from percore.hints import Callable, NamedTuple, Optional
 from percore.supervisor import globs, inotify
@@ -38,7 +39,8 @@ class Root(NamedTuple):
 
     def covers(self, path: str) -> bool:
         if self.pattern:
-            return bool(self.pattern.fullmatch(path))
+            with regex_limit(self.pattern.pattern):
+                return bool(self.pattern.fullmatch(path))
         return path == self.folder or path.startswith(self.folder.rstrip("/") + "/")
 
 
@@ -65,6 +67,7 @@ class Watcher:
         self._started_at = time.monotonic()
         self._suspects: dict[str, int] = {}
         self._early_in_a_row = 0
+        self._has_given_up = False
         loop.watch(self._inotify.descriptor, self._read)
         self._look_again()
 
@@ -141,11 +144,15 @@ class Watcher:
 
     def _is_left_out(self, path: str, folder: str) -> bool:
         try:
-            return self._is_ignored(path, folder)
+            return self._has_given_up or self._is_ignored(path, folder)
         except UsageError as error:
-            self._say(f"ignore_watch: {error}; nothing is watched any more")
-            self._is_ignored = lambda *_: True
+            self._give_up("ignore_watch", error)
             return True
+
+    def _give_up(self, key: str, error: UsageError) -> None:
+        """A pattern without end is tried once: the supervisor has more to do than this app's files."""
+        self._say(f"{key}: {error}; nothing is watched any more")
+        self._has_given_up = True
 
     def _root_of(self, folder: str) -> Optional[Root]:
         """The one that wants the folders inside `folder` too."""
@@ -199,13 +206,20 @@ class Watcher:
         self._changed[path] = None
 
     def _counts(self, path: str) -> bool:
-        roots = [root for root in self._roots if root.covers(path)]
+        roots = self._roots_around(path)
         if not roots or self._is_own(path) or all(self._is_left_out(path, root.folder) for root in roots):
             return False
         if self._suspects.get(path, 0) >= _OWN_TIMES and self._is_early(time.monotonic()):
             self._say(f"{path} changes whenever the app starts, so the app writes it: such changes are left out")
             return False
         return True
+
+    def _roots_around(self, path: str) -> list[Root]:
+        try:
+            return [root for root in self._roots if not self._has_given_up and root.covers(path)]
+        except UsageError as error:
+            self._give_up("watch", error)
+            return []
 
     @property
     def _quiet_seconds(self) -> float:

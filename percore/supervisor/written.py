@@ -9,7 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
-from percore.bounds import AliasError, check_aliases, read_file
+from percore.bounds import CONSTRUCTION_FAULTS, YamlFault, compose_yaml, read_file
 from percore.errors import UsageError
 from percore.hints import Any, Optional
 from percore.supervisor.passwords import for_programs
@@ -58,14 +58,14 @@ def _read_yaml(path: str, text: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=_loader())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        raise UsageError(f"invalid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
-    except AliasError as error:
-        raise UsageError(str(error), where=f"{path}:{error.line}") from None
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        root = compose_yaml(text, _loader())
+        return None if root is None else _loader()("").construct_document(root)
+    except YamlFault as fault:
+        raise UsageError(f"invalid YAML: {fault.what}", where=fault.place(path)) from None
+    except yaml.MarkedYAMLError as error:
+        where = YamlFault("", error.problem_mark).place(path)
+        raise UsageError(f"invalid YAML: {error.problem}", where=where) from None
+    except CONSTRUCTION_FAULTS as error:
         # A tag such as !!int before what is no number.
         raise UsageError(f"invalid YAML: {error}", where=path) from None
 
@@ -87,10 +87,6 @@ def _loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - not those of YAML 1.1
-
-        def construct_document(self, node: Any) -> Any:
-            check_aliases(node)
-            return super().construct_document(node)
 
         def make_mapping(self, node: Any) -> Iterator[YamlMapping]:
             found = YamlMapping()

@@ -16,6 +16,8 @@ from percore.deploy.inventory.model import UNGROUPED, Inventory
 from percore.errors import UsageError, nearest
 
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
+_LONGEST_LINE = 100_000
+_MOST_BITS = 3000  # of a number: a larger one could not be printed
 _CHILD = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
 
 
@@ -34,6 +36,8 @@ class IniReader:
     def read(self, text: str) -> None:
         for number, line in enumerate(text.splitlines(), 1):
             self._line = number
+            if len(line) > _LONGEST_LINE:
+                self._refuse(f"the line has more than {_LONGEST_LINE} characters")
             line = line.strip()
             if line and line[0] not in "#;":
                 section = _SECTION.fullmatch(line)
@@ -56,12 +60,12 @@ class IniReader:
         if kind == "vars":
             if group not in self._inventory.groups:
                 self._awaited.setdefault(group, self._line)
-            self._inventory.add_group(group)
+            self._inventory.add_group(group, self._place)
         else:
             self._declare(group)
 
     def _declare(self, group: str) -> None:
-        self._inventory.add_group(group)
+        self._inventory.add_group(group, self._place)
         self._awaited.pop(group, None)
         for parent in self._parents.pop(group, []):
             self._inventory.add_child(parent, group, self._place)
@@ -102,7 +106,7 @@ class IniReader:
             variables[name] = self._origin(value)
         port = None if number is None else Origin(number, str(self._path), self._line)
         for host in hosts:
-            self._inventory.add_host(host, self._group, port=port)
+            self._inventory.add_host(host, self._group, self._place, port=port)
             self._inventory.host_variables[host].update(variables)
 
     def _origin(self, written: str) -> Origin:
@@ -121,10 +125,9 @@ def parse_value(written: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = ast.literal_eval(written)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return _plain(ast.literal_eval(written))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return written
-    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -135,6 +138,8 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if isinstance(value, bytes):
         return Unsafe(value.decode(errors="surrogateescape"))
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError
     if value is ...:
         return "..."
     return str(value) if isinstance(value, complex) else value

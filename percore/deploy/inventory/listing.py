@@ -9,15 +9,19 @@ from typing import Any
 from percore.deploy.documents import Unsafe
 from percore.deploy.inventory.model import ALL, UNGROUPED, Inventory
 from percore.deploy.vault import Sealed
+from percore.errors import UsageError
+
+MOST_LINES = 100_000
 
 
 def list_inventory(inventory: Inventory, hosts: Collection[str]) -> dict[str, Any]:
     """The structure that a dynamic inventory prints. Encrypted values stay encrypted."""
+    chosen = frozenset(hosts)
     variables = {host: _marked(inventory.variables(host)) for host in hosts}
     shown: dict[str, Any] = {"_meta": {"hostvars": {host: found for host, found in variables.items() if found}}}
     for name in inventory.descendants(ALL):
         group = inventory.groups[name]
-        members = [host for host in group.hosts if host in hosts]
+        members = [host for host in group.hosts if host in chosen]
         children = _shown_children(inventory, name)
         entry = {
             **({"children": children} if children else {}),
@@ -33,11 +37,19 @@ def show_host(inventory: Inventory, host: str) -> dict[str, Any]:
     return {name: to_json(value) for name, value in inventory.variables(host).items()}
 
 
-def draw_graph(inventory: Inventory, hosts: Collection[str], group: str = ALL, depth: int = 0) -> Iterator[str]:
-    """The tree of groups and hosts, line by line."""
+def draw_graph(inventory: Inventory, hosts: Collection[str]) -> Iterator[str]:
+    """The tree of groups and hosts, line by line. A group is drawn wherever it is a child, which may be without end."""
+    chosen = frozenset(hosts)
+    for number, line in enumerate(_draw(inventory, chosen, ALL, 0)):
+        if number >= MOST_LINES:
+            raise UsageError(f"the graph has more than {MOST_LINES} lines", next="see the hosts as JSON: --list")
+        yield line
+
+
+def _draw(inventory: Inventory, hosts: Collection[str], group: str, depth: int) -> Iterator[str]:
     yield _indented(f"@{group}:", depth)
     for child in inventory.groups[group].children:
-        yield from draw_graph(inventory, hosts, child, depth + 1)
+        yield from _draw(inventory, hosts, child, depth + 1)
     if group != ALL:
         for host in inventory.groups[group].hosts:
             if host in hosts:

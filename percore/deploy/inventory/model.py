@@ -7,7 +7,7 @@ never merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Any
 
 from percore.deploy.documents import Origin
 from percore.deploy.inventory.variables import VariableFiles
-from percore.errors import UsageError
+from percore.errors import UsageError, shown
 
 ALL, UNGROUPED = "all", "ungrouped"
 PRIORITY = "ansible_group_priority"
-_LONGEST_GROUP = 200  # bytes: its variables are in a file of that name
+MOST_HOSTS = 10_000
+MOST_GROUPS = 10_000
+DEEPEST_GROUP = 50
+_LONGEST_NAME = 250  # bytes: with an ending it is the name of a file in host_vars/ or group_vars/
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Group:
             return int(origin.value)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(
-                f"{PRIORITY} should be a whole number and is {origin.value!r}", where=origin.place
+                f"{PRIORITY} should be a whole number and is {shown(origin.value)}", where=origin.place
             ) from None
 
 
@@ -60,28 +63,36 @@ class Inventory:
         self.groups: dict[str, Group] = {ALL: Group(ALL, children=[UNGROUPED]), UNGROUPED: Group(UNGROUPED)}
         self.host_variables: dict[str, dict[str, Origin]] = {}
         self.files = VariableFiles(folder)
+        self._members: set[tuple[str, str]] = set()
 
     # -- filling it ---------------------------------------------------------------------------------------------------
 
-    def add_group(self, name: str) -> Group:
-        if not name.isprintable() or not 0 < len(name.encode()) <= _LONGEST_GROUP:
-            raise UsageError(f"{ascii(name)[:80]} cannot be the name of a group", where=str(self.path))
-        return self.groups.setdefault(name, Group(name))
+    def add_group(self, name: str, place: str = "") -> Group:
+        if name not in self.groups:
+            require_name(name, "group", place or str(self.path))
+            if len(self.groups) >= MOST_GROUPS:
+                raise UsageError(f"there are more than {MOST_GROUPS} groups", where=place or str(self.path))
+            self.groups[name] = Group(name)
+        return self.groups[name]
 
     def add_child(self, parent: str, child: str, place: str) -> None:
         """Raises UsageError when the groups would contain each other."""
-        self.add_group(child)
+        self.add_group(child, place)
         if child in self.groups[parent].children:
             return
         if child == parent or parent in self.descendants(child):
             raise UsageError(f"group '{child}' contains '{parent}', which cannot contain it", where=place)
         self.groups[parent].children.append(child)
 
-    def add_host(self, name: str, group: str, *, port: Origin | None = None) -> None:
+    def add_host(self, name: str, group: str, place: str = "", *, port: Origin | None = None) -> None:
         """A port written behind the name counts where the host is named for the first time, as in Ansible."""
         if name not in self.host_variables:
+            require_name(name, "host", place or str(self.path))
+            if len(self.host_variables) >= MOST_HOSTS:
+                raise UsageError(f"there are more than {MOST_HOSTS} hosts", where=place or str(self.path))
             self.host_variables[name] = {} if port is None else {"ansible_port": port}
-        if name not in self.groups[group].hosts:
+        if (group, name) not in self._members:
+            self._members.add((group, name))
             self.groups[group].hosts.append(name)
 
     def finish(self) -> Inventory:
@@ -91,11 +102,21 @@ class Inventory:
                 self.groups[ALL].children.append(name)
         if ALL in children:
             raise UsageError("group 'all' cannot be the child of a group", where=str(self.path))
+        self._refuse_depth()
         grouped = {host for name, group in self.groups.items() if name not in (ALL, UNGROUPED) for host in group.hosts}
         loose = self.groups[UNGROUPED]
         loose.hosts = [host for host in loose.hosts if host not in grouped]
-        loose.hosts += [host for host in self.host_variables if host not in grouped and host not in loose.hosts]
+        known = grouped.union(loose.hosts)
+        loose.hosts += [host for host in self.host_variables if host not in known]
         return self
+
+    def _refuse_depth(self) -> None:
+        """Level by level; no group contains itself, so that the levels end."""
+        level = [ALL]
+        for _ in range(DEEPEST_GROUP):
+            level = list(dict.fromkeys(child for name in level for child in self.groups[name].children))
+        if level:
+            raise UsageError(f"group '{level[0]}' lies more than {DEEPEST_GROUP} groups deep", where=str(self.path))
 
     # -- asking it ----------------------------------------------------------------------------------------------------
 
@@ -110,14 +131,17 @@ class Inventory:
 
     def descendants(self, group: str) -> list[str]:
         """The group and all groups in it, level by level."""
-        found = [group]
-        for name in found:
-            found += [child for child in dict.fromkeys(self.groups[name].children) if child not in found]
-        return found
+        found: dict[str, None] = {group: None}
+        waiting = [group]
+        for name in waiting:
+            new = [child for child in dict.fromkeys(self.groups[name].children) if child not in found]
+            found.update(dict.fromkeys(new))
+            waiting += new
+        return waiting
 
     def groups_of(self, host: str) -> list[str]:
         """From the weakest to the strongest."""
-        names = {ALL, *(name for name, group in self.groups.items() if host in group.hosts)}
+        names = {ALL, *self._groups_with.get(host, ())}
         names |= {above for name in names for above in self._ancestors[name]}
         return sorted(names, key=lambda name: (self._depths[name], self.groups[name].priority, name))
 
@@ -142,6 +166,14 @@ class Inventory:
         return {name: origin.value for name, origin in self.origins(host).items()}
 
     @cached_property
+    def _groups_with(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, group in self.groups.items():
+            for host in group.hosts:
+                found.setdefault(host, []).append(name)
+        return found
+
+    @cached_property
     def _ancestors(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {name: set() for name in self.groups}
         for name in self.groups:
@@ -159,9 +191,19 @@ class Inventory:
                 depths[name] = 1 + max((depth(parent) for parent in parents[name]), default=0)
             return depths[name]
 
-        parents = {name: _holding(self.groups.values(), name) for name in self.groups}
+        parents: dict[str, list[str]] = {name: [] for name in self.groups}
+        for group in self.groups.values():
+            for child in group.children:
+                parents[child].append(group.name)
         return {name: depth(name) for name in self.groups}
 
 
-def _holding(groups: Iterable[Group], child: str) -> list[str]:
-    return [group.name for group in groups if child in group.children]
+def require_name(name: str, kind: str, place: str) -> None:
+    """Names of hosts and groups become names of files, words of a pattern, and lines of the report."""
+    is_text = name.isprintable() and name == name.strip() and "\\" not in name
+    if not is_text or name in ("", ".", "..") or len(name.encode(errors="replace")) > _LONGEST_NAME:
+        raise UsageError(
+            f"{ascii(name)[:80]} cannot be the name of a {kind}",
+            where=place,
+            next=f"use 1 to {_LONGEST_NAME} bytes of printable characters",
+        )

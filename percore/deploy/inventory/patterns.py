@@ -9,20 +9,22 @@ import fnmatch
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from percore.bounds import read_file, regex_limit
+from percore.bounds import compile_regex, read_file, regex_limit
 from percore.deploy.inventory.model import ALL, Inventory
 from percore.errors import UsageError, nearest
 
 _TERM = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 _SLICE = re.compile(r"(.+)\[(?:(-?\d{1,9})|(\d{1,9})[:-](\d{0,9}))\]")
+_LONGEST = 10_000
 _WILD = (".", "?", "*", "[")
 
 
 def select(inventory: Inventory, pattern: str) -> list[str]:
     """The hosts that match, in inventory order. UsageError for a name that is neither a host nor a group, and for no host."""
     terms = split_pattern(pattern)
+    if not terms:
+        raise UsageError(f"'{pattern[:80]}' names no host or group", where="the pattern", next="all of them are: all")
     plain = [term for term in terms if term[0] not in "&!"]
     chosen = {host for term in plain or [ALL] for host in match_term(inventory, term)}
     for term in terms:
@@ -67,10 +69,9 @@ def _matching(inventory: Inventory, term: str) -> list[str]:
     matches = _matcher(term)
     with regex_limit(term):
         groups = [name for name in inventory.groups if matches(name)]
-        found = [host for name in groups for host in inventory.hosts_of(name)]
         is_pattern = term.startswith("~") or any(sign in term for sign in _WILD)
-        if not groups or is_pattern:
-            found += [host for host in inventory.host_variables if matches(host)]
+        hosts = [host for host in inventory.host_variables if matches(host)] if not groups or is_pattern else []
+    found = [*(host for name in groups for host in inventory.hosts_of(name)), *hosts]
     if not found and not groups and not (term.startswith("~") or any(sign in term for sign in "?*[")):
         raise _unknown(inventory, term)
     return list(dict.fromkeys(found))
@@ -78,9 +79,9 @@ def _matching(inventory: Inventory, term: str) -> list[str]:
 
 def _matcher(term: str) -> Callable[[str], object]:
     try:
-        return re.compile(term[1:] if term.startswith("~") else fnmatch.translate(term)).match
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UsageError(f"'{term}' is not a regular expression: {error}", where="the pattern") from None
+        return compile_regex(term[1:] if term.startswith("~") else fnmatch.translate(term)).match
+    except ValueError as error:
+        raise UsageError(f"'{term[:80]}' is not a regular expression: {error}", where="the pattern") from None
 
 
 def _unknown(inventory: Inventory, term: str) -> UsageError:
@@ -95,12 +96,18 @@ def _unknown(inventory: Inventory, term: str) -> UsageError:
 
 def _split(pattern: str) -> list[str]:
     """At commas where there are any; else at colons, but for those of IPv6 addresses, ports and brackets."""
+    if len(pattern) > _LONGEST:
+        raise UsageError(
+            f"it is longer than {_LONGEST} characters", where="the pattern", next="put it in a file: @FILE"
+        )
     if "," in pattern:
         parts: Iterable[str] = pattern.split(",")
     elif _is_one_name(pattern):
         parts = [pattern]
     else:
         parts = _TERM.findall(pattern)
+        if sum(map(len, parts)) < len(re.sub(r"[\s:]", "", pattern)):
+            raise UsageError(f"a bracket in '{pattern[:80]}' has no partner", where="the pattern")
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -116,9 +123,9 @@ def _is_one_name(pattern: str) -> bool:
 
 
 def _read_lines(name: str) -> list[str]:
-    path = Path(name)
     try:
         lines = read_file(name).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the limit file cannot be read: {error}", where=str(path)) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"the limit file cannot be read: {reason}", where=ascii(name)[1:-1]) from None
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

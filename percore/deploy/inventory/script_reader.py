@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from percore.bounds import DEEPEST_YAML
 from percore.deploy.documents import Origin
 from percore.deploy.inventory.model import Inventory
 from percore.errors import UsageError
@@ -41,12 +42,25 @@ def _read_group(inventory: Inventory, name: str, body: object, place: str) -> No
     if not any(key in sections for key in SECTIONS):
         # The oldest form: a name with variables and nothing else is a host in a group of its own name.
         sections = {"hosts": [name], "vars": sections}
-    group = inventory.add_group(name)
+    group = inventory.add_group(name, place)
     for host in _names(sections.get("hosts"), place, f"{name}.hosts"):
-        inventory.add_host(host, name)
+        inventory.add_host(host, name, place)
     group.variables.update(_origins(sections.get("vars") or {}, place, f"{name}.vars"))
     for child in _names(sections.get("children"), place, f"{name}.children"):
         inventory.add_child(name, child, place)
+
+
+def _refuse_depth(value: object, where: str) -> None:
+    """What is read from here on walks values by recursion."""
+    level = [value]
+    for _ in range(DEEPEST_YAML):
+        level = [entry for found in level if isinstance(found, (dict, list)) for entry in _entries(found)]
+    if level:
+        raise UsageError(f"the inventory program's output is nested deeper than {DEEPEST_YAML} levels", where=where)
+
+
+def _entries(value: dict[str, object] | list[object]) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _run(path: Path, *words: str) -> Any:
@@ -69,11 +83,13 @@ def _run(path: Path, *words: str) -> Any:
     if done.returncode != 0:
         raise UsageError(f"the inventory program ended with {done.returncode}", where=where, detail=done.stderr)
     try:
-        return json.loads(done.stdout) if done.stdout.strip() else {}
-    except ValueError as error:
+        said = json.loads(done.stdout) if done.stdout.strip() else {}
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the inventory program's output is not JSON: {error}", where=where, detail=done.stderr
         ) from None
+    _refuse_depth(said, where)
+    return said
 
 
 def _origins(value: object, place: str, path: str) -> dict[str, Origin]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from percore import names
 from percore.deploy.documents import Document, read_text
 from percore.deploy.inventory.ini_reader import IniReader
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script_reader import read_script
+from percore.deploy.inventory.variables import DEEPEST_FOLDER
 from percore.deploy.inventory.yaml_reader import read_yaml
 from percore.errors import UsageError, nearest
 
@@ -22,14 +24,16 @@ LEFT_OUT = (".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", 
 
 def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
     """The file or folder `<folder>/<env>`, with any ending; raises UsageError that names the known environments."""
+    if not names.is_path_word(env):
+        raise UsageError(f"{ascii(env)[:80]} cannot be the name of an environment", next=f"use {names.PATH_WORD}")
     base = Path(folder)
     entries = _entries(base) if base.is_dir() else []
     found = [path for path in entries if env in (path.name, path.stem)]
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(path.name for path in found)
-        raise UsageError(f"environment '{env}' could be any of {names}", where=str(base), next="rename all but one")
+        choices = ", ".join(path.name for path in found)
+        raise UsageError(f"environment '{env}' could be any of {choices}", where=str(base), next="rename all but one")
     known = sorted({path.stem for path in entries})
     like = nearest(env, known)
     advice = f"did you mean '{like}'?" if like else f"known: {', '.join(known) or 'none'}"
@@ -42,14 +46,19 @@ def load_inventory(path: str | Path) -> Inventory:
     """Raises UsageError with file and line for what cannot be read."""
     path = Path(path)
     inventory = Inventory(path, path if path.is_dir() else path.parent)
-    _read(path, inventory)
+    try:
+        _read(path, inventory)
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(error.filename or path)) from None
     return inventory.finish()
 
 
-def _read(path: Path, inventory: Inventory) -> None:
+def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
+    if depth > DEEPEST_FOLDER:
+        raise UsageError(f"it lies more than {DEEPEST_FOLDER} directories deep", where=str(path))
     if path.is_dir():
         for entry in _entries(path):
-            _read(entry, inventory)
+            _read(entry, inventory, depth + 1)
     elif _is_program(path):
         read_script(path, inventory)
     else:

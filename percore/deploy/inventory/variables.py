@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from percore.deploy.documents import Origin, read_document
+from percore.errors import UsageError
 
+DEEPEST_FOLDER = 10
 ENDINGS = ("", ".yml", ".yaml", ".json")
 
 
@@ -21,12 +23,18 @@ class VariableFiles:
         """The variables of a group or host; `kind` is group_vars or host_vars."""
         if (kind, name) not in self._read:
             found: dict[str, Origin] = {}
-            for path in self._files(self._folder / kind, name):
+            for path in self._found(self._folder / kind, name):
                 document = read_document(path)
                 if document.root is not None:
                     found.update(document.origins(document.root))
             self._read[kind, name] = found
         return self._read[kind, name]
+
+    def _found(self, folder: Path, name: str) -> list[Path]:
+        try:
+            return self._files(folder, name)
+        except OSError as error:
+            raise UsageError(f"it cannot be read: {error.strerror}", where=str(error.filename or folder)) from None
 
     def _files(self, folder: Path, name: str) -> list[Path]:
         """The first of NAME, NAME.yml, NAME.yaml, NAME.json that is there: a file, or a folder of files."""
@@ -40,13 +48,15 @@ class VariableFiles:
             self.warnings.append(f"{other} is not read, because {first} is there (as in Ansible)")
         return self._inside(first) if first.is_dir() else [first]
 
-    def _inside(self, folder: Path) -> list[Path]:
+    def _inside(self, folder: Path, depth: int = 0) -> list[Path]:
+        if depth > DEEPEST_FOLDER:
+            raise UsageError(f"it lies more than {DEEPEST_FOLDER} directories deep", where=str(folder))
         found: list[Path] = []
         for path in sorted(folder.iterdir(), key=lambda path: path.name):
             if path.name.startswith(".") or path.name.endswith("~"):
                 continue
             if path.is_dir() and not path.suffix:
-                found += self._inside(path)
+                found += self._inside(path, depth + 1)
             elif path.is_file() and path.suffix in ENDINGS:
                 found.append(path)
             else:

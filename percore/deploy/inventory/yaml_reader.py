@@ -27,7 +27,7 @@ def read_yaml(document: Document, inventory: Inventory) -> None:
 
 
 def _read_group(document: Document, inventory: Inventory, name: str, node: yaml.Node) -> None:
-    group = inventory.add_group(name)
+    group = inventory.add_group(name, document.place(node))
     if is_null(node):
         return
     sections = dict(document.pairs(node, f"a mapping of {', '.join(SECTIONS)}"))
@@ -53,7 +53,7 @@ def _read_host(document: Document, inventory: Inventory, group: str, written: st
     port = None if number is None else Origin(number, document.name, node.start_mark.line + 1)
     variables = {} if is_null(node) else document.origins(node)
     for host in hosts:
-        inventory.add_host(host, group, port=port)
+        inventory.add_host(host, group, document.place(node), port=port)
         inventory.host_variables[host].update(variables)
 
 

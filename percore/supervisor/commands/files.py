@@ -50,7 +50,7 @@ def load_release(path: str) -> tuple[list[AppConfig], str]:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
         apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"it cannot be read as a release record: {error}", where=path) from None
     # All releases of one place are the same set of apps: what a newer one no longer names goes.
     owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))

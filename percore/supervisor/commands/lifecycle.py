@@ -114,7 +114,7 @@ def scale_app(arguments: list[str]) -> int:
     parser.add_argument("count", metavar="N|+N|-N|max", help="so many workers, so many more or fewer, or one per core")
     options = parser.parse_args(arguments)
     count = options.count
-    if count != "max" and not count.lstrip("+-").isdigit():
+    if count != "max" and not count.lstrip("+-").isdecimal():
         raise UsageError(f"the count must be a number, +N, -N or max, not '{count}'", where="scale")
     ask("scale", show_progress, name=options.name, count=count)
     return show_list()
@@ -142,7 +142,7 @@ def send_signal(arguments: list[str]) -> int:
     import signal
 
     try:
-        number = int(options.signal) if options.signal.isdigit() else signal.Signals[signal_name(options.signal)]
+        number = int(options.signal) if options.signal.isdecimal() else signal.Signals[signal_name(options.signal)]
         name = signal.Signals(number).name
     except ValueError:
         raise UsageError(f"there is no signal '{options.signal}'", where="sendSignal", next="such as SIGUSR2") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -84,7 +85,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
     if worker.get("log_file"):
         fields["pm_log_path"] = worker["log_file"]
     increment_var = config.get("increment_var")
-    if increment_var and env.get(increment_var, "").lstrip("-").isdigit():
+    if increment_var and re.fullmatch(r"-?\d{1,18}", env.get(increment_var, "")):
         env[increment_var] = str(int(env[increment_var]) + worker["slot"])
         fields[increment_var] = int(env[increment_var])
     if "port" in config:

@@ -21,7 +21,9 @@ _SECRETS = (
     (re.compile(r"(\bBearer\s+|\bBasic\s+)\S+", re.IGNORECASE), rf"\1{_HIDDEN}"),
     (
         re.compile(
-            r"""([\w.-]*(?:secret|token|passw(?:or)?d|pwd|passphrase|credential|api_?key|private_?key|auth)[\w.-]*["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)""",
+            # Each name is looked at once, from its beginning on: a long word must not be tried from each of its characters.
+            r"""(?<![\w.-])(?=[\w.-]*(?:secret|token|passw(?:or)?d|pwd|passphrase|credential|api_?key|private_?key|auth))"""
+            r"""([\w.-]+["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)""",
             re.IGNORECASE,
         ),
         rf"\1{_HIDDEN}",

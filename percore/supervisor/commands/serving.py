@@ -38,7 +38,7 @@ def serve_files(arguments: list[str]) -> int:
     if not os.path.isdir(path):
         raise UsageError("there is no such folder", where=path, next="percore serve FOLDER PORT")
     port = options.port_option or options.port or "8080"
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"the port must be between 1 and 65535, not '{port}'", next="percore serve FOLDER PORT")
     password = options.basic_auth_password or os.environ.get("PM2_SERVE_BASIC_AUTH_PASSWORD")
     if bool(options.basic_auth_username) != bool(password):

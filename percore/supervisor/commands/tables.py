@@ -49,7 +49,7 @@ def terminal_width() -> int:
     if not sys.stdout.isatty():
         return _WIDEST
     given = os.environ.get("COLUMNS", "")
-    if given.isdigit() and int(given):
+    if given.isdecimal() and int(given):
         return int(given)
     try:
         return os.get_terminal_size(1).columns or 80
