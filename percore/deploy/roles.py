@@ -202,13 +202,14 @@ _TEXT = (_is_text, "a text")
 _COMMAND = (_is_command, "a command, or a list of its words")
 _UNIT = (_matches(r"[A-Za-z0-9:_.@\\-]{1,250}"), "the name of a unit")
 _USER = (_matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?"), "the name or number of a user or group")
+_OWNER = (lambda value: value == "" or _USER[0](value), _USER[1])  # empty: whoever deploys
 _SECONDS = (_matches(r"[0-9]{1,6}"), "a number of seconds")
 _INNER = (lambda value: isinstance(value, str) and names.is_inner_path(value), "a path below the role's own directory")
 _ANYTHING: tuple[Callable[[Any], bool], str] = (lambda _: True, "")
 
 _VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "path": _PATH, "home": _PATH, "shell": _PATH, "creates": _PATH, "link": _PATH, "to": _TEXT,
-    "template": _INNER, "copy": _INNER, "owner": _USER, "group": _USER, "seconds": _SECONDS,
+    "template": _INNER, "copy": _INNER, "owner": _OWNER, "group": _OWNER, "seconds": _SECONDS,
     "mode": (_matches(r"[0-7]{1,5}"), "four octal digits"),
     "run": _COMMAND, "unless": _COMMAND, "validate": _COMMAND,
     "restart": _UNIT, "reload": _UNIT, "units.name": _UNIT, "users.name": _USER, "handlers.name": _TEXT,

@@ -37,7 +37,7 @@ from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Action, Event,
 from percore.supervisor.stats import Sampler
 from percore.supervisor.steering import Source
 from percore.supervisor.strangers import find_impostor
-from percore.supervisor.survivors import kill, open_survivors
+from percore.supervisor.survivors import kill, kill_survivors, open_survivors
 
 if TYPE_CHECKING:
     from percore.supervisor.cgroup import Group
@@ -533,6 +533,7 @@ class Worker:
     def _ended(self, status: Optional[int], reason: str) -> None:
         self._release_process()
         self.unknown = {}
+        kill_survivors(self.token, anywhere=self._is_foreign)
         reason = self._leave_group(reason)
         self.liveness.end()
         self.preloads.clear()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from percore import names
-from percore.bounds import AliasError, check_aliases, read_file, regex_limit
+from percore.bounds import YamlFault, compose_yaml, read_file, regex_limit
 from percore.deploy import secrets
 from percore.deploy.inventory import load_inventory
 from percore.deploy.inventory.patterns import select
@@ -41,17 +41,17 @@ def test_a_pipe_a_device_a_directory_and_a_huge_file_are_no_files(tmp_path: Path
 
 @pytest.mark.parametrize("text", [GROWING, "a: &a {x: *a}", "- &a [*a]", "a: &a {x: {y: [*a]}}"])
 def test_aliases_that_grow_or_contain_themselves_are_refused_with_their_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AliasError):
-        check_aliases(yaml.compose(text, Loader=yaml.SafeLoader))
+    with pytest.raises(YamlFault):
+        compose_yaml(text, yaml.SafeLoader)
     process_file = tmp_path / "ecosystem.yml"
     process_file.write_text(text)
-    with pytest.raises(UsageError, match=r"ecosystem\.yml:\d+: "):
+    with pytest.raises(UsageError, match=r"ecosystem\.yml:\d+:"):
         read_content(str(process_file))
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all:\n  vars:\n" + "".join(f"    {line}\n" for line in text.splitlines()))
-    with pytest.raises(UsageError, match=r"hosts\.yml:\d+: "):
+    with pytest.raises(UsageError, match=r"hosts\.yml:\d+:"):
         load_inventory(inventory)
-    with pytest.raises(UsageError, match=r"x\.yml:\d+: "):
+    with pytest.raises(UsageError, match=r"x\.yml:\d+:"):
         secrets.find_values(text, Path("x.yml"))
 
 
@@ -177,8 +177,9 @@ def test_a_host_or_a_user_that_a_shell_would_run_is_refused(host: str, monkeypat
     monkeypatch.setenv("PATH", "/nowhere")  # no OpenSSH client, which would refuse by itself
     with pytest.raises(UsageError, match="is not a host"):
         find_route(Wish(host))
-    with pytest.raises(UsageError, match="is not a user"):
-        find_route(Wish("web1", user=host))
+    if " " not in host:  # a user's name may hold one, as OpenSSH takes it
+        with pytest.raises(UsageError, match="is not a user"):
+            find_route(Wish("web1", user=host))
 
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIKBjMHGJmjYb2tLOeGp3Qz7eUjEHuZbWqzCpKz0bgkLh"
@@ -199,7 +200,6 @@ def test_known_hosts_are_read_as_sshd_describes_them(tmp_path: Path) -> None:
     assert f"{path}:3 cannot be read" in known.passed_over
     assert not find_known([str(path)], "bad.example.com").keys
     assert find_known([str(path)], "[web1]:2222").keys
-    assert not find_known([str(path)], "gone").keys
     assert find_known([str(path)], "gone").revoked
 
 

@@ -64,9 +64,9 @@ def test_more_failures_than_allowed_stop_a_rollout(allowed: int, failed: int, ho
         ({"serial": "120%"}, "'serial' should be"),
         ({"serial": 0}, "'serial' should be"),
         ({"serial": []}, "'serial' is an empty list"),
-        ({"canary": -1}, "'canary' should be a number from 0, not -1"),
+        ({"canary": -1}, "'canary' should be a number from 0 to 1000000, not -1"),
         ({"max_fail": 101}, "'max_fail_percentage' should be a number from 0 to 100, not 101"),
-        ({"soak": "long"}, "'soak_seconds' should be a number from 0, not 'long'"),
+        ({"soak": "long"}, "'soak_seconds' should be a number from 0 to 1000000, not 'long'"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_by_name(values: dict[str, Any], sentence: str) -> None:

@@ -107,7 +107,7 @@ def test_variables_in_a_circle_are_refused_with_the_circle() -> None:
         ("port", True, "variable 'port' should be a whole number and is True"),
         ("nginx", "yes", "variable 'nginx' should be true or false and is 'yes'"),
         ("service_manager", "sysv", "variable 'service_manager' should be systemd or process and is 'sysv'"),
-        ("deploy_to", "srv", "variable 'deploy_to' should be an absolute path and is 'srv'"),
+        ("deploy_to", "srv", "variable 'deploy_to' should be an absolute path without '..', and not / and is 'srv'"),
         ("env", ["A=1"], "variable 'env' should be a mapping"),
     ],
 )

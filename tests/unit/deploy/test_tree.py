@@ -107,7 +107,7 @@ def test_what_may_not_be_read_is_an_error_that_names_it(tmp_path: Path, name: st
     (tmp_path / "closed" / "file").write_text("x")
     (tmp_path / name).chmod(0)
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.name.startswith("pytest-") or folder == tmp_path:
+        if folder.name.startswith(("pytest-", "popen-")) or folder == tmp_path:
             folder.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60

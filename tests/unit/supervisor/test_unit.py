@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from percore.deploy.bundle import make_package
+from percore.errors import UsageError
 from percore.supervisor.unit import FILTERS, command_line, make_unit, template_path, unit_text
 from tests.unit.deploy.test_render import content_of, render
 
@@ -91,11 +92,13 @@ def test_every_variable_of_the_template_is_one_of_the_role() -> None:
 
 @pytest.mark.parametrize("path", ["/a b", '/a"b', "/100%n", "/a\\x", "/a\nExecStartPre=/bin/sh", "/a\tb", "/$HOME"])
 def test_a_home_of_any_name_is_one_value_of_one_line(path: str) -> None:
-    for unit in (startup_unit("percore", path), deploy_unit(percore_home=path)):
-        [line] = [line for line in unit.splitlines() if line.startswith("Environment=")]
-        assert line == f'Environment="PERCORE_HOME={unit_text(path)}"'
-        assert _as_systemd_reads_it(line) == f"PERCORE_HOME={path}"
-        assert "\nExecStartPre" not in unit
+    unit = startup_unit("percore", path)
+    [line] = [line for line in unit.splitlines() if line.startswith("Environment=")]
+    assert line == f'Environment="PERCORE_HOME={unit_text(path)}"'
+    assert _as_systemd_reads_it(line) == f"PERCORE_HOME={path}"
+    assert "\nExecStartPre" not in unit
+    with pytest.raises(UsageError, match="'percore_home' should be an absolute path"):
+        deploy_unit(percore_home=path)
 
 
 def _as_systemd_reads_it(line: str) -> str:
