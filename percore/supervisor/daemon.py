@@ -114,6 +114,7 @@ def run(home: Home, held: int, taken: Optional[Ends] = None) -> None:
 def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[str], None], begin: Callable[[], None],
           after_turn: Callable[[], None]) -> None:  # fmt: skip
     """Opens what workers and commands talk to, calls `begin`, and returns when the loop was stopped."""
+    loop.on_signal(signal.SIGCONT, loop.was_continued)
     loop.on_signal(signal.SIGUSR2, manager.log_rounds.reopen)  # what PM2's users send after moving logs
     loop.on_signal(signal.SIGCHLD, manager.reap_children)
     for number in (signal.SIGTERM, signal.SIGINT):

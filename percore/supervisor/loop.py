@@ -65,6 +65,8 @@ class Loop:
         self._signal_callbacks: dict[int, Callback] = {}
         self._signal_read, self._signal_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._signal_read, self._take_signals)
+        self._woke = _clocks()
+        self._waited = 0.0  # seconds of the last wait that were not excused
         self.is_running = False
         self.began_at = time.monotonic()
 
@@ -120,7 +122,11 @@ class Loop:
         signal.set_wakeup_fd(self._signal_write, warn_on_full_buffer=False)
 
     def _take_signals(self) -> None:
-        for number in set(os.read(self._signal_read, 4096)):
+        try:
+            numbers = set(os.read(self._signal_read, 4096))
+        except BlockingIOError:
+            return
+        for number in numbers:
             callback = self._signal_callbacks.get(number)
             if callback:
                 self.faults.contain(f"handling signal {number}", callback)
@@ -135,14 +141,19 @@ class Loop:
         self.is_running = False
 
     def turn(self) -> None:
+        self._excuse(self._lost_at_work())
         began, wait = time.monotonic(), self._seconds_to_next_timer()
         found = self._selector.select(wait)
-        if wait is not None:
-            self._excuse(time.monotonic() - began - wait)
+        self._woke = _clocks()
+        self._waited = self._woke[0] - began
+        if wait is not None and self._excuse(self._waited - wait):
+            self._waited = wait
         for key, _ in found:
             # An earlier callback of this turn may have unwatched this descriptor.
             if key.fd in self._selector.get_map():
                 self._call(key)
+        self._excuse(self._lost_at_work())
+        self._take_signals()  # the kernel tells of SIGCONT after it ended the wait, and that moves timers
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._ring(heapq.heappop(self._timers)[2])
@@ -184,12 +195,24 @@ class Loop:
     def _tell(self, on_fault: OnFault, told: InternalError) -> None:
         self.faults.contain("ending what had failed", on_fault, told)
 
-    def _excuse(self, overslept: float) -> None:
+    def was_continued(self) -> None:
+        """For SIGCONT. When in the last wait we were stopped, only that signal's sender knows: none of it counts."""
+        self._excuse(self._waited)
+        self._waited = 0.0
+
+    def _lost_at_work(self) -> float:
+        """Seconds since the last call in which we neither waited nor ran: we may be stopped in the middle of a callback, too."""
+        (then, ran), self._woke = self._woke, _clocks()
+        return self._woke[0] - then - (self._woke[1] - ran)
+
+    def _excuse(self, overslept: float) -> bool:
         """While we were stopped (SIGSTOP, a suspended host), nobody could tell us anything: that time counts for no limit."""
-        if overslept > _STALL_SECONDS:
-            for _, _, timer in self._timers:
-                timer.when += overslept
-            self._timers = [(timer.when, order, timer) for _, order, timer in self._timers]
+        if overslept <= _STALL_SECONDS:
+            return False
+        for _, _, timer in self._timers:
+            timer.when += overslept
+        self._timers = [(timer.when, order, timer) for _, order, timer in self._timers]
+        return True
 
     def _seconds_to_next_timer(self) -> Optional[float]:
         while self._timers and self._timers[0][2].callback is None:
@@ -220,3 +243,8 @@ class Scope:
 
     def later(self, seconds: float, callback: Callback) -> Timer:
         return self._loop.later(seconds, callback, on_fault=self._on_fault)
+
+
+def _clocks() -> tuple[float, float]:
+    """The time, and how much of it we ran."""
+    return time.monotonic(), time.process_time()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import percore
+from percore.deploy.program import SHARED
 from percore.errors import PercoreError
 from percore.supervisor.home import make_private
 from tests.supervisor.conftest import Supervisor
@@ -231,7 +232,7 @@ class Installed:
         self.yard = yard
         self.library = yard.root.parent / "lib"
         shutil.copytree(Path(percore.__file__).parent / "supervisor", self.library / "percore" / "supervisor")
-        for name in ("__init__.py", "errors.py", "hints.py"):
+        for name in SHARED:
             shutil.copy(Path(percore.__file__).parent / name, self.library / "percore")
         self.home = yard.own / "home"
         self.home.mkdir(mode=0o700)

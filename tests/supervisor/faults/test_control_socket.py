@@ -148,6 +148,10 @@ def test_another_user_is_hung_up_on_even_where_the_folder_lets_him_in(running: S
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("b''\n", "")
+    refused = running.run("ping", check=False)
+    assert (refused.returncode, "can be changed by other users" in refused.stderr) == (1, True)
+    for place in (path.parent, running.home, running.folder):
+        place.chmod(0o755)
     assert running.run("ping").returncode == 0
 
 

@@ -70,7 +70,7 @@ def test_a_worker_has_its_whole_time_to_end_although_the_supervisor_is_stopped_m
         script = f"trap 'touch {begun}; sleep 3; echo ended by itself; exit 0' INT; while :; do sleep 0.05; done"
         supervisor.apply(supervisor.singleton(args=[script], kill_timeout=2.0))
         supervisor.run("stop", "tick")
-    assert "ended by itself" in (supervisor.home / "logs" / "tick-out.log").read_text()
+    assert "ended by itself" in (supervisor.home / "logs" / "tick-out.log").read_text(), supervisor.log()
 
 
 def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_stopped_meanwhile(
@@ -144,12 +144,12 @@ def test_a_fault_of_its_own_does_not_end_the_supervisor(supervisor: Supervisor) 
     fault = """
 from percore.supervisor import daemon
 daemon._SOUND_SECONDS = 0.0
-from percore.supervisor.manager import Manager
-status = Manager.status
+from percore.supervisor.loop import Loop
+turn = Loop.turn
 def faulty(self):
-    if os.path.exists(os.path.join(self._home.path, "fault")): raise RuntimeError("a fault of ours")
-    return status(self)
-Manager.status = faulty
+    if os.path.exists(os.path.join(os.environ["PERCORE_HOME"], "fault")): raise RuntimeError("a fault of ours")
+    return turn(self)
+Loop.turn = faulty
 """
     app = supervisor.api()
     daemon = start_daemon(supervisor, fault)
