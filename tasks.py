@@ -11,6 +11,7 @@ import inspect
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,24 @@ def ssh(context: Context, host: str) -> None:
     os.execvp(command[0], command)
 
 
+@task(help={"minutes": "for how long", "seed": "what another run printed: the same choices again"})
+def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
+    """Kill, reload, scale and update at random under load, for minutes; count every request."""
+    from tests.soak.soak import Soak
+    from tests.supervisor.conftest import ended_supervisor
+
+    seed = seed or int.from_bytes(os.urandom(4), "big")
+    print_line(f"seed {seed}, {minutes:g} minutes")
+    with tempfile.TemporaryDirectory(prefix="percore-soak-") as folder, ended_supervisor(Path(folder)) as supervisor:
+        run = Soak(supervisor, seed, print_line)
+        try:
+            run.run(float(minutes) * 60)
+        except AssertionError as error:
+            print_line(f"{error}\n{run.summary()}\nagain: ./run soak --seed {seed}")
+            sys.exit(1)
+        print_line(run.summary())
+
+
 @task(
     name="supervisor",
     help={
@@ -446,6 +465,7 @@ namespace = Collection(
     explain,
     check,
     test,
+    soak,
 )
 namespace.add_task(execute, name="exec")
 namespace.add_collection(Collection("secrets", encrypt, decrypt, view, edit, rekey, encrypt_string))

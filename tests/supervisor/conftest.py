@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -141,7 +142,14 @@ def others_may_pass(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    made = Supervisor(tmp_path)
+    with ended_supervisor(tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def ended_supervisor(folder: Path) -> Iterator[Supervisor]:
+    """Ended, with all that it started, when its user is done; what outlives that is an error."""
+    made = Supervisor(folder)
     yield made
     made.run("kill", check=False)
     for daemon in made.started:
