@@ -1,20 +1,48 @@
-"""docs/reference/faults.md names tests: each of them exists."""
+"""The pages of promises name tests, and the tests of promises are named: in both directions."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_test_that_the_page_of_faults_names_exists_and_every_fault_test_is_named() -> None:
-    page = (ROOT / "docs" / "reference" / "faults.md").read_text()
-    named = set(re.findall(r"`(test_\w+)`", page))
-    sources = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
-    defined = {name for text in sources.values() for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
-    assert named - defined == set()
-    assert all((ROOT / path).exists() for path in re.findall(r"`(tests/[\w/.]+)`", page))
+PAGES = ("faults.md", "security.md")
+# Every test there is one of a promise.
+PROMISED = ("supervisor/faults/*.py", "hosts/test_faults.py", "hosts/test_mishaps.py", "hosts/test_control_lost.py",
+            "supervisor/test_rights.py", "supervisor/test_worker_sockets.py")  # fmt: skip
+
+
+def named_on(*pages: str) -> set[str]:
+    texts = [(ROOT / "docs" / "reference" / page).read_text() for page in pages]
+    return {name for text in texts for name in re.findall(r"`(test_\w+)`", text)}
+
+
+def defined_in(*patterns: str) -> set[str]:
+    paths = [path for pattern in patterns for path in (ROOT / "tests").rglob(pattern)]
+    assert paths
+    return {name for path in paths for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    assert named_on(page) - defined_in("test_*.py") == set()
+    text = (ROOT / "docs" / "reference" / page).read_text()
+    assert all((ROOT / path).exists() for path in re.findall(r"`(tests/[\w/.]+)`", text))
+
+
+def test_every_test_of_a_promise_is_named_on_a_page() -> None:
+    assert defined_in(*PROMISED) - named_on(*PAGES) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / "docs" / "reference" / page).read_text()
+    for name in re.findall(r"`(percore\.[a-z_.]+[a-z])`", text):
+        assert (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
 
 
 def test_no_signal_is_sent_to_a_mere_number() -> None:
