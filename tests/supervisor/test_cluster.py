@@ -122,16 +122,21 @@ def test_a_killed_worker_is_back_at_once_and_no_client_hangs(supervisor: Supervi
     supervisor.apply(supervisor.api())
     with Load(supervisor.port, keeping=0, closing=4) as load:
         for _ in range(4):
-            killed = supervisor.pids("api")[0]
-            os.kill(killed, signal.SIGKILL)
-            died = time.clock_gettime(time.CLOCK_BOOTTIME)
-            wait_for(lambda killed=killed: self_is_back(supervisor, killed), "the worker to be back")
-            began = start_time_of(supervisor.pids("api")[0]) / os.sysconf("SC_CLK_TCK")
-            assert began - died < 1.5, "it was started at once, however long its own start takes"
+            assert seconds_until_another_begins(supervisor) < 1.5, "however long its own start takes"
     assert load.counts["hung"] == 0
     # Only a request that the killed worker had already begun can be lost.
     assert load.counts["lost"] <= 4 * 4
-    assert supervisor.workers("api")[0]["restarts"] == 4
+    # Where nobody waits in its queue, nothing else shortens a delay.
+    assert seconds_until_another_begins(supervisor) < 1.5
+    assert supervisor.workers("api")[0]["restarts"] == 5
+
+
+def seconds_until_another_begins(supervisor: Supervisor) -> float:
+    killed = supervisor.pids("api")[0]
+    os.kill(killed, signal.SIGKILL)
+    died = time.clock_gettime(time.CLOCK_BOOTTIME)
+    wait_for(lambda: self_is_back(supervisor, killed), "the worker to be back")
+    return start_time_of(supervisor.pids("api")[0]) / os.sysconf("SC_CLK_TCK") - died
 
 
 def self_is_back(supervisor: Supervisor, killed: int) -> bool:
