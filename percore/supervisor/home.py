@@ -162,15 +162,45 @@ def bind(sock: socket.socket, path: str, *, user: Optional[int] = None, everybod
 
     In a directory that nobody else may change.
     """
+    if user is not None and user != os.geteuid():
+        _bind_as(sock, path, user)
+        return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     mask = os.umask(0o111 if everybody else 0o177)  # the socket is never, not even for a moment, open to others
     try:
         with short_path(path) as short:
             sock.bind(short)
-            if user is not None:
-                os.chown(short, user, -1)
     finally:
+        os.umask(mask)
+
+
+def _bind_as(sock: socket.socket, path: str, user: int) -> None:
+    """The user makes it, where only he and we come to: to give away what we made, a unit would need one capability more."""
+    private, name = f"{path}.new", os.path.basename(path)
+    inner = os.path.join(private, "made")
+    made = os.path.join(inner, name)
+    for remove, left in ((os.unlink, made), (os.rmdir, inner), (os.rmdir, private)):
+        with contextlib.suppress(OSError):
+            remove(left)
+    os.mkdir(private, 0o700)
+    os.mkdir(inner)
+    os.chmod(inner, 0o777)
+    mask, before = os.umask(0o177), os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(inner)
+        ourselves = os.geteuid()
+        os.seteuid(user)
+        try:
+            sock.bind(name)
+        finally:
+            os.seteuid(ourselves)
+        os.rename(made, path)
+        os.rmdir(inner)
+        os.rmdir(private)
+    finally:
+        os.fchdir(before)
+        os.close(before)
         os.umask(mask)
 
 
