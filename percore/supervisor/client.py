@@ -148,7 +148,8 @@ def ensure_daemon(home: Home) -> None:
             start_new_session=True, cwd="/", env=environment,
         )  # fmt: skip
     deadline = time.monotonic() + _START_SECONDS
-    while not is_running(home):
+    # Where another supervisor answers by now, ours must have ended too: later, it would follow that one.
+    while not (is_running(home) and (daemon.poll() is not None or lock.holder(home.lock) == daemon.pid)):
         if daemon.poll() is not None and not lock.is_held(home.lock):
             raise PercoreError("the supervisor could not be started", next=f"see {home.daemon_log}")
         if time.monotonic() > deadline:

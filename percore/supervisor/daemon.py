@@ -252,13 +252,14 @@ def take_lock(path: str, *, waits: bool = False) -> Optional[int]:
 
 def knock(lock_path: str) -> str:
     """Asks the supervisor that runs to open its sockets again, should somebody have deleted them; says so."""
+    pid = lock.holder(lock_path)
+    if not pid:
+        return ""
     try:
-        with open(lock_path) as file:
-            pid = int(file.read())
         pidfd = os.pidfd_open(pid)
         signal.pidfd_send_signal(pidfd, signal.SIGHUP)
         os.close(pidfd)
-    except (OSError, ValueError):
+    except OSError:
         return ""
     return f" (pid {pid}); it opens its sockets again where they are gone"
 

@@ -44,3 +44,12 @@ def is_held(path: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def holder(path: str) -> int:
+    """The pid that its last holder wrote into it; 0 where there is none."""
+    try:
+        with open(path, "rb") as lock:
+            return int(lock.read(20))
+    except (OSError, ValueError):
+        return 0
