@@ -18,7 +18,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-SOURCE = Path(__file__).parent / "percore" / "supervisor" / "bindshim.c"
+SOURCE = Path(__file__).parent / "percore" / "supervisor" / "sockets" / "bindshim.c"
 UNIT = Path(__file__).parent / "templates" / "percore.service.j2"
 """`percore startup` fills it in on hosts, where there are no other templates."""
 

@@ -20,18 +20,20 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from percore.deploy import explain as explanation
-from percore.deploy import operations, program, rollout
-from percore.deploy import secrets as vault_files
-from percore.deploy.ending import exit_code_of, unwind_when_told
-from percore.deploy.fleet import FORKS, Scope
-from percore.deploy.inventory import find_inventory, listing, load_inventory
+from percore.deploy import operations
+from percore.deploy.connection import bootstrap
+from percore.deploy.interrupts import exit_code_of, unwind_when_told
+from percore.deploy.inventory import export, find_inventory, load_inventory
 from percore.deploy.inventory.patterns import select
-from percore.deploy.keyring import Keyring, keyring_from, new_keyring
+from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report, be_verbose, print_error, print_line
-from percore.deploy.vault import DEFAULT_ID
+from percore.deploy.rollout import rollout
+from percore.deploy.rollout.hosts import FORKS, Scope
+from percore.deploy.vault import edit as vault_files
+from percore.deploy.vault.envelope import DEFAULT_ID
+from percore.deploy.vault.passwords import Keyring, keyring_from, new_keyring
 from percore.errors import PercoreError
-from percore.host.selection import Selection
+from percore.host.tags import Selection
 from percore.lab import Lab
 
 PROJECT = Path(__file__).resolve().parent
@@ -245,11 +247,11 @@ def inventory(
     report, found = Report(), load_inventory(find_inventory(env, _inventories()))
     hosts = select(found, limit)
     if host:
-        report.json(listing.show_host(found, host))
+        report.json(export.show_host(found, host))
     elif list:
-        report.json(listing.list_inventory(found, hosts))
+        report.json(export.list_inventory(found, hosts))
     else:
-        for line in listing.draw_graph(found, hosts):
+        for line in export.draw_graph(found, hosts):
             report.line(line)
 
 
@@ -318,7 +320,7 @@ def _vault(words: str) -> tuple[Keyring, str]:
 def check(context: Context) -> None:
     """Format, lint, types, layers, unit tests."""
     bin_path = Path(sys.executable).parent
-    shared = " ".join(f"percore/{name}" for name in program.SHARED)
+    shared = " ".join(f"percore/{name}" for name in bootstrap.SHARED)
     on_hosts = f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {shared}"
     for command in (
         "ruff format --check .",
@@ -346,7 +348,7 @@ def install_for_tests(context: Context) -> None:
         "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
         "qemu-aarch64-static": "qemu-user-static",
     }
-    missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
+    missing = sorted({package for bootstrap, package in wanted.items() if shutil.which(bootstrap) is None})
     missing += [] if Path("/usr/include/stdio.h").exists() else ["libc6-dev"]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         # RUNLEVEL: Debian's scripts must not start the servers; the tests start their own.

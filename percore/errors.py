@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from percore.hints import Optional
-
 
 class PercoreError(Exception):
     """Something the operator can act on; printed as one line, never as a traceback.
@@ -79,7 +77,7 @@ def shown(value: object) -> str:
 _LONGEST_WORD, _MOST_WORDS = 100, 2000
 
 
-def nearest(word: str, known: list[str]) -> Optional[str]:
+def nearest(word: str, known: list[str]) -> str | None:
     """The known word most like `word`, or None: for 'unknown key X, did you mean Y?'."""
     from difflib import get_close_matches
 

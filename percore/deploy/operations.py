@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from percore.deploy.fleet import (
+from percore.common.printable import lines_of
+from percore.deploy.report import WORKER_HEADS, Report, worker_rows
+from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.hosts import (
     Host,
     Scope,
     close_all,
@@ -20,11 +23,8 @@ from percore.deploy.fleet import (
     stop_at,
     who_am_i,
 )
-from percore.deploy.preview import ChangesPending
-from percore.deploy.report import WORKER_HEADS, Report, worker_rows
-from percore.deploy.survey import connect_hosts
+from percore.deploy.rollout.inspect import connect_hosts
 from percore.errors import PercoreError, PreflightError, UsageError
-from percore.printable import lines_of
 
 
 def _ask_all(scope: Scope, op: str, **message: Any) -> tuple[list[Host], dict[str, PercoreError]]:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from percore.deploy.redaction import REDACTOR
+from percore.common.printable import lines_of, printable, printable_lines
+from percore.deploy.masking import REDACTOR
 from percore.errors import PercoreError
-from percore.printable import lines_of, printable, printable_lines
 
 SILENCE_SECONDS = 2.0
 

@@ -25,19 +25,19 @@ import traceback
 from typing import Any, BinaryIO, Optional
 
 from percore.errors import PercoreError, PreflightError, RolloutError, describe_os_error
-from percore.host import facts, questions
-from percore.host.activation import Activation
-from percore.host.journal import Journal
+from percore.host import diff, facts
 from percore.host.lock import Lock
 from percore.host.output import Output
 from percore.host.ports import find_strangers
-from percore.host.prober import Prober
-from percore.host.prober import Target as ProbeTarget
-from percore.host.release import GOOD, STAGED
-from percore.host.resources import make
-from percore.host.staging import Staging, prune_packages
-from percore.host.succession import end_agent, is_at_work, is_switched, myself
-from percore.host.target import CONFIRM_SECONDS, Target
+from percore.host.probe import Prober
+from percore.host.probe import Target as ProbeTarget
+from percore.host.release.journal import Journal
+from percore.host.release.releases import GOOD, STAGED
+from percore.host.release.resume import end_agent, is_at_work, is_switched, myself
+from percore.host.release.stage import Staging, prune_packages
+from percore.host.release.switch import Activation
+from percore.host.release.target import CONFIRM_SECONDS, Target
+from percore.host.resources.registry import make
 
 Message = dict[str, Any]
 LONGEST_SHOWN_LINE = 256 * 1024
@@ -170,13 +170,13 @@ class Agent:
 
     def do_compare(self, message: Message) -> Message:
         target = Target(message)
-        return questions.compare(target, message, self._staging(target).receive_contents)
+        return diff.compare(target, message, self._staging(target).receive_contents)
 
     def do_compare_release(self, message: Message) -> Message:
-        return questions.compare_release(Target(message), message)
+        return diff.compare_release(Target(message), message)
 
     def do_drift(self, message: Message) -> Message:
-        return questions.find_drift(Target(message))
+        return diff.find_drift(Target(message))
 
     def do_stage(self, message: Message) -> Message:
         return self._staging(Target(message)).stage(message)

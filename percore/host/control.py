@@ -15,13 +15,13 @@ import struct
 import time
 from typing import Any, NamedTuple, Optional
 
+from percore.common.process_facts import read, start_time_of, uids_of
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored
-from percore.host.procfs import read, start_time_of, uids_of
 
 PROTOCOL_VERSION = 1
-"""Of the daemon's control socket (percore/supervisor/protocol.py)."""
+"""Of the daemon's control socket (percore/common/control.py)."""
 
 _UCRED = struct.Struct("3i")
 _PIECE_BYTES = 65536

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Optional
 
-from percore.host.procfs import read, uids_of
+from percore.common.process_facts import read, uids_of
 
 _LISTENING = "0A"
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from percore.common.procfs import children_of, start_time_of, state_of, tree_of
 from percore.errors import PercoreError
 from percore.lab.cgroup import ControlGroup
-from percore.supervisor.procfs import children_of, start_time_of, state_of, tree_of
 
 BOOT_SECONDS = 60.0
 _STOP_SECONDS = 60.0

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.commands import GROUPS, find
+from percore.supervisor.commands.registry import GROUPS, find
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
 
@@ -74,7 +74,7 @@ def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
     """-s, --silent and --no-color may stand anywhere before `--`, as in PM2."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--no-color" in own:
-        from percore.supervisor.commands.tables import leave_out_colours
+        from percore.supervisor.commands.output import leave_out_colours
 
         leave_out_colours()
     kept = [argument for argument in own if argument not in ("-s", "--silent", "--no-color")]
@@ -85,7 +85,7 @@ def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
 def report_error(error: PercoreError) -> int:
     if os.environ.get("PERCORE_DEBUG"):
         raise error
-    from percore.printable import lines_of, printable  # the daemon, which starts here too, does without
+    from percore.common.printable import lines_of, printable  # the daemon, which starts here too, does without
 
     print(printable(f"percore: {error}"), file=sys.stderr)
     for line in lines_of(error.detail):

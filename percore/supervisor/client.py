@@ -9,13 +9,14 @@ import struct
 import time
 from collections.abc import Iterator
 
+from percore.common import control
+from percore.common.passwords import for_programs
+from percore.common.typing import Any
 from percore.errors import PercoreError
-from percore.hints import Any
-from percore.supervisor import lock, protocol
+from percore.supervisor import lock
 from percore.supervisor.home import Home, connect
-from percore.supervisor.logs import open_log
-from percore.supervisor.passwords import for_programs
-from percore.supervisor.update import this_program
+from percore.supervisor.logs.files import open_log
+from percore.supervisor.program import this_program
 
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
@@ -43,7 +44,7 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     sock.settimeout(_SILENCE_SECONDS)
     # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
     with sock, contextlib.suppress(ConnectionError):
-        _send(home, sock, protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
+        _send(home, sock, control.encode({"version": control.VERSION, "op": op, **arguments}))
         for line in _lines(home, sock):
             message = _message(line)
             yield message
@@ -84,7 +85,7 @@ def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
 
 def _message(line: bytes) -> dict[str, Any]:
     try:
-        message = protocol.decode(line)
+        message = control.decode(line)
     except (ValueError, RecursionError):
         message = {}
     if not isinstance(message.get("event"), str):
@@ -99,7 +100,7 @@ def _refuse_silence(home: Home) -> None:
         with connect(home.control_socket, _SILENCE_SECONDS) as sock:
             pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             sock.settimeout(_SILENCE_SECONDS)
-            sock.sendall(protocol.encode({"version": protocol.VERSION, "op": "ping"}))
+            sock.sendall(control.encode({"version": control.VERSION, "op": "ping"}))
             if sock.recv(1):
                 return
     except _TIMEOUTS:

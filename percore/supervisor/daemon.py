@@ -9,26 +9,27 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
+from percore.common.typing import Any, Callable, Optional, Union
 from percore.errors import PercoreError
-from percore.hints import Any, Callable, Optional, Union
-from percore.supervisor import limits, lock, snapshot, systemd
-from percore.supervisor.door import Door
+from percore.supervisor import lock, rlimits, systemd
+from percore.supervisor.control_server import Server
+from percore.supervisor.core.manager import Manager
 from percore.supervisor.faults import Faults
-from percore.supervisor.handover import Handover
+from percore.supervisor.health.sd_notify import Notices
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
+from percore.supervisor.home_watch import Residence, ask_back, find_owner
+from percore.supervisor.logs.own_log import OwnLog
 from percore.supervisor.loop import Loop
-from percore.supervisor.manager import Manager
-from percore.supervisor.notices import Notices
-from percore.supervisor.outside import Outside, remove_outside
-from percore.supervisor.own_log import OwnLog
-from percore.supervisor.process import become_subreaper
-from percore.supervisor.rescue import ends_held_by
-from percore.supervisor.residence import Residence, ask_back, find_owner
-from percore.supervisor.saved import SET_ASIDE, Saved, read_saved
-from percore.supervisor.server import Server
-from percore.supervisor.store import Ends, FdStore, ends_among
-from percore.supervisor.update import STORE, become, passed_fds, passed_lock, this_program
+from percore.supervisor.process.process import become_subreaper
+from percore.supervisor.program import STORE, become, passed_fds, passed_lock, this_program
+from percore.supervisor.sockets.broker import Handover
+from percore.supervisor.sockets.outside import Outside, remove_outside
+from percore.supervisor.sockets.unix import Door
+from percore.supervisor.state import state_file
+from percore.supervisor.state.fd_store import Ends, FdStore, ends_among
+from percore.supervisor.state.rescue import ends_held_by
+from percore.supervisor.state.saved import SET_ASIDE, Saved, read_saved
 
 _LOCK_SECONDS = 1.0
 _LACK_SECONDS = 1.0
@@ -53,7 +54,7 @@ def main() -> None:
         held, taken = passed_lock() or take_home(home), None
         if held is None and systemd.is_there():
             # Ending would not help: we would be started again at once.
-            from percore.supervisor.takeover import take_over  # seldom needed, and it would stay in memory
+            from percore.supervisor.state.takeover import take_over  # seldom needed, and it would stay in memory
 
             log("a supervisor already runs; it is asked to leave")
             taken = take_over(home)
@@ -75,11 +76,11 @@ def run(home: Home, held: int, taken: Optional[Ends] = None) -> None:
     own_log = OwnLog(home.daemon_log)
     sys.stderr = own_log
     become_subreaper()
-    limits.forbid_cores()
-    limits.take_descriptors()
-    limits.give_memory_back()
+    rlimits.forbid_cores()
+    rlimits.take_descriptors()
+    rlimits.give_memory_back()
     loop = Loop(Faults(log))
-    state = snapshot.StateFile(home.state)
+    state = state_file.StateFile(home.state)
     saved = recall(home, state)
     passed = _passed_ends()
     candidates = itertools.chain(filter(None, (taken, passed)), _ends_from_workers(saved or Saved()))
@@ -123,7 +124,7 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
         )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    handover = Handover(loop, home.worker_socket, manager.find_worker, manager.open_for_request, log)
+    handover = Handover(loop, home.worker_socket, manager.find_worker, log)
     notices = Notices(loop, home.notify_address, manager.worker_is_ready)
     doors: list[Union[Door, Notices]] = [handover.door, notices]
 
@@ -132,7 +133,7 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
         doors.append(Notices(loop, outside.notify_address, manager.worker_is_ready, user=uid))
 
     def open_door(path: str, **who: Any) -> None:
-        doors.append(Handover(loop, path, manager.find_worker, manager.open_for_request, log, **who).door)
+        doors.append(Handover(loop, path, manager.find_worker, log, **who).door)
 
     def serve_former(address: str) -> None:
         is_welcome = manager.has_worker_of
@@ -193,20 +194,20 @@ def take_home(home: Home) -> Optional[int]:
     return take_lock(home.lock)
 
 
-def recall(home: Home, state: snapshot.StateFile) -> Optional[Saved]:
+def recall(home: Home, state: state_file.StateFile) -> Optional[Saved]:
     """What an earlier supervisor left; None when nothing is known."""
     content, problem = state.load()
     if problem:
         log(problem)
     saved = read_saved(content) if content else None
-    if saved is None or (not saved.apps and not snapshot.is_this_boot(saved.boot, saved.init)):
+    if saved is None or (not saved.apps and not state_file.is_this_boot(saved.boot, saved.init)):
         return what_was_dumped(home, saved or Saved()) or saved
     return saved
 
 
 def what_was_dumped(home: Home, saved: Saved) -> Optional[Saved]:
     """PM2's users expect what they saved after a boot; it also stands in for a state that is lost."""
-    dump = snapshot.StateFile(home.dump)
+    dump = state_file.StateFile(home.dump)
     if not dump.exists():
         return None
     content, problem = dump.load()
@@ -223,7 +224,7 @@ def check() -> None:
     """Ends with a sentence on stderr unless this program can take over the supervisor of `$PERCORE_HOME`; changes nothing."""
     home = find_home()
     try:
-        content = snapshot.StateFile(home.state).read()
+        content = state_file.StateFile(home.state).read()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:

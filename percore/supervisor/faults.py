@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from percore.common.typing import Any, Callable
 from percore.errors import PercoreError
-from percore.hints import Any, Callable
 
 _MOST_A_MINUTE = 3  # tracebacks of one place
 _MOST_FRAMES = 12

@@ -10,10 +10,10 @@ import stat
 import struct
 import zlib
 
+from percore.common.typing import NamedTuple, Optional
 from percore.errors import PercoreError
-from percore.hints import NamedTuple, Optional
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PRELOADS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sockets")
 _LONGEST_SOCKET_PATH = 100
 
 
@@ -257,14 +257,14 @@ def place_preload(parent: str) -> Preload:
     contents = {}
     for name in (f"bindshim-{os.uname().machine}.so", "preload.cjs"):
         try:
-            with open(os.path.join(_PACKAGE, name), "rb") as file:
+            with open(os.path.join(_PRELOADS, name), "rb") as file:
                 contents[name] = file.read()
         except FileNotFoundError:
             continue
     name = f"preload-{zlib.crc32(b''.join(contents.values())):08x}"
     if os.statvfs(parent).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
-        shim = os.path.join(_PACKAGE, f"bindshim-{os.uname().machine}.so")
-        return Preload(shim if os.path.exists(shim) else None, os.path.join(_PACKAGE, "preload.cjs"))
+        shim = os.path.join(_PRELOADS, f"bindshim-{os.uname().machine}.so")
+        return Preload(shim if os.path.exists(shim) else None, os.path.join(_PRELOADS, "preload.cjs"))
     directory = os.path.join(parent if _can_be_preloaded(parent) else _preloadable_parent(), name)
     os.makedirs(directory, exist_ok=True)
     os.chmod(directory, 0o755)  # whatever our umask is: workers of other users read it, too

@@ -10,10 +10,10 @@ import pwd
 import stat
 import sys
 
+from percore.common.typing import Optional
 from percore.errors import PercoreError
-from percore.hints import Optional
 from percore.supervisor.home import Home
-from percore.supervisor.identity import clean_environment, variables_of
+from percore.supervisor.user import clean_environment, variables_of
 from percore.supervisor.user_files import user_with
 
 # What is passed on besides: how a command is to behave, and what a service manager tells a supervisor.

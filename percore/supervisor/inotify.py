@@ -6,7 +6,7 @@ import ctypes
 import os
 import struct
 
-from percore.hints import NamedTuple
+from percore.common.typing import NamedTuple
 
 MODIFY = 0x2
 CLOSE_WRITE = 0x8

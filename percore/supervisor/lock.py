@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from percore.hints import Optional
+from percore.common.typing import Optional
 
 
 def take(path: str) -> Optional[int]:

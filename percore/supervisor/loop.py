@@ -14,9 +14,13 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Generator
 
-from percore.hints import Callable, NamedTuple, Optional
+from percore.common.typing import Callable, NamedTuple, Optional
 from percore.supervisor.faults import Faults, InternalError
+
+Job = Generator[None, None, None]
+"""What yields whenever it waits for a change."""
 
 Callback = Callable[[], None]
 OnFault = Callable[[InternalError], None]

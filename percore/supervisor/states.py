@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from percore.hints import NamedTuple, Optional
+from percore.common.typing import NamedTuple, Optional
 
 
 class State(str, Enum):

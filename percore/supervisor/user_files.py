@@ -18,8 +18,8 @@ import pwd
 import stat
 from collections.abc import Iterable, Iterator
 
-from percore.hints import NamedTuple, Optional, Union
-from percore.supervisor.identity import Identity
+from percore.common.typing import NamedTuple, Optional, Union
+from percore.supervisor.user import Identity
 
 _MOST_LINKS = 40
 _NOT_SO = (errno.EACCES, errno.EPERM, errno.ELOOP)  # with the rights of another user it may go

@@ -18,9 +18,12 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import fleet, operations, remote, rollout, staging, survey, switching
-from percore.deploy.preview import ChangesPending
+from percore.deploy import operations
+from percore.deploy.connection import agent
 from percore.deploy.report import Report
+from percore.deploy.rollout import hosts as fleet
+from percore.deploy.rollout import inspect, rollout, stage, switch
+from percore.deploy.rollout.diff import ChangesPending
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
 
@@ -292,13 +295,13 @@ def test_the_number_of_messages_does_not_grow_with_the_number_of_files(
     serving: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[str] = []
-    ask = remote.Remote.ask
+    ask = agent.Remote.ask
 
     def counted(self: Any, op: str, **message: Any) -> Any:
         asked.append(op)
         return ask(self, op, **message)
 
-    monkeypatch.setattr(remote.Remote, "ask", counted)
+    monkeypatch.setattr(agent.Remote, "ask", counted)
     (serving.folder / "roles").unlink()
     shutil.copytree(SOURCE / "roles", serving.folder / "roles")
     inventory = serving.folder / "inventories" / "local.yml"
@@ -329,9 +332,9 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
                 raise OSError("the link is cut")
             yield piece
 
-    pieces = remote._Sending.pieces
+    pieces = agent._Sending.pieces
     with monkeypatch.context() as patched:
-        patched.setattr(remote._Sending, "pieces", cut)
+        patched.setattr(agent._Sending, "pieces", cut)
         with pytest.raises(UnreachableError, match="the link is cut"):
             serving.deploy()
     assert serving.ask()["text"] == "one"
@@ -344,14 +347,14 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
 def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all pieces of files that are sent from now on."""
     sent: list[int] = []
-    pieces = remote._Sending.pieces
+    pieces = agent._Sending.pieces
 
     def counted(self: Any) -> Iterator[bytes]:
         for piece in pieces(self):
             sent.append(len(piece))
             yield piece
 
-    monkeypatch.setattr(remote._Sending, "pieces", counted)
+    monkeypatch.setattr(agent._Sending, "pieces", counted)
     return sent
 
 
@@ -370,11 +373,11 @@ def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     hosts = fleet.load_fleet(serving.scope)
     report = Report()
     artifacts = rollout.build_apps(hosts, serving.folder, report)
-    survey.connect_hosts(hosts, report)
-    survey.look(hosts, artifacts, serving.folder, report)
-    survey.choose_release(hosts, hosts)
-    staging.stage(hosts, report)
-    switching.activate(hosts, report)
+    inspect.connect_hosts(hosts, report)
+    inspect.look(hosts, artifacts, serving.folder, report)
+    inspect.choose_release(hosts, hosts)
+    stage.stage(hosts, report)
+    switch.activate(hosts, report)
     assert serving.ask()["text"] == "two"
     fleet.close_all(hosts)  # as if the control machine had died
     wait_for(lambda: serving.current == release, "the former release")

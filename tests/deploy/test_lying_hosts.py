@@ -15,10 +15,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from percore.deploy import fleet, operations, remote, replies, rollout, transport
+from percore.common.names import is_release_id
+from percore.deploy import operations
+from percore.deploy.connection import agent, replies, ssh
 from percore.deploy.report import Report, print_error
+from percore.deploy.rollout import hosts as fleet
+from percore.deploy.rollout import rollout
 from percore.errors import PercoreError, UnreachableError
-from percore.names import is_release_id
 from tests.deploy.fake_agent import HONEST, OLD, PHASE, STATUS, WORKER, FakeHost, facts, result
 from tests.deploy.test_local import Project
 
@@ -123,7 +126,7 @@ def test_odd_facts_are_one_line_that_names_the_host(
     two: Two, verb: str, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if answer in (b"", {"event": "alive"}):
-        monkeypatch.setattr(remote, "GREETING_SECONDS", 3.0)
+        monkeypatch.setattr(agent, "GREETING_SECONDS", 3.0)
     two.bad.says("facts", answer)
     error = two.run(verb)
     assert error is not None
@@ -134,7 +137,7 @@ def test_odd_facts_are_one_line_that_names_the_host(
 
 @pytest.mark.parametrize("greeting", [b"", b"Welcome!\n" * 100_000, b"\xff" * (9 << 20), b"\n\x00\n", b"percore agent"])
 def test_an_odd_greeting_is_one_line_that_names_the_host(two: Two, greeting: bytes, monkeypatch: Any) -> None:
-    monkeypatch.setattr(remote, "GREETING_SECONDS", 3.0)
+    monkeypatch.setattr(agent, "GREETING_SECONDS", 3.0)
     two.bad.says("greeting", greeting)
     error = two.run("status")
     assert isinstance(error, UnreachableError)
@@ -234,7 +237,7 @@ def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_says_nothing_at_all_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(agent, "SILENCE_SECONDS", 1.0)
     two.bad.says("stream", b"")
     assert "nothing was heard any more" in str(two.run("logs"))
 
@@ -249,9 +252,9 @@ def test_more_lines_than_an_answer_may_have_end_it(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_takes_nothing_of_what_is_sent_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(ssh, "SEND_SECONDS", 0.5)
     address = fleet.load_fleet(two.project.scope)[0].address
-    channel = transport.open_channel(address, ["sleep", "3"], folder=two.project.folder)
+    channel = ssh.open_channel(address, ["sleep", "3"], folder=two.project.folder)
     with pytest.raises(TimeoutError):
         channel.send(bytes(1 << 20))
     channel.finish(wait=True)
@@ -323,7 +326,7 @@ def test_rollback_believes_no_other_release_than_was_asked_for(two: Two) -> None
 
 def test_a_host_is_not_believed_what_it_says_of_one_that_it_was_not_to_probe(two: Two) -> None:
     hosts = fleet.load_fleet(two.project.scope)
-    from percore.deploy.probing import read_probes, start_probes
+    from percore.deploy.rollout.probes import read_probes, start_probes
 
     lost = {**PHASE, "failed": 10, "faults": ["down"]}
     two.bad.says("probe", result("probe", probe={"target": "other", "before": PHASE, "during": lost}))
@@ -446,7 +449,7 @@ def odd_answers(honest: dict[str, Any]) -> st.SearchStrategy[Any]:
 def test_generated_answers_end_in_a_sentence_and_leave_the_other_host_alone(
     two: Two, verb: str, op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(agent, "SILENCE_SECONDS", 2.0)
 
     comes_back = op in ("activate", "health", "confirm")  # each time it is asked again for some seconds
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy import fleet, keyring, operations, rollout
-from percore.deploy.preview import ChangesPending
-from percore.deploy.redaction import REDACTOR
+from percore.deploy import operations
+from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
-from percore.deploy.vault import seal
+from percore.deploy.rollout import hosts, rollout
+from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.vault import passwords
+from percore.deploy.vault.envelope import seal
 from tests.deploy.test_local import SOURCE, Project
 
 VAULT = "the-vault-password"
@@ -94,7 +96,7 @@ def forget() -> None:
     """As a run of its own, which knows the secrets it opens and no others."""
     REDACTOR._secrets.clear()
     REDACTOR._short.clear()
-    keyring.keyring.cache_clear()
+    passwords.keyring.cache_clear()
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secrets
     made.project.deploy()
     yield made
     if (tmp_path / ".percore" / "bin").exists():
-        operations.stop(fleet.Scope("local", tmp_path), Report(quiet=True))
+        operations.stop(hosts.Scope("local", tmp_path), Report(quiet=True))
     forget()
 
 

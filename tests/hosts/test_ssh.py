@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.address import read_address
-from percore.deploy.fleet import Host as FleetHost
-from percore.deploy.fleet import Scope, close_all, on_all
-from percore.deploy.remote import Remote, connect
+from percore.deploy.connection.address import read_address
+from percore.deploy.connection.agent import Remote, connect
+from percore.deploy.rollout.hosts import Host as FleetHost
+from percore.deploy.rollout.hosts import Scope, close_all, on_all
 from percore.errors import PreflightError, UnreachableError
 from percore.lab.host import Host
 from tests.hosts.conftest import Project

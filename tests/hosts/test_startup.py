@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.bundle import make_package
+from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
 from percore.lab.host import Host
 from tests.hosts.conftest import ROOT, wait_for

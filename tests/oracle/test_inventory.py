@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings, strategies
 
 from percore.deploy.inventory import Inventory, load_inventory
-from percore.deploy.inventory.listing import draw_graph, list_inventory, show_host
+from percore.deploy.inventory.export import draw_graph, list_inventory, show_host
 from percore.deploy.inventory.patterns import select
 from percore.errors import UsageError
 from tests.oracle import inventories

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy import keyring, secrets
 from percore.deploy.inventory import load_inventory
-from percore.deploy.keyring import Keyring
-from percore.deploy.plan import make_host_plan
-from percore.deploy.templates import resolve_variables
+from percore.deploy.plan.host_plan import make_host_plan
+from percore.deploy.plan.variables import resolve_variables
+from percore.deploy.vault import edit, passwords
+from percore.deploy.vault.passwords import Keyring
 from tests.oracle.asking import Ansible
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -37,13 +37,13 @@ def test_templates_become_what_they_become_in_ansible(
     ansible: Ansible, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = Keyring([("default", "p")], {"p": b"old"})
-    flow = "\\n".join(line.strip() for line in secrets.encrypt_string("pass-{{ base }}", ring).splitlines()[1:])
+    flow = "\\n".join(line.strip() for line in edit.encrypt_string("pass-{{ base }}", ring).splitlines()[1:])
     variables = json.dumps(VALUES).replace('"UNSAFE"', '!unsafe "{{ base }}"').replace('"SEALED"', f'!vault "{flow}"')
     path = tmp_path / "hosts.yml"
     path.write_text(f"web: {{hosts: {{h.example: }}, vars: {variables}}}\nall: {{vars: {{base: 5, name: shop}}}}\n")
     (tmp_path / "password").write_text("old")
     monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "old")
-    keyring.keyring.cache_clear()
+    passwords.keyring.cache_clear()
     inventory = load_inventory(path)
     plan = make_host_plan("h.example", inventory, env="test", project=PROJECT)
     resolved = resolve_variables(plan)
@@ -52,4 +52,4 @@ def test_templates_become_what_they_become_in_ansible(
     answer = ansible.ask("ansible", "-i", str(path), "all", *words)
     theirs = json.loads(answer.output.partition("=>")[2])["msg"]
     assert {name: resolved[name] for name in VALUES} == theirs
-    keyring.keyring.cache_clear()
+    passwords.keyring.cache_clear()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from percore.deploy import secrets
-from percore.deploy.keyring import Keyring
-from percore.deploy.vault import seal
+from percore.deploy.vault import edit
+from percore.deploy.vault.envelope import seal
+from percore.deploy.vault.passwords import Keyring
 from tests.oracle.asking import Ansible
 
 PASSWORD = "correct horse\tbattery é"
@@ -32,7 +32,7 @@ def test_a_file_that_ansible_encrypted_is_opened(ansible: Ansible, tmp_path: Pat
     path.write_text("password: sécret\n")
     assert ansible.ask("ansible-vault", "encrypt", "--vault-password-file", str(password_file), str(path)).code == 0
     assert path.read_text().startswith("$ANSIBLE_VAULT;1.1;AES256\n")
-    assert secrets.view(path, ring(password_file)).decode() == "password: sécret\n"
+    assert edit.view(path, ring(password_file)).decode() == "password: sécret\n"
 
 
 def test_a_file_that_ansible_encrypted_under_an_id_is_opened(
@@ -43,7 +43,7 @@ def test_a_file_that_ansible_encrypted_under_an_id_is_opened(
     named = ["--vault-id", f"prod@{password_file}", "--encrypt-vault-id", "prod"]
     assert ansible.ask("ansible-vault", "encrypt", *named, str(path)).code == 0
     assert path.read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;prod\n")
-    assert secrets.view(path, ring(password_file, "prod")) == b"password: x\n"
+    assert edit.view(path, ring(password_file, "prod")) == b"password: x\n"
 
 
 @pytest.mark.parametrize("vault_id", ["default", "prod"])
@@ -52,7 +52,7 @@ def test_ansible_opens_a_file_that_we_encrypted(
 ) -> None:
     path = tmp_path / "vars.yml"
     path.write_text("password: sécret\n")
-    secrets.encrypt(path, ring(password_file, vault_id), vault_id)
+    edit.encrypt(path, ring(password_file, vault_id), vault_id)
     answer = ansible.ask("ansible-vault", "view", "--vault-id", f"{vault_id}@{password_file}", str(path))
     assert answer.output.strip() == "password: sécret", answer
 
@@ -72,12 +72,12 @@ def test_ansible_opens_every_value_that_we_sealed(ansible: Ansible, tmp_path: Pa
 
 def test_ansible_reads_inline_values_that_we_edited(ansible: Ansible, tmp_path: Path, password_file: Path) -> None:
     path = tmp_path / "hosts.yml"
-    sealed = secrets.encrypt_string("first", ring(password_file), name="      a")
+    sealed = edit.encrypt_string("first", ring(password_file), name="      a")
     path.write_text(f"all:\n  hosts:\n    h:\n{sealed}\n      b: 1\n")
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nsed -i 's/b: 1/b: !vault second/' \"$1\"\n")
     editor.chmod(0o755)
-    assert secrets.edit(path, ring(password_file), editor=str(editor))
+    assert edit.edit(path, ring(password_file), editor=str(editor))
     assert sealed in path.read_text()
     words = ["-m", "debug", "-a", "msg={{ a }}-{{ b }}", "--vault-password-file", str(password_file)]
     assert "first-second" in ansible.ask("ansible", "-i", str(path), "h", *words).output

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.ecosystem import resolve_for_release
+from percore.supervisor.config.process_file import resolve_for_release
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import free_port, wait_for
 

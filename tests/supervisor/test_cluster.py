@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from percore.supervisor.procfs import start_time_of
+from percore.common.procfs import start_time_of
 from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import wait_for
 

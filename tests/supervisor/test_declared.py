@@ -214,7 +214,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_program_for_aarch64_shares_its_port_through_the_library_built_for_it(supervisor: Supervisor) -> None:
     flags = re.search(r"^FLAGS = (\[.*\])$", (ROOT / "setup.py").read_text(), re.MULTILINE)
     assert flags
-    shim = [*ast.literal_eval(flags[1]), "-o", "shim.so", str(ROOT / "percore" / "supervisor" / "bindshim.c")]
+    shim = [
+        *ast.literal_eval(flags[1]),
+        "-o",
+        "shim.so",
+        str(ROOT / "percore" / "supervisor" / "sockets" / "bindshim.c"),
+    ]
     (supervisor.folder / "server.c").write_text(STATIC)
     for words in (shim, ["-o", "server", "server.c"]):
         subprocess.run([CROSS, *words], cwd=supervisor.folder, check=True, timeout=60)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from percore.supervisor import courier
+from percore.supervisor.automation import hook_runner
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import is_running
 from tests.waiting import wait_for
@@ -118,9 +118,9 @@ def test_a_memory_restart_is_told(supervisor: Supervisor) -> None:
 def test_a_command_has_a_time_limit_and_what_it_started_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "_COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(hook_runner, "_COMMAND_SECONDS", 0.5)
     monkeypatch.chdir(tmp_path)
-    said = courier.run("sleep 1000 & echo $! > child; sleep 1000", {"event": "crash", "app": "a", "reason": ""})
+    said = hook_runner.run("sleep 1000 & echo $! > child; sleep 1000", {"event": "crash", "app": "a", "reason": ""})
     assert said == "did not end within 0.5 s and was killed"
     child = int((tmp_path / "child").read_text())
     wait_for(lambda: not is_running(child), "its child to end")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from percore.errors import UsageError
-from percore.supervisor.ecosystem import load_process_file
+from percore.supervisor.config.process_file import load_process_file
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import free_port, wait_for
 

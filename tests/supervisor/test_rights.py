@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import percore
-from percore.deploy.program import SHARED
+from percore.deploy.connection.bootstrap import SHARED, modules_of
 from percore.errors import PercoreError
 from percore.supervisor.home import make_private
 from tests.supervisor.conftest import Supervisor
@@ -231,9 +231,14 @@ class Installed:
     def __init__(self, yard: Yard) -> None:
         self.yard = yard
         self.library = yard.root.parent / "lib"
-        shutil.copytree(Path(percore.__file__).parent / "supervisor", self.library / "percore" / "supervisor")
-        for name in SHARED:
-            shutil.copy(Path(percore.__file__).parent / name, self.library / "percore")
+        code = Path(percore.__file__).parent
+        for path in (path for name in (*SHARED, "supervisor") for path in modules_of(code / name)):
+            place = self.library / "percore" / path.relative_to(code)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+        for path in (code / "supervisor" / "sockets").iterdir():
+            if path.is_file():
+                shutil.copy(path, self.library / "percore" / "supervisor" / "sockets")
         self.home = yard.own / "home"
         self.home.mkdir(mode=0o700)
         os.chown(self.home, yard.uid, pwd.getpwuid(yard.uid).pw_gid)

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from percore.errors import UsageError
-from percore.supervisor import fileserver
-from percore.supervisor.ecosystem import load_process_file
+from percore.supervisor import static_server
+from percore.supervisor.config.process_file import load_process_file
 from tests.supervisor.conftest import Load, Supervisor
 from tests.waiting import free_port, wait_for
 
@@ -167,7 +167,7 @@ def test_static_entries_are_checked(tmp_path: Path) -> None:
 def file_server(site: Path, most_files: int = 1024) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     port = free_port()
     process = subprocess.Popen(
-        ["prlimit", f"--nofile={most_files}", sys.executable, "-I", fileserver.__file__],
+        ["prlimit", f"--nofile={most_files}", sys.executable, "-I", static_server.__file__],
         env={"PM2_SERVE_PATH": str(site), "PM2_SERVE_PORT": str(port)},
     )
     try:
@@ -210,8 +210,8 @@ def test_a_head_that_comes_drop_by_drop_has_ten_seconds(site: Path) -> None:
 
 def test_a_client_that_takes_its_answer_drop_by_drop_is_left(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "large").write_bytes(bytes(64 << 20))
-    monkeypatch.setattr(fileserver, "_STALLED_SECONDS", 1.0)
-    server = fileserver.FileServer(fileserver.Settings(str(site), "127.0.0.1", free_port()))
+    monkeypatch.setattr(static_server, "_STALLED_SECONDS", 1.0)
+    server = static_server.FileServer(static_server.Settings(str(site), "127.0.0.1", free_port()))
     stop, end = os.pipe()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.spawning import STORE_FDS
+from percore.supervisor.process.spawn import STORE_FDS
 from tests.supervisor.conftest import Supervisor
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose who a worker is")

@@ -60,7 +60,7 @@ def test_a_version_that_cannot_start_leaves_the_running_one(supervisor: Supervis
     supervisor.apply(supervisor.api())
     before, daemon = supervisor.pids("api"), supervisor.daemon_pid()
     broken = another_version(supervisor, "99.1")
-    with (broken / "percore" / "supervisor" / "manager.py").open("a") as module:
+    with (broken / "percore" / "supervisor" / "core" / "manager.py").open("a") as module:
         module.write("raise RuntimeError('a bad merge')\n")
     done = update_to(supervisor, broken)
     assert done.returncode == 1
@@ -76,7 +76,7 @@ def test_a_version_that_cannot_read_the_state_leaves_the_running_one(supervisor:
     supervisor.apply(supervisor.api())
     before = supervisor.pids("api")
     other = another_version(supervisor, "99.1")
-    module = other / "percore" / "supervisor" / "snapshot.py"
+    module = other / "percore" / "supervisor" / "state" / "state_file.py"
     module.write_text(module.read_text().replace("\nVERSION = 1\n", "\nVERSION = 2\n"))
     done = update_to(supervisor, other)
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_a_version_that_would_set_an_app_aside_leaves_the_running_one(supervisor
     supervisor.apply(supervisor.api())
     before = supervisor.pids("api")
     other = another_version(supervisor, "0.0.1")
-    module = other / "percore" / "supervisor" / "kinds.py"
+    module = other / "percore" / "supervisor" / "config" / "kinds.py"
     module.write_text(module.read_text().replace('CLUSTER = "cluster"', 'CLUSTER = "many"'))
     done = update_to(supervisor, other)
     assert done.returncode == 1

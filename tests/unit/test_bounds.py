@@ -13,17 +13,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percore import names
-from percore.bounds import YamlFault, compose_yaml, read_file, regex_limit
-from percore.deploy import secrets
+from percore.common import names
+from percore.common.bounds import YamlFault, compose_yaml, read_file, regex_limit
+from percore.deploy.connection.known_hosts import find_known, names_match
+from percore.deploy.connection.ssh_config import Wish, find_route
 from percore.deploy.inventory import load_inventory
 from percore.deploy.inventory.patterns import select
-from percore.deploy.keyring import keyring_from
-from percore.deploy.known_hosts import find_known, names_match
-from percore.deploy.openssh import Wish, find_route
+from percore.deploy.vault import edit
+from percore.deploy.vault.passwords import keyring_from
 from percore.errors import PercoreError, UsageError
-from percore.supervisor import dotenv, globs
-from percore.supervisor.written import read_content
+from percore.supervisor.config import env_file, globs
+from percore.supervisor.config.formats import read_content
 
 GROWING = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
@@ -52,7 +52,7 @@ def test_aliases_that_grow_or_contain_themselves_are_refused_with_their_line(tmp
     with pytest.raises(UsageError, match=r"hosts\.yml:\d+:"):
         load_inventory(inventory)
     with pytest.raises(UsageError, match=r"x\.yml:\d+:"):
-        secrets.find_values(text, Path("x.yml"))
+        edit.find_values(text, Path("x.yml"))
 
 
 def test_ordinary_aliases_are_read(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_no_file_of_secrets_ends_in_a_traceback(tmp_path_factory: pytest.TempPat
     for begin in (b"", b"$ANSIBLE_VAULT;1.1;AES256\n", b"x: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  "):
         path.write_bytes(begin + content)
         with contextlib.suppress(PercoreError):
-            secrets.view(path, ring)
+            edit.view(path, ring)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_no_file_of_secrets_ends_in_a_traceback(tmp_path_factory: pytest.TempPat
 def test_odd_files_of_secrets_are_refused(tmp_path: Path, content: bytes) -> None:
     ring = keyring_from({"PERCORE_VAULT_PASSWORD": "word"})
     (tmp_path / "f.yml").write_bytes(content)
-    for verb in (secrets.view, secrets.decrypt):
+    for verb in (edit.view, edit.decrypt):
         with contextlib.suppress(PercoreError):
             verb(tmp_path / "f.yml", ring)
 
@@ -215,4 +215,4 @@ def test_a_hashed_name_is_that_name_alone() -> None:
 def test_a_pipe_as_env_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".env")
     with pytest.raises(UsageError, match="not a regular file"):
-        dotenv.read(str(tmp_path / ".env"))
+        env_file.read(str(tmp_path / ".env"))

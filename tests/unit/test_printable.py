@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
+from percore.common.names import is_release_id, require_release_id
+from percore.common.printable import lines_of, printable, printable_lines
 from percore.errors import UsageError
-from percore.names import is_release_id, require_release_id
-from percore.printable import lines_of, printable, printable_lines
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.documents import Origin
-from percore.deploy.inventory.variables import VariableFiles
+from percore.deploy.inventory.vars_files import VariableFiles
+from percore.deploy.yaml_files import Origin
 from percore.errors import UsageError, shown
 
 ALL, UNGROUPED = "all", "ungrouped"

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 
-from percore.bounds import compile_regex, read_file, regex_limit
+from percore.common.bounds import compile_regex, read_file, regex_limit
 from percore.deploy.inventory.model import ALL, Inventory
 from percore.errors import UsageError, nearest
 

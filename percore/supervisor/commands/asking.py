@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from percore.common.printable import printable
+from percore.common.typing import Any, Callable, Optional
 from percore.errors import PercoreError, UsageError
-from percore.hints import Any, Callable, Optional
-from percore.printable import printable
 from percore.supervisor.client import NoDaemon, request
 from percore.supervisor.home import Home
-from percore.supervisor.identity import Identity, identity_or_none
+from percore.supervisor.user import Identity, identity_or_none
 
 _is_silent = False
 
@@ -78,3 +78,11 @@ def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, An
 def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:
     """With whose rights its files are read and changed; None: with our own."""
     return identity_or_none(worker["config"].get("user"), worker["config"].get("group"))
+
+
+def take_none(name: str, arguments: list[str]) -> None:
+    """For a command without arguments: only where there are some is a parser needed, to refuse them or to help."""
+    if arguments:
+        from percore.supervisor.commands.arguments import make_parser
+
+        make_parser(name).parse_args(arguments)

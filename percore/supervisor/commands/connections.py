@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Optional
 
-from percore.supervisor.procfs import descriptors_of, tree_of
+from percore.common.procfs import descriptors_of, tree_of
 
 _ESTABLISHED, _LISTEN = "01", "0A"
 _COUNTER = b"percore-accepted"  # bindshim.c

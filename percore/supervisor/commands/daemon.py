@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from percore.supervisor import daemon
-from percore.supervisor.commands import take_none
+from percore.supervisor.commands.asking import take_none
 
 
 def run_daemon(arguments: list[str]) -> int:

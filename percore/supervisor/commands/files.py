@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from percore.common.passwords import for_programs
 from percore.errors import UsageError
 from percore.supervisor.commands.asking import warn
 from percore.supervisor.commands.settings import read_settings
-from percore.supervisor.config import AppConfig
-from percore.supervisor.ecosystem import load_process_file, make_app
-from percore.supervisor.keys import BY_NAME
-from percore.supervisor.passwords import for_programs
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.options import BY_NAME
+from percore.supervisor.config.process_file import load_process_file, make_app
 
 _PROCESS_FILES = (
     "ecosystem.config.js",

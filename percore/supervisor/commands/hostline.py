@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from percore.supervisor.commands import take_none
+from percore.supervisor.commands.asking import take_none
 
 _SPAN_SECONDS = 0.2
 

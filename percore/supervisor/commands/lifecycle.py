@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone, was_running
-from percore.supervisor.commands import take_none
-from percore.supervisor.commands.asking import ask, ask_or_nothing, is_silent, say, select_workers, show_progress, warn
+from percore.supervisor.commands.asking import (
+    ask,
+    ask_or_nothing,
+    is_silent,
+    say,
+    select_workers,
+    show_progress,
+    take_none,
+    warn,
+)
 from percore.supervisor.home import Home
 
 _SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
@@ -20,7 +28,7 @@ def delete_apps(arguments: list[str]) -> int:
 
 
 def change_selected(op: str, arguments: list[str]) -> int:
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import find_selectors
 
     parser = make_parser(op)
@@ -44,9 +52,9 @@ def reload_apps(arguments: list[str]) -> int:
 
 def renew(op: str, arguments: list[str]) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
+    from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
+    from percore.supervisor.commands.arguments import Name, make_parser
     from percore.supervisor.commands.files import shell_environment
-    from percore.supervisor.commands.options import add_app_options, changed_fields, join_codes, written_keys
-    from percore.supervisor.commands.parsing import Name, make_parser
     from percore.supervisor.commands.targets import is_file, load_files
 
     parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
@@ -96,7 +104,7 @@ def start_or_reload(arguments: list[str]) -> int:
 
 
 def start_file(name: str, how: str, arguments: list[str]) -> int:
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import is_file
 
     parser = make_parser(name, usage=f"percore {name} FILE [options of '{how}']")
@@ -107,7 +115,7 @@ def start_file(name: str, how: str, arguments: list[str]) -> int:
 
 
 def scale_app(arguments: list[str]) -> int:
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("scale")
     parser.add_argument("name")
@@ -121,7 +129,7 @@ def scale_app(arguments: list[str]) -> int:
 
 
 def reset_counters(arguments: list[str]) -> int:
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import find_selectors
 
     parser = make_parser("reset")
@@ -131,9 +139,9 @@ def reset_counters(arguments: list[str]) -> int:
 
 
 def send_signal(arguments: list[str]) -> int:
-    from percore.supervisor.commands.parsing import make_parser
+    from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import find_selectors
-    from percore.supervisor.keys import signal_name
+    from percore.supervisor.config.options import signal_name
 
     parser = make_parser("sendSignal")
     parser.add_argument("signal", metavar="SIGNAL", help="such as SIGUSR2")
@@ -155,7 +163,7 @@ def send_signal(arguments: list[str]) -> int:
 
 def show_list() -> int:
     """What every change ends with."""
-    from percore.supervisor.commands.listing import print_after_change
+    from percore.supervisor.commands.list import print_after_change
 
     if not is_silent():
         print_after_change()

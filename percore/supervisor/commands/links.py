@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from percore.hints import Any, Optional
-from percore.supervisor import protocol
+from percore.common import control
+from percore.common.typing import Any, Optional
 from percore.supervisor.home import Home, connect
 
 
@@ -37,7 +37,7 @@ class Link:
     def send(self, op: str, **arguments: Any) -> None:
         try:
             assert self._socket
-            self._socket.sendall(protocol.encode({"version": protocol.VERSION, "op": op, **arguments}))
+            self._socket.sendall(control.encode({"version": control.VERSION, "op": op, **arguments}))
         except OSError:
             self.close()
 
@@ -52,7 +52,7 @@ class Link:
             self.close()
             return []
         *lines, self._unread = (self._unread + part).split(b"\n")
-        return [protocol.decode(line) for line in lines]
+        return [control.decode(line) for line in lines]
 
     def close(self) -> None:
         if self._socket:

@@ -10,12 +10,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
+from percore.common.printable import printable
 from percore.errors import PercoreError
-from percore.printable import printable
+from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.asking import select_workers, user_of, warn
-from percore.supervisor.commands.parsing import Parser, make_parser
-from percore.supervisor.following import Follower
-from percore.supervisor.stamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
+from percore.supervisor.logs.follow import Follower
+from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
 
 _POLL_SECONDS = 0.1
 _ASK_SECONDS = 1.0

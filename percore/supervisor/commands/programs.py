@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from percore.hints import Any, NamedTuple, Optional
+from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.commands.asking import user_of
 from percore.supervisor.home import Home
 from percore.supervisor.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text

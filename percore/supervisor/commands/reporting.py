@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 
-from percore.printable import printable
+from percore.common.printable import printable
+from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.asking import ask_or_nothing
-from percore.supervisor.commands.examining import describe
-from percore.supervisor.commands.host import read_facts
-from percore.supervisor.commands.listing import print_list
-from percore.supervisor.commands.parsing import make_parser
+from percore.supervisor.commands.doctor import describe
+from percore.supervisor.commands.host_facts import read_facts
+from percore.supervisor.commands.list import print_list
 from percore.supervisor.home import Home
-from percore.supervisor.logs import last_lines
+from percore.supervisor.logs.files import last_lines
 
 _LOG_LINES = 20
 _HIDDEN = "[hidden]"

@@ -8,15 +8,15 @@ import signal
 import sys
 from typing import Any
 
+from percore.common.passwords import for_programs
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
+from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.files import make_script_app, shell_environment
-from percore.supervisor.commands.options import add_app_options, join_codes, written_keys
-from percore.supervisor.commands.parsing import Parser, make_parser
 from percore.supervisor.commands.targets import is_file, load_files
-from percore.supervisor.config import AppConfig
+from percore.supervisor.config.app import AppConfig
 from percore.supervisor.home import Home
-from percore.supervisor.passwords import for_programs
-from percore.supervisor.update import PLAN_VARIABLE, this_program
+from percore.supervisor.program import PLAN_VARIABLE, this_program
 
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
 
@@ -89,4 +89,4 @@ def become_supervisor(plan: dict[str, Any], home: Home) -> None:
     program = this_program()
     sys.stdout.flush()
     env = for_programs(**{"PERCORE_HOME": home.path, PLAN_VARIABLE: str(descriptor)})
-    os.execve(program.python, program.argv(module="foreground"), env)
+    os.execve(program.python, program.argv(module="container"), env)

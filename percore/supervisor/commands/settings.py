@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 
+from percore.common.typing import Any
 from percore.errors import UsageError, nearest
-from percore.hints import Any
+from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.asking import say
-from percore.supervisor.commands.parsing import make_parser
+from percore.supervisor.config.options import BY_NAME
 from percore.supervisor.home import Home
-from percore.supervisor.keys import BY_NAME
 
 # Keys that mean the same for every app. What an app is, no setting should say.
 SETTINGS = tuple(

@@ -11,11 +11,11 @@ from typing import Any
 
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.client import NoDaemon, request
+from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.asking import say
-from percore.supervisor.commands.parsing import make_parser
 from percore.supervisor.home import Home
-from percore.supervisor.unit import command_line, make_unit
-from percore.supervisor.update import this_program
+from percore.supervisor.program import this_program
+from percore.supervisor.systemd_unit import command_line, make_unit
 
 _UNITS = "/etc/systemd/system"
 _MARK = "# Made by: percore startup"

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from percore.errors import UsageError, nearest
+from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.files import load_apps
-from percore.supervisor.commands.parsing import Name
-from percore.supervisor.config import AppConfig
-from percore.supervisor.names import PROCESS_FILE
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.app_names import PROCESS_FILE
 
 
 def is_file(target: str) -> bool:

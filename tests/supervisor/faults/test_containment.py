@@ -39,7 +39,7 @@ def failure_of(supervisor: Supervisor, app: str) -> str:
 
 def test_an_unexpected_exception_fails_its_job_alone_and_doctor_counts_it(supervisor: Supervisor) -> None:
     patch = """
-from percore.supervisor.app import App
+from percore.supervisor.core.app import App
 def scale(self, count):
     yield from ()
     raise ZeroDivisionError("as a fault would")
@@ -62,7 +62,7 @@ def test_one_app_that_fails_unexpectedly_in_a_job_does_not_keep_the_others_of_it
     supervisor: Supervisor,
 ) -> None:
     patch = """
-from percore.supervisor.app import App
+from percore.supervisor.core.app import App
 start = App.start
 def fail(self, *arguments, **more):
     if self.name == "bad":
@@ -81,7 +81,7 @@ def test_a_descriptor_whose_callback_always_fails_rests_and_its_traceback_is_not
     supervisor: Supervisor,
 ) -> None:
     patch = """
-from percore.supervisor.notices import Notices
+from percore.supervisor.health.sd_notify import Notices
 def fail(self):
     raise OSError(24, "Too many open files")
 Notices._read = fail
@@ -97,7 +97,7 @@ Notices._read = fail
 
 def test_a_timer_whose_callback_fails_is_tried_again(supervisor: Supervisor) -> None:
     patch = """
-from percore.supervisor.memory import MemoryWatch
+from percore.supervisor.automation.memory_limit import MemoryWatch
 look, times = MemoryWatch._look, []
 def fail(self):
     times.append(1)
@@ -112,7 +112,9 @@ MemoryWatch._look = fail
         wait_for(lambda: "over its limit" in supervisor.log(), "the look at the memory to come all the same")
 
 
-@pytest.mark.parametrize("place", ["percore.supervisor.worker.make_command", "percore.supervisor.worker.spawn"])
+@pytest.mark.parametrize(
+    "place", ["percore.supervisor.core.worker.make_command", "percore.supervisor.core.worker.spawn"]
+)
 def test_a_worker_that_cannot_be_started_for_an_unexpected_reason_backs_off_alone(
     supervisor: Supervisor, place: str
 ) -> None:

@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 # Where a supervisor that starts two apps may be when it dies.
 WHILE_STARTING = {
     "after the fork, before the state is written": f"""
-from percore.supervisor.snapshot import StateFile
+from percore.supervisor.state.state_file import StateFile
 save = StateFile.save
 def dies(self, content):
     if any(slot["workers"] for app in content["apps"] if app["config"]["name"] == "tick" for slot in app["slots"]): {NOW}
@@ -80,7 +80,7 @@ def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) 
 # Where a supervisor may be in a reload of two workers. `slot` is what the reload is at.
 WHILE_RELOADING = {
     "before the new worker is ready": f"""
-from percore.supervisor.worker import Worker
+from percore.supervisor.core.worker import Worker
 bound = Worker.bound
 def dies(self, *arguments):
     if self.role.value == "incoming": {NOW}
@@ -88,20 +88,20 @@ def dies(self, *arguments):
 Worker.bound = dies
 """,
     "before new connections go to the new worker": f"""
-from percore.supervisor.slot import Slot
+from percore.supervisor.core.slot import Slot
 def dies(self): {NOW}
 Slot.promote = dies
 """,
     "after new connections go to the new worker": f"""
-from percore.supervisor.app import App
-from percore.supervisor.slot import Slot
+from percore.supervisor.core.app import App
+from percore.supervisor.core.slot import Slot
 def dies(self, slots):
     if any(slot.outgoing for slot in slots): {NOW}
     yield from ()
 App._until_drained = dies
 """,
     "while the old worker drains": f"""
-from percore.supervisor.slot import Slot
+from percore.supervisor.core.slot import Slot
 drain, looks = Slot._drain, []
 def dies(self, *arguments):
     looks.append(self)
@@ -110,7 +110,7 @@ def dies(self, *arguments):
 Slot._drain = dies
 """,
     "between the two workers": f"""
-from percore.supervisor.slot import Slot
+from percore.supervisor.core.slot import Slot
 begin, begun = Slot.begin_reload, []
 def dies(self, config):
     begun.append(self)
@@ -122,7 +122,7 @@ Slot.begin_reload = dies
 
 
 WHILE_THE_SECOND_STARTS = f"""
-from percore.supervisor.slot import Slot
+from percore.supervisor.core.slot import Slot
 begin, begun = Slot.begin_reload, []
 def dies():
     {NOW}
@@ -205,8 +205,8 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
     with Load(supervisor.port) as load:
         for patch in (
             f"from percore.supervisor import aside\ndef dies(*_): {NOW}\naside.open_strays = dies",
-            f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
-            f"from percore.supervisor.store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
+            f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
+            f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
             f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
         ):
             supervisor.kill_daemon()
@@ -256,7 +256,7 @@ def test_killed_while_it_restarts_a_singleton_the_next_one_starts_it(supervisor:
     supervisor.apply(tick)
     supervisor.kill_daemon()
     daemon = start_daemon(supervisor, f"""
-from percore.supervisor.app import App
+from percore.supervisor.core.app import App
 def dies(self, *_, **__): {NOW}
 App._bring_up = dies
 """)  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_
 
 # The loop does not turn any more, and everything else of the process does.
 HANGS = """
-from percore.supervisor.manager import Manager
+from percore.supervisor.core.manager import Manager
 status = Manager.status
 def hangs(self):
     while os.path.exists(os.path.join(self._home.path, "hang")): time.sleep(0.01)

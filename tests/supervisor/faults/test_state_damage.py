@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import pytest
 
-from percore.supervisor.snapshot import StateFile
+from percore.supervisor.state.state_file import StateFile
 from tests.supervisor.conftest import Load, Supervisor
 from tests.supervisor.faults.tools import (
     becomes_sound,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.deploy.batches import Policy, read_policy
+from percore.deploy.plan.batches import Policy, read_policy
 from percore.errors import UsageError
 
 

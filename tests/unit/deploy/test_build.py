@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from percore.deploy import build as build_module
-from percore.deploy.build import Artifact, build, hash_source
-from percore.deploy.bundle import make_package
-from percore.deploy.plan import AppSettings, make_plan
-from percore.deploy.settings import plan_settings
-from percore.deploy.tree import BuildError
+from percore.deploy.build import artifact as build_module
+from percore.deploy.build.artifact import Artifact, build, hash_source
+from percore.deploy.build.host_package import make_package
+from percore.deploy.build.source_tree import BuildError
+from percore.deploy.plan.host_plan import AppSettings, make_plan
+from percore.deploy.plan.settings import plan_settings
 from percore.errors import PreflightError, UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.plan import make_plan
-from percore.deploy.settings import plan_settings
+from percore.deploy.plan.host_plan import make_plan
+from percore.deploy.plan.settings import plan_settings
 from percore.errors import UsageError
-from percore.supervisor import dotenv
+from percore.supervisor.config import env_file
 
 PROJECT = Path(__file__).resolve().parents[3]
 TEXT = r"""# production
@@ -42,7 +42,7 @@ VALUES = {
 
 
 def test_values_comments_and_quotes() -> None:
-    assert dotenv.parse(TEXT, ".env", strict=True) == VALUES
+    assert env_file.parse(TEXT, ".env", strict=True) == VALUES
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_values_comments_and_quotes() -> None:
 )
 def test_a_line_that_cannot_be_read_is_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        dotenv.parse(text, ".env", strict=True)
+        env_file.parse(text, ".env", strict=True)
     assert told in str(caught.value)
 
 
@@ -112,4 +112,4 @@ def test_node_reads_the_same_values(tmp_path: Path) -> None:
     theirs = json.loads(said)
     if theirs is None:
         pytest.skip("this node has no util.parseEnv")
-    assert theirs == dotenv.read(str(path), strict=True)
+    assert theirs == env_file.read(str(path), strict=True)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import percore
-from percore.deploy import keyring
-from percore.deploy.build import _run
-from percore.deploy.hooks import Hooks
+from percore.common.passwords import for_programs, without_passwords
+from percore.deploy.build.artifact import _run
 from percore.deploy.inventory.model import Inventory
-from percore.deploy.inventory.script_reader import read_script
+from percore.deploy.inventory.script import read_script
 from percore.deploy.report import Report
-from percore.deploy.secrets import _run_editor
+from percore.deploy.rollout.hooks import Hooks
+from percore.deploy.vault import passwords
+from percore.deploy.vault.edit import _run_editor
 from percore.supervisor.commands.files import shell_environment
-from percore.supervisor.ecosystem import load_process_file
-from percore.supervisor.passwords import for_programs, without_passwords
+from percore.supervisor.config.process_file import load_process_file
 
 OURS = (
     "PERCORE_VAULT_PASSWORD", "PERCORE_VAULT_PASSWORD_PRODUCTION", "PERCORE_BECOME_PASSWORD", "ANSIBLE_VAULT_PASSWORD_FILE",
@@ -83,7 +83,7 @@ def test_editors_and_vault_programs_are_not_given_our_passwords(tmp_path: Path) 
     _run_editor(tmp_path / "file", str(path))
     got_nothing_of_ours(noted)
     noted.unlink()
-    assert keyring.read_password(path, "default") == b"the-vault"
+    assert passwords.read_password(path, "default") == b"the-vault"
     got_nothing_of_ours(noted)
 
 
@@ -130,7 +130,7 @@ def calls_in(path: Path) -> list[ast.Call]:
 
 
 def test_every_call_that_starts_a_program_on_the_control_side_names_its_environment() -> None:
-    paths = [*(ROOT / "deploy").rglob("*.py"), ROOT / "supervisor" / "written.py"]
+    paths = [*(ROOT / "deploy").rglob("*.py"), ROOT / "supervisor" / "config" / "formats.py"]
     calls = [(path, call) for path in paths for call in calls_in(path)]
     assert len(calls) >= 10
     for path, call in calls:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.build import Artifact
-from percore.deploy.preflight import _refusal, preflight
+from percore.deploy.build.artifact import Artifact
 from percore.deploy.report import Report
+from percore.deploy.rollout.preflight import _refusal, preflight
 from percore.errors import PreflightError
 
 SEEN = {

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from percore.deploy.redaction import MASK, Redactor
+from percore.deploy.masking import MASK, Redactor
 from percore.deploy.report import Report, print_error
 from percore.errors import UsageError
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from percore.deploy import keyring
-from percore.deploy.plan import HostPlan, HostState, make_plan
-from percore.deploy.render import render_plan
-from percore.deploy.roles import EVERYWHERE, HANDLER_KEYS, ITEM_KEYS
-from percore.deploy.settings import plan_settings
-from percore.deploy.templates import render_text
-from percore.deploy.vault import seal
+from percore.deploy.plan.host_plan import HostPlan, HostState, make_plan
+from percore.deploy.plan.render import render_plan
+from percore.deploy.plan.roles import EVERYWHERE, HANDLER_KEYS, ITEM_KEYS
+from percore.deploy.plan.settings import plan_settings
+from percore.deploy.plan.variables import render_text
+from percore.deploy.vault import passwords
+from percore.deploy.vault.envelope import seal
 from percore.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -164,12 +164,12 @@ def test_commands_are_split_as_a_shell_splits_them(tmp_path: Path) -> None:
 
 def test_an_encrypted_file_of_a_role_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "pw")
-    keyring.keyring.cache_clear()
+    passwords.keyring.cache_clear()
     made = own_role(tmp_path, "files:\n  - {path: /etc/key, copy: key}\n")
     (tmp_path / "roles" / "own" / "files").mkdir()
     (tmp_path / "roles" / "own" / "files" / "key").write_text(seal(b"the key", b"pw"))
     assert content_of(render_plan(made, known=KNOWN), "/etc/key") == "the key"
-    keyring.keyring.cache_clear()
+    passwords.keyring.cache_clear()
 
 
 def test_a_mode_written_as_a_number_means_what_it_looks_like(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.roles import ITEM_KEYS, load_role, load_roles
+from percore.deploy.plan.roles import ITEM_KEYS, load_role, load_roles
 from percore.errors import UsageError
 
 

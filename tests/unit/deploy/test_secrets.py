@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy import keyring, secrets
-from percore.deploy.documents import read_document
-from percore.deploy.keyring import Keyring, keyring_from
-from percore.deploy.redaction import MASK, REDACTOR
-from percore.deploy.vault import parse_envelope, seal
+from percore.deploy.masking import MASK, REDACTOR
+from percore.deploy.vault import edit, passwords
+from percore.deploy.vault.envelope import parse_envelope, seal
+from percore.deploy.vault.passwords import Keyring, keyring_from
+from percore.deploy.yaml_files import read_document
 from percore.errors import UsageError
 from tests.waiting import wait_for
 
@@ -29,7 +29,7 @@ def program(path: Path, text: str) -> str:
 
 
 def sealed(name: str, plain: str, ring: Keyring = OLD, vault_id: str = "default") -> str:
-    return f"{secrets.encrypt_string(plain, ring, vault_id, name=name)}\n"
+    return f"{edit.encrypt_string(plain, ring, vault_id, name=name)}\n"
 
 
 def test_a_password_comes_from_a_file_a_program_or_the_environment(tmp_path: Path) -> None:
@@ -90,12 +90,12 @@ def test_a_file_goes_there_and_back_and_keeps_its_mode(mode: int, tmp_path: Path
     path = tmp_path / "vars.yml"
     path.write_bytes(b"\x00\xffbinary\n")
     path.chmod(mode)
-    secrets.encrypt(path, OLD)
+    edit.encrypt(path, OLD)
     assert path.read_bytes().startswith(b"$ANSIBLE_VAULT;1.1;AES256\n")
     with pytest.raises(UsageError, match="it is encrypted already"):
-        secrets.encrypt(path, OLD)
-    secrets.rekey(path, OLD, NEW, "default")
-    secrets.decrypt(path, NEW)
+        edit.encrypt(path, OLD)
+    edit.rekey(path, OLD, NEW, "default")
+    edit.decrypt(path, NEW)
     assert path.read_bytes() == b"\x00\xffbinary\n"
     assert path.stat().st_mode & 0o777 == mode
     assert os.listdir(tmp_path) == ["vars.yml"]
@@ -106,7 +106,7 @@ INLINE = "# top\na: {a}list:\n  - b: {b}    # behind\n  - plain\nflow: {{c: {c},
 
 def inline_file(folder: Path) -> Path:
     path = folder / "vars.yml"
-    flow = secrets.encrypt_string("in flow", OLD).replace("!vault |\n", "").replace(" ", "").split("\n")
+    flow = edit.encrypt_string("in flow", OLD).replace("!vault |\n", "").replace(" ", "").split("\n")
     block = sealed("b", "line one\nline two\n").removeprefix("b: ")
     path.write_text(
         INLINE.format(a=sealed("a", "first").removeprefix("a: "), b=block, c='!vault "' + "\\n".join(flow) + '"')
@@ -115,7 +115,7 @@ def inline_file(folder: Path) -> Path:
 
 
 def test_the_values_inside_a_file_are_shown_in_place(tmp_path: Path) -> None:
-    shown = secrets.view(inline_file(tmp_path), OLD).decode()
+    shown = edit.view(inline_file(tmp_path), OLD).decode()
     block = "|\n      line one\n      line two\n"
     assert shown == INLINE.format(a='!vault "first"\n', b=f"!vault {block}", c='!vault "in flow"')
 
@@ -123,20 +123,20 @@ def test_the_values_inside_a_file_are_shown_in_place(tmp_path: Path) -> None:
 def test_an_edit_changes_only_the_ciphertexts_of_changed_values(tmp_path: Path) -> None:
     path = inline_file(tmp_path)
     before = path.read_text()
-    former = {value.path: value.text for value in secrets.find_values(before, path)}
+    former = {value.path: value.text for value in edit.find_values(before, path)}
     editor = program(
         tmp_path / "editor", """sed -i 's/line two/line 2/; s/end: 1/end: !vault new/; s/# top/# head/' "$1" """
     )
-    assert secrets.edit(path, OLD, editor=editor)
+    assert edit.edit(path, OLD, editor=editor)
     after = path.read_text()
-    values = {value.path: value.text for value in secrets.find_values(after, path)}
+    values = {value.path: value.text for value in edit.find_values(after, path)}
     assert {key for key in values if values[key] != former.get(key)} == {("list", "0", "b"), ("end",)}
     opened = {key: OLD.open(text, "") for key, text in values.items()}
     assert opened[("list", "0", "b")] == "line one\nline 2\n"
     assert opened[("end",)] == "new"
     assert after.startswith("# head\n")
     assert "    # behind\n" in after
-    assert not secrets.edit(path, OLD, editor="true")
+    assert not edit.edit(path, OLD, editor="true")
     assert path.read_text() == after
 
 
@@ -145,9 +145,9 @@ def test_a_rekey_of_one_vault_id_leaves_the_others(tmp_path: Path) -> None:
     prod = Keyring([("prod", "p"), ("default", "old")], {"p": b"p", "old": b"old"})
     path.write_text(sealed("a", "one") + sealed("b", "two", prod, "prod"))
     kept = path.read_text().split("b:")[0]
-    secrets.rekey(path, prod, NEW, "default", only="prod")
+    edit.rekey(path, prod, NEW, "default", only="prod")
     assert path.read_text().startswith(kept)
-    values = {value.path[0]: value.text for value in secrets.find_values(path.read_text(), path)}
+    values = {value.path[0]: value.text for value in edit.find_values(path.read_text(), path)}
     assert OLD.open(values["a"], "") == "one"
     assert NEW.open(values["b"], "") == "two"
 
@@ -157,16 +157,16 @@ def test_an_editor_that_fails_or_writes_nonsense_changes_nothing(tmp_path: Path)
     before = path.read_text()
     for editor in ("false", program(tmp_path / "editor", "echo 'a: {' > \"$1\""), "no-such-editor"):
         with pytest.raises(UsageError):
-            secrets.edit(path, OLD, editor=editor)
+            edit.edit(path, OLD, editor=editor)
         assert path.read_text() == before
 
 
 EDITING = """
 import sys
 from pathlib import Path
-from percore.deploy import secrets
-from percore.deploy.keyring import Keyring
-secrets.edit(Path(sys.argv[1]), Keyring([("default", "old")], {"old": b"old"}), editor=sys.argv[2])
+from percore.deploy.vault import edit
+from percore.deploy.vault.passwords import Keyring
+edit.edit(Path(sys.argv[1]), Keyring([("default", "old")], {"old": b"old"}), editor=sys.argv[2])
 """
 
 
@@ -196,15 +196,15 @@ def test_the_plain_copy_is_private_and_goes_when_the_edit_is_killed(number: sign
 @pytest.fixture
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "old")
-    keyring.keyring.cache_clear()
-    monkeypatch.setattr(keyring.REDACTOR, "_secrets", set())
+    passwords.keyring.cache_clear()
+    monkeypatch.setattr(passwords.REDACTOR, "_secrets", set())
 
 
 @pytest.mark.usefixtures("password")
 def test_a_file_that_is_encrypted_as_a_whole_is_read_and_its_texts_are_masked(tmp_path: Path) -> None:
     path = tmp_path / "vars.yml"
     path.write_text("token: abc-def\nport: 5000\nmore: [{pin: 123456}]\n")
-    secrets.encrypt(path, OLD)
+    edit.encrypt(path, OLD)
     document = read_document(path)
     assert document.root is not None
     origins = document.origins(document.root)
@@ -219,7 +219,7 @@ def test_an_encrypted_value_that_is_empty_is_an_error(tmp_path: Path) -> None:
     document = read_document(path)
     assert document.root is not None
     with pytest.raises(UsageError, match=r"vars\.yml:1: the encrypted value is empty"):
-        keyring.open_sealed(document.origins(document.root)["a"].value)
+        passwords.open_sealed(document.origins(document.root)["a"].value)
 
 
 def test_the_vault_id_is_written_only_where_it_is_not_the_default() -> None:

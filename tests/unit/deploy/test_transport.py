@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.address import Address, read_address
-from percore.deploy.remote import Remote, connect, remote_error
+from percore.deploy.connection.address import Address, read_address
+from percore.deploy.connection.agent import Remote, connect, remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy import tree
-from percore.deploy.tree import BuildError, hash_tree, read_tree, write_tar
+from percore.deploy.build import source_tree
+from percore.deploy.build.source_tree import BuildError, hash_tree, read_tree, write_tar
 from tests.unit.deploy.test_build import make, project, settings  # noqa: F401 - a fixture
 
 NOT_UTF_8 = os.fsdecode(b"caf\xe9.txt")
@@ -50,7 +50,7 @@ def test_what_is_neither_a_file_nor_a_link_is_left_out_and_named(app: Path, name
 
 
 def tree_build(app: Path, said: list[str]) -> str:
-    from percore.deploy.build import build
+    from percore.deploy.build.artifact import build
 
     return build(settings(app.parent), app.parent, said.append).sha256
 
@@ -83,14 +83,14 @@ def test_a_file_of_any_name_arrives_under_that_name(app: Path, name: str) -> Non
 
 
 def test_a_name_that_cannot_be_printed_is_shown_in_ascii() -> None:
-    assert tree.shown(NOT_UTF_8) == "caf\\udce9.txt"
-    assert tree.shown("esc\x1b[2J") == "esc\\x1b[2J"
+    assert source_tree.shown(NOT_UTF_8) == "caf\\udce9.txt"
+    assert source_tree.shown("esc\x1b[2J") == "esc\\x1b[2J"
 
 
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from percore.deploy.tree import read_tree, hash_tree
+from percore.deploy.build.source_tree import read_tree, hash_tree
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 folder = Path(sys.argv[1])
 try:
@@ -156,7 +156,7 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, mode
     path.write_bytes(b"x" * 3_000_000)
 
     def read() -> None:
-        with tree.open_whole(path, "file") as (source, _):
+        with source_tree.open_whole(path, "file") as (source, _):
             assert source.read(10)
             with path.open(mode) as file:
                 file.write(b"more")
@@ -170,7 +170,7 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, mode
 def test_an_app_that_changes_between_the_hash_and_the_build_is_not_taken_for_the_old_one(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from percore.deploy import build as module
+    from percore.deploy.build import artifact as module
 
     def copy(*words: object) -> None:
         (app / "web.js").write_text("// another")
@@ -188,7 +188,7 @@ def test_more_than_can_be_meant_is_refused_before_it_is_read(app: Path, monkeypa
     with pytest.raises(BuildError, match=r"more than 8 GB, with 'disk.img'"):
         make(app.parent)
     (app / "disk.img").unlink()
-    monkeypatch.setattr(tree, "MOST_FILES", 3)
+    monkeypatch.setattr(source_tree, "MOST_FILES", 3)
     with pytest.raises(BuildError, match="more than 3 files"):
         make(app.parent)
 
@@ -210,7 +210,8 @@ def test_a_large_file_is_packed_in_little_memory(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(400 << 20)
     code = (
-        "import resource, sys; from pathlib import Path; from percore.deploy.tree import *; folder = Path(sys.argv[1])\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from percore.deploy.build.source_tree import *; folder = Path(sys.argv[1])\n"
         "hash_tree(folder, read_tree(folder)); write_tar(open('/dev/null', 'wb'), [('large', folder / 'large')])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -225,7 +226,7 @@ def test_a_pipe_that_nobody_writes_to_holds_nothing_up(tmp_path: Path) -> None:
     ended = threading.Event()
 
     def read() -> None:
-        with pytest.raises(BuildError), tree.open_whole(tmp_path / "pipe", "pipe"):
+        with pytest.raises(BuildError), source_tree.open_whole(tmp_path / "pipe", "pipe"):
             pass
         ended.set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from percore.errors import RolloutError
-from percore.host.debts import Debts, describe, in_order, pay
+from percore.host.release.handlers import Debts, describe, in_order, pay
 
 
 def run_handler(name: str, *words: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from percore.host import health
+from percore.host.release import health
 
 seen: list[tuple[str, str]] = []
 

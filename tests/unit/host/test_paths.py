@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from percore.errors import PercoreError, PreflightError
-from percore.host import paths, resources
-from percore.host.history import History
-from percore.host.journal import Journal
+from percore.host import paths
 from percore.host.lock import Lock
-from percore.host.resources import Spec, make
-from percore.host.target import Target
+from percore.host.release.history import History
+from percore.host.release.journal import Journal
+from percore.host.release.target import Target
+from percore.host.resources import registry
+from percore.host.resources.registry import Spec, make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -98,13 +99,13 @@ def test_what_replaces_a_link_of_another_user_leaves_alone_where_it_led(theirs: 
 def test_a_link_of_another_user_is_not_read(theirs: Path, victim: Path) -> None:
     link(theirs / "record", victim / "secret")
     with pytest.raises(PercoreError, match="another user may have made"):
-        resources.read_file(str(theirs / "record"))
+        registry.read_file(str(theirs / "record"))
 
 
 def test_a_pipe_in_the_place_of_a_file_makes_nobody_wait(theirs: Path) -> None:
     os.mkfifo(theirs / "record")
     with pytest.raises(OSError, match="Not a regular file"):
-        resources.read_file(str(theirs / "record"))
+        registry.read_file(str(theirs / "record"))
     with pytest.raises(OSError, match="Not a regular file"):
         make({"kind": "file", "path": str(theirs / "record"), "content": CONTENT}).former()
 
@@ -130,7 +131,7 @@ def test_links_of_root_are_followed_as_ever(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "new" / "file").read_text() == "new"
     assert make(spec).difference() is None
     (tmp_path / "name").symlink_to("disk/new/file")
-    assert resources.read_file(str(tmp_path / "name")) == b"new"
+    assert registry.read_file(str(tmp_path / "name")) == b"new"
 
 
 def test_a_link_of_another_user_in_a_directory_for_all_is_not_followed(tmp_path: Path, victim: Path) -> None:
@@ -146,7 +147,7 @@ def test_links_in_a_ring_end(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):
-        resources.read_file(str(tmp_path / "a" / "file"))
+        registry.read_file(str(tmp_path / "a" / "file"))
 
 
 def message(deploy_to: Path, package: Path) -> dict[str, object]:
@@ -262,7 +263,7 @@ def test_the_copy_of_an_nginx_configuration_leads_nowhere_else(tmp_path: Path) -
     (tmp_path / "elsewhere" / "old").write_text("x")
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "sites-enabled").symlink_to(tmp_path / "elsewhere")
-    resources._make_own(str(tmp_path / "copy"), str(tmp_path / "copy" / "sites-enabled"))
+    registry._make_own(str(tmp_path / "copy"), str(tmp_path / "copy" / "sites-enabled"))
     (tmp_path / "copy" / "sites-enabled" / "new").write_text("x")
     assert sorted(os.listdir(tmp_path / "copy" / "sites-enabled")) == ["new", "old"]
     assert os.listdir(tmp_path / "elsewhere") == ["old"]

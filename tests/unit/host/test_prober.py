@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.host.prober import Prober, Target, percentile
+from percore.host.probe import Prober, Target, percentile
 from tests.waiting import free_port, wait_for
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
-from percore.host.release import BAD, GOOD, STAGED, PartReader, Releases, check_room, unpack
+from percore.host.release.releases import BAD, GOOD, STAGED, PartReader, Releases, check_room, unpack
 
 FIRST, SECOND = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 

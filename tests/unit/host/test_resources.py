@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from percore.errors import RolloutError
-from percore.host.resources import Spec, make, replace_link, run, write_file
+from percore.host.resources.registry import Spec, make, replace_link, run, write_file
 
 
 def file_spec(path: Path, content: bytes, **keys: Any) -> Spec:

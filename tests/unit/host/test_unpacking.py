@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from percore.errors import RolloutError
-from percore.host import unpacking
-from percore.host.release import PartReader, unpack
+from percore.host.release import unpack as unpacking
+from percore.host.release.releases import PartReader, unpack
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "", **more: object) -> tarfile.TarInfo:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from percore.supervisor.address import Address, everywhere, parse_address
+from percore.supervisor.config.address import Address, everywhere, parse_address
 
 
 @pytest.mark.parametrize(

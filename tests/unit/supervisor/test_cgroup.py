@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor import cgroup
-from percore.supervisor.cgroup import Group, Groups, find_groups
+from percore.supervisor.process import cgroup
+from percore.supervisor.process.cgroup import Group, Groups, find_groups
 
 MB = 1 << 20
 make_folder, remove_folder = os.mkdir, os.rmdir

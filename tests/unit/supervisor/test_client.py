@@ -10,7 +10,7 @@ import pytest
 
 from percore.supervisor import client, lock
 from percore.supervisor.home import Home, listen
-from percore.supervisor.update import Program
+from percore.supervisor.program import Program
 from tests.waiting import wait_for
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.commands import GROUPS, Command
+from percore.supervisor.commands.registry import GROUPS, Command
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "commands.md"
 COMMANDS = [command for commands in GROUPS.values() for command in commands]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.cores import cgroup_quota, usable_cores
+from percore.common.cpus import cgroup_quota, usable_cores
 
 
 def make(root: Path, files: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percore.supervisor.cron import parse
+from percore.supervisor.config.cron import parse
 
 # Rules in full, so that no zone files are needed. The last one moves by half an hour.
 ZONES = ("UTC0", "CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0", "LHST-10:30LHDT-11,M10.1.0,M4.1.0")

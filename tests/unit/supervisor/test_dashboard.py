@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from percore.supervisor.commands.connections import Connections
-from percore.supervisor.commands.dashboard import Dashboard, cells, fit, plain
+from percore.supervisor.commands.monit_view import Dashboard, cells, fit, plain
 
 
 def worker(number: int, name: str = "api", **fields: Any) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from percore.supervisor.commands.applying import describe_changes
-from percore.supervisor.config import AppConfig
-from percore.supervisor.difference import Running, compare
-from percore.supervisor.kinds import CLUSTER
+from percore.supervisor.commands.apply import describe_changes
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.kinds import CLUSTER
+from percore.supervisor.core.apply import Running, compare
 
 
 def app(name: str = "api", **fields: Any) -> AppConfig:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from percore.errors import UsageError
-from percore.supervisor import dotenv
-from percore.supervisor.ecosystem import load_process_file
+from percore.supervisor.config import env_file
+from percore.supervisor.config.process_file import load_process_file
 
 TEXT = """
 # a comment
@@ -27,7 +27,7 @@ second"
 
 
 def test_lines_mean_what_they_mean_elsewhere() -> None:
-    assert dotenv.parse(TEXT, ".env") == {
+    assert env_file.parse(TEXT, ".env") == {
         "PLAIN": "some words", "EXPORTED": "yes", "EMPTY": "", "HASH": "a#b", "SINGLE": "as $it \\n stands",
         "DOUBLE": 'a "quoted" word\nand a line', "LONG": "first\nsecond",
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_lines_mean_what_they_mean_elsewhere() -> None:
 )
 def test_what_is_wrong_is_told_with_its_line_and_without_the_value(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        dotenv.parse(text, ".env")
+        env_file.parse(text, ".env")
     assert str(caught.value).startswith(told)
 
 
@@ -56,16 +56,16 @@ def test_secrets_that_others_may_read_are_refused(tmp_path: Path, secret: str) -
     path.write_text(f"A=1\n{secret}\n")
     path.chmod(0o644)
     with pytest.raises(UsageError, match="chmod 600"):
-        dotenv.load(str(path))
+        env_file.load(str(path))
     path.chmod(0o600)
-    assert len(dotenv.load(str(path))) == 2
+    assert len(env_file.load(str(path))) == 2
 
 
 def test_what_is_no_secret_may_be_read_by_all(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("PORT=80\nKEYBOARD=de\nURL=https://example.org/a:b\nTOKEN=\n")
     path.chmod(0o644)
-    assert dotenv.load(str(path))["PORT"] == "80"
+    assert env_file.load(str(path))["PORT"] == "80"
 
 
 def test_env_wins_over_env_file_and_of_several_files_the_last(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 @given(st.text(alphabet="AB=' \"\\#\n$x`", max_size=30))
 def test_any_text_is_variables_or_a_usage_error(text: str) -> None:
     try:
-        variables = dotenv.parse(text, ".env")
+        variables = env_file.parse(text, ".env")
     except UsageError:
         return
     assert all(name and "\0" not in value for name, value in variables.items())
@@ -103,4 +103,4 @@ def test_a_quoted_value_comes_back_as_it_was(variables: dict[str, str]) -> None:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     text = "\n".join(f"{name}={quoted(value)}" for name, value in variables.items())
-    assert dotenv.parse(text, ".env") == variables
+    assert env_file.parse(text, ".env") == variables

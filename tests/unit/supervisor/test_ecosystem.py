@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from percore.errors import UsageError
-from percore.supervisor.config import AppConfig, resolve_instances
-from percore.supervisor.ecosystem import load_process_file, make_app, resolve_for_release
-from percore.supervisor.keys import KEYS, MODIFIERS
+from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.config.options import KEYS, MODIFIERS
+from percore.supervisor.config.process_file import load_process_file, make_app, resolve_for_release
 
 SEED = """
 module.exports = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.config import AppConfig
-from percore.supervisor.logs import last_lines, log_paths
-from percore.supervisor.snapshot import StateFile
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.logs.files import last_lines, log_paths
+from percore.supervisor.state.state_file import StateFile
 
 
 @pytest.mark.parametrize("size", [1, 100, 200_000])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.supervisor.fileserver import Settings, find, split_path
+from percore.supervisor.static_server import Settings, find, split_path
 
 PIECES = [
     "..",

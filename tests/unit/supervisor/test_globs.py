@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.supervisor import globs
+from percore.supervisor.config import globs
 
 BASE = "/srv/app"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from percore.supervisor.commands.host import recommend
+from percore.supervisor.commands.host_facts import recommend
 from percore.supervisor.commands.reporting import redact
 
 GB = 1 << 30

@@ -8,8 +8,8 @@ import pwd
 import pytest
 
 from percore.errors import PercoreError
-from percore.supervisor.config import AppConfig
-from percore.supervisor.identity import filter_environment, find_group, identity_of
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.user import filter_environment, find_group, identity_of
 
 CONFIG = AppConfig("app", "app.js", "/srv")
 GIVEN = {"PATH": "/bin", "LC_ALL": "C", "AWS_KEY": "1", "DEBUG": "2"}
@@ -22,13 +22,13 @@ def test_parts_of_names_filter_the_callers_variables_and_true_leaves_the_clean_o
 
 
 def test_an_app_that_names_nobody_runs_as_the_supervisor() -> None:
-    assert identity_of(CONFIG) is None
+    assert identity_of(CONFIG.user, CONFIG.group) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose")
 def test_a_user_comes_with_its_home_and_all_its_groups() -> None:
     nobody = pwd.getpwnam("nobody")
-    found = identity_of(CONFIG._replace(user="nobody", group="daemon"))
+    found = identity_of("nobody", "daemon")
     assert found
     assert (found.uid, found.gid) == (nobody.pw_uid, find_group("daemon"))
     assert set(found.groups) == set(os.getgrouplist("nobody", found.gid))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import percore
-from percore.hints import NamedTuple, Optional
+from percore.common.typing import NamedTuple, Optional
 
 # Each is a tenth of a megabyte to ten megabytes, or brings what is.
 TOO_MUCH = {
@@ -40,7 +40,7 @@ TOO_MUCH = {
 }
 IMPORTS = {
     "the supervisor": "percore.supervisor.daemon",
-    "jlist": "percore.supervisor.cli, percore.supervisor.commands.pm2json",
+    "jlist": "percore.supervisor.cli, percore.supervisor.commands.pm2_json",
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from percore.supervisor.config import AppConfig
-from percore.supervisor.liveness import Liveness
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.health.liveness import Liveness
 from percore.supervisor.loop import Loop
 
 

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from percore.supervisor import stats
-from percore.supervisor.memory import MemoryWatch
-from percore.supervisor.stats import Sampler, Usage
+from percore.supervisor.automation.memory_limit import MemoryWatch
+from percore.supervisor.process import usage as stats
+from percore.supervisor.process.usage import Sampler, Usage
 
 MB = 1 << 20
 

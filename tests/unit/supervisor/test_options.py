@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from percore.errors import UsageError
-from percore.supervisor.commands.options import join_codes, option_of, written_keys
-from percore.supervisor.commands.pm2json import js_literal
-from percore.supervisor.commands.starting import make_start_parser
-from percore.supervisor.ecosystem import load_process_file, settle
-from percore.supervisor.keys import KEYS, flag
+from percore.supervisor.commands.app_options import join_codes, option_of, written_keys
+from percore.supervisor.commands.pm2_json import js_literal
+from percore.supervisor.commands.start import make_start_parser
+from percore.supervisor.config.options import KEYS, flag
+from percore.supervisor.config.process_file import load_process_file, settle
 
 
 def written(*arguments: str) -> dict[str, Any]:

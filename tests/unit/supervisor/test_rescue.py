@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.supervisor.address import Address
-from percore.supervisor.procfs import start_time_of
-from percore.supervisor.requests import socket_inodes
-from percore.supervisor.rescue import rescue_listening
+from percore.common.procfs import start_time_of
+from percore.supervisor.config.address import Address
+from percore.supervisor.sockets.requests import socket_inodes
+from percore.supervisor.state.rescue import rescue_listening
 
 # Holds the socket it was given while descriptors below that one come and go, as those of a busy server's clients do.
 BUSY = """

@@ -5,8 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.supervisor.config import AppConfig
-from percore.supervisor.restarts import CALM_SECONDS, LONGEST_WAIT, Failures, ends_for_good, has_given_up, restart_delay
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.core.backoff import (
+    CALM_SECONDS,
+    LONGEST_WAIT,
+    Failures,
+    ends_for_good,
+    has_given_up,
+    restart_delay,
+)
 
 CONFIG = AppConfig("app", "app.js", "/srv")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from percore.supervisor import rotation
-from percore.supervisor.following import Follower
-from percore.supervisor.log_chores import Chore, do_chores
-from percore.supervisor.logs import id_of, last_lines
-from percore.supervisor.rotation import Limits, locked, older_files, rotate
+from percore.supervisor.logs import rotate as rotation
+from percore.supervisor.logs.files import id_of, last_lines
+from percore.supervisor.logs.follow import Follower
+from percore.supervisor.logs.retention import Chore, do_chores
+from percore.supervisor.logs.rotate import Limits, locked, older_files, rotate
 
 LIMITS = Limits(64 << 10, 1000)
 

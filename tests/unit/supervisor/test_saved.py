@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from percore.common.typing import NamedTuple, Optional
 from percore.errors import UsageError
-from percore.hints import NamedTuple, Optional
-from percore.supervisor import records
-from percore.supervisor.config import AppConfig
-from percore.supervisor.kinds import Port, Seconds
-from percore.supervisor.saved import SET_ASIDE, read_saved
-from percore.supervisor.snapshot import StateFile, _text_of, _write
+from percore.supervisor.config import records
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.kinds import Port, Seconds
+from percore.supervisor.state.saved import SET_ASIDE, read_saved
+from percore.supervisor.state.state_file import StateFile, _text_of, _write
 
 COMMITS = ("4cec26b", "bb318ba", "d3c627e")
 STATES = Path(__file__).parents[2] / "supervisor" / "states"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor import rotation, scribe
-from percore.supervisor.rotation import Limits
-from percore.supervisor.scribe import Entry, Spool
+from percore.supervisor.logs import formatter
+from percore.supervisor.logs import rotate as rotation
+from percore.supervisor.logs.formatter import Entry, Spool
+from percore.supervisor.logs.rotate import Limits
 
 
 class Killed(Exception):
@@ -66,9 +67,9 @@ def test_killed_anywhere_in_an_append_it_leaves_no_line_out_and_none_double(
             raise Killed
         whole(log, text)
 
-    whole = scribe._write_all
+    whole = formatter._write_all
     with monkeypatch.context() as patch:
-        patch.setattr(scribe, "_write_all", append)
+        patch.setattr(formatter, "_write_all", append)
         with pytest.raises(Killed):
             read(spool)
     spool.close()
@@ -94,7 +95,7 @@ def test_a_log_that_was_emptied_after_a_kill_gets_what_follows(tmp_path: Path, m
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(scribe, "_write_all", kill)
+        patch.setattr(formatter, "_write_all", kill)
         with pytest.raises(Killed):
             read(spool)
     spool.close()

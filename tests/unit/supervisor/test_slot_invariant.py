@@ -18,16 +18,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from percore.supervisor import slot as slot_module
-from percore.supervisor import worker as worker_module
-from percore.supervisor.config import AppConfig
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.core import slot as slot_module
+from percore.supervisor.core import worker as worker_module
+from percore.supervisor.core.slot import Slot
+from percore.supervisor.core.worker import Worker
 from percore.supervisor.faults import Faults
-from percore.supervisor.launch import Place
 from percore.supervisor.loop import Callback, Timer
-from percore.supervisor.sharing import Mode
-from percore.supervisor.slot import Slot
+from percore.supervisor.process.command import Place
+from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.states import HAS_PROCESS, Event, Role, State
-from percore.supervisor.worker import Worker
 
 
 def null() -> int:
@@ -101,7 +101,7 @@ def no_real_processes(spawned: list[FakeProcess]) -> Iterator[None]:
     with (
         mock.patch.multiple(worker_module, **nothing),
         mock.patch.object(slot_module, "is_answering", return_value=False),
-        mock.patch.object(worker_module.logs, "last_words", return_value=[]),
+        mock.patch.object(worker_module.files, "last_words", return_value=[]),
     ):
         yield
 

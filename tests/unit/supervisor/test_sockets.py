@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.supervisor import steering
-from percore.supervisor.address import Address, AddressInUse
-from percore.supervisor.sharing import Mode, Sharing, find_sharing
-from percore.supervisor.sockets import Listener
-from percore.supervisor.steering import Source, open_from
+from percore.supervisor.config.address import Address, AddressInUse
+from percore.supervisor.sockets import reuseport_bpf
+from percore.supervisor.sockets.listener import Listener
+from percore.supervisor.sockets.reuseport_bpf import Source, open_from
+from percore.supervisor.sockets.sharing import Mode, Sharing, find_sharing
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_sockets_whose_order_cannot_be_tried_are_still_told_apart_after_a_rescue
     listener = Listener(Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", port), 2)
     left = {index: listener.sockets[index].dup() for index in (0, 2)}
     listener.close()
-    monkeypatch.setattr(steering, "find_order", lambda *_: None)
+    monkeypatch.setattr(reuseport_bpf, "find_order", lambda *_: None)
     rescued = Listener.rescued(listener.address, left, 2, Mode.STEERED)
     rescued.steer([(0, 0), (1, 0)], {}, again=True)
     clients = [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(40)]

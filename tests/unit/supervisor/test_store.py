@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.supervisor.store import FdStore
+from percore.supervisor.state.fd_store import FdStore
 
 
 @pytest.fixture

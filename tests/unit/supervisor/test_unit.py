@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.bundle import make_package
+from percore.deploy.build.host_package import make_package
 from percore.errors import UsageError
-from percore.supervisor.unit import FILTERS, command_line, make_unit, template_path, unit_text
+from percore.supervisor.systemd_unit import FILTERS, command_line, make_unit, template_path, unit_text
 from tests.unit.deploy.test_render import content_of, render
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.following import Follower
-from percore.supervisor.identity import Identity, identity_named
-from percore.supervisor.log_chores import Chore, do_chores
-from percore.supervisor.logs import last_lines, open_log
-from percore.supervisor.pidfile import write_pid
-from percore.supervisor.rotation import Limits
+from percore.supervisor.logs.files import last_lines, open_log
+from percore.supervisor.logs.follow import Follower
+from percore.supervisor.logs.retention import Chore, do_chores
+from percore.supervisor.logs.rotate import Limits
+from percore.supervisor.process.pid_file import write_pid
+from percore.supervisor.user import Identity, identity_of
 from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than others")
@@ -31,7 +31,7 @@ class Yard:
 
     def __init__(self, place: Path) -> None:
         place.chmod(0o755)
-        user = identity_named("nobody", None)
+        user = identity_of("nobody", None)
         assert user
         self.user: Identity = user
         self.deploy_uid = pwd.getpwnam("daemon").pw_uid

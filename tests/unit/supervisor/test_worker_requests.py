@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percore.supervisor import store
-from percore.supervisor.address import Address
 from percore.supervisor.commands import connections
-from percore.supervisor.rescue import is_channel, is_listener_of
-from percore.supervisor.store import FdStore, ends_among
-from percore.supervisor.store_entries import Entry, name_of, open_sockets, read_entry
-from percore.supervisor.worker_requests import Request, parse_request
+from percore.supervisor.config.address import Address
+from percore.supervisor.sockets.worker_requests import Request, parse_request
+from percore.supervisor.state import fd_store
+from percore.supervisor.state.fd_store import FdStore, ends_among
+from percore.supervisor.state.rescue import is_channel, is_listener_of
+from percore.supervisor.state.store_entries import Entry, name_of, open_sockets, read_entry
 
 INET = struct.pack("=H", socket.AF_INET) + bytes.fromhex("0bb87f000001") + bytes(8)
 UNIX = struct.pack("=H", socket.AF_UNIX)
@@ -131,7 +131,7 @@ def test_a_store_is_a_pair_that_our_own_user_made(monkeypatch: pytest.MonkeyPatc
     assert ends_among(list(os.pipe())) is None
     assert ends_among(pair(socket.SOCK_SEQPACKET)[:1]) is None
     made = pair(socket.SOCK_SEQPACKET)
-    monkeypatch.setattr(store.os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(fd_store.os, "geteuid", lambda: 54321)
     assert ends_among(made) is None
 
 
@@ -146,7 +146,7 @@ def test_a_listener_is_what_its_address_says_and_ours(monkeypatch: pytest.Monkey
         accepted, _ = sock.accept()
         with accepted:  # bound there as well
             assert not is_listener_of(address, accepted)
-        monkeypatch.setattr(store.os, "geteuid", lambda: 54321)
+        monkeypatch.setattr(fd_store.os, "geteuid", lambda: 54321)
         assert not is_listener_of(address, sock)
 
 

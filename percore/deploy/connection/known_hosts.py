@@ -1,0 +1,112 @@
+"""`known_hosts` as sshd(8) describes it: patterns, hashed names, markers. Pure but for reading the files."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from percore.common.bounds import read_file
+
+_HASHED = "|1|"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key. `marker` is empty, `@cert-authority` or `@revoked`."""
+
+    marker: str
+    names: str
+    kind: str
+    key: bytes
+    place: str
+
+
+@dataclass
+class Known:
+    """What the files say of one host."""
+
+    keys: dict[str, list[bytes]] = field(default_factory=dict)  # by kind: any of them may be its own
+    revoked: set[bytes] = field(default_factory=set)
+    passed_over: list[str] = field(default_factory=list)  # what could have made it known, and is not used
+
+    def judge(self, key: bytes) -> str:
+        """`known`, `revoked`, `changed` (others are known, and this one is not), or `unknown`."""
+        if key in self.revoked:
+            return "revoked"
+        if any(key in keys for keys in self.keys.values()):
+            return "known"
+        return "changed" if self.keys else "unknown"
+
+
+def find_known(paths: Iterable[str], name: str) -> Known:
+    """The keys of `name`, a host or `[host]:port`. A revoked one is none of them."""
+    known = Known()
+    for line in (line for path in paths for line in _lines(path)):
+        if isinstance(line, str):
+            known.passed_over.append(line)
+        elif not names_match(line.names, name):
+            continue
+        elif line.marker == "@revoked":
+            known.revoked.add(line.key)
+        elif line.marker:
+            known.passed_over.append(
+                f"{line.place} trusts a certificate authority, whose certificates are not asked for"
+            )
+        else:
+            known.keys.setdefault(line.kind, []).append(line.key)
+    return known
+
+
+def names_match(written: str, name: str) -> bool:
+    """Names separated by commas, with * and ?, of which one after `!` excludes; or one hashed name."""
+    if written.startswith(_HASHED):
+        return _hash_matches(written, name)
+    patterns = [pattern.lower() for pattern in written.split(",") if pattern]
+    lowered = name.lower()
+    if any(_matches(pattern[1:], lowered) for pattern in patterns if pattern.startswith("!")):
+        return False
+    return any(_matches(pattern, lowered) for pattern in patterns if not pattern.startswith("!"))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # Brackets enclose a host that has a port; they are no set of characters here.
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _hash_matches(written: str, name: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(part) for part in written[len(_HASHED) :].split("|"))
+    except ValueError:
+        return False
+    return hmac.compare_digest(hmac.new(salt, name.lower().encode(), hashlib.sha1).digest(), digest)
+
+
+def _lines(path: str) -> Iterator[Line | str]:
+    """Each line that holds a key; of what cannot be read, a sentence."""
+    try:
+        text = "" if path == os.devnull else read_file(path).decode(errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield f"{path} cannot be read: {error.strerror}"
+        return
+    for number, written in enumerate(text.split("\n"), 1):
+        words = written.split()
+        if not words or words[0].startswith("#"):
+            continue
+        marker = words.pop(0) if words[0].startswith("@") else ""
+        try:
+            names, kind, key = words[0], words[1], base64.b64decode(words[2], validate=True)
+        except (IndexError, binascii.Error, ValueError):
+            yield f"{path}:{number} cannot be read"
+            continue
+        if marker not in ("", "@cert-authority", "@revoked"):
+            yield f"{path}:{number} has the marker {ascii(marker)[:40]}, which is not known"
+            continue
+        yield Line(marker, names, kind, key, f"{path}:{number}")

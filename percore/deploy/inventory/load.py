@@ -1,0 +1,109 @@
+"""Where an environment's inventory is, and which reader each of its files needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from percore.common import names
+from percore.deploy.inventory.ini import IniReader
+from percore.deploy.inventory.model import Inventory
+from percore.deploy.inventory.script import read_script
+from percore.deploy.inventory.vars_files import DEEPEST_FOLDER
+from percore.deploy.inventory.yaml import read_yaml
+from percore.deploy.yaml_files import Document, read_text
+from percore.errors import UsageError, nearest
+
+YAML_ENDINGS = (".yml", ".yaml", ".json")
+VARIABLE_FOLDERS = ("group_vars", "host_vars", "vars_plugins")
+# What Ansible leaves out of a folder.
+LEFT_OUT = (".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry")
+
+
+def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
+    """The file or folder `<folder>/<env>`, with any ending; raises UsageError that names the known environments."""
+    if not names.is_path_word(env):
+        raise UsageError(f"{ascii(env)[:80]} cannot be the name of an environment", next=f"use {names.PATH_WORD}")
+    base = Path(folder)
+    entries = _entries(base) if base.is_dir() else []
+    found = [path for path in entries if env in (path.name, path.stem)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(path.name for path in found)
+        raise UsageError(f"environment '{env}' could be any of {choices}", where=str(base), next="rename all but one")
+    known = sorted({path.stem for path in entries})
+    like = nearest(env, known)
+    advice = f"did you mean '{like}'?" if like else f"known: {', '.join(known) or 'none'}"
+    if env == "lab":
+        advice = "start the lab first: ./run lab.up"
+    raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)
+
+
+def load_inventory(path: str | Path) -> Inventory:
+    """Raises UsageError with file and line for what cannot be read."""
+    path = Path(path)
+    inventory = Inventory(path, path if path.is_dir() else path.parent)
+    try:
+        _read(path, inventory)
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(error.filename or path)) from None
+    return inventory.finish()
+
+
+def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
+    if depth > DEEPEST_FOLDER:
+        raise UsageError(f"it lies more than {DEEPEST_FOLDER} directories deep", where=str(path))
+    if path.is_dir():
+        for entry in _entries(path):
+            _read(entry, inventory, depth + 1)
+    elif _is_program(path):
+        read_script(path, inventory)
+    else:
+        _read_file(path, inventory)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(
+        (
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.name not in VARIABLE_FOLDERS and not path.name.endswith(LEFT_OUT)
+        ),
+        key=lambda path: path.name,
+    )
+
+
+def _is_program(path: Path) -> bool:
+    """As Ansible, but that an executable bit alone makes no program: some file systems set it on every file."""
+    try:
+        if not path.is_file():  # a pipe would wait for its writer
+            return False
+        with path.open("rb") as source:
+            begin = source.read(4)
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from None
+    has_interpreter = begin.startswith(b"#!")
+    if has_interpreter and not os.access(path, os.X_OK):
+        raise UsageError("it is a program that may not be run", where=str(path), next=f"chmod +x {path}")
+    return os.access(path, os.X_OK) and (has_interpreter or begin == b"\x7fELF")
+
+
+def _read_file(path: Path, inventory: Inventory) -> None:
+    if path.suffix == ".toml":
+        raise UsageError("inventories in TOML are not read", where=str(path), next="write it as YAML")
+    text = read_text(path)
+    if path.suffix in YAML_ENDINGS or (not path.suffix and _holds_a_mapping(path, text)):
+        read_yaml(Document(path, text), inventory)
+    else:
+        IniReader(path, inventory).read(text)
+
+
+def _holds_a_mapping(path: Path, text: str) -> bool:
+    """A file without an ending is YAML where it can be, else INI."""
+    try:
+        return isinstance(Document(path, text).root, yaml.MappingNode)
+    except UsageError:
+        return False

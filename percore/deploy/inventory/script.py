@@ -1,0 +1,110 @@
+"""Dynamic inventories: a program that prints Ansible's JSON for `--list`, and for `--host NAME` where it has no `_meta`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from percore.common.bounds import DEEPEST_YAML
+from percore.common.passwords import for_programs
+from percore.deploy.inventory.model import Inventory
+from percore.deploy.yaml_files import Origin
+from percore.errors import UsageError
+
+SECONDS = 120
+SECTIONS = ("hosts", "vars", "children")
+
+
+def read_script(path: Path, inventory: Inventory) -> None:
+    place = f"{path} --list"
+    groups = _mapping(_run(path, "--list"), place, "the output")
+    meta = groups.pop("_meta", None)
+    for name, body in groups.items():
+        _read_group(inventory, name, body, place)
+    if meta is not None and "hostvars" in _mapping(meta, place, "_meta"):
+        given = _mapping(meta["hostvars"], place, "_meta.hostvars")
+        for host in inventory.host_variables:
+            if host in given:
+                inventory.host_variables[host].update(_origins(given[host], place, f"_meta.hostvars.{host}"))
+        return
+    for host in list(inventory.host_variables):
+        said = _run(path, "--host", host)
+        inventory.host_variables[host].update(_origins(said, f"{path} --host {host}", "the output"))
+
+
+def _read_group(inventory: Inventory, name: str, body: object, place: str) -> None:
+    if isinstance(body, list):
+        body = {"hosts": body}
+    sections = _mapping(body, place, name)
+    if not any(key in sections for key in SECTIONS):
+        # The oldest form: a name with variables and nothing else is a host in a group of its own name.
+        sections = {"hosts": [name], "vars": sections}
+    group = inventory.add_group(name, place)
+    for host in _names(sections.get("hosts"), place, f"{name}.hosts"):
+        inventory.add_host(host, name, place)
+    group.variables.update(_origins(sections.get("vars") or {}, place, f"{name}.vars"))
+    for child in _names(sections.get("children"), place, f"{name}.children"):
+        inventory.add_child(name, child, place)
+
+
+def _refuse_depth(value: object, where: str) -> None:
+    """What is read from here on walks values by recursion."""
+    level = [value]
+    for _ in range(DEEPEST_YAML):
+        level = [entry for found in level if isinstance(found, (dict, list)) for entry in _entries(found)]
+    if level:
+        raise UsageError(f"the inventory program's output is nested deeper than {DEEPEST_YAML} levels", where=where)
+
+
+def _entries(value: dict[str, object] | list[object]) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _run(path: Path, *words: str) -> Any:
+    where = f"{path} {' '.join(words)}"
+    try:
+        done = subprocess.run(
+            [str(path.absolute()), *words],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=for_programs(),
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"the inventory program printed nothing within {SECONDS} s", where=where) from None
+    except OSError as error:
+        raise UsageError(f"the inventory program cannot be run: {error.strerror}", where=where) from None
+    except UnicodeDecodeError:
+        raise UsageError("the inventory program's output is not UTF-8", where=where) from None
+    if done.returncode != 0:
+        raise UsageError(f"the inventory program ended with {done.returncode}", where=where, detail=done.stderr)
+    try:
+        said = json.loads(done.stdout) if done.stdout.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the inventory program's output is not JSON: {error}", where=where, detail=done.stderr
+        ) from None
+    _refuse_depth(said, where)
+    return said
+
+
+def _origins(value: object, place: str, path: str) -> dict[str, Origin]:
+    return {name: Origin(entry, place) for name, entry in _mapping(value, place, path).items()}
+
+
+def _mapping(value: object, place: str, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{path} should be a mapping and is {type(value).__name__}", where=place)
+    return dict(value)
+
+
+def _names(value: object, place: str, path: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise UsageError(f"{path} should be a list of names", where=place)
+    return value

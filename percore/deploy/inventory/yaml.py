@@ -1,0 +1,67 @@
+"""Inventories in YAML or JSON: groups, each with `hosts`, `children` and `vars`."""
+
+from __future__ import annotations
+
+import yaml
+
+from percore.deploy.inventory.host_ranges import parse_hosts
+from percore.deploy.inventory.model import Inventory
+from percore.deploy.yaml_files import Document, Origin, is_null
+from percore.errors import UsageError, nearest
+
+SECTIONS = ("vars", "children", "hosts")
+
+
+def read_yaml(document: Document, inventory: Inventory) -> None:
+    if document.root is None:
+        return
+    groups = dict(document.pairs(document.root, "a mapping of groups"))
+    if "plugin" in groups:
+        raise UsageError(
+            "this configures an inventory plugin of Ansible, which is not supported",
+            where=document.place(groups["plugin"]),
+            next="keep its result instead: ansible-inventory -i FILE --list --export > inventory script",
+        )
+    for name, node in groups.items():
+        _read_group(document, inventory, name, node)
+
+
+def _read_group(document: Document, inventory: Inventory, name: str, node: yaml.Node) -> None:
+    group = inventory.add_group(name, document.place(node))
+    if is_null(node):
+        return
+    sections = dict(document.pairs(node, f"a mapping of {', '.join(SECTIONS)}"))
+    for key, section in sections.items():
+        if key not in SECTIONS:
+            guess = nearest(key, list(SECTIONS))
+            raise UsageError(
+                f"key '{key}' of group '{name}' is not known",
+                where=document.place(section),
+                next=f"did you mean '{guess}'?" if guess else f"known keys: {', '.join(SECTIONS)}",
+            )
+    if "vars" in sections and not is_null(sections["vars"]):
+        group.variables.update(document.origins(sections["vars"]))
+    for child, body in _named(document, sections.get("children")):
+        inventory.add_child(name, child, document.place(body))
+        _read_group(document, inventory, child, body)
+    for written, variables in _named(document, sections.get("hosts")):
+        _read_host(document, inventory, name, written, variables)
+
+
+def _read_host(document: Document, inventory: Inventory, group: str, written: str, node: yaml.Node) -> None:
+    hosts, number = parse_hosts(written, document.place(node))
+    port = None if number is None else Origin(number, document.name, node.start_mark.line + 1)
+    variables = {} if is_null(node) else document.origins(node)
+    for host in hosts:
+        inventory.add_host(host, group, document.place(node), port=port)
+        inventory.host_variables[host].update(variables)
+
+
+def _named(document: Document, section: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
+    """The entries of `hosts` or `children`; a single name may stand for a mapping of one."""
+    if section is None or is_null(section):
+        return []
+    if isinstance(section, yaml.ScalarNode):
+        empty = yaml.ScalarNode("tag:yaml.org,2002:null", "", section.start_mark, section.end_mark)
+        return [(str(section.value), empty)]
+    return list(document.pairs(section))

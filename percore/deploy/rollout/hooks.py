@@ -1,0 +1,65 @@
+"""Commands of the project's own, run on the control machine before and after the phases of a rollout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from percore.common.passwords import for_programs
+from percore.deploy.masking import REDACTOR
+from percore.deploy.report import Report
+from percore.errors import PercoreError, PreflightError, RolloutError
+
+SECONDS = 600.0
+
+Commands = Mapping[str, Sequence[str]]
+
+
+class Hooks:
+    """`values` become `PERCORE_...` variables of the commands."""
+
+    def __init__(self, commands: Commands, folder: Path, report: Report, **values: str) -> None:
+        self._commands = commands
+        self._folder = folder
+        self._report = report
+        self.values = dict(values)
+
+    def run(self, name: str) -> None:
+        """One after the other; the first that fails raises PreflightError, or RolloutError once hosts were switched.
+
+        After the confirmation, and after a failure, nothing can be stopped any more: a hook that fails is a warning.
+        """
+        for command in self._commands.get(name, ()):
+            self._report.step(f"hook {name}: {command}")
+            fault = self._call(name, command)
+            if fault and name in ("after_confirm", "failed"):
+                self._report.warn(str(fault))
+            elif fault:
+                raise fault
+
+    def _call(self, name: str, command: str) -> PercoreError | None:
+        env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self.values.items()})
+        kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
+        try:
+            done = subprocess.run(
+                _shell(command), cwd=self._folder, env=env, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return kind(f"hook {name} did not end within {SECONDS:g} s: {command}")
+        lines = done.stdout.splitlines()
+        if done.returncode == 0:
+            for line in lines[-20:]:
+                self._report.step(f"  {line}")
+            return None
+        return kind(
+            f"hook {name} ended with exit code {done.returncode}: {command}", next="mend the hook, then deploy again",
+            detail="\n".join(lines[-20:]),
+        )  # fmt: skip
+
+
+def _shell(command: str) -> list[str]:
+    """A command line is the shell's to read, whichever the control machine has."""
+    return ["cmd", "/c", command] if os.name == "nt" else ["/bin/sh", "-c", command]

@@ -1,0 +1,27 @@
+"""The configuration of the load balancer in front of the hosts, for whoever runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from percore.deploy.plan.variables import render_text
+from percore.deploy.rollout.hosts import Host
+
+
+def write_edge_config(env: str, hosts: list[Host], project: Path) -> None:
+    """`build/nginx/<env>/<app>.conf`: what a load balancer in front of the hosts needs."""
+    by_app: dict[str, list[Host]] = {}
+    for host in hosts:
+        by_app.setdefault(host.settings.name, []).append(host)
+    for name, members in by_app.items():
+        servers = [
+            {"host": host.name, "address": "127.0.0.1" if host.address.local else host.address.address, "port": port}
+            for host in members
+            if (port := host.settings.shown_port) is not None
+        ]
+        if not servers:
+            continue
+        values = {"app_name": name, "env_name": env, "servers": servers, "server_name": members[0].settings.server_name}
+        path = project / "build" / "nginx" / env / f"{name}.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_text("nginx-edge.conf.j2", values, project / "templates"))

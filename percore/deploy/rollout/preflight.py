@@ -1,0 +1,205 @@
+"""What cannot go well is refused before anything is touched, with the arithmetic."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import re
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+import tomllib
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from semantic_version import NpmSpec, Version
+
+from percore.deploy.build.artifact import Artifact
+from percore.deploy.report import Report
+from percore.deploy.rollout.hosts import Host, on_all, stop_at
+from percore.errors import PercoreError, PreflightError
+from percore.host.release.releases import SPARE_BYTES
+
+SPARE_INODES = 1000
+SPARE_MEMORY = 64 * 1024 * 1024
+"""Left to everybody else while two generations of a worker run at once."""
+
+
+def preflight(hosts: list[Host], report: Report) -> None:
+    report.phase("check", f"release {hosts[0].notes['release']}")
+    if not hosts[0].scope.brings_the_app:
+        return
+    stop_at(on_all(hosts, _ask_for_strangers), report)
+    faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
+    stop_at(faults, report)
+
+
+def _ask_for_strangers(host: Host) -> None:
+    ports = [port for port in (host.settings.port, host.settings.nginx and host.settings.nginx_port) if port]
+    host.notes["strangers"] = host.ask("ports", ports=ports)["strangers"]
+
+
+def _refusal(host: Host) -> PercoreError | None:
+    for check in (_programs, _ports, _disk, _inodes, _memory, _architecture, _clock):
+        refused = check(host, host.notes["artifact"], host.notes["seen"])
+        if refused:
+            what, advice = refused
+            return PreflightError(what, where=host.name, next=advice)
+    return None
+
+
+Refused = tuple[str, str] | None
+"""What is wrong, and what to do about it."""
+
+
+def _programs(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    node = seen["versions"].get("node", "")
+    if artifact.is_node and not node:
+        return "Node.js is missing there", "apt-get install -y nodejs on the host"
+    wanted = declared_node(artifact)
+    if wanted and node and not _satisfies_node(node, wanted):
+        return (
+            f"it has Node {node}, and package.json asks for {wanted}",
+            "install such a Node there, or change 'engines'",
+        )
+    python = host.agent.facts["python"]
+    wanted = declared_python(artifact)
+    if wanted and not _satisfies_python(python, wanted):
+        return f"it has Python {python}, and pyproject.toml asks for {wanted}", "install such a Python there"
+    return None
+
+
+def _ports(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    settings = host.settings
+    for port, stranger in host.notes["strangers"].items():
+        if int(port) == settings.port:
+            return f"port {port} is in use by {stranger}", "stop it there, or set another 'port'"
+        if not stranger.startswith("nginx "):
+            return f"port {port} is in use by {stranger}", "stop it there, or set another 'nginx_port'"
+    return None
+
+
+def _disk(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    needed = 0 if host.notes["is_staged"] else artifact.bytes + artifact.unpacked_bytes + SPARE_BYTES
+    free = seen["disk_free_bytes"]
+    if free >= needed:
+        return None
+    return (
+        f"not enough disk space below {host.settings.deploy_to}: {_mb(needed)} needed "
+        f"({_mb(needed - SPARE_BYTES)} for the release and its archive, {_mb(SPARE_BYTES)} to spare), {_mb(free)} free",
+        "make room there, or lower keep_releases, then deploy again",
+    )
+
+
+def _inodes(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    free = seen["inodes_free"]
+    if host.notes["is_staged"] or free is None:
+        return None
+    files = len(_member_names(artifact))
+    if free >= files + SPARE_INODES:
+        return None
+    return (
+        f"not enough inodes below {host.settings.deploy_to}: {files + SPARE_INODES} needed ({files} files of the release, "
+        f"{SPARE_INODES} to spare), {free} free",
+        "remove files there, or lower keep_releases, then deploy again",
+    )
+
+
+def _memory(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    """A reload goes worker by worker: beside all that run there is for a moment one more of the largest."""
+    largest = max(
+        (
+            worker["memory_bytes"]
+            for app in seen["status"]["apps"] if app["mode"] == "cluster"
+            for worker in app["workers"]
+        ),
+        default=0,
+    )  # fmt: skip
+    free = seen["memory_free_bytes"]
+    if free is None or not largest or free >= largest + SPARE_MEMORY:
+        return None
+    return (
+        f"not enough memory for the overlap: {_mb(largest + SPARE_MEMORY)} needed ({_mb(largest)} for one more of its "
+        f"largest worker, {_mb(SPARE_MEMORY)} to spare), {_mb(free)} available",
+        "stop something there, lower 'instances', or add memory",
+    )
+
+
+def _architecture(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    facts = host.agent.facts
+    ours = (platform.system(), platform.machine())
+    native = any(name.endswith((".node", ".so")) for name in _member_names(artifact))
+    if (facts["system"], facts["machine"]) == ours or not native:
+        return None
+    return (
+        f"the host is {facts['machine']}, and the app has native modules built for {platform.machine()}",
+        "deploy from a machine of that kind",
+    )
+
+
+def _clock(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+    skew = host.agent.clock_skew
+    if abs(skew) <= host.settings.max_clock_skew_seconds:
+        return None
+    way = "ahead of" if skew > 0 else "behind"
+    return (
+        f"its clock is {abs(skew):.0f} s {way} ours (more than {host.settings.max_clock_skew_seconds:g} s)",
+        "set it there (systemd-timesyncd or chrony), or raise max_clock_skew_seconds",
+    )
+
+
+# -- what the app declares -------------------------------------------------------------------------------------------
+
+
+def declared_node(artifact: Artifact) -> str:
+    """`engines.node` of package.json; empty when it says nothing that can be understood."""
+    try:
+        package = json.loads((artifact.tree / "package.json").read_text(encoding="utf-8"))
+        wanted = str(package["engines"]["node"])
+        NpmSpec(_plain_range(wanted))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return wanted
+
+
+def declared_python(artifact: Artifact) -> str:
+    """`requires-python` of pyproject.toml; empty when it says nothing that can be understood."""
+    try:
+        wanted = str(
+            tomllib.loads((artifact.tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+        )
+        SpecifierSet(wanted)
+    except (OSError, ValueError, KeyError, TypeError, InvalidSpecifier):
+        return ""
+    return wanted
+
+
+def _satisfies_node(version: str, wanted: str) -> bool:
+    """As npm does for `engines`: of a nightly build the numbers count."""
+    found = re.match(r"[0-9]+(\.[0-9]+){0,2}", version)
+    return found is not None and bool(NpmSpec(_plain_range(wanted)).match(Version.coerce(found[0])))
+
+
+def _satisfies_python(version: str, wanted: str) -> bool:
+    """`3.14.0+` is what a Python of one's own making says of itself, and no version that can be compared."""
+    found = re.match(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?", version)
+    return found is not None and SpecifierSet(wanted).contains(found[0], prereleases=True)
+
+
+def _plain_range(wanted: str) -> str:
+    """npm allows a blank after the sign: `>= 18`."""
+    return re.sub(r"([<>=~^])\s+", r"\1", wanted.strip())
+
+
+@functools.cache
+def _names_in(path: str) -> tuple[str, ...]:
+    with tarfile.open(path) as tar:
+        return tuple(tar.getnames())
+
+
+def _member_names(artifact: Artifact) -> tuple[str, ...]:
+    return _names_in(str(artifact.path))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"

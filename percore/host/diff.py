@@ -1,0 +1,149 @@
+"""What would change here and why, and what somebody changed by hand: asked, never touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+from percore.common.record_diff import Side, app_changes, diff_text, record_hashes
+from percore.host.release.handlers import describe
+from percore.host.release.switch import Plan, kept_contents
+from percore.host.release.target import Target
+from percore.host.resources.registry import Contents, Spec, make, read_file, shown
+
+Message = dict[str, Any]
+Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
+"""Gives the contents of these SHA-256, from the control side, by their sizes."""
+
+
+def compare(target: Target, message: Message, receive: Receive) -> Message:
+    """What a deploy would change and why, with diffs where asked for. Nothing is locked, nothing is touched."""
+    changed = [(spec, text) for spec in message["resources"] if (text := make(spec).change())]
+    wanted = [spec["sha256"] for spec, _ in changed if spec.get("sha256") in message["sizes"]]
+    contents = receive(message["sizes"], list(dict.fromkeys(wanted))) if message["diff"] else {}
+    current = target.releases.current()
+    former = _specs_of(target, current)
+    changes = []
+    for spec, text in changed:
+        new = contents.get(spec.get("sha256", ""))
+        changes.append({"text": text, "diff": "" if new is None else _diff(spec, new, former)})
+    reasons = []
+    if message["record"] and current:
+        record = json.loads(read_file(target.releases.record_path(current)))
+        wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current))
+        artifact = target.releases.marks().get(current, {}).get("artifact")
+        reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
+        reasons += app_changes(record, wanted)
+    return {
+        "changes": changes,
+        "reasons": reasons,
+        "handlers": target.debts.texts() + _would_run([spec for spec, _ in changed], message["handlers"]),
+    }
+
+
+def compare_release(target: Target, message: Message) -> Message:
+    """What going to a release that is here would change and why, with diffs."""
+    releases = target.releases
+    release, current = message["release"], releases.current()
+    plan, contents = Plan.load(releases, release), kept_contents(releases, release)
+    changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).change())]
+    former = _specs_of(target, current)
+    record = read_file(releases.record_path(release)).decode()
+    reasons = []
+    if current:
+        here = json.loads(read_file(releases.record_path(current)))
+        reasons = app_changes(here, json.loads(record.replace(release, current)))
+    marks = releases.marks()
+    same = current and marks.get(current, {}).get("artifact") == marks.get(release, {}).get("artifact")
+    return {
+        "changes": [{"text": text, "diff": _kept_diff(spec, contents, former)} for spec, text in changed],
+        "reasons": ([] if same else ["the app's files differ"]) + reasons,
+        "handlers": _would_run([spec for spec, _ in changed], plan.handlers),
+    }
+
+
+def find_drift(target: Target) -> Message:
+    """Where this host differs from what its own release says: workers, and files that somebody edited."""
+    current = target.releases.current()
+    status = target.status()
+    if current is None:
+        return {"current": None, "status": status, "workers": [], "files": [], "owed": target.debts.texts()}
+    record = json.loads(read_file(target.releases.record_path(current)))
+    expected = {app["name"]: record_hashes(app) for app in record["apps"]}
+    workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
+    workers += [f"app {name} does not run" for name in expected if name not in {app["name"] for app in status["apps"]}]
+    plan, contents = Plan.load(target.releases, current), kept_contents(target.releases, current)
+    files = []
+    for spec in plan.before + plan.after:
+        text = make(spec, contents).change()
+        if text and spec["kind"] != "command":
+            own = {spec["path"]: spec} if "path" in spec else {}
+            files.append({"text": text, "diff": _kept_diff(spec, contents, own, by_hand=True)})
+    owed = target.debts.texts()
+    return {"current": current, "status": status, "workers": workers, "files": files, "owed": owed}
+
+
+def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:
+    """What lies where, by a release that is here; None where its plan cannot be read."""
+    if release is None:
+        return {}
+    try:
+        plan = Plan.load(target.releases, release)
+    except (OSError, ValueError, KeyError):
+        return None
+    return {spec["path"]: spec for spec in plan.before + plan.after if "path" in spec}
+
+
+def _kept_diff(spec: Spec, contents: Contents, former: Optional[Mapping[str, Spec]], *, by_hand: bool = False) -> str:
+    """Of a release that is here."""
+    return _diff(spec, contents(spec["sha256"]), former, by_hand=by_hand) if spec.get("sha256") else ""
+
+
+def _diff(spec: Spec, content: bytes, former: Optional[Mapping[str, Spec]], *, by_hand: bool = False) -> str:
+    """From what is here, which the specs of `former` put there, to what is wanted; `by_hand` the other way round."""
+    here, wanted = _side_here(spec, former), Side(content, spec.get("secret"))
+    path = shown(spec, spec["path"])
+    return diff_text(wanted, here, path) if by_hand else diff_text(here, wanted, path)
+
+
+def _side_here(spec: Spec, former: Optional[Mapping[str, Spec]]) -> Side:
+    """Which of its lines are secret is known of a file as we put it. Of any other, none is shown where one may be a secret."""
+    content = _read_or_nothing(spec["path"])
+    put = (former or {}).get(spec["path"])
+    if put and put.get("sha256") == hashlib.sha256(content).hexdigest():
+        return Side(content, put.get("secret"))
+    is_free = former is not None and not any(each.get("secret", True) for each in (spec, put) if each)
+    return Side(content, {} if is_free else None)
+
+
+def _would_run(changed: list[Spec], handlers: list[Spec]) -> list[str]:
+    """The handlers that these resources would notify, in their order."""
+    notified = {name for spec in changed for name in spec.get("notify", ())}
+    return [describe(handler) for handler in handlers if handler["name"] in notified]
+
+
+def _worker_drift(app: Message, expected: dict[str, tuple[str, str]], current: str) -> list[str]:
+    name, found = app["name"], []
+    if name not in expected:
+        return [f"app {name} runs, and the release does not have it"]
+    for worker in app["workers"]:
+        title = f"{name} worker {worker['slot']} (pid {worker['pid']})"
+        if worker["release"] != current:
+            found.append(f"{title} runs release {worker['release'] or 'none'}")
+        elif worker.get("config_hash", expected[name][0]) != expected[name][0]:
+            found.append(f"{title} runs with another configuration")
+        elif worker.get("env_hash", expected[name][1]) != expected[name][1]:
+            found.append(f"{title} runs with other variables")
+    if not app["wanted"]:
+        return [*found, f"app {name} is stopped"]
+    running = sum(worker["state"] == "running" for worker in app["workers"])
+    return found + ([f"{name}: {running} of {app['wanted']} workers run"] if running < app["wanted"] else [])
+
+
+def _read_or_nothing(path: str) -> bytes:
+    try:
+        return read_file(path)
+    except OSError:
+        return b""

@@ -1,0 +1,132 @@
+"""`hooks`: tells commands and addresses what happened to an app. Another process does the telling (courier.py), so that nothing
+they do can hold up the supervisor; what comes too often is counted instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+
+from percore.common.typing import Any, Callable, Optional
+from percore.errors import PercoreError
+from percore.supervisor.core.app import App
+from percore.supervisor.core.worker import Worker
+from percore.supervisor.home import Home
+from percore.supervisor.loop import Loop
+from percore.supervisor.program import this_program
+from percore.supervisor.states import Role, State
+from percore.supervisor.user import clean_environment, identity_of
+
+_QUIET_SECONDS = 10.0  # between two of the same kind about one app
+_MOST_COURIERS = 8
+
+
+class Hooks:
+    def __init__(self, loop: Loop, home: Home, log: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._home = home
+        self._log = log
+        self._silent: dict[tuple[str, str], int] = {}  # (app, event) told lately -> how many came since
+        self._latest: dict[tuple[str, str], tuple[App, dict[str, Any]]] = {}
+        self._in_trouble: set[tuple[str, int]] = set()
+        self._reload_failures: dict[str, str] = {}
+        self._couriers = 0
+
+    def worker_changed(self, app: App, worker: Worker) -> None:
+        place = (app.name, worker.number)
+        if worker.role is not Role.CURRENT:
+            return
+        if worker.state is State.FATAL:
+            self._in_trouble.add(place)
+            self.tell(app, "given_up", worker.failure, worker)
+        elif worker.state is State.BACKOFF or (worker.state is State.EXITED and worker.has_failed):
+            self.tell(app, "crash", worker.failure, worker)
+            if worker.is_crash_looping and place not in self._in_trouble:
+                self._in_trouble.add(place)
+                self.tell(app, "crash_loop", worker.failure, worker)
+        elif worker.is_ready and worker.is_stable and place in self._in_trouble:
+            self._in_trouble.discard(place)
+            self.tell(app, "recovered", "it runs again", worker)
+
+    def app_changed(self, app: App) -> None:
+        """A reload failed, or one went well after that."""
+        before = self._reload_failures.get(app.name, "")
+        if app.reload_failure == before:
+            return
+        self._reload_failures[app.name] = app.reload_failure
+        if app.reload_failure:
+            self.tell(app, "reload_failed", app.reload_failure)
+        else:
+            self.tell(app, "recovered", "the reload went well")
+
+    def tell(self, app: App, event: str, reason: str, worker: Optional[Worker] = None) -> None:
+        if not app.config.hooks.get(event):
+            return
+        message: dict[str, Any] = {
+            "event": event, "app": app.name, "reason": reason, "host": socket.gethostname(),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "release": app.config.release, "count": 1,
+        }  # fmt: skip
+        if worker:
+            message.update(slot=worker.number, pid=worker.pid, restarts=worker.restarts, log_tail=worker.last_tail)
+        key = (app.name, event)
+        if key in self._silent:
+            self._silent[key] += 1
+            self._latest[key] = (app, message)
+            return
+        self._silent[key] = 0
+        self._loop.later(_QUIET_SECONDS, lambda: self._tell_rest(key))
+        self._send(app, message)
+
+    def _tell_rest(self, key: tuple[str, str]) -> None:
+        """What came meanwhile, as one."""
+        count = self._silent.pop(key)
+        app, message = self._latest.pop(key, (None, {}))
+        if app and count:
+            self._silent[key] = 0
+            self._loop.later(_QUIET_SECONDS, lambda: self._tell_rest(key))
+            self._send(app, {**message, "count": count})
+
+    def _send(self, app: App, message: Mapping[str, Any]) -> None:
+        if self._couriers >= _MOST_COURIERS:
+            self._log(f"{app.name}: hook {message['event']} left out: {self._couriers} others still run")
+            return
+        try:
+            self._start_courier(app, message)
+        except (OSError, PercoreError) as error:
+            self._log(f"{app.name}: hook {message['event']} could not be run: {error}")
+
+    def _start_courier(self, app: App, message: Mapping[str, Any]) -> None:
+        identity = identity_of(app.config.user, app.config.group)
+        order = {
+            "message": message, "targets": list(app.config.hooks[message["event"]]), "cwd": app.config.cwd,
+            "identity": [identity.uid, identity.gid, list(identity.groups)] if identity else None,
+        }  # fmt: skip
+        env = {
+            **clean_environment(os.environ),
+            **(identity.variables if identity else {}),
+            "PERCORE_HOME": self._home.path,
+        }
+        argv = this_program().argv(module="automation.hook_runner")
+        letter = os.memfd_create("event")
+        try:
+            os.write(letter, json.dumps(order).encode())
+            os.lseek(letter, 0, os.SEEK_SET)
+            pid = os.posix_spawn(
+                argv[0], argv, env, setsid=True, setsigmask=(),
+                setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD],
+                file_actions=[(os.POSIX_SPAWN_DUP2, letter, 0), (os.POSIX_SPAWN_DUP2, 2, 1)],
+            )  # fmt: skip
+            pidfd = os.pidfd_open(pid)
+        finally:
+            os.close(letter)
+        self._couriers += 1
+        self._loop.watch(pidfd, lambda: self._came_back(pidfd))
+
+    def _came_back(self, pidfd: int) -> None:
+        self._loop.unwatch(pidfd)
+        os.close(pidfd)
+        self._couriers -= 1

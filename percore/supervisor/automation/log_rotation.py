@@ -1,0 +1,239 @@
+"""Goes round all logs, and has done what is to be done to them (log_chores.py) in a process beside the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from percore.common.typing import NamedTuple, Optional
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.core.app import App
+from percore.supervisor.home import Home
+from percore.supervisor.logs.files import FileId, has_file, has_scribe, id_of
+from percore.supervisor.logs.own_log import OwnLog
+from percore.supervisor.logs.retention import Chore, Report, do_chores, free_missing, held_bytes, reserve, space_of
+from percore.supervisor.logs.rotate import Limits
+from percore.supervisor.loop import Loop, Timer
+
+_SHORTEST_WAIT = 1.0
+_LONGEST_WAIT = 10.0
+# Less than this cannot be rotated by age: only whole blocks can be cut off.
+_LEAST_BYTES = 16 << 10
+_DEFAULTS = AppConfig._field_defaults
+
+
+class Log(NamedTuple):
+    """A log that somebody writes: `file` is what he has open, `place` where else that can be opened."""
+
+    config: Optional[AppConfig]  # None: the supervisor's own
+    path: str
+    place: str
+    file: FileId
+
+
+class LogRounds:
+    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App], log: Callable[[str], None]) -> None:
+        self.dropped: dict[str, int] = {}  # by path: bytes that were cut off before their time, for want of space
+        self.own_log: Optional[OwnLog] = None
+        self._loop = loop
+        self._home = home
+        self._apps = apps
+        self._log = log
+        self._wait = 0.0
+        self._room_at = 0.0  # when to try again to make room on a full disk
+        self._timer: Optional[Timer] = None
+        self._child = -1  # its pidfd
+        self._report = b""
+        self._said: set[str] = set()
+        self._first_seen: dict[FileId, float] = {}
+
+    # -- rounds ------------------------------------------------------------------------------------------------------
+
+    def go_round(self) -> None:
+        """Looks at every log now and then, at once again while one is too long, and rarely while none grows."""
+        if self._child >= 0:
+            return
+        chores = list(self._find_chores())
+        is_tight = self._care_for_space(chores)
+        if any(chore.is_due for chore in chores) or (is_tight and self._must_make_room(chores)):
+            self._send_out(chores)
+        else:
+            self._plan(_SHORTEST_WAIT if is_tight else min(_LONGEST_WAIT, max(_SHORTEST_WAIT, 2 * self._wait)))
+
+    def _care_for_space(self, chores: Iterable[Chore]) -> bool:
+        tight = [chore for chore in chores if space_of(chore).is_tight]
+        for chore in tight:
+            reserve(chore)
+        return bool(tight)
+
+    def _must_make_room(self, chores: Iterable[Chore]) -> bool:
+        """Not again and again where there is nothing to gain."""
+        return any(map(free_missing, chores)) and time.monotonic() >= self._room_at
+
+    def _plan(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._wait = seconds
+        self._timer = self._loop.later(seconds, self.go_round)
+
+    def reopen(self) -> None:
+        """The supervisor's own log, if it was moved or deleted; then looks at all others."""
+        try:
+            if self.own_log:
+                self.own_log.reopen()
+        except OSError as error:
+            self._log(f"{self._home.daemon_log} cannot be opened: {error.strerror}")
+        self._said.clear()
+        self._plan(0.0)
+
+    def close(self) -> None:
+        """Whatever is being done may be cut short anywhere."""
+        if self._child >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._child, signal.SIGKILL)
+                os.waitid(os.P_PIDFD, self._child, os.WEXITED)
+
+    # -- what there is to do -----------------------------------------------------------------------------------------
+
+    def logs(self) -> Iterable[Log]:
+        for app in self._apps.values():
+            for worker in {*app.living, *app.workers}:
+                if has_scribe(worker.config):
+                    yield from _found(worker.config, worker.log_paths)
+                    continue
+                if not worker.process:
+                    yield from _found(worker.config, worker.written_paths)
+                    continue
+                for number, (path, file) in enumerate(zip(worker.written_paths, worker.log_files), 1):
+                    yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
+        if self.own_log and self.own_log.is_file:
+            yield Log(None, self._home.daemon_log, "/proc/self/fd/2", id_of(os.fstat(2)))
+
+    def _find_chores(self) -> Iterable[Chore]:
+        now = time.time()
+        seen = set()
+        for log in self.logs():
+            if log.file in seen or log.path == os.devnull:
+                continue
+            seen.add(log.file)
+            is_there = has_file(log.path, log.file)
+            if not is_there and log.config:
+                self._say_once(f"{log.path} was moved or deleted while it is written -> percore reloadLogs")
+            yield self._chore(log, "" if is_there else log.place, now)
+
+    def _chore(self, log: Log, place: str, now: float) -> Chore:
+        """Only looks. What is done later is done to what the path leads to then, and with the rights of its user."""
+        config, path = log.config, log.path
+        held = held_bytes(place or path)
+        if config is None:
+            limits = Limits(_DEFAULTS["log_max_size"], 1)
+            return Chore("", path, limits, 0, _DEFAULTS["log_min_free"], place, log.file, held > limits.max_size)
+        limits = Limits(config.log_max_size, config.log_keep, config.log_compress)
+        is_aged = (
+            bool(config.log_max_age)
+            and held > _LEAST_BYTES
+            and now - self._began(os.path.realpath(path), log.file, now) > config.log_max_age
+        )
+        is_interrupted = os.path.lexists(f"{os.path.realpath(path)}.rotation")
+        return Chore(
+            config.name, path, limits, config.log_max_total, config.log_min_free, place, log.file,
+            is_aged or 0 < config.log_max_size < held or is_interrupted, is_aged, config.user, config.group,
+        )  # fmt: skip
+
+    def _began(self, path: str, file: FileId, now: float) -> float:
+        """When the first line was written, roughly: when it was rotated last, or else when we first saw it."""
+        try:
+            return os.stat(f"{path}.1").st_mtime
+        except OSError:
+            return self._first_seen.setdefault(file, birth_time(path) or now)
+
+    # -- the process that does it ------------------------------------------------------------------------------------
+
+    def _send_out(self, chores: Iterable[Chore]) -> None:
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(read)
+            os.close(write)
+            self._plan(_LONGEST_WAIT)
+            return
+        if pid == 0:
+            _work(chores, write)
+        self._child = os.pidfd_open(pid)
+        os.close(write)
+        self._report = b""
+        self._loop.watch(read, lambda: self._hear(read))
+
+    def _hear(self, read: int) -> None:
+        try:
+            part = os.read(read, 65536)
+        except BlockingIOError:
+            return
+        self._report += part
+        if part:
+            return
+        self._loop.unwatch(read)
+        os.close(read)
+        os.close(self._child)
+        self._child = -1
+        try:
+            report = Report(*json.loads(self._report))
+        except (ValueError, TypeError):
+            self._plan(_LONGEST_WAIT)
+            return
+        self._take(report)
+
+    def _take(self, report: Report) -> None:
+        for problem in report.problems:
+            self._say_once(problem)
+        self._room_at = time.monotonic() + (0.0 if report.dropped else _LONGEST_WAIT)
+        for path, count in report.dropped.items():
+            self._say_once(f"the disk is nearly full: older lines of {path} are dropped (see 'percore describe')")
+            real = os.path.realpath(path)
+            self.dropped[real] = self.dropped.get(real, 0) + count
+        self._plan(0.0 if report.moved else _LONGEST_WAIT if report.problems else _SHORTEST_WAIT)
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._log(sentence)
+
+
+def _found(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
+    """Logs that no worker has open itself: a scribe writes them, or he ended, perhaps while no supervisor ran."""
+    for path in filter(None, paths):
+        with contextlib.suppress(OSError):
+            yield Log(config, path, "", id_of(os.stat(path)))
+
+
+def _work(chores: Iterable[Chore], write: int) -> None:
+    """In the child. Never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        # Our sockets and the lock must not outlive the supervisor in here.
+        os.closerange(3, write)
+        os.closerange(write + 1, 65536)
+        os.nice(5)
+        os.write(write, json.dumps(do_chores(chores)).encode())
+    finally:
+        os._exit(0)
+
+
+def birth_time(path: str) -> float:
+    """When the file was made; 0.0 where the file system does not know. (os.stat has no such field.)"""
+    import ctypes
+
+    found = ctypes.create_string_buffer(256)
+    libc = ctypes.CDLL(None)
+    at_cwd, wanted = -100, 0x800  # AT_FDCWD, STATX_BTIME
+    if libc.statx(at_cwd, os.fsencode(path), 0, wanted, found) != 0:
+        return 0.0
+    mask = int.from_bytes(found.raw[0:4], "little")
+    return float(int.from_bytes(found.raw[80:88], "little", signed=True)) if mask & wanted else 0.0

@@ -1,0 +1,194 @@
+"""`percore doctor`: what this host is, what suits it, and what is wrong with it or with the workers, each with what to type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+import psutil
+
+from percore.common.printable import printable
+from percore.common.procfs import tree_of
+from percore.supervisor.commands.arguments import make_parser
+from percore.supervisor.commands.asking import ask_or_nothing
+from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
+from percore.supervisor.commands.monit_view import short_size
+from percore.supervisor.home import Home
+
+_MB = 1 << 20
+_BACKLOG = 4096  # what the supervisor asks for
+_FEW_OPEN_FILES = 8192
+_LITTLE_DISK = 512 * _MB
+
+
+class Finding(NamedTuple):
+    what: str
+    next: str
+
+
+def examine(arguments: list[str]) -> int:
+    parser = make_parser("doctor")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    home = Home.of_user()
+    facts = read_facts(home)
+    answer = ask_or_nothing("describe", selector="all")
+    faults = answer.get("faults") if answer else None
+    workers = answer["workers"] if answer else []
+    limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
+    own = sum(worker["memory_bytes"] for worker in workers)
+    sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
+    findings = [*about_host(facts), *about_faults(faults, home), *about_workers(workers)]
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "facts": facts._asdict(),
+                    "sizing": sizing._asdict(),
+                    "findings": [each._asdict() for each in findings],
+                }
+            )
+        )
+    else:
+        for line in (*describe(facts, home, supervisor_pid()), "", *advise(sizing, workers), ""):
+            print(printable(line))
+        for finding in findings:
+            print(printable(f"! {finding.what} -> {finding.next}"))
+        if not findings:
+            print("nothing is wrong")
+    return 1 if findings else 0
+
+
+def supervisor_pid() -> int:
+    answer = ask_or_nothing("ping")
+    return int(answer["pid"]) if answer else 0
+
+
+def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
+    """The facts, one a line."""
+    limit = f", limited to {short_size(facts.memory_limit_bytes)}" if facts.memory_limit_bytes else ""
+    clock = {True: "synchronized", False: "not synchronized", None: "unknown"}[facts.clock_is_synchronized]
+    features = {
+        "steering of connections": facts.has_steering, "bind shim": facts.has_bind_shim, "pidfd_getfd": facts.has_pidfd_getfd,
+        "COLLAPSE_RANGE": facts.has_collapse_range,
+    }  # fmt: skip
+    words = {True: "yes", False: "no", None: "unknown"}
+    running = (
+        f"supervisor {short_size(psutil.Process(pid).memory_info().rss)}, pid {pid}" if pid else "no supervisor runs"
+    )
+    rows = {
+        "percore": f"{facts.percore}, Python {facts.python}; {running}; home {home.path}",
+        "host": f"{facts.system}, Linux {facts.kernel} {facts.machine}",
+        "cores": f"{facts.cores} usable of {facts.cores_online}; load {' '.join(map(str, facts.load))}",
+        "memory": f"{short_size(facts.memory_bytes)}{limit}, {short_size(facts.available_bytes)} available; "
+                  f"swap {short_size(facts.swap_used_bytes)} used of {short_size(facts.swap_bytes)}",
+        "disk": f"{short_size(facts.disk_free_bytes)} free of {short_size(facts.disk_bytes)}",
+        "limits": f"open files {facts.open_files} (at most {facts.open_files_most}), somaxconn {facts.somaxconn}, "
+                  f"tcp_max_syn_backlog {facts.syn_backlog}",
+        "clock": clock,
+        "kernel": ", ".join(f"{name}: {words[value]}" for name, value in features.items()),
+    }  # fmt: skip
+    return (f"{name:<8} {text}" for name, text in rows.items())
+
+
+def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield (
+        f"sizing   one clustered app alone here: instances {sizing.workers}, "
+        f"max_memory_restart {sizing.memory_bytes // _MB}M, node_args --max-old-space-size={sizing.heap_bytes // _MB}"
+    )
+    for name in sorted({worker["name"] for worker in workers if worker["mode"] == "cluster"}):
+        own = [worker for worker in workers if worker["name"] == name]
+        used = max(worker["memory_bytes"] for worker in own)
+        yield f"         {name} has {len(own)} workers, of which the largest uses {short_size(used)}"
+
+
+def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Finding]:
+    """Those of the supervisor itself, since it began; an older one counts none."""
+    if faults and faults["count"]:
+        times = "once" if faults["count"] == 1 else f"{faults['count']} times"
+        yield Finding(
+            f"something unexpected failed in the supervisor {times}, and nothing else with it; the last: {faults['last']}",
+            f"report it with the traceback in {home.daemon_log}",
+        )
+
+
+def about_host(facts: Facts) -> Iterator[Finding]:
+    if facts.somaxconn < _BACKLOG:
+        yield Finding(
+            f"somaxconn is {facts.somaxconn}: more clients than that at once are turned away",
+            f"sysctl -w net.core.somaxconn={_BACKLOG}, and the same in /etc/sysctl.d/",
+        )
+    if facts.open_files < _FEW_OPEN_FILES:
+        yield Finding(
+            f"only {facts.open_files} files and connections may be open in one process",
+            "ulimit -n 65536 before percore starts (LimitNOFILE=65536 in its unit)",
+        )
+    if facts.available_bytes < facts.memory_bytes // 10:
+        yield Finding(f"only {short_size(facts.available_bytes)} of memory are left", "percore list --sort memory:desc")
+    if facts.swap_bytes and facts.swap_used_bytes > facts.swap_bytes // 2:
+        yield Finding(
+            "more than half of the swap is used: workers are slow when they are paged out",
+            "fewer workers, or more memory",
+        )
+    if facts.disk_free_bytes < min(_LITTLE_DISK, facts.disk_bytes // 20):
+        yield Finding(f"only {short_size(facts.disk_free_bytes)} are free for logs and state", "percore flush")
+    if facts.clock_is_synchronized is False:
+        yield Finding("the clock is not synchronized", "timedatectl set-ntp true")
+    if not facts.has_steering:
+        yield Finding(
+            "this kernel does not steer connections to the ready workers: all workers of an app share one queue",
+            "Linux 4.6 or newer, without a sandbox that lacks SO_ATTACH_REUSEPORT_CBPF",
+        )
+    if not facts.has_pidfd_getfd:
+        yield Finding(
+            "after kill -9 of the supervisor its sockets are lost", "Linux 5.6 or newer, or run it under systemd"
+        )
+    if not facts.has_bind_shim:
+        yield Finding(
+            "there is no bind shim for this machine, so workers cannot share a port", "install gcc, then percore again"
+        )
+
+
+def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+    for worker in workers:
+        name = f"{worker['name']} {worker['slot']}"
+        if worker["crash_looping"] or worker["state"] == "fatal":
+            yield Finding(
+                f"{name} does not stay up: {worker['failure'] or worker['last_end']}",
+                f"percore logs {worker['id']} --err",
+            )
+        elif worker["wanted"] and worker["failure"]:
+            yield Finding(f"{name}: {worker['failure']}", f"percore logs {worker['id']}")
+        elif worker["restarts"] >= 5 and worker["pid"] and worker["uptime_seconds"] < 600:
+            yield Finding(
+                f"{name} was restarted {worker['restarts']} times, {worker['uptime_seconds']:.0f} s ago ({worker['last_end']})",
+                f"percore logs {worker['id']} --err",
+            )
+        limit = worker["config"].get("max_memory")
+        if limit and worker["memory_bytes"] > 0.9 * limit:
+            yield Finding(
+                f"{name} uses {short_size(worker['memory_bytes'])} of its limit of {short_size(limit)}", "percore monit"
+            )
+        port = worker["config"].get("port")
+        holder = find_stranger(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
+        if holder:
+            yield Finding(
+                f"port {port}, which {name} wants, is in use by {holder}",
+                f"end that, or give '{worker['name']}' another port",
+            )
+
+
+def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
+    """Who listens on the port instead of the worker; None when nobody does, or when we may not know."""
+    own = set(tree_of(worker["pid"])) if worker["pid"] else set()
+    try:
+        listening = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+        }
+        strangers = sorted(pid for pid in listening if pid) if not listening & own else ()
+        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in strangers), None)
+    except psutil.Error:
+        return None

@@ -1,0 +1,160 @@
+"""Facts about this host, for `doctor` and `report`; and the size that suits it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import socket
+import tempfile
+from typing import NamedTuple, Optional
+
+import psutil
+
+from percore import __version__
+from percore.common.cpus import usable_cores
+from percore.supervisor.home import Home
+from percore.supervisor.sockets.sharing import Mode, find_sharing
+
+_MB = 1 << 20
+_LEAST_RESERVE = 512 * _MB
+_RESERVED_SHARE = 0.2  # of the memory: for the system and its file cache
+_HEAP_SHARE = 0.75  # of a worker: the rest is code, stacks and buffers
+_LARGEST_HEAP = 4096 * _MB  # beyond, collecting it stops the worker for longer than it helps
+_SYS_PIDFD_GETFD = 438
+_TIME_ERROR = 5
+_COLLAPSE_RANGE = 0x08
+
+
+class Facts(NamedTuple):
+    percore: str
+    python: str
+    system: str
+    kernel: str
+    machine: str
+    cores: int
+    cores_online: int
+    memory_bytes: int
+    memory_limit_bytes: Optional[int]  # of our cgroup
+    available_bytes: int
+    swap_bytes: int
+    swap_used_bytes: int
+    load: tuple[float, ...]
+    disk_free_bytes: int
+    disk_bytes: int
+    open_files: int
+    open_files_most: int
+    somaxconn: int
+    syn_backlog: int
+    clock_is_synchronized: Optional[bool]
+    has_steering: bool
+    has_pidfd_getfd: bool
+    has_collapse_range: Optional[bool]  # of the file system that the logs are on
+    has_bind_shim: bool
+
+
+class Sizing(NamedTuple):
+    workers: int
+    memory_bytes: int  # of one worker
+    heap_bytes: int
+
+
+def read_facts(home: Home) -> Facts:
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    place = existing_part(home.path)
+    disk = psutil.disk_usage(place)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shim = os.path.join(
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sockets", f"bindshim-{os.uname().machine}.so"
+    )
+    return Facts(
+        percore=__version__, python=platform.python_version(), system=system_name(), kernel=platform.release(),
+        machine=platform.machine(), cores=usable_cores(), cores_online=os.cpu_count() or 1, memory_bytes=memory.total,
+        memory_limit_bytes=memory_limit(), available_bytes=memory.available, swap_bytes=swap.total, swap_used_bytes=swap.used,
+        load=tuple(round(value, 2) for value in psutil.getloadavg()), disk_free_bytes=disk.free, disk_bytes=disk.total,
+        open_files=soft, open_files_most=hard, somaxconn=read_number("/proc/sys/net/core/somaxconn"),
+        syn_backlog=read_number("/proc/sys/net/ipv4/tcp_max_syn_backlog"), clock_is_synchronized=clock_is_synchronized(),
+        has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(),
+        has_collapse_range=has_collapse_range(place),
+        has_bind_shim=os.path.exists(shim),
+    )  # fmt: skip
+
+
+def recommend(memory_bytes: int, cores: int, others_bytes: int = 0) -> Sizing:
+    """One worker per core, as long as each has 128 MB; `others_bytes` is what other programs need."""
+    free = memory_bytes - max(_LEAST_RESERVE, int(memory_bytes * _RESERVED_SHARE)) - others_bytes
+    free = max(free, 64 * _MB)
+    workers = max(1, min(cores, free // (128 * _MB)))
+    share = free // workers
+    return Sizing(workers, share, min(_LARGEST_HEAP, int(share * _HEAP_SHARE)))
+
+
+def existing_part(path: str) -> str:
+    while not os.path.isdir(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def system_name() -> str:
+    with contextlib.suppress(OSError), open("/etc/os-release") as file:
+        for line in file:
+            if line.startswith("PRETTY_NAME="):
+                return line.partition("=")[2].strip().strip('"')
+    return platform.system()
+
+
+def read_number(path: str) -> int:
+    try:
+        with open(path) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def memory_limit() -> Optional[int]:
+    """The smallest limit of the cgroups we are in (v2, then v1); None where there is none."""
+    limits = []
+    with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
+        for line in file:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            root = "/sys/fs/cgroup" if not controllers else "/sys/fs/cgroup/memory"
+            name = "memory.max" if not controllers else "memory.limit_in_bytes"
+            parts = [part for part in path.split("/") if part]
+            limits += [read_number(os.path.join(root, *parts[:depth], name)) for depth in range(len(parts) + 1)]
+    return min((limit for limit in limits if 0 < limit < 1 << 60), default=None)
+
+
+def clock_is_synchronized() -> Optional[bool]:
+    """What the kernel says (adjtimex(2)); None where it may not be asked."""
+    answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+    return None if answer < 0 else bool(answer != _TIME_ERROR)
+
+
+def has_pidfd_getfd() -> bool:
+    """With it a supervisor that was killed finds its sockets in its workers again."""
+    with socket.socket() as sock:
+        try:
+            pidfd = os.pidfd_open(os.getpid())
+        except (OSError, AttributeError):
+            return False
+        taken: int = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, pidfd, sock.fileno(), 0)
+        os.close(pidfd)
+    if taken >= 0:
+        os.close(taken)
+    return taken >= 0
+
+
+def has_collapse_range(folder: str) -> Optional[bool]:
+    """With it the files of rotated logs become shorter; without it they only look long. None where nothing can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            block = os.fstatvfs(file.fileno()).f_bsize
+            file.write(b"x" * (2 * block))
+            file.flush()
+            libc = ctypes.CDLL(None, use_errno=True)
+            answer = libc.fallocate64(file.fileno(), _COLLAPSE_RANGE, ctypes.c_longlong(0), ctypes.c_longlong(block))
+            return bool(answer == 0)
+    except OSError:
+        return None

@@ -1,0 +1,123 @@
+"""`percore init`: a process file to begin with. `percore pm2-alias`: how to go on typing `pm2`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+
+from percore.errors import UsageError
+from percore.supervisor.commands.arguments import make_parser
+from percore.supervisor.commands.asking import say
+from percore.supervisor.program import this_program
+
+_FILE = "ecosystem.config.js"
+_OURS = "# made by percore pm2-alias"
+_USUAL = ("server.js", "index.js", "app.js", "main.js", "dist/main.js", "app.py", "main.py")
+_SIMPLE = """\
+module.exports = {{
+  apps: [
+    {{ name: {name}, script: {script} }},
+  ],
+}};
+"""
+_FULL = """\
+// percore start            starts it; percore reload {plain_name} replaces it without losing a request
+// percore apply {file}  makes what runs match this file
+module.exports = {{
+  apps: [
+    {{
+      name: {name},
+      script: {script},
+      exec_mode: "cluster",     // one port for all workers; it need not be named here
+      instances: "max",         // one per core
+      // health: "/health",     // asked of every worker before it gets clients, and while it runs
+      // wait_ready: true,      // the program says process.send('ready') by itself
+      max_memory_restart: "1G", // replaced gracefully when it uses more
+      kill_timeout: 5000,       // milliseconds to finish what it has begun
+      env: {{ NODE_ENV: "development" }},
+      env_production: {{ NODE_ENV: "production" }}, // percore start --env production
+    }},
+  ],
+}};
+"""
+_PM2 = """\
+# Type pm2, run percore. In this shell, and for good in ~/.bashrc or ~/.zshrc:
+alias pm2=percore
+
+# For scripts, cron and other programs, commands called pm2, pm2-runtime and pm2-docker in a folder of PATH:
+#   percore pm2-alias --install /usr/local/bin
+
+# PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and the like are understood. Apps that PM2 runs now stay its own: stop them there first
+# (pm2 delete all; pm2 kill), then start the same process file here.
+"""
+
+
+def write_process_file(arguments: list[str]) -> int:
+    parser = make_parser("init")
+    parser.add_argument("form", nargs="?", choices=["simple"], help="only name and script")
+    options = parser.parse_args(arguments)
+    script = find_script()
+    name = os.path.basename(os.getcwd()) or "app"
+    text = (_SIMPLE if options.form else _FULL).format(
+        name=json.dumps(name), script=json.dumps(script), plain_name=name, file=_FILE
+    )
+    try:
+        with open(_FILE, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError("it exists", where=os.path.abspath(_FILE), next="percore start") from None
+    say(f"{_FILE} is written, with the script {script} -> edit it, then: percore start")
+    return 0
+
+
+def find_script() -> str:
+    """What package.json calls the main file, or what is usually one."""
+    try:
+        with open("package.json", encoding="utf-8") as file:
+            main = json.load(file).get("main")
+    except (OSError, ValueError, AttributeError):
+        main = None
+    found = (path for path in (main, *_USUAL) if isinstance(path, str) and os.path.isfile(path))
+    return next(found, "server.js")
+
+
+def explain_alias(arguments: list[str]) -> int:
+    parser = make_parser("pm2-alias")
+    parser.add_argument("--install", metavar="FOLDER", help="put the commands pm2, pm2-runtime and pm2-docker there")
+    folder = parser.parse_args(arguments).install
+    if folder is None:
+        print(_PM2, end="")
+        return 0
+    if not os.path.isdir(folder):
+        raise UsageError("there is no such folder", where=folder)
+    commands = {"pm2": "", "pm2-runtime": " runtime", "pm2-docker": " runtime"}
+    for name in commands:
+        path = os.path.join(folder, name)
+        if os.path.lexists(path) and not is_ours(path):
+            raise UsageError(
+                f"there is another {name}", where=path, next="npm uninstall -g pm2, or another folder of PATH"
+            )
+    for name, command in commands.items():
+        write_command(os.path.join(folder, name), command)
+    say(f"{', '.join(commands)} in {folder} run percore")
+    return 0
+
+
+def write_command(path: str, command: str) -> None:
+    """By path: a cron job has neither an activated environment nor much of a PATH."""
+    program = this_program()
+    code = f"import sys; sys.path.insert(0, {program.root!r}); from percore.supervisor.cli import main; main()"
+    text = f'#!/bin/sh\n{_OURS}\nexec {shlex.quote(program.python)} -c {shlex.quote(code)}{command} "$@"\n'
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(f"{path}.new", 0o755)
+    os.rename(f"{path}.new", path)
+
+
+def is_ours(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return _OURS in file.read(200)
+    except OSError:
+        return False

@@ -1,0 +1,144 @@
+"""`percore list` and `percore status`: a table as wide as the terminal allows."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from percore.common.printable import printable
+from percore.common.typing import Any, Callable
+from percore.errors import UsageError, nearest
+from percore.supervisor.client import is_running, was_running
+from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
+from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width
+from percore.supervisor.commands.pm2_json import shown_state, user_of, watched
+from percore.supervisor.commands.programs import app_version
+from percore.supervisor.home import Home
+
+Worker = Mapping[str, Any]
+
+_COLUMNS: dict[str, Callable[[Worker], str]] = {
+    "id": lambda worker: str(worker["id"]),
+    "name": lambda worker: str(worker["name"]),
+    "namespace": lambda worker: str(worker["namespace"]),
+    "version": lambda worker: app_version(worker) or "N/A",
+    "mode": lambda worker: str(worker["mode"]),
+    "pid": lambda worker: str(worker["pid"] or "N/A"),
+    "uptime": lambda worker: duration(worker["uptime_seconds"]) if worker["pid"] else "0",
+    "↺": lambda worker: str(worker["restarts"]),
+    "status": shown_state,
+    "cpu": lambda worker: f"{worker['cpu_percent']:.0f}%",
+    "mem": lambda worker: size(worker["memory_bytes"]),
+    "user": lambda worker: user_of(worker["config"].get("user")),
+    "watching": lambda worker: "enabled" if watched(worker["config"].get("watch"), worker["cwd"]) else "disabled",
+}
+_CONDENSED = ("id", "name", "mode", "↺", "status", "cpu", "mem")
+_ORDERS: dict[str, Callable[[Worker], Any]] = {
+    "id": lambda worker: worker["id"], "name": lambda worker: worker["name"], "namespace": lambda worker: worker["namespace"],
+    "pid": lambda worker: worker["pid"], "cpu": lambda worker: worker["cpu_percent"],
+    "memory": lambda worker: worker["memory_bytes"], "uptime": lambda worker: worker["uptime_seconds"],
+    "status": shown_state, "restarts": lambda worker: worker["restarts"],
+}  # fmt: skip
+_COLOURS = {"online": "green", "launching": "yellow", "stopping": "yellow", "waiting restart": "yellow"}
+_REDRAW_SECONDS = 1.0
+
+
+def show_status(arguments: list[str]) -> int:
+    if "--json" not in arguments:
+        return list_apps(arguments)
+    result = ask_or_nothing("status") or {"release": None, "apps": [], "daemon": False}
+    print(json.dumps({key: value for key, value in result.items() if key not in ("event", "ok")}))
+    return 0
+
+
+def list_apps(arguments: list[str]) -> int:
+    if not arguments:
+        print_list()
+        return 0
+    from percore.supervisor.commands.arguments import make_parser
+
+    parser = make_parser("list")
+    parser.add_argument("-m", "--mini-list", action="store_true", help="a few lines for each worker instead of a table")
+    parser.add_argument("--sort", metavar="FIELD[:desc]", default="id", help=", ".join(_ORDERS))
+    parser.add_argument("--watch", action="store_true", help="draw it again and again")
+    options = parser.parse_args(arguments)
+    order_by(options.sort, [])
+    while True:
+        if options.watch and sys.stdout.isatty():
+            sys.stdout.write("\033[H\033[2J")
+        print_list(is_mini=options.mini_list, sort=options.sort)
+        if not options.watch:
+            return 0
+        sys.stdout.flush()
+        time.sleep(_REDRAW_SECONDS)
+
+
+def print_after_change() -> None:
+    """A table for people; scripts get plain lines."""
+    print_list(is_mini=not sys.stdout.isatty())
+
+
+def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
+    workers = order_by(sort, select_workers())
+    print(plain_text(workers) if is_mini else widest_table(workers))
+    if not workers and has_left_apps(Home.of_user()):
+        warn("no supervisor runs -> percore ping starts one, which takes up what the last one left")
+    if sys.stdout.isatty():
+        from percore.supervisor.commands.hostline import host_line
+
+        print(colour(host_line(), "dim"))
+    for worker in workers:
+        if worker["failure"] and worker["wanted"]:
+            print(printable(f"{worker['name']} {worker['slot']}: {worker['failure']}"))
+
+
+def has_left_apps(home: Home) -> bool:
+    """True when no supervisor runs although there are apps."""
+    if is_running(home) or not was_running(home):
+        return False
+    from percore.supervisor.state.state_file import StateFile
+
+    try:
+        return bool(StateFile(home.state).read()["apps"])
+    except (OSError, ValueError):
+        return True  # the next supervisor says what is wrong with it
+
+
+def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:
+    field, _, direction = sort.partition(":")
+    if field not in _ORDERS or direction not in ("", "asc", "desc"):
+        like = nearest(field, list(_ORDERS))
+        hint = f"did you mean '{like}'?" if like and like != field else f"one of {', '.join(_ORDERS)}, with :desc"
+        raise UsageError(f"it cannot be sorted by '{sort}'", where="list", next=hint)
+    return sorted(workers, key=_ORDERS[field], reverse=direction == "desc")
+
+
+def widest_table(workers: Sequence[Worker]) -> str:
+    """The full table, one of fewer columns, or plain text: the first that fits."""
+    limit = terminal_width()
+    for columns in (tuple(_COLUMNS), _CONDENSED):
+        rows = [[_COLUMNS[column](worker) for column in columns] for worker in workers]
+        if table_width([columns, *rows]) <= limit:
+            return table(columns, rows, [colours_of(worker, columns) for worker in workers])
+    return plain_text(workers)
+
+
+def colours_of(worker: Worker, columns: Sequence[str]) -> list[str]:
+    status = _COLOURS.get(shown_state(worker), "red")
+    return [{"id": "cyan", "name": "bold", "status": status}.get(column, "") for column in columns]
+
+
+def plain_text(workers: Sequence[Worker]) -> str:
+    """PM2's mini list, for narrow terminals and for scripts."""
+    return "\n".join(
+        f"+--- {printable(worker['name'])}\n"
+        f"namespace : {worker['namespace']}\nversion : {printable(app_version(worker) or 'N/A')}\n"
+        f"pid : {worker['pid'] or 'N/A'}\n"
+        f"pm2 id : {worker['id']}\nstatus : {shown_state(worker)}\nmode : {worker['mode']}\n"
+        f"restarted : {worker['restarts']}\nuptime : {_COLUMNS['uptime'](worker)}\n"
+        f"memory usage : {size(worker['memory_bytes'])}\nerror log : {worker['error_file']}\n"
+        f"watching : {'yes' if worker['config'].get('watch') else 'no'}"
+        for worker in workers
+    )

@@ -1,0 +1,98 @@
+"""What is done to log files by hand: emptying them, and what PM2's users do around rotation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from percore.errors import PercoreError
+from percore.supervisor.commands.asking import (
+    ask,
+    ask_or_nothing,
+    say,
+    select_workers,
+    show_progress,
+    take_none,
+    user_of,
+)
+from percore.supervisor.home import Home
+from percore.supervisor.logs.rotate import finish_interrupted, locked, older_files
+from percore.supervisor.user import Identity
+from percore.supervisor.user_files import find
+
+_BUSY_SECONDS = 10.0
+
+
+def flush_logs(arguments: list[str]) -> int:
+    """Empties the logs in place, so that who writes them goes on; what was rotated out of them goes as well."""
+    from percore.supervisor.commands.arguments import make_parser
+
+    parser = make_parser("flush")
+    parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
+    selectors = parser.parse_args(arguments).selectors
+    workers = [worker for selector in selectors or ["all"] for worker in select_workers(selector)]
+    paths = {path: user_of(worker) for worker in workers for path in _paths(worker)}
+    if not selectors:
+        paths[Home.of_user().daemon_log] = None
+    for path, user in sorted(paths.items()):
+        try:
+            if _empty(path, user):
+                say(f"flushed {path}")
+        except OSError as error:
+            raise PercoreError(f"it cannot be emptied: {error.strerror}", where=path) from None
+    return 0
+
+
+def _paths(worker: Mapping[str, Any]) -> Iterator[str]:
+    return (path for path in (worker["out_file"], worker["error_file"], worker["log_file"]) if path)
+
+
+def _empty(path: str, user: Optional[Identity]) -> bool:
+    """False when there is nothing to be emptied."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while os.path.isfile(path):
+        with find(path, user, os.O_RDWR) as found, locked(found.path) as log:
+            if log >= 0:
+                finish_interrupted(found.path, 0, log)
+                os.ftruncate(log, 0)
+                for older in list(older_files(found.path)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(older)
+                return True
+        if time.monotonic() > deadline:
+            raise PercoreError("it is being rotated, which does not end", where=path, next="try again")
+        time.sleep(0.02)
+    return False
+
+
+def reload_logs(arguments: list[str]) -> int:
+    """Workers whose log was moved or deleted are replaced without losing a request; the others keep theirs."""
+    take_none("reloadLogs", arguments)
+    answer = ask_or_nothing("reload_logs")
+    stale = [worker for worker in select_workers() if worker["has_lost_log"]] if answer else []
+    left = []
+    for worker in stale:
+        if worker["sharing"] == "none":
+            left.append(f"{worker['name']} ({worker['id']})")
+        else:
+            ask("reload", show_progress, selector=str(worker["id"]))
+    if left:
+        raise PercoreError(
+            f"the logs of {', '.join(left)} were moved or deleted, and only a restart opens them again",
+            next=f"percore restart {left[0].partition(' ')[0]}",
+        )
+    say("every log is written where it should be")
+    return 0
+
+
+def explain_logrotate(arguments: list[str]) -> int:
+    take_none("logrotate", arguments)
+    say(
+        "Logs rotate by themselves, without a lost line: by size (log_max_size, 10M) and by age (log_max_age, 7d);\n"
+        "log_keep, log_max_total, log_min_free and log_compress say what is kept (docs/reference/logs.md).\n"
+        "A file in /etc/logrotate.d must not rotate them as well: remove it. Nothing was changed."
+    )
+    return 0

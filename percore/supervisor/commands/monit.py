@@ -1,0 +1,316 @@
+"""`percore monit`: a live view of all workers. Keys, the supervisor's answers and new log lines meet here; `dashboard` lays out.
+
+curses is the terminal library of Python itself: it draws only what changed, so nothing flickers, and it is on every host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+import psutil
+
+from percore.common.cpus import usable_cores
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.commands.arguments import make_parser
+from percore.supervisor.commands.asking import user_of
+from percore.supervisor.commands.connections import count_connections
+from percore.supervisor.commands.links import Link
+from percore.supervisor.commands.monit_view import Dashboard, Span, plain, short_size
+from percore.supervisor.home import Home
+from percore.supervisor.logs.follow import Follower
+
+try:
+    import curses
+except ImportError:  # some builds of Python are without it
+    curses = None  # type: ignore[assignment]
+
+_LOG_SECONDS = 0.25
+_FIRST_LOG_LINES = 100
+# Counting the connections of a busy host costs time: it is done so seldom that it takes at most this part of a core.
+_COUNTING_SHARE = 0.03
+_ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+
+
+def show_monitor(arguments: list[str]) -> int:
+    parser = make_parser("monit")
+    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    options = parser.parse_args(arguments)
+    if not 0.2 <= options.interval <= 60:
+        raise UsageError("--interval must be between 0.2 and 60 seconds")
+    if curses is None:
+        raise PercoreError("this Python has no curses module", next="percore list")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("monit needs a terminal", next="percore list, or percore jlist for programs")
+    locale.setlocale(locale.LC_ALL, "")
+    try:
+        curses.setupterm()
+    except curses.error:
+        raise UsageError(
+            f"the terminal '{os.environ.get('TERM', '')}' is not known here", next="TERM=xterm percore monit"
+        ) from None
+    os.environ.setdefault("ESCDELAY", "25")  # milliseconds for which Esc might be the beginning of an arrow key
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        curses.wrapper(lambda screen: Monitor(screen, Home.of_user(), options.interval).run())
+    return 0
+
+
+class Monitor:
+    def __init__(self, screen: Any, home: Home, interval: float) -> None:
+        self._screen = screen
+        self._home = home
+        self._interval = interval
+        self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
+        self._looks = Link(home)
+        self._orders: list[Link] = []  # one each, so that a long reload holds nothing up
+        self._followed: Optional[int] = None
+        self._followers: dict[str, tuple[Follower, str]] = {}
+        self._is_asked = False
+        self._look_at = self._count_at = 0.0
+        self._question: Optional[tuple[str, Callable[[], None]]] = None
+        self._typed: Optional[str] = None  # the filter while it is typed
+        self._is_running = True
+        self._styles = make_styles()
+        self._keys = self._make_keys()
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGWINCH, lambda *_: None)
+        self._screen.nodelay(True)
+        self._screen.keypad(True)
+        with contextlib.suppress(curses.error):
+            curses.curs_set(0)
+        psutil.cpu_percent()  # the first reading is the beginning of the span
+        while self._is_running:
+            self._look()
+            self._draw()
+            links = [link for link in (self._looks, *self._orders) if link.is_open]
+            wait = max(0.0, min(self._look_at - time.monotonic(), _LOG_SECONDS))
+            ready = select.select([sys.stdin, read_end, *links], [], [], wait)[0]
+            if read_end in ready:
+                os.read(read_end, 4096)
+                curses.update_lines_cols()
+                curses.resizeterm(*os.get_terminal_size()[::-1])
+            if sys.stdin in ready:
+                self._take_keys()
+            for link in links:
+                if link in ready:
+                    self._take_replies(link)
+            self._follow_logs()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + self._interval
+        self._board.host = host_line(self._board.workers)
+        if not self._looks.open():
+            self._is_asked = False
+            self._board.update([])
+            self._board.message = f"no supervisor runs in {self._home.path}; percore start FILE starts one"
+        elif not self._is_asked:
+            self._is_asked = True
+            self._looks.send("describe", selector="all")
+
+    def _take_replies(self, link: Link) -> None:
+        for reply in link.read():
+            if link is self._looks:
+                self._is_asked = False
+                self._show_workers(reply)
+            elif reply["event"] == "worker":
+                self._board.message = f"{reply['app']} {reply['slot']}: {reply['state']}"
+            elif reply["event"] == "result":
+                self._board.message = "done" if reply["ok"] else str(reply["error"])
+                self._look_at = 0.0
+                link.close()
+        self._orders = [order for order in self._orders if order.is_open]
+
+    def _show_workers(self, reply: Mapping[str, Any]) -> None:
+        if not reply["ok"]:
+            self._board.message = str(reply["error"])
+            return
+        if self._board.message.startswith("no supervisor runs"):
+            self._board.message = ""
+        self._board.update(reply["workers"])
+        if time.monotonic() >= self._count_at:
+            used_before = time.process_time()
+            self._board.connections = count_connections(reply["workers"])
+            self._count_at = time.monotonic() + (time.process_time() - used_before) / _COUNTING_SHARE
+
+    # -- logs --------------------------------------------------------------------------------------------------------
+
+    def _follow_logs(self) -> None:
+        worker = self._board.current
+        if worker is None or worker["id"] != self._followed:
+            self._followed = worker["id"] if worker else None
+            for follower, _ in self._followers.values():
+                follower.close()
+            self._followers = {}
+            self._board.log.clear()
+            for path, style in ((worker["out_file"], ""), (worker["error_file"], "bad")) if worker else ():
+                if path != os.devnull and path not in self._followers:
+                    follower = Follower(path, user=user_of(worker) if worker else None)
+                    self._followers[path] = follower, style
+                    self._show_log(follower.last_lines(_FIRST_LOG_LINES), style)
+        for follower, style in self._followers.values():
+            self._show_log(follower.read().splitlines(), style)
+
+    def _show_log(self, lines: list[bytes], style: str) -> None:
+        self._board.log.extend(Span(plain(line.decode(errors="replace")), style) for line in lines)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def _make_keys(self) -> dict[int, Callable[[], None]]:
+        board = self._board
+        keys: dict[int, Callable[[], None]] = {
+            curses.KEY_UP: lambda: board.move(-1), ord("k"): lambda: board.move(-1),
+            curses.KEY_DOWN: lambda: board.move(1), ord("j"): lambda: board.move(1),
+            curses.KEY_PPAGE: lambda: board.move_page(-1), curses.KEY_NPAGE: lambda: board.move_page(1),
+            curses.KEY_HOME: lambda: board.move(-len(board.workers)), curses.KEY_END: lambda: board.move(len(board.workers)),
+            ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit,
+            ord("/"): self._begin_filter, _ESCAPE: self._clear,
+            ord("+"): lambda: self._scale("+1"), ord("-"): lambda: self._sure("one worker fewer of", lambda: self._scale("-1")),
+            ord("?"): self._toggle_help, ord("h"): self._toggle_help,
+        }  # fmt: skip
+        orders = (("l", "reload", False), ("r", "restart", True), ("s", "stop", True), ("t", "start_selected", False))
+        for key, op, asks in orders:
+            for letter, is_whole in ((key, False), (key.upper(), True)):
+                keys[ord(letter)] = self._make_order(op, is_whole=is_whole, asks=asks)
+        return keys
+
+    def _take_keys(self) -> None:
+        while (key := self._screen.getch()) != -1:
+            if self._question:
+                question, self._question = self._question, None
+                self._board.message = ""
+                if key in (ord("y"), ord("Y")):
+                    question[1]()
+            elif self._typed is not None:
+                self._type_filter(key)
+            else:
+                self._board.message = ""
+                self._keys.get(key, lambda: None)()
+
+    def _quit(self) -> None:
+        self._is_running = False
+
+    def _clear(self) -> None:
+        self._board.shows_help = False
+        self._board.set_filter("")
+
+    def _toggle_help(self) -> None:
+        self._board.shows_help = not self._board.shows_help
+
+    def _begin_filter(self) -> None:
+        self._typed = self._board.filter
+        self._show_typed()
+
+    def _type_filter(self, key: int) -> None:
+        assert self._typed is not None
+        if key in (*_ENTER, _ESCAPE):
+            self._typed, self._board.message = None, ""
+            if key == _ESCAPE:
+                self._board.set_filter("")
+            return
+        if key in (curses.KEY_BACKSPACE, *_BACKSPACE):
+            self._typed = self._typed[:-1]
+        elif 32 <= key < 127:
+            self._typed += chr(key)
+        self._board.set_filter(self._typed)
+        self._show_typed()
+
+    def _show_typed(self) -> None:
+        self._board.message = f"/{self._typed}"
+
+    def _make_order(self, op: str, *, is_whole: bool, asks: bool) -> Callable[[], None]:
+        verb = op.partition("_")[0]
+
+        def give() -> None:
+            worker = self._board.current
+            if worker is None:
+                return
+            selector = worker["name"] if is_whole else str(worker["id"])
+            shown = worker["name"] if is_whole else f"{worker['name']} {worker['slot']}"
+
+            def order() -> None:
+                self._order(f"{verb} {shown}", op, selector=selector)
+
+            if asks:
+                self._ask(f"{verb} {shown}? y/n", order)
+            else:
+                order()
+
+        return give
+
+    def _sure(self, words: str, order: Callable[[], None]) -> None:
+        if self._board.current:
+            self._ask(f"{words} {self._board.current['name']}? y/n", order)
+
+    def _ask(self, text: str, order: Callable[[], None]) -> None:
+        self._question = text, order
+        self._board.message = text
+
+    def _scale(self, count: str) -> None:
+        worker = self._board.current
+        if worker:
+            self._order(f"scale {worker['name']} {count}", "scale", name=worker["name"], count=count)
+
+    def _order(self, title: str, op: str, **arguments: Any) -> None:
+        link = Link(self._home)
+        if link.open():
+            link.send(op, **arguments)
+            self._orders.append(link)
+            self._board.message = f"{title}..."
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        height, width = self._screen.getmaxyx()
+        self._screen.erase()
+        for row, line in enumerate(self._board.lines(width, height)):
+            column = 0
+            for span in line:
+                # Writing the last cell of a terminal fails after it was written: the cursor has no place to go.
+                with contextlib.suppress(curses.error):
+                    self._screen.addstr(row, column, self._encodable(span.text), self._styles[span.style])
+                    column = self._screen.getyx()[1]
+        self._screen.refresh()
+
+    def _encodable(self, text: str) -> str:
+        return text if not self._board.is_ascii else text.encode("ascii", "replace").decode("ascii")
+
+
+def make_styles() -> dict[str, int]:
+    styles = {"": 0, "head": curses.A_REVERSE, "selected": curses.A_BOLD | curses.A_REVERSE, "dim": curses.A_DIM,
+              "good": 0, "warn": curses.A_BOLD, "bad": curses.A_BOLD}  # fmt: skip
+    with contextlib.suppress(curses.error):
+        curses.start_color()
+        curses.use_default_colors()
+        for number, (style, color) in enumerate(
+            {"good": curses.COLOR_GREEN, "warn": curses.COLOR_YELLOW, "bad": curses.COLOR_RED}.items(), 1
+        ):
+            curses.init_pair(number, color, -1)
+            styles[style] = curses.color_pair(number)
+    return styles
+
+
+def host_line(workers: list[dict[str, Any]]) -> str:
+    memory = psutil.virtual_memory()
+    load = " ".join(f"{value:.2f}" for value in psutil.getloadavg())
+    own = sum(worker["memory_bytes"] for worker in workers)
+    return (
+        f"percore: {len(workers)} workers, {short_size(own)}   host: cpu {psutil.cpu_percent():.0f}% of {usable_cores()} cores,"
+        f" load {load}, memory {short_size(memory.total - memory.available)} of {short_size(memory.total)}"
+    )

@@ -1,0 +1,76 @@
+"""Tables, colours and units as people read them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from percore.common.printable import printable
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
+_WIDEST = 1 << 16
+_has_colours = not os.environ.get("NO_COLOR")
+
+
+def leave_out_colours() -> None:
+    global _has_colours
+    _has_colours = False
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Iterable[Sequence[str]] = ()) -> str:
+    """`colours` has a name, or nothing, for each cell of each row."""
+    lines = [[printable(str(cell)) for cell in line] for line in (heads, *rows)]
+    painted = [["cyan"] * len(heads), *map(list, colours)]
+    painted += [[""] * len(heads)] * (len(lines) - len(painted))
+    widths = column_widths(lines)
+
+    def rule(left: str, middle: str, right: str) -> str:
+        return left + middle.join("─" * (width + 2) for width in widths) + right
+
+    def row(cells: Sequence[str], colours: Sequence[str]) -> str:
+        padded = (colour(f"{cell:<{width}}", shade) for cell, width, shade in zip(cells, widths, colours))
+        return "│" + "│".join(f" {cell} " for cell in padded) + "│"
+
+    body = [row(cells, shades) for cells, shades in zip(lines, painted)]
+    return "\n".join([rule("┌", "┬", "┐"), body[0], rule("├", "┼", "┤"), *body[1:], rule("└", "┴", "┘")])
+
+
+def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(printable(cell)) for cell in column) for column in zip(*lines)]
+
+
+def table_width(lines: Sequence[Sequence[str]]) -> int:
+    return sum(width + 3 for width in column_widths(lines)) + 1
+
+
+def terminal_width() -> int:
+    """Of the terminal that stdout is; without one there is no limit."""
+    if not sys.stdout.isatty():
+        return _WIDEST
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
+def colour(text: str, name: str) -> str:
+    """Only on a terminal, and not where NO_COLOR is set."""
+    if not name or not _has_colours or not sys.stdout.isatty():
+        return text
+    return f"\033[{_COLOURS[name]}m{text}\033[0m"
+
+
+def duration(seconds: float) -> str:
+    """As PM2 shows it: 5s, 3m, 2h, 4D."""
+    for span, unit in ((86400, "D"), (3600, "h"), (60, "m")):
+        if seconds >= span:
+            return f"{int(seconds // span)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def size(number: int) -> str:
+    return f"{number / 1048576:.1f}mb"

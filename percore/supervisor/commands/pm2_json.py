@@ -1,0 +1,146 @@
+"""Workers as PM2's `jlist` shows them: the names, the types and the words that scripts and tools read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from percore.common.typing import Any
+from percore.supervisor.commands.asking import select_workers, take_none
+from percore.supervisor.commands.programs import app_version, node_version
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.home import Home
+
+PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
+               "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
+_DEFAULTS = AppConfig._field_defaults
+_MILLISECONDS = ("kill_timeout", "listen_timeout", "restart_delay", "exp_backoff_restart_delay", "min_uptime")
+_AS_THEY_ARE = ("autorestart", "autostart", "wait_ready", "merge_logs", "treekill", "shutdown_with_message", "instance_var",
+                "cron_restart")  # fmt: skip
+# Shown only where the app sets them.
+_WHERE_SET = ("stop_exit_codes", "max_restarts", "log_date_format", "log_type", "filter_env", "increment_var", "kill_signal",
+              "health", "port")  # fmt: skip
+
+
+def shown_state(worker: Mapping[str, Any]) -> str:
+    """As people see it; scripts that know PM2's words read those in `jlist`."""
+    return "crash-looping" if worker["crash_looping"] else PM2_STATES[worker["state"]]
+
+
+def print_jlist(arguments: list[str]) -> int:
+    take_none("jlist", arguments)
+    sys.stdout.write(json.dumps(list_processes()))
+    return 0
+
+
+def print_prettylist(arguments: list[str]) -> int:
+    take_none("prettylist", arguments)
+    print(js_literal(list_processes()))
+    return 0
+
+
+def list_processes() -> list[dict[str, Any]]:
+    return [pm2_fields(worker) for worker in sorted(select_workers(with_env=True), key=lambda worker: worker["id"])]
+
+
+def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
+    """One worker as PM2's `jlist` shows it. `env` holds the app's own variables, not the caller's shell as in PM2."""
+    is_online = worker["state"] == "running"
+    memory, cpu = (worker["memory_bytes"], worker["cpu_percent"]) if is_online else (0, 0)
+    return {
+        "pid": worker["pid"],
+        "name": worker["name"],
+        "pm2_env": pm2_env(worker),
+        "pm_id": worker["id"],
+        "monit": {"memory": memory, "cpu": cpu},
+    }
+
+
+def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
+    config = worker["config"]
+    wished = {**_DEFAULTS, **config}
+    env = {str(name): str(value) for name, value in config["env"].items()}
+    started = int(worker["started_time"] * 1000)
+    fields = {
+        "name": worker["name"], "namespace": worker["namespace"], "pm_id": worker["id"],
+        "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"],
+        "unstable_restarts": worker["unstable_restarts"], "exit_code": worker["exit_code"],
+        "prev_restart_delay": round(1000 * worker["last_delay"]),
+        "exec_mode": f"{worker['mode']}_mode", "exec_interpreter": wished["interpreter"],
+        "node_args": list(wished["interpreter_args"]), "args": list(wished["args"]), "instances": worker["instances"],
+        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])), "pm_cwd": worker["cwd"],
+        "pm_out_log_path": worker["out_file"], "pm_err_log_path": worker["error_file"], "pm_pid_path": worker["pid_file"],
+        "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_of(wished["user"]),
+        "version": app_version(worker) or "N/A", "node_version": node_version(worker) or "N/A",
+        "watch": watched(wished["watch"], worker["cwd"]), "ignore_watch": list(wished["ignore_watch"]), "vizion": False,
+        "max_memory_restart": wished["max_memory"], "disable_logs": wished["disable_logs"],
+        **{name: wished[name] for name in _AS_THEY_ARE},
+        **{name: round(wished[name] * 1000) for name in _MILLISECONDS},
+        **{name: config[name] for name in _WHERE_SET if name in config},
+    }  # fmt: skip
+    if worker.get("log_file"):
+        fields["pm_log_path"] = worker["log_file"]
+    increment_var = config.get("increment_var")
+    if increment_var and re.fullmatch(r"-?\d{1,18}", env.get(increment_var, "")):
+        env[increment_var] = str(int(env[increment_var]) + worker["slot"])
+        fields[increment_var] = int(env[increment_var])
+    if "port" in config:
+        env["PORT"] = str(config["port"])
+    env[wished["instance_var"]] = str(worker["slot"])
+    fields[wished["instance_var"]] = worker["slot"]
+    return {**fields, "env": env, "axm_monitor": {}, "axm_actions": [], "axm_options": {}, "axm_dynamic": {}}
+
+
+def watched(paths: Any, cwd: str) -> Any:
+    """PM2's `watch`: true for the whole folder, else the paths."""
+    return list(paths) if paths and list(paths) != [cwd] else bool(paths)
+
+
+def user_of(user: Any) -> str:
+    if user:
+        return str(user)
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.stat(Home.of_user().path).st_uid).pw_name
+    except (KeyError, OSError):
+        return str(os.geteuid())
+
+
+def unique_id(worker: Mapping[str, Any]) -> str:
+    """Another one for each process, the same as long as it runs."""
+    import zlib
+
+    mark = f"{Home.of_user().path}:{worker['name']}:{worker['id']}:{worker['started_time']}"
+    return f"{zlib.crc32(mark.encode()):08x}-{worker['id']:04d}-{int(worker['started_time'] * 1000):x}"
+
+
+def js_literal(value: Any, indent: str = "") -> str:
+    """As Node prints a value: bare keys, single quotes, one field a line."""
+    if isinstance(value, (dict, list)):
+        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        if not value:
+            return opening + closing
+        inner = indent + "  "
+        if isinstance(value, dict):
+            parts = [f"{js_key(key)}: {js_literal(item, inner)}" for key, item in value.items()]
+        else:
+            parts = [js_literal(item, inner) for item in value]
+        return f"{opening}\n" + ",\n".join(inner + part for part in parts) + f"\n{indent}{closing}"
+    if isinstance(value, str):
+        return js_text(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
+
+
+def js_key(key: str) -> str:
+    return key if key.replace("$", "_").isidentifier() else js_text(key)
+
+
+def js_text(text: str) -> str:
+    escaped = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"')
+    return "'" + escaped.replace("'", "\\'") + "'"

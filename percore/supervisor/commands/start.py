@@ -1,0 +1,179 @@
+"""`percore start`: scripts, command lines, process files, and apps that are known."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Union
+
+from percore.common.cpus import usable_cores
+from percore.errors import PercoreError, UsageError, nearest
+from percore.supervisor.client import ensure_daemon, is_running, was_running
+from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, option_of, written_keys
+from percore.supervisor.commands.arguments import Parser, make_parser
+from percore.supervisor.commands.asking import ask, select_workers, show_progress
+from percore.supervisor.commands.files import find_process_file, make_script_app, shell_environment
+from percore.supervisor.commands.lifecycle import kill_daemon, show_list
+from percore.supervisor.commands.targets import is_file, load_files
+from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.home import Home
+from percore.supervisor.process.command import find_program
+
+Worker = Mapping[str, Any]
+
+_TARGET = (
+    "script, command line in quotes, process file, - (one on stdin), name, id, namespace, /regex/ or all; "
+    "without any: the process file in this folder"
+)
+
+
+class Order(NamedTuple):
+    """One request to the supervisor."""
+
+    op: str
+    arguments: dict[str, Any]
+
+
+def make_start_parser() -> Parser:
+    parser = make_parser("start", usage="percore start [TARGET ...] [options] [-- ARGUMENTS]", hands_on=True)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
+    add_selection_options(parser)
+    parser.add_argument("-f", "--force", action="store_true", help="start another copy of a script that runs already")
+    parser.add_argument("--attach", action="store_true", help="then show the logs")
+    parser.add_argument("--no-daemon", action="store_true", help="show the logs, and end everything with this command")
+    add_app_options(parser)
+    return parser
+
+
+def add_selection_options(parser: Parser) -> None:
+    parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
+    parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
+    parser.add_argument("-a", "--update-env", action="store_true", help="take the variables of this shell")
+    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
+
+
+def start_apps(arguments: list[str]) -> int:
+    options = make_start_parser().parse_args(join_codes(arguments))
+    written = written_keys(options, "start")
+    if options.rest:
+        written["args"] = list(options.rest)
+    targets = list(options.targets)
+    if not targets and isinstance(written.get("watch"), list):  # `start --watch app.js`
+        targets, written["watch"] = written["watch"], True
+    if options.no_daemon and is_running(Home.of_user()):
+        raise PercoreError("a supervisor runs already, so this command cannot be it", next="percore kill")
+    if was_running(Home.of_user()):
+        ensure_daemon(Home.of_user())  # what it left is known then
+    orders = plan_orders(targets or [find_process_file()], options, written)
+    ensure_daemon(Home.of_user())
+    started = [ask(order.op, show_progress, **order.arguments) for order in orders]
+    show_list()
+    if options.attach or options.no_daemon:
+        follow_logs(ends_all=options.no_daemon)
+    return 0 if started else 1
+
+
+def follow_logs(*, ends_all: bool) -> None:
+    from percore.supervisor.commands.logs import show_logs
+
+    if not ends_all:
+        show_logs(["all"])
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        show_logs(["all"])
+    finally:
+        kill_daemon([])
+
+
+def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]) -> list[Order]:
+    """What to ask for; everything that is wrong with any target is said before the first is asked."""
+    apps = load_files(targets, options.env_name, options.only, written)
+    workers = select_workers(with_env=True)
+    others = [target for target in targets if not is_file(target)]
+    selectors = [target for target in others if is_known(target, workers)]
+    scripts = [target for target in others if target not in selectors]
+    if written.get("name") and len(scripts) > 1:
+        raise UsageError("one name cannot be given to several scripts", where="start", next="start them one by one")
+    orders = []
+    for script in scripts:
+        app = make_script_app(script, written)
+        refuse_what_is_not_there(app, script, workers)
+        wish = settle_script(app, written, workers, is_forced=options.force)
+        if isinstance(wish, Order):
+            orders.append(wish)
+        else:
+            apps.append(wish)
+    if apps:
+        orders.append(Order("start", {"apps": [app.to_record() for app in apps], "env": shell_environment()}))
+    if selectors:
+        orders.append(order_for_known(selectors, options, written))
+    return orders
+
+
+def is_known(target: str, workers: Sequence[Worker]) -> bool:
+    words = {str(worker[key]) for worker in workers for key in ("id", "name", "namespace")}
+    return target in words or target == "all" or bool(re.fullmatch(r"/.+/", target) and not os.path.exists(target))
+
+
+def refuse_what_is_not_there(app: AppConfig, target: str, workers: Sequence[Worker]) -> None:
+    if re.search(r"\s", target) or os.path.isfile(os.path.join(app.cwd, app.script)):
+        return
+    if os.sep not in target and find_program(target, app.cwd, os.environ.get("PATH", os.defpath)):
+        return
+    like = nearest(target, [worker["name"] for worker in workers])
+    raise UsageError(
+        f"there is no script, program or app called '{target}'",
+        next=f"did you mean '{like}'?" if like else "see 'percore list'",
+    )
+
+
+def settle_script(
+    app: AppConfig, written: Mapping[str, Any], workers: Sequence[Worker], *, is_forced: bool
+) -> Union[AppConfig, Order]:
+    """A new app, or what is asked of one that is known: a stopped one starts again, of a running one -f makes another copy."""
+    same = [worker for worker in workers if worker["name"] == app.name]
+    if not same:
+        return app
+    known = AppConfig.from_record(same[0]["config"], keeps_unknown=True)
+    if program_of(known) != program_of(app):
+        if is_forced:
+            return app._replace(name=free_name(app.name, workers))
+        raise PercoreError(
+            f"an app called '{app.name}' already runs another program ({' '.join(program_of(known))})",
+            next="give this one a name of its own: -n NAME",
+        )
+    if any(worker["wanted"] for worker in same):
+        if not is_forced:
+            raise PercoreError(f"'{app.name}' already runs", next=f"percore restart {app.name}, or -f for another copy")
+        if set(written) <= {"name", "instances"}:
+            return Order("scale", {"name": app.name, "count": f"+{resolve_instances(app.instances, usable_cores())}"})
+        return app._replace(name=free_name(app.name, workers))
+    changes = changed_fields(
+        {key: value for key, value in written.items() if key not in ("name", "instances")}, same[0], "start"
+    )
+    return Order("restart", {"selectors": [app.name], "changes": changes, "base_env": shell_environment()})
+
+
+def program_of(app: AppConfig) -> tuple[str, ...]:
+    """What makes two apps the same: the script, or the command line."""
+    path = os.path.join(app.cwd, app.script)
+    return (os.path.realpath(path),) if os.path.isfile(path) else (app.script, *app.args[:1])
+
+
+def free_name(name: str, workers: Sequence[Worker]) -> str:
+    taken = {worker["name"] for worker in workers}
+    return next(other for number in range(1, len(taken) + 2) if (other := f"{name}-{number}") not in taken)
+
+
+def order_for_known(selectors: Sequence[str], options: Any, written: Mapping[str, Any]) -> Order:
+    if not written and not options.update_env:
+        return Order("start_selected", {"selectors": selectors})
+    if "instances" in written:
+        raise UsageError(f"{option_of('instances')} does not change an app that is known", next="percore scale NAME N")
+    chosen = select_workers(*selectors)
+    changes = changed_fields(written, chosen[0], "start") if chosen else {}
+    env = shell_environment() if options.update_env else None
+    return Order("restart", {"selectors": selectors, "changes": changes, "base_env": env})

@@ -1,0 +1,77 @@
+"""What one supervisor can bear of an app, wherever its config comes from; what is refused says the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from percore.common.typing import Any
+from percore.errors import UsageError
+from percore.supervisor.config import kinds
+from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.config.app_names import file_name, why_no_name
+
+# The kernel program that steers connections has room for six steps of each worker in its 4096.
+MOST_WORKERS = 512
+_HIGHEST_PORT = 65535
+_OWN_LOG = "percore"  # of the supervisor itself, in the same directory
+
+
+def check(config: AppConfig, cores: int) -> None:
+    """Raises UsageError for what no supervisor can do."""
+    if reason := why_no_name(config.name):
+        raise UsageError(
+            f"an app cannot be called {config.name!r:.80}: it must be {reason}", next="give it another name"
+        )
+    check_count(config, resolve_instances(config.instances, cores))
+
+
+def check_count(config: AppConfig, count: int) -> None:
+    """Raises UsageError for more workers than one app can have."""
+    if count > MOST_WORKERS:
+        shown = count if count < 10**9 else "so many"
+        raise UsageError(f"'{config.name}' cannot have {shown} workers: {MOST_WORKERS} is the most of one app")
+    last = config.port_of(count - 1)
+    if last is not None and not 0 < last <= _HIGHEST_PORT:
+        raise UsageError(
+            f"'{config.name}' cannot have {count} workers: its last one would get port {last}, over {_HIGHEST_PORT}",
+            next="start from a lower port, or have fewer workers",
+        )
+
+
+def check_environment(env: Any) -> None:
+    """Raises ValueError for what no program can be given as its environment."""
+    if not isinstance(env, Mapping):
+        raise ValueError("an environment must be a mapping of names to texts")
+    for name, value in env.items():
+        try:
+            kinds.variable(name)
+        except kinds.Wanted:
+            raise ValueError(f"{name!r:.80} cannot name a variable") from None
+        try:
+            kinds.text(value)
+        except kinds.Wanted:
+            raise ValueError(f"the value of variable {name:.80} is no text that a program can be given") from None
+
+
+def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> None:
+    """Raises UsageError where a new app would write another's log without anybody having asked for it."""
+    owners = {_OWN_LOG: ""}
+    for config in known:
+        owners.update(dict.fromkeys(_log_names(config), config.name))
+    for config in new:
+        for name in _log_names(config):
+            other = owners.setdefault(name, config.name)
+            if other != config.name:
+                owner = f"'{other}'" if other else "the supervisor itself"
+                raise UsageError(
+                    f"the logs of '{config.name}' and of {owner} would be one file, {name}.log",
+                    next="give the app another name, or set out_file, error_file and log_file",
+                )
+
+
+def _log_names(config: AppConfig) -> list[str]:
+    """Without the numbers that workers add, and without what the app places by itself."""
+    stem = file_name(config.name)
+    usual = {f"{stem}-out": config.out_file is None, f"{stem}-error": config.error_file is None,
+             stem: config.log_file == ""}  # fmt: skip
+    return [] if config.disable_logs else [name for name, is_usual in usual.items() if is_usual]

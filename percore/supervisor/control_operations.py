@@ -1,0 +1,160 @@
+"""Every operation of the control socket: its fields, and what each must be. What comes out is typed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+
+from percore.common.typing import Any, Callable, NamedTuple
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.config import kinds
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.app_bounds import check_environment
+
+_LONGEST_TEXT = 4096
+signal_number = kinds.between(1, 64, "the number of a signal, 1 to 64")
+_NEEDED = object()
+
+
+class Field(NamedTuple):
+    """`read` turns the value into what the operation takes; raises ValueError that says what it should be."""
+
+    name: str
+    read: Callable[[Any], Any]
+    default: Any = _NEEDED
+
+
+def read(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The operation and its fields. Raises UsageError; fields that no operation has are passed over."""
+    op = request.get("op")
+    if not isinstance(op, str):
+        raise malformed("op", "text")
+    if op not in OPERATIONS:
+        raise UsageError(f"the supervisor knows no operation '{op[:80]}'")
+    return op, {field.name: _read_field(request, field) for field in OPERATIONS[op]}
+
+
+def _read_field(request: Mapping[str, Any], field: Field) -> Any:
+    if field.name == "selectors" and "selectors" not in request and "selector" in request:
+        return (_read("selector", text, request["selector"]),)
+    if field.name not in request or (request[field.name] is None and field.default is not _NEEDED):
+        if field.default is _NEEDED:
+            raise malformed(field.name, "there")
+        return field.default
+    return _read(field.name, field.read, request[field.name])
+
+
+def _read(name: str, reader: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return reader(value)
+    except PercoreError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise malformed(name, str(error) if isinstance(error, ValueError) else "of another kind") from None
+
+
+def malformed(name: str, wanted: str) -> UsageError:
+    return UsageError(f"the request is malformed: field '{name}' should be {wanted}")
+
+
+# -- kinds of fields -------------------------------------------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    with contextlib.suppress(kinds.Wanted):
+        if len(found := kinds.text(value)) <= _LONGEST_TEXT:
+            return found
+    raise ValueError(f"text of at most {_LONGEST_TEXT} characters")
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(dict.fromkeys(map(text, value)))
+    raise ValueError("a list of texts")
+
+
+def count(value: Any) -> str:
+    written = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    if written == "max" or re.fullmatch(r"[+-]?[0-9]{1,9}", written):
+        return written
+    raise ValueError("N, +N, -N (nine digits at most) or max")
+
+
+def way(value: Any) -> str:
+    if value in ("start", "restart", "reload"):
+        return str(value)
+    raise ValueError("start, restart or reload")
+
+
+def environment(value: Any) -> dict[str, str]:
+    check = "a mapping of names to texts"
+    if not isinstance(value, dict):
+        raise ValueError(check)
+    try:
+        check_environment(value)
+    except ValueError as error:
+        raise ValueError(f"{check} ({error})") from None
+    return value
+
+
+def fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict) and all(len(key) <= _LONGEST_TEXT for key in value):
+        return value
+    raise ValueError("a mapping of keys to values")
+
+
+def apps(value: Any) -> tuple[AppConfig, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of apps")
+    return tuple(map(app, value))
+
+
+def app(value: Any) -> AppConfig:
+    try:
+        return AppConfig.from_record(fields(value), where="the request")
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a list of apps ({error})") from None
+
+
+def directory(value: Any) -> str:
+    path = text(value)
+    if os.path.isabs(path) and os.path.exists(path):
+        return path
+    raise ValueError("the absolute path of what holds percore")
+
+
+def program(value: Any) -> str:
+    path = text(value)
+    if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+        return path
+    raise ValueError("the absolute path of a Python that can be executed")
+
+
+_SELECTORS = Field("selectors", texts)
+_CHANGES = (Field("changes", fields, None), Field("base_env", environment, None))
+
+OPERATIONS: dict[str, tuple[Field, ...]] = {
+    "ping": (),
+    "status": (),
+    "describe": (_SELECTORS, Field("with_env", kinds.flag, False)),
+    "reset": (_SELECTORS,),
+    "signal": (_SELECTORS, Field("number", signal_number)),
+    "dump": (Field("force", kinds.flag, False),),
+    "apply": (Field("apps", apps), Field("env", environment, None), Field("release", text), Field("owner", text)),
+    "start": (Field("apps", apps), Field("env", environment, None), Field("how", way, "start")),
+    "start_selected": (_SELECTORS,),
+    "stop": (_SELECTORS,),
+    "delete": (_SELECTORS,),
+    "restart": (_SELECTORS, *_CHANGES),
+    "reload": (_SELECTORS, *_CHANGES),
+    "watch": (_SELECTORS, Field("on", kinds.flag, None)),
+    "compare": (Field("apps", apps), Field("owner", text)),
+    "scale": (Field("name", text), Field("count", count)),
+    "resurrect": (),
+    "update": (Field("root", directory), Field("python", program)),
+    "leave": (),
+    "reload_logs": (),
+    "kill": (),
+}

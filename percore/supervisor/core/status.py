@@ -1,0 +1,63 @@
+"""What operators are shown of apps and workers. Values of environments only where they are asked for by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from percore.common.typing import Any
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.core.app import App
+from percore.supervisor.core.slot import Slot
+from percore.supervisor.logs.files import has_scribe
+from percore.supervisor.process.pid_file import pid_path
+
+
+def app_status(app: App) -> dict[str, Any]:
+    addresses = list(app.listeners)
+    ports = [address.port for address in addresses if address.port]
+    return {
+        "name": app.name,
+        "mode": app.config.mode,
+        "wanted": len(app.slots) if app.wanted else 0,
+        "port": ports[0] if ports else app.config.port,
+        "addresses": [str(address) for address in addresses],
+        "workers": [{**worker.status(), **_hashes(worker.config)} for worker in app.workers],
+    }
+
+
+def _hashes(config: AppConfig) -> dict[str, str]:
+    config_hash, env_hash = config.hashes()
+    return {"config_hash": config_hash, "env_hash": env_hash}
+
+
+def describe(
+    app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, with_env: bool = False
+) -> list[dict[str, Any]]:
+    """Everything about the worker of each slot; of its environment only the names, unless `with_env`. `dropped`: bytes
+    of log lost, by path."""
+    found = []
+    for slot in slots:
+        worker = slot.worker
+        config = worker.config.to_record()
+        env = config.setdefault("env", {})
+        if not with_env:
+            config["env"] = sorted(env)
+            if "hooks" in config:
+                config["hooks"] = sorted(config["hooks"])  # an address may be secret
+        paths = worker.log_paths
+        found.append({
+            **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
+            "config": config, "out_file": paths.out, "error_file": paths.error, "log_file": paths.combined,
+            "log_dropped_bytes": sum(dropped.get(os.path.realpath(path), 0) for path in {*paths, *worker.written_paths}),
+            "has_lost_log": worker.has_lost_log(),
+            "log_starts": None if has_scribe(worker.config) else worker.log_starts, "cwd": worker.config.cwd,
+            "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
+            "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
+            "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
+            "thieves": [f"{thief} takes connections meant for {address}" for address, thief in app.traffic.thieves.items()],
+            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.site.home.pids),
+            "uncapped": app.runtime.site.find_groups().problem if worker.config.memory_max else "",
+            **({"base_env": app.base_env} if with_env else {}),
+        })  # fmt: skip
+    return found

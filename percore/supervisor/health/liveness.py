@@ -1,0 +1,105 @@
+"""Whether a running worker still serves: asked by health checks, seen in its accept queue.
+
+An unwell worker gets no new connections, at once; after `liveness_timeout` a replacement is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+
+from percore.common.typing import Callable, Optional
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.health.probe import Probe, Target
+from percore.supervisor.loop import Loop, Timer
+
+# From when on a queue that does not move is called stuck; until then the program may just be busy.
+_STUCK_SECONDS = 1.0
+_STUCK = "it accepts no connections"
+
+
+class Liveness:
+    def __init__(self, loop: Loop, find_target: Callable[[], Optional[Target]], on_change: Callable[[], None],
+                 replace: Callable[[str], None]) -> None:  # fmt: skip
+        """`on_change` is called when the worker becomes well or unwell; `replace` is given the reason for a new one."""
+        self.unwell = ""  # why it gets no new connections although it runs
+        self._loop = loop
+        self._find_target = find_target
+        self._on_change = on_change
+        self._ask_for_replacement = replace
+        self._timeout = 0.0
+        self._interval = 0.0
+        self._unwell_since = 0.0
+        self._timer: Optional[Timer] = None
+        self._probe: Optional[Probe] = None
+        self._queue_length = 0
+        self._queue_moved_at = self._looked_at = 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """It takes nothing from its queue: what it has begun will not end either."""
+        return self.unwell == _STUCK
+
+    def begin(self, config: AppConfig) -> None:
+        """The worker serves from now on."""
+        self._timeout = config.liveness_timeout
+        self._interval = config.health_interval if config.health else 0.0
+        self._plan()
+
+    def end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._probe:
+            self._probe.cancel()
+            self._probe = None
+        self.unwell = ""
+        self._queue_length = 0
+
+    def note_queue(self, length: int, now: float) -> None:
+        """What a look at its accept queue found. A queue that nothing was taken from for long means a blocked program.
+
+        While clients wait, looks come close together; after a longer pause we were stopped, and nobody knows what moved.
+        """
+        if length == 0 or length < self._queue_length or now - self._looked_at > _STUCK_SECONDS:
+            self._queue_moved_at = now
+            if self.unwell == _STUCK:
+                self._set_unwell("")
+        elif self._queue_length == 0:
+            self._queue_moved_at = now
+        elif now - self._queue_moved_at > _STUCK_SECONDS and not self.unwell:
+            self._set_unwell(_STUCK)
+            self._unwell_since = self._queue_moved_at
+        self._queue_length, self._looked_at = length, now
+        self._replace_if_unwell_too_long(now)
+
+    def _plan(self) -> None:
+        if self._interval:
+            self._timer = self._loop.later(self._interval, self._check)
+
+    def _check(self) -> None:
+        target = self._find_target()
+        if target:
+            self._probe = Probe(self._loop, target, self._passed, self._failed)
+        else:
+            self._plan()  # it has not bound its address yet, or gave it up
+
+    def _passed(self) -> None:
+        self._probe = None
+        self._set_unwell("")
+        self._plan()
+
+    def _failed(self, reason: str) -> None:
+        self._set_unwell(reason)
+        self._replace_if_unwell_too_long(time.monotonic())
+
+    def _set_unwell(self, reason: str) -> None:
+        has_changed = bool(reason) != bool(self.unwell)
+        self.unwell = reason
+        if has_changed:
+            self._unwell_since = time.monotonic()
+            self._on_change()
+
+    def _replace_if_unwell_too_long(self, now: float) -> None:
+        if self.unwell and self._timeout and now - self._unwell_since >= self._timeout:
+            self._unwell_since = now  # where the replacement fails as well, the next one is not due at once
+            self._ask_for_replacement(f"{self.unwell}, for {self._timeout:g} s")

@@ -1,0 +1,155 @@
+"""Proof that a worker serves: a connection to that very worker, answered.
+
+"The port is listening" proves nothing here, because the supervisor's own socket always is. With a health path the proof is
+an HTTP answer below 400; without one it is a connection that the worker took out of its accept queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+
+from percore.common.typing import Callable, Optional
+from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.sockets.listener import queue_length
+from percore.supervisor.sockets.reuseport_bpf import Source, open_from
+
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = 0.5
+_ATTEMPT_SECONDS = 5.0
+
+
+class Target:
+    """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
+
+    `find_stranger` tells who else listens there instead of the worker; a worker that nobody can be mistaken for has none.
+    """
+
+    __slots__ = ("find_stranger", "health", "host", "port", "queue", "source")
+
+    def __init__(self, host: str, port: int, *, source: Optional[Source] = None, health: Optional[str] = None,
+                 queue: Optional[socket.socket] = None, find_stranger: Callable[[], str] = str) -> None:  # fmt: skip
+        self.host = host
+        self.port = port
+        self.source = source
+        self.health = health
+        self.queue = queue
+        self.find_stranger = find_stranger
+
+
+class Probe:
+    """Tries until the first proof, then calls `on_ready` once. `reason` always says why the last attempt was none.
+
+    `on_failure` hears that reason after each attempt that was none.
+    """
+
+    def __init__(self, loop: Loop, target: Target, on_ready: Callable[[], None],
+                 on_failure: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
+        self._loop = loop
+        self._target = target
+        self._on_ready = on_ready
+        self._on_failure = on_failure
+        self._wait = _FIRST_WAIT
+        self._sock: Optional[socket.socket] = None
+        self._timer: Optional[Timer] = None
+        self._reply = b""
+        self._queued = 0
+        self.reason = "it did not answer yet"
+        self._try()
+
+    def cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._drop()
+
+    def _try(self) -> None:
+        target = self._target
+        self._reply = b""
+        self._queued = 0
+        try:
+            self._sock = sock = open_from(target.source, target.host)
+            code = sock.connect_ex((target.host, target.port))
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code not in (0, errno.EINPROGRESS):
+            self._again(f"connecting to port {target.port}: {os.strerror(code)}")
+            return
+        self._timer = self._loop.later(_ATTEMPT_SECONDS, lambda: self._again(f"{self._what()} got no answer"))
+        self._loop.watch(sock.fileno(), self._on_connected, writable=True)
+
+    def _what(self) -> str:
+        return f"GET {self._target.health}" if self._target.health else f"a connection to port {self._target.port}"
+
+    def _on_connected(self) -> None:
+        assert self._sock
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._again(f"connecting to port {self._target.port}: {os.strerror(code)}")
+        elif self._target.health:
+            request = f"GET {self._target.health} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: percore\r\nConnection: close\r\n\r\n"
+            self._talk(lambda sock: sock.send(request.encode()), self._on_reply)
+        else:
+            # We say nothing, and at once: a program that serves one client after the other would wait for our word.
+            self._talk(lambda sock: sock.shutdown(socket.SHUT_WR), self._succeed)
+            self._check_accepted()
+
+    def _talk(self, speak: Callable[[socket.socket], object], on_answer: Callable[[], None]) -> None:
+        assert self._sock
+        self._loop.watch(self._sock.fileno(), on_answer)
+        with contextlib.suppress(OSError):  # it hung up already, which is readable too
+            speak(self._sock)
+
+    def _check_accepted(self) -> None:
+        """An accepted connection has left the queue; the kernel alone completes the handshake of one that has not."""
+        if self._sock is None:
+            return
+        length = 0 if self._target.queue is None else queue_length(self._target.queue)
+        if length == 0 or length < self._queued:
+            self._succeed()
+            return
+        self._queued = length
+        self.reason = "it does not accept connections"
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.later(_FIRST_WAIT, self._check_accepted)
+
+    def _on_reply(self) -> None:
+        assert self._sock
+        try:
+            part = self._sock.recv(4096)
+        except OSError as error:
+            self._again(f"{self._what()}: {error.strerror}")
+            return
+        self._reply += part
+        line, end, _ = self._reply.partition(b"\r\n")
+        if not end and part and len(self._reply) < 4096:
+            return
+        words = line.split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/") or len(words[1]) != 3 or not words[1].isdigit():
+            self._again(f"{self._what()} was not answered in HTTP")
+        elif int(words[1]) >= 400:
+            self._again(f"{self._what()} answered {int(words[1])}")
+        else:
+            self._succeed()
+
+    def _succeed(self) -> None:
+        if stranger := self._target.find_stranger():
+            self._again(f"port {self._target.port} is in use by {stranger}")
+            return
+        self.cancel()
+        self._on_ready()
+
+    def _again(self, reason: str) -> None:
+        self.reason = reason
+        self.cancel()
+        self._timer = self._loop.later(self._wait, self._try)
+        self._wait = min(self._wait * 1.5, _LONGEST_WAIT)
+        self._on_failure(reason)
+
+    def _drop(self) -> None:
+        if self._sock:
+            self._loop.unwatch(self._sock.fileno())
+            self._sock.close()
+            self._sock = None

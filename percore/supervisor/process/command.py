@@ -1,0 +1,162 @@
+"""From an app's config to the command that starts one of its workers: the program, its arguments, its whole environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from percore.errors import PercoreError
+from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.config.app_bounds import check_environment
+from percore.supervisor.config.kinds import FORK
+from percore.supervisor.home import Home, Preload
+from percore.supervisor.logs import files
+from percore.supervisor.process.spawn import CHANNEL_FD, Command
+from percore.supervisor.sockets import preload as preloadable
+from percore.supervisor.sockets.outside import Outside
+from percore.supervisor.user import Identity, filter_environment, identity_of
+from percore.supervisor.user_files import acting, may_execute
+
+if TYPE_CHECKING:
+    from percore.supervisor.process.cgroup import Groups
+
+_SITE = "serve"  # sites.py
+_FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
+
+
+OpenLogs = Callable[[AppConfig, Place, tuple[str, str]], "list[int]"]
+
+
+def open_files(config: AppConfig, place: Place, paths: tuple[str, str]) -> list[int]:
+    """Raises PercoreError; what was opened before is closed."""
+    user = identity_of(config.user, config.group)
+    opened: list[int] = []
+    for path in paths:
+        try:
+            opened.append(files.open_log(path, user))
+        except OSError as error:
+            for log in opened:
+                os.close(log)
+            raise PercoreError(
+                f"its log {path} cannot be opened: {error.strerror}",
+                next=f"let {config.user or 'the supervisor'} write there, or change out_file and error_file",
+            ) from None
+    return opened
+
+
+class Site(NamedTuple):
+    """What every worker of one supervisor finds."""
+
+    home: Home
+    find_preload: Callable[[], Preload]  # puts back what somebody cleaned up
+    store_fds: tuple[int, ...]
+    find_outside: Callable[[int], Outside]  # opens, the first time, what workers of another user need
+    find_groups: Callable[[], Groups]  # for workers with a memory_max
+    open_logs: OpenLogs = open_files  # gives a new process its standard output and error
+
+
+def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int,
+                 listen_fds: tuple[int, ...] = ()) -> Command:  # fmt: skip
+    """Raises PercoreError when something that the worker needs is not on this host."""
+    identity = identity_of(config.user, config.group)
+    env = make_environment(site, place, config, token, identity)
+    if "@" in os.path.basename(config.interpreter):
+        # Before another user's rights are taken, with which this package may not be readable.
+        from percore.supervisor.process import interpreters  # noqa: F401
+    with acting(identity):  # nothing is looked for, or looked into, with more rights than it is executed with
+        argv, program = find_command(config, env)
+        reason = preloadable.why_not(program) if config.shares_port and not listen_fds else ""
+    if reason:
+        raise PercoreError(
+            f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",
+            next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
+        )
+    return Command(
+        argv=argv,
+        program=program,
+        cwd=config.cwd,
+        env=env,
+        out_fd=out_fd,
+        err_fd=err_fd,
+        store_fds=() if identity else site.store_fds,
+        channel="NODE_CHANNEL_FD" in env,
+        identity=identity,
+        listen_fds=listen_fds,
+        stdin_path=site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
+    )
+
+
+def find_command(config: AppConfig, env: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """The words of the command, and the file to execute. Of an interpreter of one version, `env` learns the place."""
+    if config.script == _SITE and not os.path.exists(os.path.join(config.cwd, _SITE)):
+        config = config._replace(interpreter=sys.executable, interpreter_args=("-I",), script=_FILE_SERVER)
+    if "@" in os.path.basename(config.interpreter):
+        from percore.supervisor.process.interpreters import find_version
+
+        config = config._replace(interpreter=find_version(config.interpreter, env))
+        # What the program starts by name is of the same version.
+        env["PATH"] = os.path.dirname(config.interpreter) + os.pathsep + env.get("PATH", os.defpath)
+    argv = [*([] if config.interpreter == "none" else [config.interpreter, *config.interpreter_args])]
+    script = config.script
+    if config.interpreter == "none" and os.path.exists(os.path.join(config.cwd, script)):
+        script = os.path.join(config.cwd, script)
+    refuse_impossible(env)
+    program = find_program([*argv, script][0], config.cwd, env.get("PATH", os.defpath))
+    if argv and not program:
+        raise PercoreError(
+            f"the interpreter '{argv[0]}' is not in PATH", next=f"install {argv[0]}, or set 'interpreter'"
+        )
+    return (*argv, script, *config.args), program or script
+
+
+def make_environment(
+    site: Site, place: Place, config: AppConfig, token: str, identity: Optional[Identity]
+) -> dict[str, str]:
+    given = filter_environment(place.base_env, config.filter_env)
+    env = {**given, **(identity.variables if identity else {}), **config.env}
+    if config.port is not None:
+        env["PORT"] = str(config.port_of(place.number))
+    is_counted = config.port is not None and config.increment_var == "PORT"
+    if config.increment_var and not is_counted and re.fullmatch(r"-?[0-9]{1,18}", env.get(config.increment_var, "")):
+        env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
+    env[config.instance_var] = str(place.number)
+    env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
+    env["PERCORE_TOKEN"] = token
+    if config.release:
+        env["PERCORE_RELEASE"] = config.release
+    program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script).partition("@")[0]
+    if program.startswith("python"):
+        env.setdefault("PYTHONUNBUFFERED", "1")
+    if program in ("node", "bun", "nodejs"):
+        env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
+    if config.wait_ready:
+        env["NOTIFY_SOCKET"] = site.find_outside(identity.uid).notify_address if identity else site.home.notify_address
+    if config.shares_port:
+        preload = site.find_outside(identity.uid).preload if identity else site.find_preload()
+        if preload.shim is None:
+            raise PercoreError(
+                f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
+                next="install a C compiler and install percore again, or set share_port: false",
+            )
+        env["PERCORE_SOCKET"] = site.find_outside(identity.uid).worker_socket if identity else site.home.worker_socket
+        env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
+        env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
+    return env
+
+
+def refuse_impossible(env: Mapping[str, str]) -> None:
+    """Raises PercoreError for what no program can be given."""
+    try:
+        check_environment(env)
+    except ValueError as error:
+        raise PercoreError(f"{error}, so nothing can be started with it", next="change the environment") from None
+
+
+def find_program(name: str, cwd: str, path: str) -> Optional[str]:
+    """Where the program `name` is: in a folder of `path`, or by itself (shutil.which would load four compressors)."""
+    folders = [cwd] if os.sep in name else path.split(os.pathsep)
+    found = (os.path.join(folder, name) for folder in folders)
+    return next((place for place in found if may_execute(place)), None)

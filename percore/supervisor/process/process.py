@@ -1,0 +1,120 @@
+"""One child process: signal it and its descendants, learn how it ended.
+
+Signals go through a pidfd, so a reused pid can never be hit. Every worker leads a session of its own; what escapes from
+that (setsid, double fork) comes back to us as subreaper and is found by the token in its environment (survivors.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import time
+
+from percore.common.procfs import parent_of, start_time_of, state_of
+from percore.common.typing import Callable, Optional
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
+NOT_STARTED = 127  # the exit code, as a shell has it, of what could not be executed
+
+
+class Process:
+    """A living child, or one adopted from an earlier supervisor."""
+
+    __slots__ = ("channel", "is_child", "pid", "pidfd", "start_time")
+
+    def __init__(self, pid: int, *, is_child: bool, channel: Optional[socket.socket] = None) -> None:
+        self.pid = pid
+        self.is_child = is_child
+        self.channel = channel
+        self.pidfd = os.pidfd_open(pid)
+        self.start_time = start_time_of(pid)
+
+    def signal(self, number: int, *, whole_group: bool) -> None:
+        """Polite signals may go to the whole group, as a terminal's Ctrl-C would; nothing happens when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            if not whole_group:
+                signal.pidfd_send_signal(self.pidfd, number)
+                return
+            try:
+                signal.pidfd_send_signal(self.pidfd, number, None, _PROCESS_GROUP)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # Linux before 6.9. As long as the leader is there, be it dead, no group but its own has this number.
+                if start_time_of(self.pid) == self.start_time:
+                    os.killpg(self.pid, number)
+
+    @property
+    def age_seconds(self) -> float:
+        """By the kernel's clock: the time of day may have jumped since."""
+        started = self.start_time / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+    def kill_group(self) -> None:
+        self.signal(signal.SIGKILL, whole_group=True)
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+        if self.channel:
+            self.channel.close()
+            self.channel = None
+
+
+def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None) -> Optional[Process]:
+    """The living process that an earlier supervisor started, or None when it is gone or its pid is somebody else's."""
+    try:
+        process = Process(pid, is_child=parent_of(pid) == os.getpid(), channel=channel)
+    except OSError:
+        return None
+    if process.start_time != start_time or state_of(pid) == "Z":
+        process.close()
+        return None
+    return process
+
+
+def become_subreaper() -> None:
+    """Orphans below us come to us, not to init: nothing of a worker's tree can leave our sight."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
+    """(pid, wait status) of every child that ended since the last call.
+
+    `before` is called with each pid while the dead child still holds it, so that signals to its group cannot go astray.
+    """
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            waiting = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if waiting is None:
+                return ended
+            before(waiting.si_pid)
+            ended.append(os.waitpid(waiting.si_pid, 0))
+        except ChildProcessError:
+            return ended
+
+
+def describe_status(status: Optional[int]) -> str:
+    """A wait status in words; None: the end of a process that was not our child."""
+    if status is None:
+        return "exited"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            return f"killed by signal {number}"
+    return f"exited with code {os.WEXITSTATUS(status)}"
+
+
+def exit_code_of(status: Optional[int]) -> int:
+    """As a shell would show it: the code, or 128 + signal."""
+    if status is None:
+        return 0
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,231 @@
+"""The private Unix socket where workers get their listening sockets and hear that they should drain.
+
+`bindshim.c` and `preload.cjs` are the other side. A worker shows the token that only it was given. Whatever else arrives here,
+and however often, ends with its own connection: a worker that we hang up on asks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+
+from percore.common.typing import Callable, Optional, Protocol
+from percore.errors import PercoreError
+from percore.supervisor.config.address import Address
+from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.rlimits import share_of_descriptors
+from percore.supervisor.sockets.listener import Listener
+from percore.supervisor.sockets.rate_limit import Allowance
+from percore.supervisor.sockets.unix import Door, process_of, user_of
+from percore.supervisor.sockets.worker_requests import LONGEST_REQUEST, parse_request
+
+# A worker connects only when it has something to say.
+_SILENT_SECONDS = 5.0
+_MOST_SILENT = 64
+_MOST_AT_ONCE, _MOST_PER_SECOND = 2000, 500
+_MOST_PRELOADS = 256  # of one worker: each of its Node processes has one
+_LONGEST_REPORT = 64
+_MOST_REPORTS = 100  # that it is drained; one for each time that it was asked
+
+
+class Drainable:
+    """A process of a worker that can be asked to finish its connections through its connection."""
+
+    def __init__(self, ask: Callable[[bool], None]) -> None:
+        """`ask` is told whether the process must also stop accepting, because others accept from the same socket."""
+        self.ask = ask
+        self.is_drained = False
+        self.reports = 0  # of the process, about that
+
+
+class Client(Protocol):
+    """What a worker is to us; `str` names it."""
+
+    generation: int
+    failure: str  # why it cannot do what it wants
+    preloads: list[Drainable]
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def uid(self) -> int:
+        """Whose processes its are."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def listener_for(self, address: Address) -> Listener:
+        """The shared sockets. Raises PercoreError or OSError, BlockingIOError for "ask again"."""
+
+    def bound(self, address: Address, listener: Listener) -> None: ...
+
+    def listens_alone(self) -> None: ...
+
+    def add_preload(self, preload: Drainable) -> None: ...
+
+
+class Handover:
+    def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Client]],
+                 log: Callable[[str], None], *,
+                 user: Optional[int] = None, is_welcome: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
+        """For workers of our own user, and of `user`; with `is_welcome` any user may knock, and these are let in."""
+        self._is_welcome = is_welcome or (lambda uid: uid in (0, os.geteuid(), user))
+        self._loop = loop
+        self._find_worker = find_worker
+        self._log = log
+        self._complaints = Allowance(3, 0.1)
+        self._silent: dict[socket.socket, float] = {}  # who has not asked yet, and until when; the longest first
+        self._timer: Optional[Timer] = None
+        self._preloads = 0
+        self._most_preloads = share_of_descriptors(4)
+        self.door = Door(loop, path, self._let_in, user=user, everybody=is_welcome is not None,
+                         allowance=Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND))  # fmt: skip
+
+    def close(self) -> None:
+        self.door.close()
+
+    def _let_in(self, connection: socket.socket) -> None:
+        if not self._is_welcome(user_of(connection)):
+            connection.close()
+            return
+        if len(self._silent) >= _MOST_SILENT:
+            self._drop(next(iter(self._silent)))
+        connection.setblocking(False)
+        self._silent[connection] = time.monotonic() + _SILENT_SECONDS
+        self._loop.watch(
+            connection.fileno(), lambda: self._read(connection), on_fault=lambda _: self._failed(connection)
+        )
+        if self._timer is None:
+            self._timer = self._loop.later(_SILENT_SECONDS, self._drop_silent)
+
+    def _drop_silent(self) -> None:
+        now = time.monotonic()
+        for connection in [connection for connection, limit in self._silent.items() if limit <= now]:
+            self._drop(connection)
+        soonest = next(iter(self._silent.values()), None)
+        self._timer = self._loop.later(soonest - now, self._drop_silent) if soonest else None
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            # Requests are far shorter than a socket buffer, so each arrives whole.
+            line = connection.recv(LONGEST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            line = b""
+        self._silent.pop(connection, None)
+        if not (line and self._answer(connection, line)):
+            self._drop(connection)
+
+    def _answer(self, connection: socket.socket, line: bytes) -> bool:
+        """True when the connection stays."""
+        try:
+            request = parse_request(line)
+        except ValueError as error:
+            self._complain(connection, str(error))
+            _send(connection, b"fail %d\n" % errno.EINVAL)
+            return False
+        worker = self._find_worker(request.token)
+        # Who learned a token does not get another user's socket.
+        if worker is None or user_of(connection) not in (0, os.geteuid(), worker.uid):
+            _send(connection, b"own\n")
+        elif request.verb == "drain-me":
+            return self._keep(connection, worker)
+        elif request.verb == "bind" and (address := _absolute(request.address, process_of(connection))):
+            self._hand_over(connection, worker, address)
+        else:
+            if request.verb == "alone":
+                worker.listens_alone()
+            _send(connection, b"own\n")
+        return False
+
+    def _complain(self, connection: socket.socket, problem: str) -> None:
+        if self._complaints.take():
+            pid, uid = process_of(connection), user_of(connection)
+            self._log(f"a request of process {pid} (user {uid}) on the worker socket was refused: {problem}")
+
+    def _hand_over(self, connection: socket.socket, worker: Client, address: Address) -> None:
+        try:
+            listener = worker.listener_for(address)
+        except PercoreError as error:
+            self._refuse(connection, worker, errno.EADDRINUSE, str(error))
+            return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            advice = " -> name it in the process file (port, listen)" if error.errno == errno.EACCES else ""
+            reason = f"it may not listen on {address}: {error.strerror}{advice}"
+            self._refuse(connection, worker, error.errno or errno.EADDRINUSE, reason)
+            return
+        shared = listener.socket_for(worker.number, worker.generation)
+        try:
+            socket.send_fds(connection, [b"take\n"], [shared.fileno()])
+        except OSError:
+            return
+        worker.bound(address, listener)
+
+    def _refuse(self, connection: socket.socket, worker: Client, number: int, reason: str) -> None:
+        worker.failure = reason
+        _send(connection, b"fail %d\n" % number)
+        if worker.is_ready and self._complaints.take():  # of one that is not, its end tells
+            self._log(f"{worker}: {reason}")
+
+    # -- what stays --------------------------------------------------------------------------------------------------
+
+    def _keep(self, connection: socket.socket, worker: Client) -> bool:
+        """The process waits for the word to drain. False where there are too many of them."""
+        if len(worker.preloads) >= _MOST_PRELOADS or self._preloads >= self._most_preloads:
+            self._complain(connection, f"{worker} has too many connections")
+            return False
+        self._preloads += 1
+        drainable = Drainable(lambda closes: _send(connection, b"close\n" if closes else b"drain\n"))
+        worker.add_preload(drainable)
+        self._loop.watch(connection.fileno(), lambda: self._read_drained(connection, worker, drainable))
+        return True
+
+    def _read_drained(self, connection: socket.socket, worker: Client, drainable: Drainable) -> None:
+        try:
+            text = connection.recv(_LONGEST_REPORT)
+        except BlockingIOError:
+            return
+        except OSError:
+            text = b""
+        drainable.reports += 1
+        if not text or b"drained" in text:
+            drainable.is_drained = True
+        if not text or drainable.reports > _MOST_REPORTS:
+            if drainable in worker.preloads:
+                worker.preloads.remove(drainable)
+            self._preloads -= 1
+            self._drop(connection)
+
+    def _failed(self, connection: socket.socket) -> None:
+        """Something of ours failed over it: the program hears that it cannot bind."""
+        _send(connection, b"fail %d\n" % errno.EIO)
+        self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._silent.pop(connection, None)
+        self._loop.unwatch(connection.fileno())
+        connection.close()
+
+
+def _absolute(address: Optional[Address], pid: int) -> Optional[Address]:
+    """A path that the process at the other end gave, as seen from where that one is."""
+    if address is None or address.family != socket.AF_UNIX or address.host.startswith("/"):
+        return address
+    try:
+        path = os.path.normpath(os.path.join(os.readlink(f"/proc/{pid}/cwd"), address.host))
+    except OSError:
+        return None
+    return address._replace(host=path) if path.isprintable() else None
+
+
+def _send(connection: socket.socket, text: bytes) -> None:
+    try:
+        connection.send(text)
+    except OSError:
+        return

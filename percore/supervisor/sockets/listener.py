@@ -1,0 +1,236 @@
+"""Listening sockets that outlive every worker.
+
+One address of an app = two SO_REUSEPORT sockets per slot, generation A and B: the running worker accepts on one, and
+during a reload the incoming worker gets the other. They are never closed while the app is wanted: connections that wait in
+a dead worker's queue are answered by its successor. A kernel program (`steering`) picks the socket of a new connection.
+
+UDP and Unix addresses get one socket that all workers of the app accept from; machines that cannot steer, what
+`sharing` found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+from percore.common.typing import Optional
+from percore.supervisor.config.address import Address
+from percore.supervisor.home import short_path
+from percore.supervisor.sockets import port_owner, reuseport_bpf, unix_paths
+from percore.supervisor.sockets.bind_rights import OURS, Rights
+from percore.supervisor.sockets.reuseport_bpf import Source
+from percore.supervisor.sockets.sharing import Mode
+from percore.supervisor.user_files import acting
+
+_BACKLOG = 4096
+
+Place = tuple[int, int]  # slot, generation
+
+
+class Listener:
+    """The sockets of one address of one app."""
+
+    def __init__(self, address: Address, slots: int, mode: Mode = Mode.STEERED, rights: Rights = OURS) -> None:
+        """Opens the sockets for `slots` slots. Raises AddressInUse, or OSError as bind() would in the program."""
+        self._set_up(address, mode)
+        self.rights = rights
+        with self._acting():
+            if address.family == socket.AF_UNIX:
+                unix_paths.remove_stale(address.host)
+            else:
+                port_owner.refuse(address)
+        self.grow(slots)
+
+    def _set_up(self, address: Address, mode: Mode) -> None:
+        self.address = address
+        self.rights = OURS
+        self._file: Optional[unix_paths.FileId] = None  # at the path, made by us
+        self.mode = mode if address.can_steer else Mode.SINGLE
+        self.sockets: list[socket.socket] = []
+        self.order: list[int] = []  # the kernel's number of each socket
+        self._wish: Optional[tuple[list[Place], dict[Source, Place]]] = None
+        self._steered_to: object = None
+
+    @classmethod
+    def recovered(
+        cls, address: Address, sockets: Iterable[socket.socket], order: Sequence[int], mode: Mode
+    ) -> Listener:
+        """A listener from the sockets an earlier supervisor opened; the kernel goes on steering as that one said."""
+        listener = cls.__new__(cls)
+        listener._set_up(address, mode)
+        listener.sockets, listener.order = list(sockets), list(order)
+        if address.family == socket.AF_UNIX:
+            listener._file = unix_paths.file_of(listener.sockets[0], address.host)
+        return listener
+
+    @classmethod
+    def rescued(cls, address: Address, found: Mapping[int, socket.socket], slots: int, mode: Mode) -> Listener:
+        """A listener of which only some sockets are left, those of living workers, by their place in `sockets`."""
+        listener = cls.__new__(cls)
+        listener._set_up(address, mode)
+        if listener.steered:
+            listener.sockets = list(found.values())
+            listener._learn_order(range(len(found)))
+            alive = list(listener.order)
+            # Those that are missing join the group at its end; until they have a worker nothing may go to them.
+            reuseport_bpf.attach(listener.sockets[0], reuseport_bpf.steering_program(alive, {}))
+            count = max(2 * slots, max(found) + 1)  # a slot that was scaled away may not be down yet
+            listener.sockets = [found.get(index) or listener._open() for index in range(count)]
+            numbers, joined = dict(zip(found, alive)), itertools.count(len(found))
+            listener.order = [numbers[index] if index in found else next(joined) for index in range(count)]
+            listener._learn_order(alive)
+        else:
+            listener.sockets = [found[index] for index in sorted(found)][:1]
+            listener.grow(slots)
+        return listener
+
+    @property
+    def steered(self) -> bool:
+        return self.mode is Mode.STEERED
+
+    def grow(self, slots: int) -> None:
+        """Opens what is missing for `slots` slots; never closes any, so that places stay."""
+        wanted = {Mode.STEERED: 2 * slots, Mode.HASHED: slots, Mode.SINGLE: 1}[self.mode]
+        is_new = len(self.sockets) < wanted
+        while len(self.sockets) < wanted:
+            self.sockets.append(self._open())
+            if self.steered and len(self.sockets) == 1:
+                # From the first connection on, whatever comes waits where the first worker will accept it.
+                reuseport_bpf.attach(self.sockets[0], reuseport_bpf.steering_program([0], {}))
+        if is_new:
+            self._learn_order(self._ready_numbers())
+
+    def shrink(self, slots: int) -> None:
+        """Where the kernel spreads connections by itself, a socket without a worker must go."""
+        if self.mode is Mode.HASHED:
+            for sock in self.sockets[slots:]:
+                sock.close()
+            del self.sockets[slots:]
+
+    def _acting(self) -> contextlib.AbstractContextManager[None]:
+        is_path = self.address.family == socket.AF_UNIX
+        return acting(self.rights.actor_at(self.address.host) if is_path else self.rights.actor)
+
+    def _open(self) -> socket.socket:
+        sock = self._make()
+        try:
+            with self._acting():
+                self._bind(sock)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _make(self) -> socket.socket:
+        """A group is ours, so that nobody joins it; what is not shared by a group is, as all it sends, the user's."""
+        if self.mode is Mode.SINGLE:
+            with self._acting():
+                return socket.socket(self.address.family, self.address.type)
+        return socket.socket(self.address.family, self.address.type)
+
+    def _bind(self, sock: socket.socket) -> None:
+        address = self.address
+        if self.mode is not Mode.SINGLE:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if address.type == socket.SOCK_STREAM and address.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.v6only)
+        if address.family == socket.AF_UNIX:
+            with short_path(address.host) as path:
+                sock.bind(path)
+            self._file = unix_paths.socket_at(address.host)
+        else:
+            sock.bind((address.host, address.port))
+        if address.type == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+
+    @staticmethod
+    def place_index(mode: Mode, slot: int, generation: int) -> int:
+        """Where a worker's socket is in `sockets`."""
+        return {Mode.STEERED: 2 * slot + generation, Mode.HASHED: slot, Mode.SINGLE: 0}[mode]
+
+    def index(self, slot: int, generation: int) -> int:
+        return self.place_index(self.mode, slot, generation)
+
+    def socket_for(self, slot: int, generation: int) -> socket.socket:
+        return self.sockets[self.index(slot, generation)]
+
+    # -- steering ----------------------------------------------------------------------------------------------------
+
+    def steer(self, ready: Sequence[Place], directed: Mapping[Source, Place], *, again: bool = False) -> None:
+        """New connections go to the `ready` places; those from a source in `directed` to that one.
+
+        `again`: also where nothing changed since the last time, because a worker may have put a program of its own there.
+        """
+        if not self.steered or not ready:
+            return
+        self._wish = (list(ready), dict(directed))
+        wish = (*self._wish, list(self.order))
+        if self._steered_to == wish and not again:
+            return
+        program = reuseport_bpf.steering_program(
+            [self._number(place) for place in ready],
+            {source: self._number(place) for source, place in directed.items() if 2 * place[0] < len(self.sockets)},
+            v6=self._is_v6,
+        )
+        reuseport_bpf.attach(self.sockets[0], program)
+        self._steered_to = wish
+
+    def repair(self) -> None:
+        """Makes the kernel's group what it should be, whatever a worker did to it through its descriptor."""
+        for sock in self.sockets:
+            if self.address.type == socket.SOCK_STREAM and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.listen(_BACKLOG)  # a worker shut it down: it left the group, and the others' numbers moved
+        if self.steered:
+            self._learn_order(self._ready_numbers())
+            if self._wish:
+                self.steer(*self._wish, again=True)
+
+    @property
+    def _is_v6(self) -> bool:
+        return ":" in (self.address.probe_host or "")
+
+    def _number(self, place: Place) -> int:
+        return self.order[self.index(*place)]
+
+    def _ready_numbers(self) -> list[int]:
+        return [self._number(place) for place in self._wish[0]] if self._wish else [0]
+
+    def _learn_order(self, ready: Sequence[int]) -> None:
+        """`ready`: the numbers that new connections go to in the meantime."""
+        if not self.steered:
+            return
+        host, known = self.address.probe_host, len(self.order)
+        found = reuseport_bpf.find_order(self.sockets, host, self.address.port, ready) if host else None
+        # Where it cannot be tried, the order in which they were opened is the best guess.
+        self.order = found or [*self.order[: len(self.sockets)], *range(known, len(self.sockets))]
+        self._steered_to = None
+
+    # -- queues ------------------------------------------------------------------------------------------------------
+
+    def queue_length(self, slot: int, generation: int) -> int:
+        """Connections that were made and not yet accepted."""
+        return queue_length(self.socket_for(slot, generation)) if self.address.type == socket.SOCK_STREAM else 0
+
+    def close(self, *, for_everybody: bool = False) -> None:
+        """`for_everybody`: also for the workers that hold them."""
+        for sock in self.sockets:
+            if for_everybody:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        if self._file:
+            with contextlib.suppress(OSError), self._acting():
+                unix_paths.remove(self.address.host, self._file)
+        self.sockets, self._file = [], None
+
+
+def queue_length(sock: socket.socket) -> int:
+    """tcpi_unacked of a listening socket is the length of its accept queue (tcp(7), and /proc/net/tcp shows the same)."""
+    if sock.family == socket.AF_UNIX:
+        return 0
+    return int(struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0])

@@ -1,0 +1,120 @@
+"""Who else listens where an app does: refused at the start, named, and noticed later."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Collection, Iterator
+
+from percore.common.procfs import descriptors_of, environment_of
+from percore.supervisor.config.address import Address, AddressInUse
+from percore.supervisor.sockets import sock_diag
+
+_LISTEN = "0A"
+_UNCONNECTED = "07"  # the state of a UDP socket
+
+
+def refuse(address: Address) -> None:
+    """A plain bind fails exactly when somebody else listens; our own group would let a foreign REUSEPORT socket in."""
+    if address.port == 0:
+        return
+    with socket.socket(address.family, address.type) as trial:
+        if address.type == socket.SOCK_STREAM:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.family == socket.AF_INET6:
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.v6only)
+        try:
+            trial.bind((address.host, address.port))
+            if address.type == socket.SOCK_STREAM:
+                trial.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            holder = find_holder(address)
+            raise AddressInUse(
+                f"port {address.port} is already in use" + (f" by {holder}" if holder else ""),
+                next="stop that program, or give the app another port",
+            ) from None
+
+
+def find_thief(address: Address, inodes: Collection[int]) -> str:
+    """'127.0.0.1:80 of node (pid 123)' where somebody listens on a part of our address and so gets that part's connections.
+
+    `inodes` are those of all our own sockets.
+    """
+    if not address.can_steer or address.host not in ("0.0.0.0", "::"):
+        return ""
+    try:
+        for waiting in sock_diag.waiting_on(address.port):
+            is_part = waiting.address.host != address.host and address.overlaps(waiting.address)
+            if is_part and waiting.inode not in inodes:
+                owner = name_owner({waiting.inode})
+                return f"{waiting.address}" + (f" of {owner}" if owner else "")
+    except OSError:
+        return ""
+    return ""
+
+
+def find_holder(address: Address) -> str:
+    """'node (pid 123)' for the process that listens on the port, or empty: other users' processes hide theirs."""
+    return name_owner(set(_waiting_inodes(address)))
+
+
+def find_impostor(port: int, token: str, tree: Collection[int]) -> str:
+    """'node (pid 123)' for who listens on the port in the place of a worker; empty when it does, or nobody can tell.
+
+    The worker's are the processes of `tree`, and those that left it with the worker's token in their environment.
+    """
+    try:
+        inodes = {waiting.inode for waiting in sock_diag.waiting_on(port)}
+        if not inodes or any(inodes & _inodes_of(pid) for pid in tree):
+            return ""
+    except OSError:
+        return ""  # of a program with more rights than we have, nothing is shown
+    holder = name_owner(inodes)
+    pid = holder.rpartition(" ")[2].rstrip(")")
+    is_ours = pid.isdigit() and f"PERCORE_TOKEN={token}".encode() in environment_of(int(pid))
+    return "" if is_ours else holder
+
+
+def _inodes_of(pid: int) -> set[int]:
+    """Of its sockets. Raises PermissionError where they are hidden from us."""
+    try:
+        return {int(target[8:-1]) for _, target in descriptors_of(pid) if target.startswith("socket:[")}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()  # it has just ended
+
+
+def name_owner(inodes: Collection[int]) -> str:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for pid in filter(str.isdigit, os.listdir("/proc")) if wanted else ():
+        try:
+            if any(target in wanted for _, target in descriptors_of(int(pid))):
+                return f"{name_of(pid)} (pid {pid})"
+        except OSError:
+            continue
+    return ""
+
+
+def name_of(pid: str) -> str:
+    """What the process calls itself: any bytes, of which only what can be printed is shown."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        return "".join(
+            letter if letter.isprintable() else "?" for letter in file.read().decode(errors="replace").strip()
+        )
+
+
+def _waiting_inodes(address: Address) -> Iterator[int]:
+    """Of the sockets that wait for clients where the address would be."""
+    protocol, state = ("udp", _UNCONNECTED) if address.type == socket.SOCK_DGRAM else ("tcp", _LISTEN)
+    for name in (protocol, f"{protocol}6"):
+        try:
+            with open(f"/proc/net/{name}") as table:
+                next(table)
+                for line in table:
+                    fields = line.split()
+                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == address.port:
+                        yield int(fields[9])
+        except OSError:
+            continue

@@ -1,0 +1,80 @@
+"""Who a worker runs as, and which of the given variables it gets."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Mapping
+
+from percore.common.typing import NamedTuple, Optional
+from percore.errors import PercoreError
+
+_HIGHEST_ID = 2**32 - 2  # the one above means "nobody in particular" to the kernel
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
+
+
+class Identity(NamedTuple):
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    variables: Mapping[str, str]  # what names the user in an environment
+
+
+def identity_of(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
+    """The user and group that an app names; None where it names none, or where we may not choose: only root may.
+
+    Raises PercoreError when there is no such user or group.
+    """
+    if os.geteuid() != 0 or not (user or group):
+        return None
+    entry = find_user(user) if user else pwd.getpwuid(0)
+    gid = find_group(group) if group else entry.pw_gid
+    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), variables_of(entry) if user else {})
+
+
+def identity_or_none(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
+    """As `identity_of`; None also where there is no such user, whose files are then touched as those of any other user."""
+    try:
+        return identity_of(user, group)
+    except PercoreError:
+        return None
+
+
+def variables_of(entry: pwd.struct_passwd) -> dict[str, str]:
+    """What names the user in an environment."""
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}
+
+
+def find_user(user: str) -> pwd.struct_passwd:
+    """The user of this name or number; raises PercoreError when there is none."""
+    try:
+        return pwd.getpwuid(int(user)) if is_number(user) else pwd.getpwnam(user)
+    except (KeyError, OverflowError, ValueError):
+        raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
+
+
+def find_group(group: str) -> int:
+    """The number of the group of this name or number; raises PercoreError when there is no such name."""
+    try:
+        number = int(group) if is_number(group) else grp.getgrnam(group).gr_gid
+        if number <= _HIGHEST_ID:
+            return number
+        raise KeyError(group)
+    except (KeyError, ValueError):
+        raise PercoreError(f"there is no group '{group}' here", next="create the group, or change 'group'") from None
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """What is left of `variables` when nobody's shell comes along."""
+    return {name: value for name, value in variables.items() if name in _KEPT or name.startswith("LC_")}
+
+
+def filter_environment(variables: Mapping[str, str], parts: tuple[str, ...]) -> dict[str, str]:
+    """`variables` without those whose names contain one of `parts`; an empty part stands for all that is not clean."""
+    kept = clean_environment(variables) if "" in parts else variables
+    return {name: value for name, value in kept.items() if not any(part and part in name for part in parts)}
