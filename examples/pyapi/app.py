@@ -1,4 +1,4 @@
-"""A small web app in plain ASGI. It binds its port like any other and knows nothing of percore."""
+"""A small web app in plain ASGI. It binds its port as usual and does not know about percore."""
 
 import json
 import os

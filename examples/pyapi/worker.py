@@ -1,4 +1,4 @@
-"""A service that must run once: each second a line with its pid."""
+"""A service that must run only once. Each second it writes a line with its pid."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-// The API. It listens on one port and knows nothing of the other workers.
+// The API. It listens on one port and does not know about the other workers.
 import { createServer, IncomingMessage, ServerResponse } from 'node:http';
 import { openStore, Store } from './store';
 

@@ -1,25 +1,25 @@
-// Shared state in Redis and facts in PostgreSQL when their URLs are set; in this process's memory otherwise.
+// Counters in Redis and ticks in PostgreSQL if their URLs are set. Otherwise counters are in memory, and ticks are dropped.
 import { Pool } from 'pg';
 import { createClient } from 'redis';
 
 export interface Store {
   /** Adds one to the named counter and returns the new value. */
   increment(name: string): Promise<number>;
-  /** Remembers a tick of a singleton; does nothing without a database. */
+  /** Records a tick of a singleton; does nothing without a database. */
   recordTick(service: string, pid: number): Promise<void>;
   /** Rejects when a store does not answer. */
   check(): Promise<void>;
   close(): Promise<void>;
 }
 
-// All workers start at the same moment, and creating a table is not safe against doing it twice: one after the other.
+// All workers start at the same time, and concurrent CREATE TABLE statements can fail: the lock serializes them.
 const CREATE_TABLE = `
   SELECT pg_advisory_xact_lock(20775);
   CREATE TABLE IF NOT EXISTS ticks (service text, pid int, at timestamptz DEFAULT now())`;
 
 export async function openStore(): Promise<Store> {
   const counters = new Map<string, number>();
-  // Without its queue for bad times, a lost connection is an error at once and not a request that hangs.
+  // Without the offline queue, a lost connection is an immediate error instead of a request that hangs.
   const redis = process.env.REDIS_URL
     ? createClient({ url: process.env.REDIS_URL, disableOfflineQueue: true })
     : undefined;

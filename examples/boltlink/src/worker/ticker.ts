@@ -1,4 +1,4 @@
-// A service that must run once: each second it writes a line with its pid, so that two at once would be seen.
+// A service that must run only once. Each second it writes a line with its pid, so a second instance would be visible.
 import { openStore } from '../store';
 
 export async function runTicker(service: string): Promise<void> {
