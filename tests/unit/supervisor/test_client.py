@@ -18,7 +18,8 @@ class Slow(Program):
     """A supervisor that sees only after a while that another one has the home."""
 
     def argv(self, *_: object, **__: object) -> list[str]:
-        return ["sh", "-c", 'echo $$ >"$0/pid"; until [ -e "$0/asked" ]; do sleep 0.01; done', self.root]
+        wait = 'i=0; until [ -e "$0/asked" ] || [ $i = 2000 ]; do i=$((i + 1)); sleep 0.01; done'
+        return ["sh", "-c", f'echo $$ >"$0/pid"; {wait}', self.root]
 
 
 def test_a_supervisor_that_another_one_forestalled_has_ended_before_the_command_goes_on(
