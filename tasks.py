@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import getpass
+import importlib.util
 import inspect
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from percore.deploy import operations
-from percore.deploy.connection import bootstrap
 from percore.deploy.interrupts import exit_code_of, unwind_when_told
 from percore.deploy.inventory import export, find_inventory, load_inventory
 from percore.deploy.inventory.patterns import select
@@ -32,7 +32,7 @@ from percore.deploy.rollout.hosts import FORKS, Scope
 from percore.deploy.vault import edit as vault_files
 from percore.deploy.vault.envelope import DEFAULT_ID
 from percore.deploy.vault.passwords import Keyring, keyring_from, new_keyring
-from percore.errors import PercoreError
+from percore.errors import PercoreError, PreflightError
 from percore.host.tags import Selection
 from percore.lab import Lab
 
@@ -69,7 +69,7 @@ HELP = {
 }
 
 
-def operator_task(body: Callable[..., None]) -> Any:
+def operator_task(body: Callable[..., None], pre: Sequence[Any] = ()) -> Any:
     """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
 
     @functools.wraps(body)
@@ -95,7 +95,8 @@ def operator_task(body: Callable[..., None]) -> Any:
         run.__signature__ = signature  # type: ignore[attr-defined]
     names = {name.replace("_", "-") for name in signature.parameters}
     known = {name: text for name, text in HELP.items() if name in names}
-    return task(run, help=known, incrementable=["verbose"] if "verbose" in names else [])
+    counted = ["verbose"] if "verbose" in names else []
+    return task(run, pre=list(pre), help=known, incrementable=counted)
 
 
 @operator_task
@@ -317,54 +318,37 @@ def _vault(words: str) -> tuple[Keyring, str]:
 
 
 @operator_task
+def developer_tools(context: Context) -> None:
+    """What tests need beside what deploying needs; comes on first use."""
+    if (PROJECT / ".venv/percore-ready").is_file() and Path(sys.prefix).resolve() == PROJECT / ".venv":
+        wanted = {**os.environ, "PERCORE_EXTRAS": "deploy,dev"}
+        if subprocess.run([PROJECT / "run", "--version"], env=wanted, stdout=subprocess.DEVNULL).returncode:
+            raise PreflightError("the developers' tools could not be installed", next="see above")
+        importlib.invalidate_caches()
+    elif importlib.util.find_spec("pytest") is None:
+        raise PreflightError("the developers' tools are missing here", next="pip install -e '.[deploy,dev]'")
+
+
+developer_task = functools.partial(operator_task, pre=[developer_tools])
+
+
+@developer_task
 def check(context: Context) -> None:
-    """Format, lint, types, layers, unit tests."""
-    bin_path = Path(sys.executable).parent
-    shared = " ".join(f"percore/{name}" for name in bootstrap.SHARED)
-    on_hosts = f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {shared}"
-    for command in (
-        "ruff format --check .",
-        "ruff check .",
-        "mypy",
-        "lint-imports",
-        on_hosts,
-        "pytest -q -n 2 tests/unit",
-    ):
-        context.run(f"{bin_path}/{command}", pty=False)
+    """Format, lint, types, layers, unit tests; every one, also after one that failed."""
+    from tests import stages
+
+    if not stages.run_stages([stages.LINT, stages.UNIT], Report().line):
+        sys.exit(1)
 
 
-def install_for_tests(context: Context) -> None:
-    """As root on Debian: the servers and tools that tests run for real. Elsewhere the tests name what is missing."""
-    wanted = {
-        "redis-server": "redis-server",
-        "pg_ctlcluster": "postgresql",
-        "curl": "curl",
-        "node": "nodejs",
-        "npm": "npm",
-        "faketime": "faketime",
-        "zsh": "zsh",
-        "fish": "fish",
-        "gcc": "gcc",
-        "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
-        "qemu-aarch64-static": "qemu-user-static",
-    }
-    missing = sorted({package for bootstrap, package in wanted.items() if shutil.which(bootstrap) is None})
-    missing += [] if Path("/usr/include/stdio.h").exists() else ["libc6-dev"]
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        # RUNLEVEL: Debian's scripts must not start the servers; the tests start their own.
-        install = f"apt-get -qq install -y --no-install-recommends {' '.join(missing)}"
-        context.run(f"apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive {install}", pty=False)
-
-
-@operator_task
+@developer_task
 def test(context: Context) -> None:
-    """Everything that check does, then real programs and real hosts."""
-    install_for_tests(context)
-    check(context)
-    pytest = f"{Path(sys.executable).parent}/pytest -q"
-    # Programs that start, drain and end wait more than they work; hosts are shared by the tests of a file.
-    context.run(f"{pytest} -n 4 --dist worksteal tests/supervisor tests/oracle", pty=False)
-    context.run(f"{pytest} tests/hosts tests/deploy", pty=False)
+    """Everything that check does, then real programs and real hosts; every stage, also after one that failed."""
+    from tests import machine, stages
+
+    machine.prepare(print_line)
+    if not stages.run_stages([stages.LINT, stages.UNIT, stages.SUPERVISOR, stages.HOSTS], Report().line):
+        sys.exit(1)
 
 
 @operator_task
@@ -391,7 +375,7 @@ def ssh(context: Context, host: str) -> None:
     os.execvp(command[0], command)
 
 
-@task(help={"minutes": "for how long", "seed": "what another run printed: the same choices again"})
+@task(pre=[developer_tools], help={"minutes": "for how long", "seed": "what another run printed: the same choices again"})
 def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
     """Kill, reload, scale and update at random under load, for minutes; count every request."""
     from tests.soak.soak import Soak
@@ -410,6 +394,7 @@ def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
 
 
 @task(
+    pre=[developer_tools],
     name="supervisor",
     help={
         "only": "rows by name, separated by commas",
@@ -429,6 +414,7 @@ def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bo
 
 
 @task(
+    pre=[developer_tools],
     name="deploy",
     help={
         "only": "service, files, rollouts, status; separated by commas",

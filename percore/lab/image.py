@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from percore.errors import PercoreError, UsageError
+from percore.packages import install_packages
 
 SUITES = ("bullseye", "bookworm", "trixie")
 _PACKAGES = (
@@ -32,22 +33,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "percore" / "lab"
 
 
+def missing_packages() -> list[str]:
+    """What a lab needs and this machine lacks."""
+    return sorted({package for tool, package in _TOOLS.items() if not shutil.which(tool)})
+
+
 def need_tools() -> None:
-    """Installs what is missing (we are root); raises PercoreError where there is no apt."""
-    missing = sorted({package for tool, package in _TOOLS.items() if not shutil.which(tool)})
-    if missing:
-        _install(missing)
-
-
-def _install(packages: list[str]) -> None:
-    if not shutil.which("apt-get"):
-        raise PercoreError(f"the lab needs {', '.join(packages)}", next="install these packages")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "-qq", "update"],
-        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages],
-    ):
-        _run(command, "the lab's tools could not be installed", environment)
+    """Installs what is missing, and says so; raises PreflightError where it cannot."""
+    if missing := missing_packages():
+        install_packages(missing, "the lab")
 
 
 def make_image(suite: str) -> Path:
@@ -134,7 +128,7 @@ def _libraries_of(program: Path) -> list[Path]:
 
 def _add_libraries(layer: Path, program: Path, libraries: list[Path]) -> None:
     if not shutil.which("patchelf"):
-        _install(["patchelf"])
+        install_packages(["patchelf"], "the lab")
     private = layer / _PRIVATE.relative_to("/")
     private.mkdir(parents=True)
     for library in libraries:
@@ -148,10 +142,8 @@ def _add_libraries(layer: Path, program: Path, libraries: list[Path]) -> None:
         shutil.copytree(scripts, layer / "usr/share/nodejs", symlinks=True)
 
 
-def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
-    )
+def _run(command: list[str], failure: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise PercoreError(
             failure, detail=done.stderr.strip() or done.stdout.strip(), next=f"try it by hand: {' '.join(command)}"

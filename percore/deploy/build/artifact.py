@@ -26,6 +26,7 @@ from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import BuildError, Tree, describe, hash_file, hash_tree, read_tree, write_tar
 from percore.deploy.plan.host_plan import AppSettings
 from percore.errors import PreflightError, UsageError
+from percore.packages import can_install, install_packages
 
 Say = Callable[[str], None]
 
@@ -105,7 +106,7 @@ def _build(settings: AppSettings, place: _Place, say: Say) -> Artifact:
     cached = _read_note(place, source)
     if cached is not None:
         return cached
-    check_tools(app, say)
+    check_tools(app)
     started = time.monotonic()
     _copy_source(app, tree, place.work)
     if _hash(settings, place.work, read_tree(place.work, MADE)) != source:
@@ -138,19 +139,18 @@ _FORMAT = 1
 """Raised when the archive of the same source is to look different."""
 
 
-def check_tools(app: Path, say: Say) -> None:
+def check_tools(app: Path) -> None:
     """Name every missing tool with the command that installs it; as root on Debian, install it."""
     needed = ["node", "npm"] if _is_node(app) else []
     missing = [tool for tool in needed if shutil.which(tool) is None]
     if not missing:
         return
     packages = ["nodejs" if tool == "node" else tool for tool in missing]
-    command = f"apt-get install -y {' '.join(packages)}"
-    if shutil.which("apt-get") and os.geteuid() == 0:
-        say(command)
-        _run(["apt-get", "install", "-y", "-q", *packages], Path("/"), what="installing the tools")
+    if can_install():
+        install_packages(packages, "the build")
         return
-    advice = f"sudo {command}" if shutil.which("apt-get") else "install Node.js from https://nodejs.org"
+    command = f"sudo apt-get install -y {' '.join(packages)}"
+    advice = command if shutil.which("apt-get") else "install Node.js from https://nodejs.org"
     raise PreflightError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing here", next=advice)
 
 

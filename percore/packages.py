@@ -1,0 +1,47 @@
+"""Packages of this machine's operating system: named before they are installed, and only as root on Debian."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from percore.errors import PreflightError
+
+REFUSE = "PERCORE_NO_INSTALL"
+_LOCK = "DPkg::Lock::Timeout=300"  # another run may be installing
+
+
+def can_install() -> bool:
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return is_root and shutil.which("apt-get") is not None and not os.environ.get(REFUSE)
+
+
+def install_packages(packages: Sequence[str], purpose: str) -> None:
+    """Raises PreflightError where `can_install` says no, or apt fails."""
+    names = " ".join(packages)
+    if not can_install():
+        raise PreflightError(f"{purpose} needs what is missing here: {names}", next="install these packages")
+    sys.stderr.write(f"{purpose}: installing with apt: {names} ({REFUSE}=1 refuses this)\n")
+    sys.stderr.flush()
+    _apt("update")
+    _apt("install", "-y", "--no-install-recommends", *packages)
+
+
+def _apt(*words: str) -> None:
+    # RUNLEVEL: Debian's scripts must not start the servers that a package brings.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    done = subprocess.run(
+        ["apt-get", "-q", "-o", _LOCK, *words],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PreflightError(
+            f"'apt-get {' '.join(words)}' failed", next="try it by hand", detail=done.stderr.strip() or done.stdout.strip()
+        )

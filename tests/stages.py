@@ -1,0 +1,162 @@
+"""What `check` and `test` run. Every stage runs, also after one that failed; the last line is the sum."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from xml.etree import ElementTree
+
+from percore.deploy.connection import bootstrap
+from percore.deploy.interrupts import Ended
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """`count` is of what passed, where that is counted."""
+
+    failures: Sequence[str] = ()
+    count: int | None = None
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        if self.count is None:
+            return "failed" if self.failures else "ok"
+        parts = [str(self.count)]
+        parts += [f"{len(self.failures)} failed"] if self.failures else []
+        parts += [f"{self.skipped} skipped"] if self.skipped else []
+        return " + ".join(parts)
+
+
+class Stage(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def seconds(self) -> int:
+        """About how long it takes, on two cores."""
+
+    def run(self) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Programs of the environment that fail by their exit code."""
+
+    name: str
+    seconds: int
+    lines: Sequence[str]
+
+    def run(self) -> Result:
+        return Result([f"{line} (exit code {code})" for line in self.lines if (code := run_program(line))])
+
+
+@dataclass(frozen=True)
+class Tests:
+    """One run of pytest."""
+
+    name: str
+    seconds: int
+    words: str
+
+    def run(self) -> Result:
+        with tempfile.TemporaryDirectory(prefix="percore-stage-") as folder:
+            report = Path(folder, "junit.xml")
+            # This family of the format has the file of each test.
+            code = run_program(f"pytest -q -o junit_family=xunit1 --junit-xml={report} {self.words}")
+            return read_report(report, code)
+
+
+def run_program(line: str) -> int:
+    """The exit code; what it prints goes where ours goes. Told to end, it first clears away what it made."""
+    program, *words = shlex.split(line)
+    process = subprocess.Popen([str(BIN / program), *words], cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        return process.wait()
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Ended):  # Ctrl-C reaches it by itself
+            process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+
+
+def read_report(path: Path, code: int) -> Result:
+    """What pytest counted. Where it failed without a failed test, its exit code is the failure."""
+    cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []  # noqa: S314
+    failures, skipped = [], 0
+    for case in cases:
+        outcome = next((child for child in case if child.tag in ("failure", "error")), None)
+        if outcome is not None:
+            failures.append(f"{_test_id(case)} - {_first_line(outcome)}")
+        skipped += case.find("skipped") is not None
+    ended = [f"pytest ended with exit code {code}"] if code and not failures else []
+    return Result([*failures, *ended], len(cases) - len(failures) - skipped, skipped)
+
+
+def _test_id(case: ElementTree.Element) -> str:
+    """As pytest's own command line takes it."""
+    file, name = case.get("file") or "", case.get("name") or ""
+    module = file.removesuffix(".py").replace("/", ".")
+    classes = (case.get("classname") or "").removeprefix(module).split(".")
+    return "::".join(part for part in (file, *classes, name) if part)
+
+
+def _first_line(outcome: ElementTree.Element) -> str:
+    lines = (outcome.get("message") or "").strip().splitlines() or [outcome.tag]
+    return lines[0] if len(lines[0]) <= 120 else f"{lines[0][:117]}..."
+
+
+def run_stages(stages: Sequence[Stage], say: Say) -> bool:
+    """Whether every stage is ok."""
+    results: dict[str, Result] = {}
+    say(f"{len(stages)} stages, {about(sum(stage.seconds for stage in stages))} on two cores")
+    try:
+        for number, stage in enumerate(stages, 1):
+            say(f"stage {number} of {len(stages)}: {stage.name}, {about(stage.seconds)}")
+            started = time.monotonic()
+            results[stage.name] = stage.run()
+            say(f"{stage.name}: {results[stage.name]}, after {time.monotonic() - started:.0f} s")
+            say("")
+    finally:
+        for line in summary(results):
+            say(line)
+    return not any(result.failures for result in results.values())
+
+
+def summary(results: dict[str, Result]) -> Iterator[str]:
+    for name, result in results.items():
+        for failure in result.failures:
+            yield f"failed in {name}: {failure}"
+    yield ", ".join(f"{name} {result}" for name, result in results.items())
+
+
+def about(seconds: int) -> str:
+    return f"about {seconds} s" if seconds < 90 else f"about {round(seconds / 60)} minutes"
+
+
+_SHARED = " ".join(f"percore/{name}" for name in bootstrap.SHARED)
+LINT = Commands(
+    "lint",
+    40,
+    [
+        "ruff format --check .",
+        "ruff check .",
+        "mypy",
+        "lint-imports",
+        f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {_SHARED}",
+    ],
+)
+UNIT = Tests("unit", 30, "-n 4 tests/unit")
+# Programs that start, drain and end wait more than they work.
+SUPERVISOR = Tests("supervisor", 400, "-n 4 --dist worksteal tests/supervisor tests/oracle")
+HOSTS = Tests("hosts", 1200, "tests/hosts tests/deploy")
