@@ -375,7 +375,9 @@ def ssh(context: Context, host: str) -> None:
     os.execvp(command[0], command)
 
 
-@task(pre=[developer_tools], help={"minutes": "for how long", "seed": "what another run printed: the same choices again"})
+@task(
+    pre=[developer_tools], help={"minutes": "for how long", "seed": "what another run printed: the same choices again"}
+)
 def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
     """Kill, reload, scale and update at random under load, for minutes; count every request."""
     from tests.soak.soak import Soak

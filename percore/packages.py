@@ -43,5 +43,7 @@ def _apt(*words: str) -> None:
     )
     if done.returncode != 0:
         raise PreflightError(
-            f"'apt-get {' '.join(words)}' failed", next="try it by hand", detail=done.stderr.strip() or done.stdout.strip()
+            f"'apt-get {' '.join(words)}' failed",
+            next="try it by hand",
+            detail=done.stderr.strip() or done.stdout.strip(),
         )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,19 +24,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Result:
-    """`count` is of what passed, where that is counted."""
+    """`count` is of what passed, where that is counted; `word` where it is not."""
 
     failures: Sequence[str] = ()
     count: int | None = None
     skipped: int = 0
+    word: str = ""
 
     def __str__(self) -> str:
         if self.count is None:
-            return "failed" if self.failures else "ok"
+            return self.word or ("failed" if self.failures else "ok")
         parts = [str(self.count)]
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         parts += [f"{self.skipped} skipped"] if self.skipped else []
         return " + ".join(parts)
+
+
+INTERRUPTED = Result(word="interrupted")
 
 
 class Stage(Protocol):
@@ -62,7 +66,7 @@ class Commands:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Pytest:
     """One run of pytest."""
 
     name: str
@@ -92,28 +96,33 @@ def run_program(line: str) -> int:
 
 def read_report(path: Path, code: int) -> Result:
     """What pytest counted. Where it failed without a failed test, its exit code is the failure."""
-    cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []  # noqa: S314
-    failures, skipped = [], 0
-    for case in cases:
+    if not path.exists():
+        return Result([f"pytest ended with exit code {code} and counted nothing"])
+    failures, others, skipped = [], 0, 0
+    for case in ElementTree.parse(path).iter("testcase"):
         outcome = next((child for child in case if child.tag in ("failure", "error")), None)
         if outcome is not None:
-            failures.append(f"{_test_id(case)} - {_first_line(outcome)}")
-        skipped += case.find("skipped") is not None
+            failures.append(f"{_test_id(case)} - {_shortened(outcome.get('message') or outcome.tag)}")
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            others += 1
     ended = [f"pytest ended with exit code {code}"] if code and not failures else []
-    return Result([*failures, *ended], len(cases) - len(failures) - skipped, skipped)
+    return Result([*failures, *ended], others, skipped)
 
 
 def _test_id(case: ElementTree.Element) -> str:
     """As pytest's own command line takes it."""
-    file, name = case.get("file") or "", case.get("name") or ""
-    module = file.removesuffix(".py").replace("/", ".")
-    classes = (case.get("classname") or "").removeprefix(module).split(".")
+    file, name, owner = (case.get(key) or "" for key in ("file", "name", "classname"))
+    if not owner:  # of a file that could not be collected
+        return file
+    classes = owner.removeprefix(file.removesuffix(".py").replace("/", ".")).split(".")
     return "::".join(part for part in (file, *classes, name) if part)
 
 
-def _first_line(outcome: ElementTree.Element) -> str:
-    lines = (outcome.get("message") or "").strip().splitlines() or [outcome.tag]
-    return lines[0] if len(lines[0]) <= 120 else f"{lines[0][:117]}..."
+def _shortened(message: str) -> str:
+    line = " ".join(message.split())
+    return line if len(line) <= 120 else f"{line[:117]}..."
 
 
 def run_stages(stages: Sequence[Stage], say: Say) -> bool:
@@ -124,20 +133,20 @@ def run_stages(stages: Sequence[Stage], say: Say) -> bool:
         for number, stage in enumerate(stages, 1):
             say(f"stage {number} of {len(stages)}: {stage.name}, {about(stage.seconds)}")
             started = time.monotonic()
+            results[stage.name] = INTERRUPTED
             results[stage.name] = stage.run()
             say(f"{stage.name}: {results[stage.name]}, after {time.monotonic() - started:.0f} s")
             say("")
     finally:
-        for line in summary(results):
-            say(line)
+        _sum_up(results, say)
     return not any(result.failures for result in results.values())
 
 
-def summary(results: dict[str, Result]) -> Iterator[str]:
+def _sum_up(results: dict[str, Result], say: Say) -> None:
     for name, result in results.items():
         for failure in result.failures:
-            yield f"failed in {name}: {failure}"
-    yield ", ".join(f"{name} {result}" for name, result in results.items())
+            say(f"failed in {name}: {failure}")
+    say(", ".join(f"{name} {result}" for name, result in results.items()))
 
 
 def about(seconds: int) -> str:
@@ -156,7 +165,7 @@ LINT = Commands(
         f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {_SHARED}",
     ],
 )
-UNIT = Tests("unit", 30, "-n 4 tests/unit")
+UNIT = Pytest("unit", 30, "-n 4 tests/unit")
 # Programs that start, drain and end wait more than they work.
-SUPERVISOR = Tests("supervisor", 400, "-n 4 --dist worksteal tests/supervisor tests/oracle")
-HOSTS = Tests("hosts", 1200, "tests/hosts tests/deploy")
+SUPERVISOR = Pytest("supervisor", 400, "-n 4 --dist worksteal tests/supervisor tests/oracle")
+HOSTS = Pytest("hosts", 1200, "tests/hosts tests/deploy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,32 @@ def test_a_secret_is_sealed_from_standard_input_and_viewed(tmp_path: Path) -> No
     code, shown, told = run("secrets.view", str(path), PERCORE_VAULT_PASSWORD="wrong")
     assert (code, shown) == (2, "")
     assert "vars.yml:1: no password opens this vault text" in told
+
+
+WITHOUT_TOOLS = """
+import importlib, pkgutil, sys
+for name in ("pytest", "_pytest", "xdist", "hypothesis", "ansible", "mypy", "importlinter", "vermin", "pyte"):
+    sys.modules[name] = None
+import tasks, percore
+for package in ("deploy", "host", "lab", "supervisor"):
+    for module in pkgutil.walk_packages([f"percore/{package}"], f"percore.{package}."):
+        if not module.name.endswith("__main__") and "bindshim" not in module.name:
+            importlib.import_module(module.name)
+"""
+
+
+def test_nothing_that_deploys_needs_the_developers_tools() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_TOOLS], cwd=PROJECT, check=True)
+
+
+def test_check_outside_the_environment_of_run_names_the_tools_that_are_missing(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "tasks.py", tmp_path)
+    words = (
+        "import sys; sys.modules['pytest'] = None; from invoke.main import program; program.run(['invoke', 'check'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == ("percore: the developers' tools are missing here -> pip install -e '.[deploy,dev]'\n")
