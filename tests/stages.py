@@ -168,4 +168,5 @@ LINT = Commands(
 UNIT = Pytest("unit", 30, "-n 4 tests/unit")
 # Programs that start, drain and end wait more than they work.
 SUPERVISOR = Pytest("supervisor", 400, "-n 4 --dist worksteal tests/supervisor tests/oracle")
-HOSTS = Pytest("hosts", 1200, "tests/hosts tests/deploy")
+# Hosts mostly boot and wait as well. The tests of a file share their hosts; each process has labs of its own.
+HOSTS = Pytest("hosts", 900, "-n 2 --dist loadfile tests/hosts tests/deploy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -149,6 +150,23 @@ def no_labs_of_the_dead() -> None:
     """Clears away what test runs that were killed left: their labs are named after their process."""
     if os.geteuid() != 0:
         return
+    with alone():
+        take_down_labs_of_the_dead()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Of the processes of all test runs: two would clear away the same lab."""
+    lab_folder("").mkdir(parents=True, exist_ok=True)
+    lock = os.open(lab_folder(""), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def take_down_labs_of_the_dead() -> None:
     for folder in lab_folder("").glob("*"):
         owner = re.fullmatch(
             r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone)(\d+)", folder.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ def traces(lab: Lab) -> list[str]:
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if folder in line]
     found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{lab.namespace}-*")]
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        command = entry.read_bytes() if entry.exists() else b""
-        found += [str(entry)] if folder.encode() in command else []
+        with contextlib.suppress(OSError):  # ended while we look
+            found += [str(entry)] if folder.encode() in entry.read_bytes() else []
     return found
 
 

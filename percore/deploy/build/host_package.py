@@ -77,15 +77,22 @@ def _pack(cache: Path, package_id: str, entries: list[tuple[str, Path]], note: P
     temporary.rename(path)
     # Compiled modules, written on the host, take about as much room again.
     package = Package(package_id, sha256, path, path.stat().st_size, unpacked * 2)
-    note.write_text(json.dumps({**package.__dict__, "path": str(path)}))
+    _write(note, json.dumps({**package.__dict__, "path": str(path)}))
     return package
+
+
+def _write(path: Path, text: str) -> None:
+    """Another deploy of this project may be reading it."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path]]:
     main = cache / "__main__.py"
     if not main.is_file() or main.read_text() != MAIN:
         main.parent.mkdir(parents=True, exist_ok=True)
-        main.write_text(MAIN)
+        _write(main, MAIN)
     yield "__main__.py", main
     mark = cache / bootstrap.mark()
     mark.touch()
