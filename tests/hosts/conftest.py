@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="lab hosts need root on Linux"))
 
 
-wait_for = functools.partial(waiting.wait_for, seconds=30.0)  # hosts boot, and deploys take their time
+# Hosts boot, and deploys take their time; each look at a host costs a connection.
+wait_for = functools.partial(waiting.wait_for, seconds=30.0, interval=0.1)
 
 
 class Project:
