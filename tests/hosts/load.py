@@ -11,7 +11,6 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-
 PAUSE = 0.015
 """Less, and the clients need the processor that the hosts are tested with."""
 

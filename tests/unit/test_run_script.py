@@ -24,7 +24,7 @@ BASE, MORE = f"{INSTALL} .[deploy]", f"{INSTALL} .[deploy,dev]"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("run", "pyproject.toml", "setup.py", "percore/supervisor/bindshim.c"):
+    for name in ("run", "pyproject.toml", "setup.py", "percore/supervisor/sockets/bindshim.c"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "bin").mkdir()
