@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from percore.errors import PreflightError
 
 REFUSE = "PERCORE_NO_INSTALL"
-_LOCK = "DPkg::Lock::Timeout=300"  # another run may be installing
+_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")  # another run may be installing
+# RUNLEVEL: Debian's scripts must not start the servers that a package brings.
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 
 
 def can_install() -> bool:
@@ -26,24 +28,9 @@ def install_packages(packages: Sequence[str], purpose: str) -> None:
         raise PreflightError(f"{purpose} needs what is missing here: {names}", next="install these packages")
     sys.stderr.write(f"{purpose}: installing with apt: {names} ({REFUSE}=1 refuses this)\n")
     sys.stderr.flush()
-    _apt("update")
-    _apt("install", "-y", "--no-install-recommends", *packages)
-
-
-def _apt(*words: str) -> None:
-    # RUNLEVEL: Debian's scripts must not start the servers that a package brings.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    done = subprocess.run(
-        ["apt-get", "-q", "-o", _LOCK, *words],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise PreflightError(
-            f"'apt-get {' '.join(words)}' failed",
-            next="try it by hand",
-            detail=done.stderr.strip() or done.stdout.strip(),
-        )
+    for words in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        command, environment = [*_APT, *words], {**os.environ, **_ENVIRONMENT}
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            detail = done.stderr.strip() or done.stdout.strip()
+            raise PreflightError(f"'apt-get {' '.join(words)}' failed", next="try it by hand", detail=detail)

@@ -107,7 +107,7 @@ finally:
 """
 TOLD = """\
 import sys
-from percore.deploy.ending import unwind_when_told
+from percore.deploy.interrupts import unwind_when_told
 from tests.stages import Commands, run_stages
 unwind_when_told()
 stages = [Commands("first", 1, ["python -c 0"]), Commands("second", 60, [f"python {sys.argv[1]}/work.py {sys.argv[1]}"])]
