@@ -319,7 +319,7 @@ def _vault(words: str) -> tuple[Keyring, str]:
 
 @operator_task
 def developer_tools(context: Context) -> None:
-    """What tests need beside what deploying needs; comes on first use."""
+    """Install what tests need in addition to deploying; on first use."""
     if (PROJECT / ".venv/percore-ready").is_file() and Path(sys.prefix).resolve() == PROJECT / ".venv":
         wanted = {**os.environ, "PERCORE_EXTRAS": "deploy,dev"}
         if subprocess.run([PROJECT / "run", "--version"], env=wanted, stdout=subprocess.DEVNULL).returncode:
@@ -334,7 +334,7 @@ developer_task = functools.partial(operator_task, pre=[developer_tools])
 
 @developer_task
 def check(context: Context) -> None:
-    """Format, lint, types, layers, unit tests; every one, also after one that failed."""
+    """Format, lint, types, layers, unit tests; all of them, even after a failure."""
     from tests import stages
 
     if not stages.run_stages([stages.LINT, stages.UNIT], Report().line):
@@ -343,7 +343,7 @@ def check(context: Context) -> None:
 
 @developer_task
 def test(context: Context) -> None:
-    """Everything that check does, then real programs and real hosts; every stage, also after one that failed."""
+    """Everything that check does, then real programs and real hosts; every stage, even after a failure."""
     from tests import machine, stages
 
     machine.prepare(print_line)

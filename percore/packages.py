@@ -1,4 +1,4 @@
-"""Packages of this machine's operating system: named before they are installed, and only as root on Debian."""
+"""Packages of the operating system: printed before they are installed, and only as root on Debian."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers and tools of this machine that tests run for real."""
+"""The servers and tools that tests use on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = {
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Installs what is missing, where that may be. Elsewhere the tests name what they miss."""
+    """Installs what is missing, where that is allowed. Otherwise the tests that need it say so."""
     missing = {package for tool, packages in PACKAGES.items() if not shutil.which(tool) for package in packages.split()}
     missing |= set() if Path("/usr/include/stdio.h").exists() else {"libc6-dev"}
     missing |= set(missing_packages())

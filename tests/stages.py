@@ -1,4 +1,4 @@
-"""What `check` and `test` run. Every stage runs, also after one that failed; the last line is the sum."""
+"""The stages of `check` and `test`. Every stage runs, even after a failed one; the last line is the summary."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Pytest:
 
 
 def run_program(line: str) -> int:
-    """The exit code; what it prints goes where ours goes. Told to end, it first clears away what it made."""
+    """The exit code; its output goes where ours goes. When interrupted, it cleans up before we go on."""
     program, *words = shlex.split(line)
     process = subprocess.Popen([str(BIN / program), *words], cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
@@ -95,7 +95,7 @@ def run_program(line: str) -> int:
 
 
 def read_report(path: Path, code: int) -> Result:
-    """What pytest counted. Where it failed without a failed test, its exit code is the failure."""
+    """What pytest counted. If it failed without a failed test, its exit code is the failure."""
     if not path.exists():
         return Result([f"pytest ended with exit code {code} and counted nothing"])
     failures, others, skipped = [], 0, 0
@@ -112,7 +112,7 @@ def read_report(path: Path, code: int) -> Result:
 
 
 def _test_id(case: ElementTree.Element) -> str:
-    """As pytest's own command line takes it."""
+    """As pytest's command line accepts it."""
     file, name, owner = (case.get(key) or "" for key in ("file", "name", "classname"))
     if not owner:  # of a file that could not be collected
         return file
@@ -138,11 +138,11 @@ def run_stages(stages: Sequence[Stage], say: Say) -> bool:
             say(f"{stage.name}: {results[stage.name]}, after {time.monotonic() - started:.0f} s")
             say("")
     finally:
-        _sum_up(results, say)
+        _print_summary(results, say)
     return not any(result.failures for result in results.values())
 
 
-def _sum_up(results: dict[str, Result], say: Say) -> None:
+def _print_summary(results: dict[str, Result], say: Say) -> None:
     for name, result in results.items():
         for failure in result.failures:
             say(f"failed in {name}: {failure}")

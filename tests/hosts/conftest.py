@@ -151,13 +151,13 @@ def no_labs_of_the_dead() -> None:
     """Clears away what test runs that were killed left: their labs are named after their process."""
     if os.geteuid() != 0:
         return
-    with alone():
-        take_down_labs_of_the_dead()
+    with lab_lock():
+        remove_leftover_labs()
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Of the processes of all test runs: two would clear away the same lab."""
+def lab_lock() -> Iterator[None]:
+    """Held by one test process at a time: two would remove the same lab."""
     lab_folder("").mkdir(parents=True, exist_ok=True)
     lock = os.open(lab_folder(""), os.O_RDONLY)
     try:
@@ -167,7 +167,7 @@ def alone() -> Iterator[None]:
         os.close(lock)
 
 
-def take_down_labs_of_the_dead() -> None:
+def remove_leftover_labs() -> None:
     for folder in lab_folder("").glob("*"):
         owner = re.fullmatch(
             r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone)(\d+)", folder.name
