@@ -84,7 +84,10 @@ class Pytest:
 def run_program(line: str) -> int:
     """The exit code; its output goes where ours goes. When interrupted, it cleans up before we go on."""
     program, *words = shlex.split(line)
-    process = subprocess.Popen([str(BIN / program), *words], cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        process = subprocess.Popen([str(BIN / program), *words], cwd=ROOT, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        return 127
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:

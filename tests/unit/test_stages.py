@@ -42,7 +42,8 @@ def run(*stages: Stage) -> tuple[bool, list[str]]:
 
 def suite(tmp_path: Path, source: str, words: str = "") -> Pytest:
     (tmp_path / "test_some.py").write_text(source)
-    return Pytest("unit", 5, f"{words} {tmp_path}/test_some.py")
+    # Another run of pytest would close the directory of temporary files that this one shares with it.
+    return Pytest("unit", 5, f"{words} --basetemp={tmp_path}/base {tmp_path}/test_some.py")
 
 
 def test_a_stage_that_fails_does_not_stop_the_next_and_the_last_line_is_the_sum(
@@ -71,6 +72,11 @@ def test_what_failed_is_named_again_at_the_end_as_pytest_takes_it(tmp_path: Path
     assert "no room" in setup
     assert "test_some.py::test_teardown - " in teardown
     assert said[-5:-1] == failed[1:]
+
+
+def test_a_program_that_is_missing_is_a_failure_of_its_stage(tmp_path: Path) -> None:
+    _, said = run(Commands("lint", 1, ["no-such-linter .", "python -c 0"]), Commands("last", 1, ["python -c 0"]))
+    assert said[-2:] == ["failed in lint: no-such-linter . (exit code 127)", "lint failed, last ok"]
 
 
 def test_when_nothing_failed_all_is_ok(tmp_path: Path) -> None:
