@@ -17,11 +17,11 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker_record import is_crash_looping
 from percore.supervisor.daemon import find_home, serve, take_lock
 from percore.supervisor.logs.console import Relay
 from percore.supervisor.loop import Loop
-from percore.supervisor.process.process import become_subreaper
-from percore.supervisor.process.survivors import kill_strays
+from percore.supervisor.process.process import become_subreaper, kill_unadopted
 from percore.supervisor.program import PLAN_VARIABLE, Program
 from percore.supervisor.state.fd_store import FdStore
 from percore.supervisor.state.state_file import StateFile
@@ -49,7 +49,7 @@ def main() -> None:
     if held is None:
         raise SystemExit(f"percore: a supervisor already runs in {home.path} -> percore kill, or another PERCORE_HOME")
     become_subreaper()
-    kill_strays(home.path, ())  # of one that was killed here; a container has none
+    kill_unadopted(home.path, ())  # of one that was killed here; a container has none
     loop = Loop()
     relay = Relay(loop, plan.style, stamps=plan.stamps)
     manager = Foreground(loop, home, relay.say, FdStore(None), Forgetful(home.state), relay.open_logs)
@@ -127,8 +127,8 @@ class Foreground(Manager):
 
 def code_of(worker: Worker) -> Optional[int]:
     """What a worker that is over says; None while it runs, or is about to."""
-    if worker.state is State.FATAL or worker.is_crash_looping:
+    if worker.state is State.FATAL or is_crash_looping(worker):
         return NOTHING_ONLINE
     if worker.state in HAS_PROCESS or worker.state is State.BACKOFF:
         return None
-    return worker.exit_code if worker.state is State.EXITED else 0
+    return worker.history.exit_code if worker.state is State.EXITED else 0

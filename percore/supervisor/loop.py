@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Generator
 
-from percore.common.typing import Callable, NamedTuple, Optional
+from percore.common.typing import Any, Callable, NamedTuple, Optional
 from percore.supervisor.faults import Faults, InternalError
 
 Job = Generator[None, None, None]
@@ -177,7 +177,7 @@ class Loop:
             if is_same:
                 self.unwatch(key.fd)
             if watched.on_fault:
-                self._tell(watched.on_fault, told)
+                self.tell(watched.on_fault, told)
             elif is_same:
                 self._resting[key.fd] = self.later(_REST_SECONDS, lambda: self._watch(key.fd, key.events, watched))
 
@@ -190,13 +190,13 @@ class Loop:
         except Exception as error:
             told = self.faults.note("serving a timer", error)
             if timer.on_fault:
-                self._tell(timer.on_fault, told)
+                self.tell(timer.on_fault, told)
                 return
             timer.callback, timer.when = callback, time.monotonic() + timer.rest
             timer.rest = min(2 * timer.rest, _LONGEST_REST_SECONDS)
             self._push(timer)
 
-    def _tell(self, on_fault: OnFault, told: InternalError) -> None:
+    def tell(self, on_fault: OnFault, told: InternalError) -> None:
         self.faults.contain("ending what had failed", on_fault, told)
 
     def was_continued(self) -> None:
@@ -235,18 +235,26 @@ class Loop:
 class Scope:
     """A loop as one owner sees it; made by `Loop.scoped`."""
 
-    __slots__ = ("_loop", "_on_fault", "unwatch")
+    __slots__ = ("_on_fault", "faults", "outer", "unwatch")
 
     def __init__(self, loop: Loop, on_fault: OnFault) -> None:
-        self._loop = loop
-        self._on_fault = on_fault
+        self.outer = loop
+        self.faults = loop.faults
         self.unwatch = loop.unwatch
+        self._on_fault = on_fault
 
     def watch(self, descriptor: int, callback: Callback, *, writable: bool = False) -> None:
-        self._loop.watch(descriptor, callback, writable=writable, on_fault=self._on_fault)
+        self.outer.watch(descriptor, callback, writable=writable, on_fault=self._on_fault)
 
     def later(self, seconds: float, callback: Callback) -> Timer:
-        return self._loop.later(seconds, callback, on_fault=self._on_fault)
+        return self.outer.later(seconds, callback, on_fault=self._on_fault)
+
+    def contain(self, doing: str, callback: Callable[..., object], *arguments: Any) -> None:
+        """As `Faults.contain`; the owner is told, too."""
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self.outer.tell(self._on_fault, self.faults.note(doing, error))
 
 
 def _clocks() -> tuple[float, float]:

@@ -41,6 +41,15 @@ def identity_or_none(user: Optional[str], group: Optional[str]) -> Optional[Iden
         return None
 
 
+def uid_of(user: Optional[str], group: Optional[str]) -> int:
+    """Whose processes those of an app are; -1 where that user is gone."""
+    try:
+        identity = identity_of(user, group)
+    except PercoreError:
+        return -1
+    return identity.uid if identity else os.geteuid()
+
+
 def variables_of(entry: pwd.struct_passwd) -> dict[str, str]:
     """What names the user in an environment."""
     return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}

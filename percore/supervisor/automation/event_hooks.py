@@ -15,6 +15,7 @@ from percore.common.typing import Any, Callable, Optional
 from percore.errors import PercoreError
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker_record import is_crash_looping
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.program import this_program
@@ -43,9 +44,11 @@ class Hooks:
         if worker.state is State.FATAL:
             self._in_trouble.add(place)
             self.tell(app, "given_up", worker.failure, worker)
-        elif worker.state is State.BACKOFF or (worker.state is State.EXITED and worker.has_failed):
+        elif worker.state is State.BACKOFF or (
+            worker.state is State.EXITED and worker.history.has_failed(worker.config)
+        ):
             self.tell(app, "crash", worker.failure, worker)
-            if worker.is_crash_looping and place not in self._in_trouble:
+            if is_crash_looping(worker) and place not in self._in_trouble:
                 self._in_trouble.add(place)
                 self.tell(app, "crash_loop", worker.failure, worker)
         elif worker.is_ready and worker.is_stable and place in self._in_trouble:
@@ -71,7 +74,9 @@ class Hooks:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "release": app.config.release, "count": 1,
         }  # fmt: skip
         if worker:
-            message.update(slot=worker.number, pid=worker.pid, restarts=worker.restarts, log_tail=worker.last_tail)
+            message.update(
+                slot=worker.number, pid=worker.pid, restarts=worker.history.restarts, log_tail=worker.history.last_tail
+            )
         key = (app.name, event)
         if key in self._silent:
             self._silent[key] += 1

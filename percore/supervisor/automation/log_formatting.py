@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from percore.common.typing import Any, Callable
 from percore.supervisor.core.app import App
+from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
 from percore.supervisor.logs.files import has_scribe
 from percore.supervisor.loop import Loop
@@ -125,8 +126,8 @@ def _entries_of(app: App) -> Iterator[dict[str, Any]]:
         config = worker.config
         if not has_scribe(config):
             continue
-        paths = worker.log_paths
-        for spool, path, stream in zip(worker.written_paths, paths, ("out", "err")):
+        paths = log_paths_of(worker)
+        for spool, path, stream in zip(written_paths_of(worker), paths, ("out", "err")):
             if spool in seen:
                 continue
             seen.add(spool)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
+from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
 from percore.supervisor.logs.files import FileId, has_file, has_scribe, id_of
 from percore.supervisor.logs.own_log import OwnLog
@@ -103,12 +104,12 @@ class LogRounds:
         for app in self._apps.values():
             for worker in {*app.living, *app.workers}:
                 if has_scribe(worker.config):
-                    yield from _found(worker.config, worker.log_paths)
+                    yield from _found(worker.config, log_paths_of(worker))
                     continue
-                if not worker.process:
-                    yield from _found(worker.config, worker.written_paths)
+                if not worker.child.process:
+                    yield from _found(worker.config, written_paths_of(worker))
                     continue
-                for number, (path, file) in enumerate(zip(worker.written_paths, worker.log_files), 1):
+                for number, (path, file) in enumerate(zip(written_paths_of(worker), worker.child.logs.files), 1):
                     yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
         if self.own_log and self.own_log.is_file:
             yield Log(None, self._home.daemon_log, "/proc/self/fd/2", id_of(os.fstat(2)))

@@ -40,10 +40,10 @@ class MemoryWatch:
         for worker in list(self._limited()):
             if not worker.is_ready:
                 continue
-            worker.stats.sample(worker.pid)
-            used, limit = worker.stats.memory_bytes, worker.config.max_memory or 0
+            worker.child.usage.sample(worker.pid)
+            used, limit = worker.child.usage.memory_bytes, worker.config.max_memory or 0
             if used > limit:
                 self._replace(worker, f"{used >> 20} MB is over its limit of {limit >> 20} MB")
             else:
-                wait = min(wait, worker.stats.seconds_until(limit))
+                wait = min(wait, worker.child.usage.seconds_until(limit))
         self._plan(max(wait, SHORTEST_SPAN))

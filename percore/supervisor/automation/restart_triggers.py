@@ -11,6 +11,7 @@ from percore.common.typing import TYPE_CHECKING, Callable, Optional
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
+from percore.supervisor.core.worker_record import log_paths_of
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.process.pid_file import pid_path
@@ -86,7 +87,7 @@ class Routines:
             return True
         own = {pid_path(app.config, slot.id, self._home.pids) for slot in app.slots}
         for worker in app.workers:
-            own.update(worker.log_paths)
+            own.update(log_paths_of(worker))
         return path in own or any(path.startswith(f"{place}.") for place in own if place)
 
     def _files_changed(self, name: str, paths: list[str]) -> None:

@@ -14,7 +14,7 @@ from percore.common.typing import Any, Callable, Optional
 from percore.errors import PartialError, PercoreError
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.core.routing import Traffic
+from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker, WorkerFailed
 from percore.supervisor.loop import Job
@@ -38,7 +38,8 @@ class App:
         self.base_env = dict(base_env)
         self.slots: list[Slot] = []
         self.leaving: list[Slot] = []  # scaled away, and not down yet
-        self.traffic = Traffic(runtime, config.name, self.slots, lambda: self.leaving)
+        self.router = Router(config.name, runtime.loop, runtime.sharing.mode, runtime.log,
+                             self._note_queue, self._note_stranded)  # fmt: skip
         self.wanted = False
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
@@ -63,13 +64,13 @@ class App:
     @property
     def living(self) -> Iterator[Worker]:
         """Every worker that has a process, also those of slots that were given up."""
-        return (worker for slot in (*self.slots, *self.leaving) for worker in slot.workers if worker.process)
+        return (worker for slot in (*self.slots, *self.leaving) for worker in slot.workers if worker.child.process)
 
     # -- sockets -----------------------------------------------------------------------------------------------------
 
     @property
     def listeners(self) -> dict[Address, Listener]:
-        return self.traffic.listeners
+        return self.router.listeners
 
     def listener(self, address: Address, rights: Rights) -> Listener:
         """The shared sockets of `address`, opened when the first worker asks. Raises PercoreError or OSError."""
@@ -77,7 +78,9 @@ class App:
         if known is None:
             self._make_room(address)
             self._refuse_too_many()
-            return self.traffic.open(address, rights)
+            opened = self.router.open(address, len(self.slots), rights)
+            self.steer()
+            return opened
         if rights.actor and not known.rights.actor and needs_rights(address):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it was opened for another wish
         return known
@@ -93,15 +96,25 @@ class App:
     def _make_room(self, address: Address) -> None:
         """What the last release listened on, or the file declared, gives way to another host on the same port."""
         for other in [other for other in self.listeners if other.overlaps(address)]:
-            if any(other in worker.addresses for worker in self.living):
+            if any(other in worker.sockets.addresses for worker in self.living):
                 raise AddressInUse(
                     f"{address} overlaps with {other}, where the workers in service listen",
                     next=f"percore stop {self.name}, then start it anew",
                 )
-            self.traffic.drop(other)
+            self.router.drop(other)
+
+    def steer(self) -> None:
+        """To be called when a worker changed."""
+        self.router.steer([slot.route() for slot in self.slots], [slot.route() for slot in self.leaving])
+
+    def _note_queue(self, slot: int, length: int, now: float) -> None:
+        self.slots[slot].worker.liveness.note_queue(length, now)
+
+    def _note_stranded(self, slot: int) -> None:
+        self.slots[slot].note_stranded()
 
     def close(self) -> None:
-        self.traffic.close()
+        self.router.close()
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +124,8 @@ class App:
         del self.slots[count:]
         for id in self._take_ids(max(0, count - len(self.slots))):
             self.slots.append(self.make_slot(len(self.slots), id))
-        self.traffic.resize()
+        self.router.grow(len(self.slots))
+        self.steer()
         return surplus
 
     def make_slot(self, number: int, id: int) -> Slot:
@@ -145,9 +159,9 @@ class App:
     def soak(self) -> Job:
         """Waits until every worker has lived as long as `start` asks for with `soak`; WorkerFailed for one that ended before."""
         for worker in (slot.worker for slot in self.slots):
-            if worker.failures.unstable:
+            if worker.history.failures.unstable:
                 raise WorkerFailed(worker)
-            if worker.process or not worker.was_stable:  # what lived long enough may have ended since
+            if worker.child.process or not worker.history.was_stable:  # what lived long enough may have ended since
                 yield from self._until_ready(worker, soak=True)
 
     def _bring_up(self, slots: Iterable[Slot], *, soak: bool) -> Job:
@@ -164,13 +178,18 @@ class App:
             yield
 
     def _until_ready(self, worker: Worker, *, soak: bool) -> Job:
-        ends = worker.restarts
+        ends = worker.history.restarts
         has_proof = not soak or worker.config.shares_port or worker.config.wait_ready
         while not (worker.is_ready and (has_proof or worker.is_stable)):
-            if worker.restarts > ends or worker.state in (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING):
+            if worker.history.restarts > ends or worker.state in (
+                State.BACKOFF,
+                State.FATAL,
+                State.STOPPED,
+                State.STOPPING,
+            ):
                 raise WorkerFailed(worker)
             if worker.state is State.EXITED:
-                if worker.has_failed:
+                if worker.history.has_failed(worker.config):
                     raise WorkerFailed(worker)
                 return
             yield
@@ -220,7 +239,8 @@ class App:
         """True when others can count on it: all its workers are ready, or have done their work."""
         workers = [slot.worker for slot in self.slots if slot.wanted]
         return bool(workers) and all(
-            worker.is_ready or (worker.state is State.EXITED and not worker.has_failed) for worker in workers
+            worker.is_ready or (worker.state is State.EXITED and not worker.history.has_failed(worker.config))
+            for worker in workers
         )
 
     def note_blocked(self, reason: str) -> None:
@@ -280,7 +300,7 @@ class App:
             slot.abandon()
             raise
         slot.promote()
-        self.traffic.steer()
+        self.steer()
 
     def _until_drained(self, slots: Iterable[Slot]) -> Job:
         while any(slot.outgoing for slot in slots):
@@ -299,7 +319,7 @@ class App:
             yield
         self.leaving = [slot for slot in self.leaving if not slot.is_down]
         if not self.leaving:
-            self.traffic.shrink()
+            self.router.shrink(len(self.slots))
 
 
 def settled(app: App, config: AppConfig) -> Job:

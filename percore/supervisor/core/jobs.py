@@ -56,6 +56,11 @@ class Jobs:
         """Something changed that a job may have waited for."""
         self._has_news = True
 
+    @property
+    def is_heard(self) -> bool:
+        """A job is under way, so progress is told to its caller."""
+        return self._current is not None
+
     def tell(self, message: Mapping[str, Any]) -> None:
         """Progress, for whoever asked for the current job."""
         if self._current:

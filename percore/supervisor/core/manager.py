@@ -30,10 +30,12 @@ from percore.supervisor.core.replacements import Replacements
 from percore.supervisor.core.set_aside import SetAside
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
+from percore.supervisor.core.worker_client import WorkerClient
+from percore.supervisor.core.worker_record import is_crash_looping, status_of
 from percore.supervisor.home import Home, Preload, place_preload
 from percore.supervisor.logs.files import has_scribe
 from percore.supervisor.loop import Job, Loop
-from percore.supervisor.process.command import OpenLogs, Site, open_files
+from percore.supervisor.process.command import LogOpener, WorkerEnvironment, open_files
 from percore.supervisor.process.process import reap
 from percore.supervisor.program import Program, trial
 from percore.supervisor.sockets.bind_rights import rights_of
@@ -43,8 +45,9 @@ from percore.supervisor.sockets.sharing import find_sharing
 from percore.supervisor.state import state_file
 from percore.supervisor.state.fd_store import FdStore
 from percore.supervisor.state.saved import SET_ASIDE, Saved, read_saved
+from percore.supervisor.user import uid_of
 
-_THIEVES_SECONDS = 10.0
+_CONFLICTS_SECONDS = 10.0
 _SAVE_AGAIN_SECONDS = 5.0
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
 
 class Manager:
     def __init__(self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: state_file.StateFile,
-                 open_logs: OpenLogs = open_files) -> None:  # fmt: skip
+                 open_logs: LogOpener = open_files) -> None:  # fmt: skip
         self.apps: dict[str, App] = {}
         self.release = ""
         self.store = store
@@ -79,10 +82,12 @@ class Manager:
         self._routines = Routines(loop, home, self.apps, self.jobs, log)
         self._scribes: Optional[Scribes] = None
         self._preload = place_preload(home.run)
-        site = Site(home, self.find_preload, store.fds, self.find_outside, self.find_groups, open_logs)
+        environment = WorkerEnvironment(
+            home, self.find_preload, store.fds, self.find_outside, self.find_groups, open_logs
+        )
         self.runtime = Runtime(
             loop,
-            site,
+            environment,
             find_sharing(),
             self._worker_changed,
             self._replacements.ask,
@@ -90,7 +95,7 @@ class Manager:
             self.open_listener,
             self.open_for_request,
         )
-        loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
+        loop.when_awake(_CONFLICTS_SECONDS, self._find_conflicts)
 
     # -- what the loop calls -----------------------------------------------------------------------------------------
 
@@ -98,23 +103,26 @@ class Manager:
         self.jobs.note_change()
         app = self.apps.get(worker.config.name)
         if app:
-            self._contain("steering", app, app.traffic.steer)
+            self._contain("steering", app, app.steer)
             if app.config.hooks:
                 self._contain("running hooks", app, lambda: self._hooks.worker_changed(app, worker))
-        if worker.is_ready and worker.unwell:
-            self._log(f"{worker.config.name} {worker.number}: {worker.unwell}; new connections go to the others")
+        if worker.is_ready and worker.liveness.unhealthy:
+            self._log(
+                f"{worker.config.name} {worker.number}: {worker.liveness.unhealthy}; new connections go to the others"
+            )
             return
         if worker.is_ready and worker.is_stable:
             return  # "running" was said when it became ready
         pid = f" (pid {worker.pid})" if worker.pid else ""
         trouble = f": {worker.failure}" if worker.failure and not worker.is_ready else ""
-        state = "crash-looping" if worker.is_crash_looping else worker.state.value
+        state = "crash-looping" if is_crash_looping(worker) else worker.state.value
         self._log(f"{worker.config.name} {worker.number}: {state}{pid}{trouble}")
-        self.jobs.tell({"event": "worker", "app": worker.config.name, **worker.status()})
+        if self.jobs.is_heard:
+            self.jobs.tell({"event": "worker", "app": worker.config.name, **status_of(worker)})
 
     def reap_children(self) -> None:
         """Called on SIGCHLD. A dead worker still holds its pid when it is asked for its group, so nobody else is hit."""
-        by_pid = {worker.pid: worker for app in self.apps.values() for worker in app.living}
+        by_pid = {worker.pid: worker.child for app in self.apps.values() for worker in app.living}
 
         def before(pid: int) -> None:
             if pid in by_pid:
@@ -378,12 +386,13 @@ class Manager:
         """Counts from zero again."""
         for _, slots in self.select(selectors):
             for slot in slots:
-                slot.worker.restarts = slot.worker.failures.unstable = 0
+                slot.worker.history.restarts = slot.worker.history.failures.unstable = 0
         self.jobs.note_change()
 
     def signal(self, selectors: Sequence[str], number: int) -> int:
         """Sends a signal to the main processes; returns how many there were."""
-        living = [slot.worker.process for _, slots in self.select(selectors) for slot in slots if slot.worker.process]
+        children = [slot.worker.child for _, slots in self.select(selectors) for slot in slots]
+        living = [child.process for child in children if child.process]
         for process in living:
             process.signal(number, whole_group=False)
         return len(living)
@@ -553,22 +562,26 @@ class Manager:
 
     # -- what workers ask --------------------------------------------------------------------------------------------
 
-    def find_worker(self, token: str) -> Optional[Worker]:
+    def find_worker(self, token: str) -> Optional[WorkerClient]:
         for app in self.apps.values():
             for worker in app.living:
-                if worker.token == token:
-                    return worker
+                if worker.child.token == token:
+                    return WorkerClient(worker)
         return None
 
     def has_worker_of(self, uid: int) -> bool:
-        return any(worker.uid == uid for app in self.apps.values() for worker in app.living)
+        return any(
+            uid_of(worker.config.user, worker.config.group) == uid
+            for app in self.apps.values()
+            for worker in app.living
+        )
 
     def worker_is_ready(self, pid: int) -> bool:
         """A process said READY=1; False when it is not a worker's main process."""
         for app in self.apps.values():
             for worker in app.living:
                 if worker.pid == pid:
-                    worker.said_ready()
+                    worker.readiness.said_ready()
                     return True
         return False
 
@@ -627,11 +640,11 @@ class Manager:
 
         return find_groups(self._log)
 
-    def _look_for_thieves(self) -> None:
+    def _find_conflicts(self) -> None:
         """Not worth waking up for: a look whenever the supervisor is awake, but not all the time."""
         for app in self.apps.values():
-            self._contain("looking at ports", app, app.traffic.look_for_thieves)
-        self.runtime.loop.when_awake(_THIEVES_SECONDS, self._look_for_thieves)
+            self._contain("looking at ports", app, app.router.find_conflicts)
+        self.runtime.loop.when_awake(_CONFLICTS_SECONDS, self._find_conflicts)
 
     # -- what is watched ---------------------------------------------------------------------------------------------
 
@@ -661,7 +674,7 @@ class Manager:
     def describe(self, selectors: Iterable[str], *, with_env: bool = False) -> list[dict[str, Any]]:
         chosen = self.select(selectors)
         for app, _ in chosen:
-            self._contain("looking at ports", app, app.traffic.look_for_thieves)
+            self._contain("looking at ports", app, app.router.find_conflicts)
         dropped = self.log_rounds.dropped
         return [entry for app, slots in chosen for entry in reporting.describe(app, slots, dropped, with_env=with_env)]
 
@@ -716,7 +729,7 @@ class Manager:
         self._restorer().restore(saved, shelves)
         for app in self.apps.values():
             for worker in app.living if app.config.user or app.config.group else ():
-                self.find_outside(worker.uid)
+                self.find_outside(uid_of(worker.config.user, worker.config.group))
         self._find_former_addresses()
         self.jobs.note_change()
         self._fill_store()

@@ -15,8 +15,8 @@ from percore.supervisor.core.backoff import ends_for_good
 from percore.supervisor.core.set_aside import SetAside, Shelves
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
-from percore.supervisor.process.process import Process, adopt
-from percore.supervisor.process.survivors import carries
+from percore.supervisor.core.worker_record import record_of_end, record_of_process
+from percore.supervisor.process.process import Process, adopt, has_token
 from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.sharing import Mode
@@ -57,15 +57,15 @@ def wish_of(apps: Iterable[App], release: str) -> dict[str, Any]:
 
 
 def _record_of_slot(slot: Slot) -> dict[str, Any]:
-    workers = [worker.to_snapshot() for worker in slot.workers if worker.process]
+    workers = [record_of_process(worker) for worker in slot.workers if worker.child.process]
     record = {**slot.unknown, "number": slot.number, "id": slot.id, "wanted": slot.wanted, "workers": workers}
-    end = slot.worker.end_for_good()
+    end = record_of_end(slot.worker)
     return {**record, "end": end} if end else record
 
 
 def _lives_on(saved: Saved) -> bool:
     """In a container a unit with ProtectKernelTunables sees another boot id than one without; a living worker knows better."""
-    return any(carries(worker.pid, worker.token) for worker in saved.workers)
+    return any(has_token(worker.pid, worker.token) for worker in saved.workers)
 
 
 def shelves_of(apps: Iterable[App]) -> Shelves:
@@ -77,8 +77,9 @@ def shelves_of(apps: Iterable[App]) -> Shelves:
             shelves[name] = [sock.fileno() for sock in listener.sockets]
         for worker in app.workers:
             # Node's end of a channel whose other end closes makes the next process.send() throw.
-            if worker.process and worker.process.channel:
-                shelves[name_of(Entry(worker.token))] = [worker.process.channel.fileno()]
+            process = worker.child.process
+            if process and process.channel:
+                shelves[name_of(Entry(worker.child.token))] = [process.channel.fileno()]
     return shelves
 
 
@@ -177,7 +178,7 @@ class Restorer:
             workers = place.workers if is_same_boot else ()
             adopted += [worker.token for worker in workers if self._adopt(app, slot, worker, recovered.channels)]
             if is_same_boot and place.end:
-                slot.worker.adopt_end(place.end)
+                slot.adopt_end(place.end)
         if not is_same_boot and not (isinstance(config.instances, int) and config.instances > 0):
             # The machine may have another number of cores than before.
             app.set_slots(resolve_instances(config.instances, usable_cores()))
@@ -192,7 +193,7 @@ class Restorer:
         holders: dict[Address, list[tuple[int, int, int]]] = {}
         for place in saved.places:
             for worker in place.workers:
-                index = Listener.place_index(mode, place.number, worker.generation)
+                index = Listener.index_of(mode, place.number, worker.generation)
                 for address in worker.addresses:
                     holders.setdefault(address, []).append((worker.pid, worker.start_time, index))
         rescued: dict[Address, Listener] = {}
@@ -226,7 +227,7 @@ class Restorer:
         if process is None:
             if saved.role is Role.CURRENT and ends_for_good(saved.config, None):
                 end = SavedEnd(State.EXITED, 0, _UNSEEN_END, "", saved.restarts, saved.started_time)
-                slot.worker.adopt_end(end)
+                slot.adopt_end(end)
                 self._log(f"{app.name} {slot.number}: {_UNSEEN_END}; it is not to be run again")
             return False
         worker = slot.adopt(process, saved)
@@ -237,9 +238,9 @@ class Restorer:
 
     def _adopted_ended(self, worker: Worker, process: Process) -> None:
         self._runtime.loop.unwatch(process.pidfd)
-        if worker.process is process:
-            worker.main_process_died()
-            worker.has_ended(None)
+        if worker.child.process is process:
+            worker.child.main_process_died()
+            worker.child.has_ended(None)
 
     def add(self, saved: SavedApp) -> App:
         """An app that is not known, with its wishes; nothing is started."""

@@ -50,7 +50,7 @@ def reload(app: App, slots: Sequence[Slot], config: AppConfig, base_env: Optiona
 def count(slots: Iterable[Slot]) -> None:
     """A restart that somebody asked for is one more, as PM2 counts."""
     for slot in slots:
-        slot.worker.restarts += 1
+        slot.worker.history.restarts += 1
 
 
 def with_changes(

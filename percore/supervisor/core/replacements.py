@@ -1,4 +1,4 @@
-"""Graceful replacements that nobody asked for: of an unwell worker, of one over its memory limit, for stranded clients."""
+"""Graceful replacements that were not asked for: of an unhealthy worker, of one over its memory limit, for stranded clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Replacements:
         def steps() -> Outcome:
             try:
                 yield from app.renew([slot])
-                slot.worker.restarts += 1
+                slot.worker.history.restarts += 1
             finally:
                 self._under_way.discard(slot)
             return {}

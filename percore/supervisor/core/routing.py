@@ -4,162 +4,163 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from percore.common.typing import Callable, NamedTuple
 from percore.supervisor.config.address import Address
-from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Runtime
-from percore.supervisor.sockets import port_owner
-from percore.supervisor.sockets.balancer import Feedback
+from percore.supervisor.loop import Loop
+from percore.supervisor.sockets.balancer import Balancer
 from percore.supervisor.sockets.bind_rights import Rights
-from percore.supervisor.sockets.listener import Listener, Place
+from percore.supervisor.sockets.listener import Listener, SocketKey
+from percore.supervisor.sockets.port_owner import find_conflict
 from percore.supervisor.sockets.reuseport_bpf import Source
 from percore.supervisor.sockets.sharing import Mode
-from percore.supervisor.sockets.tamper_watch import Guard
+from percore.supervisor.sockets.tamper_watch import TamperWatch
 
 # While connections come, the program is attached again so often: a worker may have put its own in its place.
 _REATTACH_SECONDS = 1.0
 
 
-class Traffic:
-    def __init__(
-        self, runtime: Runtime, name: str, slots: Sequence[Slot], leaving: Callable[[], Sequence[Slot]]
-    ) -> None:
-        """`slots` are the app's own list; `leaving` gives those that were scaled away and are not down yet."""
+class Route(NamedTuple):
+    """A slot, as connections are sent to it: its worker accepts from the sockets of `generation`."""
+
+    slot: int
+    generation: int
+    is_ready: bool
+    is_healthy: bool
+    used: frozenset[int]  # the generations that have a worker
+
+    @property
+    def key(self) -> SocketKey:
+        return self.slot, self.generation
+
+
+class Router:
+    def __init__(self, name: str, loop: Loop, mode: Mode, log: Callable[[str], None],
+                 note_queue: Callable[[int, int, float], None], note_stranded: Callable[[int], None]) -> None:  # fmt: skip
+        """`note_queue` is called with a slot, the length of its queue, and when that was read; `note_stranded` with a slot
+        that clients wait for though its worker does not accept there."""
         self.listeners: dict[Address, Listener] = {}
-        self.thieves: dict[Address, str] = {}  # who gets a part of an address's connections
-        self._runtime = runtime
+        self.conflicts: dict[Address, str] = {}  # which other process gets a part of an address's connections
         self._name = name
-        self._slots = slots
-        self._leaving = leaving
-        self._feedback = Feedback(runtime.loop, self._balance)
-        self._guard = Guard(runtime.loop, self._put_right)
-        self._directed: dict[Source, Place] = {}
+        self._mode = mode
+        self._log = log
+        self._note_queue = note_queue
+        self._note_stranded = note_stranded
+        self._balancer = Balancer(loop, self._balance)
+        self._tamper_watch = TamperWatch(loop, self._repair)
+        self._routes: Sequence[Route] = ()
+        self._leaving: Sequence[Route] = ()
+        self._directed: dict[Source, SocketKey] = {}
         self._attached_at = 0.0
 
-    def open(self, address: Address, rights: Rights) -> Listener:
-        """Raises AddressInUse or OSError."""
-        opened = Listener(address, len(self._slots), self._runtime.sharing.mode, rights)
-        self.listeners[address] = opened
-        self.steer()
+    def open(self, address: Address, slots: int, rights: Rights) -> Listener:
+        """Raises AddressInUse or OSError. To be followed by `steer`."""
+        opened = self.listeners[address] = Listener(address, slots, self._mode, rights)
         return opened
 
     def drop(self, address: Address) -> None:
-        """Nobody listens there any more, not even a worker that was handed its socket and never used it."""
+        """No worker listens there any more, not even one that was given its socket and never used it."""
         dropped = self.listeners.pop(address)
-        self.steer()
+        self.steer(self._routes, self._leaving)
         dropped.close(for_everybody=True)
 
-    def resize(self) -> None:
-        """The app has another number of slots."""
+    def grow(self, slots: int) -> None:
+        """To be followed by `steer`."""
         for listener in self.listeners.values():
-            listener.grow(len(self._slots))
-        self.steer()
+            listener.grow(slots)
 
-    def shrink(self) -> None:
+    def shrink(self, slots: int) -> None:
         """The slots that were scaled away are down."""
         for listener in self.listeners.values():
-            listener.shrink(len(self._slots))
+            listener.shrink(slots)
 
-    def steer(self) -> None:
-        """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there."""
+    def steer(self, routes: Sequence[Route], leaving: Sequence[Route]) -> None:
+        """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there.
+
+        `routes` are the app's slots; `leaving` those that were scaled away and are not down yet.
+        """
+        self._routes, self._leaving = routes, leaving
+        if not self.listeners and not self._directed:
+            return
         self._directed = {}
-        for slot in self._slots:
-            self._directed[Source(slot.number, incoming=False)] = place_of(slot)
-            self._directed[Source(slot.number, incoming=True)] = (slot.number, 1 - slot.worker.generation)
+        for slot, generation, *_ in routes if self.listeners else ():
+            self._directed[Source(slot, incoming=False)] = slot, generation
+            self._directed[Source(slot, incoming=True)] = slot, 1 - generation
         serving = self._serving()
-        places = [place_of(slot) for slot in serving or self._slots]
+        keys = [route.key for route in serving or routes]
         for listener in self.listeners.values():
-            listener.steer(places, self._directed)
+            listener.steer(keys, self._directed)
         steered = [listener for listener in self.listeners.values() if listener.steered]
-        self._feedback.watch(
-            [listener.socket_for(*place_of(slot)).fileno() for listener in steered for slot in serving]
-        )
+        self._balancer.watch([listener.socket_for(*route.key).fileno() for listener in steered for route in serving])
         self._watch_over(steered)
 
     def _watch_over(self, steered: Sequence[Listener]) -> None:
-        places = set(self._used_places())
-        used = {listener.socket_for(*place).fileno() for listener in steered for place in places}
+        keys = {route.key for route in self._routes}
+        keys.update((route.slot, used) for route in (*self._routes, *self._leaving) for used in route.used)
+        in_use = {listener.socket_for(*key).fileno() for listener in steered for key in keys}
         idle = {
-            sock.fileno(): sock for listener in steered for sock in listener.sockets if sock.fileno() not in used
+            sock.fileno(): sock for listener in steered for sock in listener.sockets if sock.fileno() not in in_use
         }  # fmt: skip
-        used.update(
+        in_use.update(
             sock.fileno() for listener in self.listeners.values()
             if listener.mode is Mode.SINGLE and listener.address.can_steer
             for sock in listener.sockets
         )  # fmt: skip
-        self._guard.watch(idle, used)
+        self._tamper_watch.watch(idle, in_use)
 
-    def _used_places(self) -> Iterator[Place]:
-        for slot in self._slots:
-            yield place_of(slot)
-        for slot in (*self._slots, *self._leaving()):
-            for worker in slot.workers:
-                if worker.process or worker is slot.incoming:
-                    yield slot.number, worker.generation
-
-    def _serving(self) -> list[Slot]:
-        """Slots that new connections may go to: the ready ones, without the unwell as long as there is another."""
-        return [slot for slot in self._ready if not slot.worker.unwell] or self._ready
-
-    @property
-    def _ready(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.worker.is_ready]
+    def _serving(self) -> list[Route]:
+        """Slots that new connections may go to: the ready ones, without the unhealthy as long as there is another."""
+        ready = [route for route in self._routes if route.is_ready]
+        return [route for route in ready if route.is_healthy] or ready
 
     def _balance(self) -> tuple[int, ...]:
         """Reads the accept queues, and steers new connections to the shortest; returns the length of each."""
         now = time.monotonic()
-        ready = self._ready
+        ready = [route.key for route in self._routes if route.is_ready]
         steered = [listener for listener in self.listeners.values() if listener.steered]
-        lengths = [{slot: listener.queue_length(*place_of(slot)) for slot in ready} for listener in steered]
-        for slot in ready:
-            slot.worker.liveness.note_queue(sum(by_slot[slot] for by_slot in lengths), now)
-        serving = self._serving()
+        lengths = [{key: listener.queue_length(*key) for key in ready} for listener in steered]
+        for key in ready:
+            self._note_queue(key[0], sum(by_key[key] for by_key in lengths), now)  # which may make one unhealthy
         again = now - self._attached_at > _REATTACH_SECONDS
-        for listener, by_slot in zip(steered, lengths):
-            shortest = min((by_slot[slot] for slot in serving), default=0)
-            places = [place_of(slot) for slot in serving if by_slot[slot] == shortest]
-            listener.steer(places, self._directed, again=again)
+        serving = [route.key for route in self._serving()]
+        for listener, by_key in zip(steered, lengths):
+            shortest = min((by_key[key] for key in serving), default=0)
+            listener.steer([key for key in serving if by_key[key] == shortest], self._directed, again=again)
         if again:
             self._attached_at = now
-        return tuple(length for by_slot in lengths for length in by_slot.values())
+        return tuple(length for by_key in lengths for length in by_key.values())
 
-    def _put_right(self, astray: Collection[int]) -> None:
+    def _repair(self, astray: Collection[int]) -> None:
         """Connections arrived at these sockets though no worker accepts there, or a worker shut the socket down."""
-        self._runtime.log(
+        self._log(
             f"{self._name}: a worker changed how the port is shared (its sockets' program, or shutdown); put right"
         )
         for listener in self.listeners.values():
             try:
                 listener.repair()
             except OSError as error:
-                self._runtime.log(f"{self._name}: {listener.address} cannot be put right: {error.strerror}")
-        self.steer()
-        for slot in self._slots:
-            place = slot.number, 1 - slot.worker.generation
-            if any(
-                listener.steered and listener.socket_for(*place).fileno() in astray
-                for listener in self.listeners.values()
-            ):
-                slot.note_stranded()
+                self._log(f"{self._name}: {listener.address} cannot be put right: {error.strerror}")
+        self.steer(self._routes, self._leaving)
+        for route in self._routes:
+            if any(number in astray for number in self._descriptors_of((route.slot, 1 - route.generation))):
+                self._note_stranded(route.slot)
 
-    def look_for_thieves(self) -> None:
-        """Finds programs that listen on a part of an address, and says so once."""
+    def _descriptors_of(self, key: SocketKey) -> Iterable[int]:
+        return (listener.socket_for(*key).fileno() for listener in self.listeners.values() if listener.steered)
+
+    def find_conflicts(self) -> None:
+        """Finds other programs that listen on a part of an address, and says so once."""
         own = {os.fstat(sock.fileno()).st_ino for listener in self.listeners.values() for sock in listener.sockets}
-        found = {address: thief for address in self.listeners if (thief := port_owner.find_thief(address, own))}
-        for address, thief in found.items():
-            if self.thieves.get(address) != thief:
-                self._runtime.log(f"{self._name}: {thief} takes connections that are meant for {address}")
-        self.thieves = found
+        found = {address: owner for address in self.listeners if (owner := find_conflict(address, own))}
+        for address, owner in found.items():
+            if self.conflicts.get(address) != owner:
+                self._log(f"{self._name}: {owner} takes connections that are meant for {address}")
+        self.conflicts = found
 
     def close(self) -> None:
-        self._feedback.close()
-        self._guard.close()
+        self._balancer.close()
+        self._tamper_watch.close()
         for listener in self.listeners.values():
             listener.close()
         self.listeners.clear()
-
-
-def place_of(slot: Slot) -> Place:
-    """Which of a listener's sockets the slot's current worker accepts from."""
-    return slot.number, slot.worker.generation

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 
 from percore.common.typing import Any, Callable
-from percore.supervisor.process.survivors import end, open_strays
+from percore.supervisor.process.process import end, open_unadopted
 from percore.supervisor.state.saved import Aside
 
 Shelves = dict[str, list[int]]
@@ -27,7 +27,7 @@ class SetAside:
     def find_all(self) -> None:
         """There is no state: whatever runs is ours."""
         self._is_all = True
-        self._processes = dict(open_strays(self._home, ()))
+        self._processes = dict(open_unadopted(self._home, ()))
         if self._processes:
             self._log(
                 f"what an earlier supervisor left runs, and no state tells of it: {', '.join(sorted(self._processes))}; "
@@ -41,7 +41,7 @@ class SetAside:
         """Keeps what runs of other apps than those that are known, and `shelves`, which the store has of them. Of known apps,
         what was not adopted is ended. `adopted` are tokens.
         """
-        found = open_strays(self._home, adopted)
+        found = open_unadopted(self._home, adopted)
         self._processes = {name: pidfds for name, pidfds in found.items() if self._apps and name not in known}
         end([pidfd for name, pidfds in found.items() if name not in self._processes for pidfd in pidfds])
         self._sockets = {

@@ -9,6 +9,7 @@ from percore.common.typing import Any
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.slot import Slot
+from percore.supervisor.core.worker_record import log_paths_of, status_of, written_paths_of
 from percore.supervisor.logs.files import has_scribe
 from percore.supervisor.process.pid_file import pid_path
 
@@ -22,7 +23,7 @@ def app_status(app: App) -> dict[str, Any]:
         "wanted": len(app.slots) if app.wanted else 0,
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
-        "workers": [{**worker.status(), **_hashes(worker.config)} for worker in app.workers],
+        "workers": [{**status_of(worker), **_hashes(worker.config)} for worker in app.workers],
     }
 
 
@@ -45,19 +46,20 @@ def describe(
             config["env"] = sorted(env)
             if "hooks" in config:
                 config["hooks"] = sorted(config["hooks"])  # an address may be secret
-        paths = worker.log_paths
+        paths = log_paths_of(worker)
         found.append({
-            **worker.status(), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
+            **status_of(worker), "name": app.name, "namespace": worker.config.namespace, "mode": app.config.mode,
             "config": config, "out_file": paths.out, "error_file": paths.error, "log_file": paths.combined,
-            "log_dropped_bytes": sum(dropped.get(os.path.realpath(path), 0) for path in {*paths, *worker.written_paths}),
-            "has_lost_log": worker.has_lost_log(),
-            "log_starts": None if has_scribe(worker.config) else worker.log_starts, "cwd": worker.config.cwd,
-            "started_time": worker.started_time, "exit_code": worker.exit_code, "last_end": worker.last_end,
-            "addresses": [str(address) for address in worker.addresses], "wanted": slot.wanted,
+            "log_dropped_bytes": sum(dropped.get(os.path.realpath(path), 0) for path in {*paths, *written_paths_of(worker)}),
+            "has_lost_log": bool(worker.child.process) and worker.child.logs.is_moved,
+            "log_starts": None if has_scribe(worker.config) else worker.child.logs.starts, "cwd": worker.config.cwd,
+            "started_time": worker.history.started_time, "exit_code": worker.history.exit_code,
+            "last_end": worker.history.last_end,
+            "addresses": [str(address) for address in worker.sockets.addresses], "wanted": slot.wanted,
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
-            "thieves": [f"{thief} takes connections meant for {address}" for address, thief in app.traffic.thieves.items()],
-            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.site.home.pids),
-            "uncapped": app.runtime.site.find_groups().problem if worker.config.memory_max else "",
+            "thieves": [f"{owner} takes connections meant for {address}" for address, owner in app.router.conflicts.items()],
+            "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.environment.home.pids),
+            "uncapped": app.runtime.environment.find_groups().problem if worker.config.memory_max else "",
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip
     return found

@@ -1,6 +1,6 @@
 """Whether a running worker still serves: asked by health checks, seen in its accept queue.
 
-An unwell worker gets no new connections, at once; after `liveness_timeout` a replacement is asked for.
+An unhealthy worker gets no new connections, at once; after `liveness_timeout` a replacement is asked for.
 """
 
 from __future__ import annotations
@@ -9,26 +9,38 @@ import time
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.health.probe import Probe, Target
+from percore.supervisor.health.probe import Probe, Target, target_of
 from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 # From when on a queue that does not move is called stuck; until then the program may just be busy.
 _STUCK_SECONDS = 1.0
 _STUCK = "it accepts no connections"
 
 
+def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[Target]:
+    """Where the health of a worker that serves is asked for; None where it has no address for that."""
+    port = config.port_of(sockets.slot)
+    if not config.shares_port:
+        return Target("127.0.0.1", port, health=config.health) if port else None
+    for address in sockets.addresses:
+        if port in (None, address.port) and (listener := sockets.listeners.get(address)) and listener.steered:
+            return target_of(sockets, address, config.health, is_incoming=False)
+    return None
+
+
 class Liveness:
     def __init__(self, loop: Loop, find_target: Callable[[], Optional[Target]], on_change: Callable[[], None],
                  replace: Callable[[str], None]) -> None:  # fmt: skip
-        """`on_change` is called when the worker becomes well or unwell; `replace` is given the reason for a new one."""
-        self.unwell = ""  # why it gets no new connections although it runs
+        """`on_change` is called when the worker becomes healthy or unhealthy; `replace` is given the reason for a new one."""
+        self.unhealthy = ""  # why it gets no new connections although it runs
         self._loop = loop
         self._find_target = find_target
         self._on_change = on_change
         self._ask_for_replacement = replace
         self._timeout = 0.0
         self._interval = 0.0
-        self._unwell_since = 0.0
+        self._unhealthy_since = 0.0
         self._timer: Optional[Timer] = None
         self._probe: Optional[Probe] = None
         self._queue_length = 0
@@ -37,7 +49,7 @@ class Liveness:
     @property
     def is_stuck(self) -> bool:
         """It takes nothing from its queue: what it has begun will not end either."""
-        return self.unwell == _STUCK
+        return self.unhealthy == _STUCK
 
     def begin(self, config: AppConfig) -> None:
         """The worker serves from now on."""
@@ -52,7 +64,7 @@ class Liveness:
         if self._probe:
             self._probe.cancel()
             self._probe = None
-        self.unwell = ""
+        self.unhealthy = ""
         self._queue_length = 0
 
     def note_queue(self, length: int, now: float) -> None:
@@ -62,15 +74,15 @@ class Liveness:
         """
         if length == 0 or length < self._queue_length or now - self._looked_at > _STUCK_SECONDS:
             self._queue_moved_at = now
-            if self.unwell == _STUCK:
-                self._set_unwell("")
+            if self.unhealthy == _STUCK:
+                self._set_unhealthy("")
         elif self._queue_length == 0:
             self._queue_moved_at = now
-        elif now - self._queue_moved_at > _STUCK_SECONDS and not self.unwell:
-            self._set_unwell(_STUCK)
-            self._unwell_since = self._queue_moved_at
+        elif now - self._queue_moved_at > _STUCK_SECONDS and not self.unhealthy:
+            self._set_unhealthy(_STUCK)
+            self._unhealthy_since = self._queue_moved_at
         self._queue_length, self._looked_at = length, now
-        self._replace_if_unwell_too_long(now)
+        self._replace_if_unhealthy_too_long(now)
 
     def _plan(self) -> None:
         if self._interval:
@@ -85,21 +97,21 @@ class Liveness:
 
     def _passed(self) -> None:
         self._probe = None
-        self._set_unwell("")
+        self._set_unhealthy("")
         self._plan()
 
     def _failed(self, reason: str) -> None:
-        self._set_unwell(reason)
-        self._replace_if_unwell_too_long(time.monotonic())
+        self._set_unhealthy(reason)
+        self._replace_if_unhealthy_too_long(time.monotonic())
 
-    def _set_unwell(self, reason: str) -> None:
-        has_changed = bool(reason) != bool(self.unwell)
-        self.unwell = reason
+    def _set_unhealthy(self, reason: str) -> None:
+        has_changed = bool(reason) != bool(self.unhealthy)
+        self.unhealthy = reason
         if has_changed:
-            self._unwell_since = time.monotonic()
+            self._unhealthy_since = time.monotonic()
             self._on_change()
 
-    def _replace_if_unwell_too_long(self, now: float) -> None:
-        if self.unwell and self._timeout and now - self._unwell_since >= self._timeout:
-            self._unwell_since = now  # where the replacement fails as well, the next one is not due at once
-            self._ask_for_replacement(f"{self.unwell}, for {self._timeout:g} s")
+    def _replace_if_unhealthy_too_long(self, now: float) -> None:
+        if self.unhealthy and self._timeout and now - self._unhealthy_since >= self._timeout:
+            self._unhealthy_since = now  # where the replacement fails as well, the next one is not due at once
+            self._ask_for_replacement(f"{self.unhealthy}, for {self._timeout:g} s")

@@ -12,9 +12,11 @@ import os
 import socket
 
 from percore.common.typing import Callable, Optional
+from percore.supervisor.config.address import Address
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets.listener import queue_length
 from percore.supervisor.sockets.reuseport_bpf import Source, open_from
+from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.5
@@ -24,19 +26,27 @@ _ATTEMPT_SECONDS = 5.0
 class Target:
     """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
-    `find_stranger` tells who else listens there instead of the worker; a worker that nobody can be mistaken for has none.
+    `find_other` names another process that listens there instead of the worker; empty when there is none.
     """
 
-    __slots__ = ("find_stranger", "health", "host", "port", "queue", "source")
+    __slots__ = ("find_other", "health", "host", "port", "queue", "source")
 
     def __init__(self, host: str, port: int, *, source: Optional[Source] = None, health: Optional[str] = None,
-                 queue: Optional[socket.socket] = None, find_stranger: Callable[[], str] = str) -> None:  # fmt: skip
+                 queue: Optional[socket.socket] = None, find_other: Callable[[], str] = str) -> None:  # fmt: skip
         self.host = host
         self.port = port
         self.source = source
         self.health = health
         self.queue = queue
-        self.find_stranger = find_stranger
+        self.find_other = find_other
+
+
+def target_of(
+    sockets: WorkerSockets, address: Address, health: Optional[str], *, is_incoming: bool
+) -> Optional[Target]:
+    """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
+    found = sockets.endpoint(address, is_incoming=is_incoming)
+    return Target(found.host, found.port, source=found.source, health=health, queue=found.queue) if found else None
 
 
 class Probe:
@@ -98,7 +108,7 @@ class Probe:
     def _talk(self, speak: Callable[[socket.socket], object], on_answer: Callable[[], None]) -> None:
         assert self._sock
         self._loop.watch(self._sock.fileno(), on_answer)
-        with contextlib.suppress(OSError):  # it hung up already, which is readable too
+        with contextlib.suppress(OSError):  # it hung up, which is readable, too
             speak(self._sock)
 
     def _check_accepted(self) -> None:
@@ -135,8 +145,8 @@ class Probe:
             self._succeed()
 
     def _succeed(self) -> None:
-        if stranger := self._target.find_stranger():
-            self._again(f"port {self._target.port} is in use by {stranger}")
+        if other := self._target.find_other():
+            self._again(f"port {self._target.port} is in use by {other}")
             return
         self.cancel()
         self._on_ready()

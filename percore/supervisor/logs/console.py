@@ -12,9 +12,10 @@ import select
 import time
 from functools import partial
 
-from percore.common.typing import Callable, NamedTuple
+from percore.common.typing import Callable, NamedTuple, Optional
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.loop import Loop
+from percore.supervisor.user import Identity
 
 RAW, PREFIX, JSON, PAIRS = "raw", "prefix", "json", "pairs"
 _LONGEST_LINE = 64 * 1024
@@ -41,7 +42,7 @@ class Relay:
         self._is_held_up = False
         self.silent: set[str] = set()  # apps that asked for no logs
 
-    def open_logs(self, config: AppConfig, place: Place, _: tuple[str, str]) -> list[int]:
+    def open_logs(self, config: AppConfig, place: Place, paths: tuple[str, str], user: Optional[Identity]) -> list[int]:
         """Standard output and error of a new process."""
         if config.name in self.silent:
             return [os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) for _ in range(2)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.config.app import AppConfig
@@ -32,6 +33,29 @@ class FileId(NamedTuple):
 
     device: int
     inode: int
+
+
+class OpenLogs(NamedTuple):
+    """What one process has open as standard output and error."""
+
+    paths: tuple[str, str] = (os.devnull, os.devnull)
+    starts: tuple[int, int] = (0, 0)  # bytes that were there before
+    files: tuple[FileId, ...] = ()
+
+    @property
+    def is_moved(self) -> bool:
+        """True when it is no longer what it should write."""
+        return not all(path == os.devnull or has_file(path, file) for path, file in zip(self.paths, self.files))
+
+    def tail(self, user: Optional[AnyUser]) -> list[str]:
+        """The last lines of the process."""
+        return last_words(self.paths, self.starts, user) if self.files else []
+
+
+def note_logs(paths: tuple[str, str], opened: Sequence[int]) -> OpenLogs:
+    """Of descriptors that were just opened for a process."""
+    out, error = map(os.fstat, opened)
+    return OpenLogs(paths, (out.st_size, error.st_size), (id_of(out), id_of(error)))
 
 
 def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:

@@ -14,22 +14,24 @@ from percore.supervisor import systemd
 
 _LEAF = "supervisor"  # as in percore.service.j2
 _GIVEN = "PERCORE_CGROUP"
+_FIRST_REMOVAL_SECONDS, _LAST_REMOVAL_SECONDS = 0.05, 30.0
 
 
 class Group:
     """The control group of one worker."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, size: int) -> None:
         self.path = path
+        self.size = size  # bytes that it may use
         self.entry = f"{path}/cgroup.procs"  # who writes 0 there is in it
 
-    def limit(self, size: int) -> None:
+    def limit(self) -> None:
         """Raises OSError where the kernel does not know the limit."""
         with contextlib.suppress(FileNotFoundError):  # a kernel that does not count swap
             _write(f"{self.path}/memory.swap.max", "0")
         with contextlib.suppress(FileNotFoundError):  # Linux before 4.19: one process of the tree ends first
             _write(f"{self.path}/memory.oom.group", "1")
-        _write(f"{self.path}/memory.max", str(size))
+        _write(f"{self.path}/memory.max", str(self.size))
 
     @property
     def was_over(self) -> bool:
@@ -44,6 +46,16 @@ class Group:
         """Everything in it, at once; before Linux 5.14 nothing, and what is found by its token ends one by one."""
         with contextlib.suppress(OSError):
             _write(f"{self.path}/cgroup.kill", "1")
+
+    def explain(self, reason: str) -> str:
+        """Why its worker ended, which the group may know better."""
+        return f"killed by the kernel: over memory_max {self.size >> 20} MB" if self.was_over else reason
+
+    def end(self, later: Callable[[float, Callable[[], None]], object], wait: float = _FIRST_REMOVAL_SECONDS) -> None:
+        """Kills what is in it, and removes it: perhaps later, as the last of the killed may not be reaped yet."""
+        self.kill()
+        if not self.remove() and wait < _LAST_REMOVAL_SECONDS:
+            later(wait, lambda: self.end(later, 2 * wait))
 
     def remove(self) -> bool:
         """False as long as a process of it is not gone for good."""
@@ -70,20 +82,20 @@ class Groups:
         """None where there can be none; the worker then runs without."""
         if not self._base:
             return None
-        group = Group(self._path(name))
+        group = Group(self._path(name), size)
         try:
             os.mkdir(group.path)
             if not self.problem:
-                group.limit(size)
+                group.limit()
         except OSError as error:
             self._log(f"{group.path}: {error.strerror}; a worker starts without its memory_max")
             group.remove()
             return None
         return group
 
-    def find(self, name: str) -> Optional[Group]:
+    def find(self, name: str, size: int) -> Optional[Group]:
         """The one that an earlier supervisor made."""
-        return Group(self._path(name)) if self._base and os.path.isdir(self._path(name)) else None
+        return Group(self._path(name), size) if self._base and os.path.isdir(self._path(name)) else None
 
     def _path(self, name: str) -> str:
         return os.path.join(self._base, "".join(char if char.isalnum() or char in "-." else "_" for char in name))
@@ -136,7 +148,7 @@ def _prepare(base: str) -> str:
     """Returns why limits cannot be set below it; empty when they can. Raises OSError."""
     for name in os.listdir(base):
         if name != _LEAF and os.path.isdir(f"{base}/{name}"):
-            Group(f"{base}/{name}").remove()  # only what is empty goes: its worker ended while no supervisor ran
+            Group(f"{base}/{name}", 0).remove()  # only what is empty goes: its worker ended while no supervisor ran
     if "memory" not in _read(f"{base}/cgroup.controllers").split():
         return "this host has no memory controller in cgroup v2"
     if "memory" in _read(f"{base}/cgroup.subtree_control").split():

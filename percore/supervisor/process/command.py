@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
@@ -17,22 +17,21 @@ from percore.supervisor.logs import files
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
 from percore.supervisor.sockets import preload as preloadable
 from percore.supervisor.sockets.outside import Outside
-from percore.supervisor.user import Identity, filter_environment, identity_of
+from percore.supervisor.user import Identity, filter_environment
 from percore.supervisor.user_files import acting, may_execute
 
 if TYPE_CHECKING:
     from percore.supervisor.process.cgroup import Groups
 
-_SITE = "serve"  # sites.py
+_STATIC = "serve"  # config/sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
 
 
-OpenLogs = Callable[[AppConfig, Place, tuple[str, str]], "list[int]"]
+LogOpener = Callable[[AppConfig, Place, tuple[str, str], Optional[Identity]], "list[int]"]
 
 
-def open_files(config: AppConfig, place: Place, paths: tuple[str, str]) -> list[int]:
+def open_files(config: AppConfig, place: Place, paths: tuple[str, str], user: Optional[Identity]) -> list[int]:
     """Raises PercoreError; what was opened before is closed."""
-    user = identity_of(config.user, config.group)
     opened: list[int] = []
     for path in paths:
         try:
@@ -47,22 +46,21 @@ def open_files(config: AppConfig, place: Place, paths: tuple[str, str]) -> list[
     return opened
 
 
-class Site(NamedTuple):
+class WorkerEnvironment(NamedTuple):
     """What every worker of one supervisor finds."""
 
     home: Home
-    find_preload: Callable[[], Preload]  # puts back what somebody cleaned up
+    find_preload: Callable[[], Preload]  # puts back what was cleaned up
     store_fds: tuple[int, ...]
     find_outside: Callable[[int], Outside]  # opens, the first time, what workers of another user need
     find_groups: Callable[[], Groups]  # for workers with a memory_max
-    open_logs: OpenLogs = open_files  # gives a new process its standard output and error
+    open_logs: LogOpener = open_files  # gives a new process its standard output and error
 
 
-def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd: int, err_fd: int,
-                 listen_fds: tuple[int, ...] = ()) -> Command:  # fmt: skip
-    """Raises PercoreError when something that the worker needs is not on this host."""
-    identity = identity_of(config.user, config.group)
-    env = make_environment(site, place, config, token, identity)
+def make_command(environment: WorkerEnvironment, place: Place, config: AppConfig, token: str,
+                 identity: Optional[Identity], logs: Sequence[int], listen_fds: tuple[int, ...] = ()) -> Command:  # fmt: skip
+    """`logs` are its standard output and error. Raises PercoreError when something that the worker needs is not on this host."""
+    env = make_variables(environment, place, config, token, identity)
     if "@" in os.path.basename(config.interpreter):
         # Before another user's rights are taken, with which this package may not be readable.
         from percore.supervisor.process import interpreters  # noqa: F401
@@ -79,19 +77,19 @@ def make_command(site: Site, place: Place, config: AppConfig, token: str, out_fd
         program=program,
         cwd=config.cwd,
         env=env,
-        out_fd=out_fd,
-        err_fd=err_fd,
-        store_fds=() if identity else site.store_fds,
+        out_fd=logs[0],
+        err_fd=logs[1],
+        store_fds=() if identity else environment.store_fds,
         channel="NODE_CHANNEL_FD" in env,
         identity=identity,
         listen_fds=listen_fds,
-        stdin_path=site.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
+        stdin_path=environment.home.stdin_of(place.id) if config.mode == FORK else os.devnull,
     )
 
 
 def find_command(config: AppConfig, env: dict[str, str]) -> tuple[tuple[str, ...], str]:
     """The words of the command, and the file to execute. Of an interpreter of one version, `env` learns the place."""
-    if config.script == _SITE and not os.path.exists(os.path.join(config.cwd, _SITE)):
+    if config.script == _STATIC and not os.path.exists(os.path.join(config.cwd, _STATIC)):
         config = config._replace(interpreter=sys.executable, interpreter_args=("-I",), script=_FILE_SERVER)
     if "@" in os.path.basename(config.interpreter):
         from percore.supervisor.process.interpreters import find_version
@@ -112,8 +110,8 @@ def find_command(config: AppConfig, env: dict[str, str]) -> tuple[tuple[str, ...
     return (*argv, script, *config.args), program or script
 
 
-def make_environment(
-    site: Site, place: Place, config: AppConfig, token: str, identity: Optional[Identity]
+def make_variables(
+    environment: WorkerEnvironment, place: Place, config: AppConfig, token: str, identity: Optional[Identity]
 ) -> dict[str, str]:
     given = filter_environment(place.base_env, config.filter_env)
     env = {**given, **(identity.variables if identity else {}), **config.env}
@@ -123,7 +121,7 @@ def make_environment(
     if config.increment_var and not is_counted and re.fullmatch(r"-?[0-9]{1,18}", env.get(config.increment_var, "")):
         env[config.increment_var] = str(int(env[config.increment_var]) + place.number)
     env[config.instance_var] = str(place.number)
-    env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=site.home.path)
+    env.update(PERCORE_APP=config.name, PERCORE_SLOT=str(place.number), PERCORE_HOME=environment.home.path)
     env["PERCORE_TOKEN"] = token
     if config.release:
         env["PERCORE_RELEASE"] = config.release
@@ -133,15 +131,19 @@ def make_environment(
     if program in ("node", "bun", "nodejs"):
         env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
     if config.wait_ready:
-        env["NOTIFY_SOCKET"] = site.find_outside(identity.uid).notify_address if identity else site.home.notify_address
+        env["NOTIFY_SOCKET"] = (
+            environment.find_outside(identity.uid).notify_address if identity else environment.home.notify_address
+        )
     if config.shares_port:
-        preload = site.find_outside(identity.uid).preload if identity else site.find_preload()
+        preload = environment.find_outside(identity.uid).preload if identity else environment.find_preload()
         if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
-        env["PERCORE_SOCKET"] = site.find_outside(identity.uid).worker_socket if identity else site.home.worker_socket
+        env["PERCORE_SOCKET"] = (
+            environment.find_outside(identity.uid).worker_socket if identity else environment.home.worker_socket
+        )
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
         env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
     return env
@@ -156,7 +158,7 @@ def refuse_impossible(env: Mapping[str, str]) -> None:
 
 
 def find_program(name: str, cwd: str, path: str) -> Optional[str]:
-    """Where the program `name` is: in a folder of `path`, or by itself (shutil.which would load four compressors)."""
-    folders = [cwd] if os.sep in name else path.split(os.pathsep)
-    found = (os.path.join(folder, name) for folder in folders)
+    """Where the program `name` is: in a directory of `path`, or by itself (shutil.which would load four compressors)."""
+    directories = [cwd] if os.sep in name else path.split(os.pathsep)
+    found = (os.path.join(directory, name) for directory in directories)
     return next((place for place in found if may_execute(place)), None)

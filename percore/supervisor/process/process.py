@@ -1,7 +1,8 @@
 """One child process: signal it and its descendants, learn how it ended.
 
-Signals go through a pidfd, so a reused pid can never be hit. Every worker leads a session of its own; what escapes from
-that (setsid, double fork) comes back to us as subreaper and is found by the token in its environment (survivors.py).
+Signals go through a pidfd, so a reused pid can never be hit. Every worker leads its own session. What leaves that session
+(setsid, double fork) and outlives the worker, or outlives the whole supervisor, is an orphan: it is found by the token in its
+environment. A process is held by a pidfd before its environment is read: its pid may be another process's a moment later.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import time
+from collections.abc import Collection, Iterable, Mapping
 
-from percore.common.procfs import parent_of, start_time_of, state_of
+from percore.common.procfs import children_of, environment_of, parent_of, start_time_of, state_of, tree_of
 from percore.common.typing import Callable, Optional
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
+_DYING_SECONDS = 5.0
+_LOOKS = 50  # what forks may be a step ahead of a look, but not of all of them
 NOT_STARTED = 127  # the exit code, as a shell has it, of what could not be executed
 
 
@@ -65,7 +70,7 @@ class Process:
 
 
 def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None) -> Optional[Process]:
-    """The living process that an earlier supervisor started, or None when it is gone or its pid is somebody else's."""
+    """The living process that an earlier supervisor started, or None when it is gone or its pid is another process's."""
     try:
         process = Process(pid, is_child=parent_of(pid) == os.getpid(), channel=channel)
     except OSError:
@@ -118,3 +123,88 @@ def exit_code_of(status: Optional[int]) -> int:
     if status is None:
         return 0
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+# -- orphans ---------------------------------------------------------------------------------------------------------
+
+
+def open_orphans(token: str, *, anywhere: bool = False) -> list[int]:
+    """Pidfds of what a worker left behind: its orphans, and their descendants.
+
+    Those of our own child come to us; with `anywhere`, those of a worker that an earlier supervisor started are found.
+    """
+    marker = f"PERCORE_TOKEN={token}".encode()
+    found: dict[int, int] = {}
+    for orphan in _all_pids() if anywhere else children_of(os.getpid()):
+        if orphan not in found and marker in environment_of(orphan):
+            for pid in tree_of(orphan):
+                with contextlib.suppress(OSError):
+                    if pid not in found:
+                        found[pid] = os.pidfd_open(pid)
+    return list(found.values())
+
+
+def has_token(pid: int, token: str) -> bool:
+    return f"PERCORE_TOKEN={token}".encode() in environment_of(pid)
+
+
+def kill_orphans(token: str, *, anywhere: bool = False) -> None:
+    for _ in range(_LOOKS):
+        found = open_orphans(token, anywhere=anywhere)
+        for pidfd in found:
+            kill(pidfd)
+            os.close(pidfd)
+        if not found:
+            break
+
+
+def kill(pidfd: int) -> None:
+    """Nothing happens when the process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def kill_unadopted(home: str, known_tokens: Collection[str]) -> None:
+    """Kills workers of an earlier supervisor of this home that were not adopted: a singleton must not run twice."""
+    for _ in range(_LOOKS):
+        found = open_unadopted(home, known_tokens)
+        end([pidfd for pidfds in found.values() for pidfd in pidfds])
+        if not found:
+            break
+
+
+def open_unadopted(home: str, known_tokens: Collection[str]) -> Mapping[str, list[int]]:
+    """By app, pidfds of what belongs to a supervisor of this home and carries none of these tokens."""
+    home_mark = f"PERCORE_HOME={home}".encode()
+    known = {f"PERCORE_TOKEN={token}".encode() for token in known_tokens}
+    found: dict[str, list[int]] = {}
+    for pid in _all_pids():
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        variables = environment_of(pid)
+        tokens = {variable for variable in variables if variable.startswith(b"PERCORE_TOKEN=")}
+        if home_mark not in variables or not tokens or tokens & known or pid == os.getpid():
+            os.close(pidfd)
+            continue
+        names = [variable[len(b"PERCORE_APP=") :] for variable in variables if variable.startswith(b"PERCORE_APP=")]
+        found.setdefault(os.fsdecode(names[0]) if names else "", []).append(pidfd)
+    return found
+
+
+def end(pidfds: Collection[int]) -> None:
+    """Kills them, and returns when they are gone: only then their ports and locks are free. Closes the pidfds."""
+    # A process that cannot die is not worth waiting for.
+    deadline = time.monotonic() + _DYING_SECONDS
+    for pidfd in pidfds:
+        kill(pidfd)
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        os.close(pidfd)
+
+
+def _all_pids() -> Iterable[int]:
+    return map(int, filter(str.isdigit, os.listdir("/proc")))

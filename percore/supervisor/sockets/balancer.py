@@ -27,7 +27,7 @@ _LINGER_SECONDS = 0.25
 _REST = 0.05
 
 
-class Feedback:
+class Balancer:
     """Calls `look`, which reads the queues and steers, for as long as it finds somebody waiting.
 
     `look` returns the length of every queue.

@@ -43,24 +43,23 @@ class Drainable:
 class Client(Protocol):
     """What a worker is to us; `str` names it."""
 
-    generation: int
-    failure: str  # why it cannot do what it wants
-    preloads: list[Drainable]
-
-    @property
-    def number(self) -> int: ...
-
     @property
     def uid(self) -> int:
-        """Whose processes its are."""
+        """The user of its processes."""
 
     @property
-    def is_ready(self) -> bool: ...
+    def preloads(self) -> list[Drainable]: ...
 
     def listener_for(self, address: Address) -> Listener:
         """The shared sockets. Raises PercoreError or OSError, BlockingIOError for "ask again"."""
 
-    def bound(self, address: Address, listener: Listener) -> None: ...
+    def socket_of(self, listener: Listener) -> socket.socket: ...
+
+    def bound(self, address: Address) -> None:
+        """It has its socket of this address."""
+
+    def refused(self, reason: str) -> bool:
+        """Why it cannot do what it wants. True where the log should say so; of a worker that is not ready, its end does."""
 
     def listens_alone(self) -> None: ...
 
@@ -160,17 +159,15 @@ class Handover:
             reason = f"it may not listen on {address}: {error.strerror}{advice}"
             self._refuse(connection, worker, error.errno or errno.EADDRINUSE, reason)
             return
-        shared = listener.socket_for(worker.number, worker.generation)
         try:
-            socket.send_fds(connection, [b"take\n"], [shared.fileno()])
+            socket.send_fds(connection, [b"take\n"], [worker.socket_of(listener).fileno()])
         except OSError:
             return
-        worker.bound(address, listener)
+        worker.bound(address)
 
     def _refuse(self, connection: socket.socket, worker: Client, number: int, reason: str) -> None:
-        worker.failure = reason
         _send(connection, b"fail %d\n" % number)
-        if worker.is_ready and self._complaints.take():  # of one that is not, its end tells
+        if worker.refused(reason) and self._complaints.take():
             self._log(f"{worker}: {reason}")
 
     # -- what stays --------------------------------------------------------------------------------------------------

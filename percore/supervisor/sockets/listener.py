@@ -27,7 +27,7 @@ from percore.supervisor.user_files import acting
 
 _BACKLOG = 4096
 
-Place = tuple[int, int]  # slot, generation
+SocketKey = tuple[int, int]  # slot, generation
 
 
 class Listener:
@@ -51,7 +51,7 @@ class Listener:
         self.mode = mode if address.can_steer else Mode.SINGLE
         self.sockets: list[socket.socket] = []
         self.order: list[int] = []  # the kernel's number of each socket
-        self._wish: Optional[tuple[list[Place], dict[Source, Place]]] = None
+        self._wish: Optional[tuple[list[SocketKey], dict[Source, SocketKey]]] = None
         self._steered_to: object = None
 
     @classmethod
@@ -68,7 +68,7 @@ class Listener:
 
     @classmethod
     def rescued(cls, address: Address, found: Mapping[int, socket.socket], slots: int, mode: Mode) -> Listener:
-        """A listener of which only some sockets are left, those of living workers, by their place in `sockets`."""
+        """A listener of which only some sockets are left, those of living workers, by their index in `sockets`."""
         listener = cls.__new__(cls)
         listener._set_up(address, mode)
         if listener.steered:
@@ -92,7 +92,7 @@ class Listener:
         return self.mode is Mode.STEERED
 
     def grow(self, slots: int) -> None:
-        """Opens what is missing for `slots` slots; never closes any, so that places stay."""
+        """Opens what is missing for `slots` slots; never closes any, so that keys stay."""
         wanted = {Mode.STEERED: 2 * slots, Mode.HASHED: slots, Mode.SINGLE: 1}[self.mode]
         is_new = len(self.sockets) < wanted
         while len(self.sockets) < wanted:
@@ -149,20 +149,20 @@ class Listener:
             sock.listen(_BACKLOG)
 
     @staticmethod
-    def place_index(mode: Mode, slot: int, generation: int) -> int:
+    def index_of(mode: Mode, slot: int, generation: int) -> int:
         """Where a worker's socket is in `sockets`."""
         return {Mode.STEERED: 2 * slot + generation, Mode.HASHED: slot, Mode.SINGLE: 0}[mode]
 
     def index(self, slot: int, generation: int) -> int:
-        return self.place_index(self.mode, slot, generation)
+        return self.index_of(self.mode, slot, generation)
 
     def socket_for(self, slot: int, generation: int) -> socket.socket:
         return self.sockets[self.index(slot, generation)]
 
     # -- steering ----------------------------------------------------------------------------------------------------
 
-    def steer(self, ready: Sequence[Place], directed: Mapping[Source, Place], *, again: bool = False) -> None:
-        """New connections go to the `ready` places; those from a source in `directed` to that one.
+    def steer(self, ready: Sequence[SocketKey], directed: Mapping[Source, SocketKey], *, again: bool = False) -> None:
+        """New connections go to the `ready` keys; those from a source in `directed` to that one.
 
         `again`: also where nothing changed since the last time, because a worker may have put a program of its own there.
         """
@@ -173,8 +173,8 @@ class Listener:
         if self._steered_to == wish and not again:
             return
         program = reuseport_bpf.steering_program(
-            [self._number(place) for place in ready],
-            {source: self._number(place) for source, place in directed.items() if 2 * place[0] < len(self.sockets)},
+            [self._number(key) for key in ready],
+            {source: self._number(key) for source, key in directed.items() if 2 * key[0] < len(self.sockets)},
             v6=self._is_v6,
         )
         reuseport_bpf.attach(self.sockets[0], program)
@@ -194,11 +194,11 @@ class Listener:
     def _is_v6(self) -> bool:
         return ":" in (self.address.probe_host or "")
 
-    def _number(self, place: Place) -> int:
-        return self.order[self.index(*place)]
+    def _number(self, key: SocketKey) -> int:
+        return self.order[self.index(*key)]
 
     def _ready_numbers(self) -> list[int]:
-        return [self._number(place) for place in self._wish[0]] if self._wish else [0]
+        return [self._number(key) for key in self._wish[0]] if self._wish else [0]
 
     def _learn_order(self, ready: Sequence[int]) -> None:
         """`ready`: the numbers that new connections go to in the meantime."""

@@ -38,7 +38,7 @@ def refuse(address: Address) -> None:
             ) from None
 
 
-def find_thief(address: Address, inodes: Collection[int]) -> str:
+def find_conflict(address: Address, inodes: Collection[int]) -> str:
     """'127.0.0.1:80 of node (pid 123)' where somebody listens on a part of our address and so gets that part's connections.
 
     `inodes` are those of all our own sockets.
@@ -61,7 +61,7 @@ def find_holder(address: Address) -> str:
     return name_owner(set(_waiting_inodes(address)))
 
 
-def find_impostor(port: int, token: str, tree: Collection[int]) -> str:
+def find_other_owner(port: int, token: str, tree: Collection[int]) -> str:
     """'node (pid 123)' for who listens on the port in the place of a worker; empty when it does, or nobody can tell.
 
     The worker's are the processes of `tree`, and those that left it with the worker's token in their environment.

@@ -15,7 +15,7 @@ from percore.supervisor.loop import Loop
 from percore.supervisor.sockets.listener import queue_length
 
 
-class Guard:
+class TamperWatch:
     def __init__(self, loop: Loop, on_astray: Callable[[Collection[int]], None]) -> None:
         """`on_astray` is called with the descriptors where connections arrived though nobody accepts, or that hung up."""
         self._loop = loop

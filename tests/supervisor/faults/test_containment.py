@@ -113,7 +113,7 @@ MemoryWatch._look = fail
 
 
 @pytest.mark.parametrize(
-    "place", ["percore.supervisor.core.worker.make_command", "percore.supervisor.core.worker.spawn"]
+    "place", ["percore.supervisor.process.child.make_command", "percore.supervisor.process.child.spawn"]
 )
 def test_a_worker_that_cannot_be_started_for_an_unexpected_reason_backs_off_alone(
     supervisor: Supervisor, place: str
@@ -139,14 +139,14 @@ module.{name} = fail
 
 def test_a_worker_whose_end_fails_unexpectedly_is_started_again(supervisor: Supervisor) -> None:
     patch = """
-from percore.supervisor import worker
-real, times = worker.kill_survivors, []
+from percore.supervisor.process import child
+real, times = child.kill_orphans, []
 def fail(*arguments, **more):
     times.append(1)
     if len(times) == 1:
         raise UnicodeDecodeError("utf-8", b"x", 0, 1, "as a fault would")
     real(*arguments, **more)
-worker.kill_survivors = fail
+child.kill_orphans = fail
 """
     start_daemon(supervisor, patch)
     supervisor.apply(supervisor.singleton())

@@ -80,12 +80,12 @@ def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) 
 # Where a supervisor may be in a reload of two workers. `slot` is what the reload is at.
 WHILE_RELOADING = {
     "before the new worker is ready": f"""
-from percore.supervisor.core.worker import Worker
-bound = Worker.bound
+from percore.supervisor.core.worker_client import WorkerClient
+bound = WorkerClient.bound
 def dies(self, *arguments):
-    if self.role.value == "incoming": {NOW}
+    if self.worker.role.value == "incoming": {NOW}
     bound(self, *arguments)
-Worker.bound = dies
+WorkerClient.bound = dies
 """,
     "before new connections go to the new worker": f"""
 from percore.supervisor.core.slot import Slot
@@ -101,13 +101,13 @@ def dies(self, slots):
 App._until_drained = dies
 """,
     "while the old worker drains": f"""
-from percore.supervisor.core.slot import Slot
-drain, looks = Slot._drain, []
-def dies(self, *arguments):
-    looks.append(self)
+from percore.supervisor.core import drain
+look, looks = drain.look, []
+def dies(*arguments):
+    looks.append(arguments)
     if len(looks) > 4: {NOW}
-    drain(self, *arguments)
-Slot._drain = dies
+    look(*arguments)
+drain.look = dies
 """,
     "between the two workers": f"""
 from percore.supervisor.core.slot import Slot

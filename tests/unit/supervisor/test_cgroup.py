@@ -77,12 +77,12 @@ def test_a_group_is_found_again_and_empty_ones_of_the_past_are_removed(tree: Pat
         assert groups.make(name, MB)
     (tree / "living" / "cgroup.procs").write_text("4711\n")
     again = found([])
-    assert again.find("living")
-    assert again.find("dead") is None
-    assert Group(str(tree / "living")).remove() is False
+    assert again.find("living", MB)
+    assert again.find("dead", MB) is None
+    assert Group(str(tree / "living"), MB).remove() is False
     (tree / "living" / "cgroup.procs").write_text("")
-    assert Group(str(tree / "living")).remove() is True
-    assert Group(str(tree / "living")).remove() is True
+    assert Group(str(tree / "living"), MB).remove() is True
+    assert Group(str(tree / "living"), MB).remove() is True
 
 
 def test_a_kernel_without_swap_limits_or_group_kill_does_what_it_can(tree: Path) -> None:
@@ -90,7 +90,8 @@ def test_a_kernel_without_swap_limits_or_group_kill_does_what_it_can(tree: Path)
     assert group
     for name in ("memory.swap.max", "memory.oom.group", "cgroup.kill"):
         Path(group.path, name).unlink()
-    group.limit(2 * MB)
+    group.size = 2 * MB
+    group.limit()
     group.kill()
     assert Path(group.path, "memory.max").read_text() == str(2 * MB)
     assert not Path(group.path, "cgroup.kill").exists()

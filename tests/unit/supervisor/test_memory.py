@@ -26,7 +26,7 @@ def seconds_between_looks(readings_mb: list[int], limit_mb: int) -> list[float]:
         looks.append(callback)
 
     config = SimpleNamespace(max_memory=limit_mb * MB)
-    worker: Any = SimpleNamespace(is_ready=True, pid=1, stats=Sampler(), config=config)
+    worker: Any = SimpleNamespace(is_ready=True, pid=1, child=SimpleNamespace(usage=Sampler()), config=config)
     watch = MemoryWatch(SimpleNamespace(later=later), lambda: [worker], lambda *_: None)  # type: ignore[arg-type]
     watch.plan()
     clock_stands = mock.patch.object(stats.time, "monotonic", side_effect=lambda: clock[0])

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.core import slot as slot_module
-from percore.supervisor.core import worker as worker_module
+from percore.supervisor.core import drain as drain_module
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Worker
 from percore.supervisor.faults import Faults
+from percore.supervisor.logs import files
 from percore.supervisor.loop import Callback, Timer
+from percore.supervisor.process import child as child_module
 from percore.supervisor.process.command import Place
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.states import HAS_PROCESS, Event, Role, State
@@ -44,6 +45,8 @@ class FakeLoop:
     def __init__(self) -> None:
         self.timers: list[Timer] = []
         self.faults = Faults()
+        self.outer = self
+        self.contain = self.faults.contain
 
     def scoped(self, _: object) -> FakeLoop:
         return self
@@ -95,13 +98,13 @@ def no_real_processes(spawned: list[FakeProcess]) -> Iterator[None]:
         return spawned[-1]
 
     nothing: Mapping[str, Any] = {
-        "spawn": spawn, "make_command": lambda *_, **__: None, "kill_survivors": lambda *_, **__: None,
-        "open_survivors": lambda *_, **__: [],
+        "spawn": spawn, "make_command": lambda *_, **__: None, "kill_orphans": lambda *_, **__: None,
+        "open_orphans": lambda *_, **__: [],
     }  # fmt: skip
     with (
-        mock.patch.multiple(worker_module, **nothing),
-        mock.patch.object(slot_module, "is_answering", return_value=False),
-        mock.patch.object(worker_module.files, "last_words", return_value=[]),
+        mock.patch.multiple(child_module, **nothing),
+        mock.patch.object(drain_module, "is_answering", return_value=False),
+        mock.patch.object(files, "last_words", return_value=[]),
     ):
         yield
 
@@ -117,12 +120,12 @@ class SlotMachine(RuleBasedStateMachine):
         self._patches = no_real_processes(self.spawned)
         self._patches.__enter__()
         self.loop = FakeLoop()
-        site = SimpleNamespace(
+        environment = SimpleNamespace(
             home=SimpleNamespace(logs="/nonexistent", pids=PIDS), open_logs=lambda *_: [null(), null()]
         )
         runtime: Any = SimpleNamespace(
-            loop=self.loop, site=site, tell=lambda _: None, replace=lambda *_: None,
-            sharing=SimpleNamespace(mode=Mode.STEERED), say=lambda *_: None,
+            loop=self.loop, environment=environment, tell=lambda _: None, replace=lambda *_: None,
+            sharing=SimpleNamespace(mode=Mode.STEERED), open=lambda *_: None,
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
         self.slot = Slot(runtime, self.config, Place(0, 0, {}), {})
@@ -132,7 +135,7 @@ class SlotMachine(RuleBasedStateMachine):
 
     @property
     def alive(self) -> list[Worker]:
-        return [worker for worker in self.slot.workers if worker.process]
+        return [worker for worker in self.slot.workers if worker.child.process]
 
     # -- what an operator may do -------------------------------------------------------------------------------------
 
@@ -174,10 +177,10 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from([0, 9, 256, None]))
     def end(self, data: st.DataObject, status: Optional[int]) -> None:
         worker = data.draw(st.sampled_from(self.alive))
-        assert isinstance(worker.process, FakeProcess)
-        worker.process.is_over = True
-        worker.main_process_died()
-        worker.has_ended(status)
+        assert isinstance(worker.child.process, FakeProcess)
+        worker.child.process.is_over = True
+        worker.child.main_process_died()
+        worker.child.has_ended(status)
 
     @precondition(lambda self: self.loop.due())
     @rule(data=st.data())
@@ -204,11 +207,11 @@ class SlotMachine(RuleBasedStateMachine):
     @invariant()
     def a_state_and_its_process_belong_together(self) -> None:
         for worker in self.slot.workers:
-            assert not (worker.process and worker.state not in HAS_PROCESS), worker.state
+            assert not (worker.child.process and worker.state not in HAS_PROCESS), worker.state
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
-        known = [worker.process for worker in self.slot.workers]
+        known = [worker.child.process for worker in self.slot.workers]
         assert all(process.is_over or process in known for process in self.spawned)
 
     @invariant()
@@ -220,7 +223,7 @@ class SlotMachine(RuleBasedStateMachine):
     @invariant()
     def a_worker_that_serves_is_not_told_to_go_for_one_that_does_not(self) -> None:
         if self.slot.incoming:
-            told = getattr(self.slot.worker.process, "is_told", False)
+            told = getattr(self.slot.worker.child.process, "is_told", False)
             assert not (told and self.slot.wanted and self.slot.worker.is_ready)
 
 
@@ -240,7 +243,7 @@ def test_a_worker_that_ends_while_its_successor_starts_waits_for_how_that_goes()
         machine.start()
         machine.slot.worker.handle(Event.READY)
         machine.reload()
-        machine.slot.worker.ended(256)
+        machine.slot.worker.child.has_ended(256)
         machine.start()
         machine.at_most_one_is_not_ready()
         machine.abandon()

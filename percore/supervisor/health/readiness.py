@@ -1,0 +1,145 @@
+"""Whether a worker that was started is ready: which proof is asked for, and until when."""
+
+from __future__ import annotations
+
+import time
+
+from percore.common.procfs import state_of, tree_of
+from percore.common.typing import Callable, NamedTuple, Optional
+from percore.supervisor.config.address import Address, parse_address
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.health.probe import Probe, Target, target_of
+from percore.supervisor.loop import Scope, Timer
+from percore.supervisor.sockets.port_owner import find_other_owner
+from percore.supervisor.sockets.worker_sockets import WorkerSockets
+
+# A clustered app of which no port is known may take this long until it asks for one.
+_NOWHERE_SECONDS = 3.0
+_STILL_STARTING_SECONDS = 0.5  # between two looks, on a machine so busy that it is not through with its start by then
+# A worker that listens on a port of its own may still ask, for this long, for one to share.
+_ALONE_SECONDS = 1.0
+
+
+class Started(NamedTuple):
+    """The process that is to become ready."""
+
+    pid: int
+    token: str
+    started_at: float  # monotonic seconds
+
+
+class Readiness:
+    """Calls `on_ready`, or `on_timeout` with the reason, once; after `cancel` neither."""
+
+    def __init__(
+        self, loop: Scope, sockets: WorkerSockets, on_ready: Callable[[], None], on_timeout: Callable[[str], None]
+    ) -> None:
+        self._loop = loop
+        self._sockets = sockets
+        self._on_ready = on_ready
+        self._on_timeout = on_timeout
+        self._started: Optional[Started] = None  # None: nothing is asked for
+        self._config: AppConfig
+        self._is_incoming = False
+        self._timer: Optional[Timer] = None
+        self._probe: Optional[Probe] = None
+
+    def begin(self, started: Started, config: AppConfig, *, is_incoming: bool) -> None:
+        self._started, self._config, self._is_incoming = started, config, is_incoming
+        if not (config.wait_ready or config.shares_port or config.port is not None):
+            self._ready_soon()  # that it was executed is all there is to know
+            return
+        limit = config.listen_timeout
+        self._set_timer(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
+        port = config.port_of(self._sockets.slot)
+        if port and not config.shares_port and not config.wait_ready:
+            self._start_probe(Target("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
+        elif config.listen and not config.wait_ready:
+            self._await_accepting(config)
+
+    def cancel(self) -> None:
+        self._started = None
+        self._set_timer(None)
+        if self._probe:
+            self._probe.cancel()
+            self._probe = None
+
+    def said_ready(self) -> None:
+        """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
+        if self._started and self._config.wait_ready:
+            self._on_ready()
+
+    def bound(self, address: Address) -> None:
+        """The worker asked for, and got, its socket of this address."""
+        if not self._started or self._config.wait_ready or self._probe:
+            return
+        if self._config.port_of(self._sockets.slot) not in (None, address.port):
+            return
+        target = target_of(self._sockets, address, self._config.health, is_incoming=self._is_incoming)
+        if target:
+            self._start_probe(target)
+        else:
+            # Nothing can be sent to this one worker alone; that it holds the address is the best proof there is.
+            self._ready_soon()
+
+    def listens_alone(self) -> None:
+        """It listens on a port that the kernel chose. Where nothing shared follows soon, that is all there is to prove."""
+        started = self._started
+
+        def is_all() -> None:
+            if started is None or self._started is not started or self._sockets.addresses or self._probe:
+                return
+            if not (self._config.wait_ready or self._config.port):
+                self._on_ready()
+
+        self._loop.later(_ALONE_SECONDS, is_all)
+
+    def _await_accepting(self, config: AppConfig) -> None:
+        """A program that takes LISTEN_FDS never asks for an address: that it accepts is what it shows."""
+        for address in map(parse_address, config.listen):
+            target = target_of(self._sockets, address, config.health, is_incoming=self._is_incoming)
+            if target:
+                self._start_probe(target)
+                return
+        self._ready_soon()
+
+    def _find_other_owner(self) -> str:
+        """Another program may have had the port before; its answers prove nothing."""
+        port = self._config.port_of(self._sockets.slot)
+        if not self._started or not port:
+            return ""
+        return find_other_owner(port, self._started.token, tree_of(self._started.pid))
+
+    def _may_listen_nowhere(self) -> bool:
+        """A clustered app of which no port is known, such as a queue consumer: that it lives is all there is to prove."""
+        config = self._config
+        return not (config.wait_ready or config.port or config.health or config.listen or self._sockets.listeners)
+
+    def _timed_out(self) -> None:
+        assert self._started
+        config, started = self._config, self._started
+        left = started.started_at + config.listen_timeout - time.monotonic()
+        if self._may_listen_nowhere():
+            if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(started.pid)):
+                self._set_timer(min(left, _STILL_STARTING_SECONDS), self._timed_out)
+            else:
+                self._on_ready()
+            return
+        if left > 0:  # it asked for a port meanwhile
+            self._set_timer(left, self._timed_out)
+            return
+        waited_for = "the ready message" if config.wait_ready else "it to listen"
+        reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
+        self._on_timeout(f"not ready within {config.listen_timeout:g} s ({reason})")
+
+    def _start_probe(self, target: Target) -> None:
+        self._probe = Probe(self._loop.outer, target, self._on_ready)
+
+    def _ready_soon(self) -> None:
+        """In this turn of the loop, but not before all others saw that it starts."""
+        self._set_timer(0, self._on_ready)
+
+    def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._loop.later(seconds, callback)

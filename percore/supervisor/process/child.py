@@ -1,0 +1,222 @@
+"""One start of a program: the process, what it leaves behind, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+
+from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from percore.errors import PercoreError
+from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.faults import Faults
+from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
+from percore.supervisor.loop import Scope
+from percore.supervisor.process.command import WorkerEnvironment, make_command
+from percore.supervisor.process.process import (
+    NOT_STARTED,
+    Process,
+    describe_status,
+    exit_code_of,
+    kill,
+    kill_orphans,
+    open_orphans,
+)
+from percore.supervisor.process.spawn import spawn
+from percore.supervisor.process.usage import Sampler
+from percore.supervisor.user import Identity, identity_of, identity_or_none
+
+if TYPE_CHECKING:
+    from percore.supervisor.process.cgroup import Group
+
+_READY = b'"ready"'  # as Node writes process.send('ready')
+
+
+class Ended(NamedTuple):
+    exit_code: int
+    reason: str
+    log_tail: list[str]  # not read where it was told to end
+    is_known: bool = True  # False: the code is not the program's; it was not started, or not by us
+
+
+class Child:
+    """Calls `on_end` once: when the process and all that it left behind are gone, or it could not be started."""
+
+    def __init__(self, loop: Scope, name: str, on_end: Callable[[Ended], None], on_ready: Callable[[], None]) -> None:
+        """`on_ready` is called when the program says so over Node's channel."""
+        self.process: Optional[Process] = None
+        self.token = os.urandom(12).hex()
+        self.logs = OpenLogs()
+        self.usage = Sampler()
+        self.started_at = 0.0  # monotonic seconds
+        self.adopted_at = 0.0  # the same; when this supervisor took it over from an earlier one
+        self._loop = loop
+        self._name = name
+        self._on_end = on_end
+        self._on_ready = on_ready
+        self._user: Optional[Identity] = None
+        self._group: Optional[Group] = None  # of an app with memory_max
+        self._orphans: list[int] = []  # pidfds of what outlived the main process in a polite stop
+        self._unread = b""  # of the channel
+        self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
+        self._is_told = False  # to end
+
+    def start(
+        self, environment: WorkerEnvironment, place: Place, config: AppConfig, open_sockets: Callable[[], Iterable[int]]
+    ) -> None:
+        """`open_sockets` gives the sockets that are passed to it. What keeps it from starting is told as its end."""
+        self.started_at = time.monotonic()
+        opened: list[int] = []
+        try:
+            self._user = identity_of(config.user, config.group)
+            paths = written_paths(config, place.number, environment.home.logs)
+            opened = environment.open_logs(config, place, paths, self._user)
+            self.logs = note_logs(paths, opened)
+            passed = tuple(open_sockets())
+            command = make_command(environment, place, config, self.token, self._user, opened, passed)
+            if config.memory_max:
+                self._group = environment.find_groups().make(_group_name(config, place, self.token), config.memory_max)
+                command = command._replace(group=self._group.entry if self._group else "")
+            self.process = spawn(command)
+        except Exception as error:
+            ended = Ended(NOT_STARTED, _why_not_started(error, self._name, self._loop.faults), [], is_known=False)
+            self._loop.later(0, lambda: self._end(ended))
+            return
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        self._watch_channel()
+
+    def adopt(
+        self,
+        process: Process,
+        environment: WorkerEnvironment,
+        place: Place,
+        config: AppConfig,
+        token: str,
+        logs: OpenLogs,
+    ) -> None:
+        """Takes over a living process of an earlier supervisor."""
+        self.process, self.token, self.logs = process, token, logs
+        self.adopted_at = time.monotonic()
+        self.started_at = self.adopted_at - process.age_seconds
+        self._is_foreign = not process.is_child
+        self._user = identity_or_none(config.user, config.group)
+        if config.memory_max:
+            self._group = environment.find_groups().find(_group_name(config, place, self.token), config.memory_max)
+        self._watch_channel()
+
+    @property
+    def is_alive(self) -> bool:
+        """The process is there, or something of it that was given time to end."""
+        return bool(self.process or self._orphans)
+
+    # -- to the process ----------------------------------------------------------------------------------------------
+
+    def terminate(self, config: AppConfig) -> None:
+        self._is_told = True
+        if not self.process:
+            return  # it could not be started, which is about to be told
+        if config.shutdown_with_message and self.process.channel:
+            with contextlib.suppress(OSError):  # the program has closed its end
+                self.process.channel.send(b'"shutdown"\n')
+                return
+        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill)
+
+    def kill(self) -> None:
+        for pidfd in self._orphans:
+            kill(pidfd)
+        if self._group:
+            self._group.kill()
+        if self.process:
+            self.process.kill_group()
+
+    # -- from the process --------------------------------------------------------------------------------------------
+
+    def _watch_channel(self) -> None:
+        if self.process and self.process.channel:
+            self._loop.watch(self.process.channel.fileno(), self._read_channel)
+
+    def _read_channel(self) -> None:
+        assert self.process
+        assert self.process.channel
+        channel = self.process.channel
+        try:
+            part = channel.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:
+            self._loop.unwatch(channel.fileno())
+            return
+        *lines, rest = (self._unread + part).split(b"\n")
+        self._unread = rest[: len(_READY) + 1]  # a line that never ends, or says something else, is not kept
+        if _READY in lines:
+            self._on_ready()
+
+    def main_process_died(self) -> None:
+        """Its pid is still ours. In a polite stop its orphans get the rest of `kill_timeout`; else they are killed, too.
+
+        npm, or a shell, ends at once at a signal; the program below it may have something to finish.
+        """
+        if self._is_told:
+            self._orphans = open_orphans(self.token, anywhere=self._is_foreign)
+        if not self._orphans:
+            self.kill()
+
+    def has_ended(self, status: Optional[int]) -> None:
+        """The main process is gone, with this wait status (None: unknown, it was not our child)."""
+        self._loop.contain(f"ending {self._name}", self._has_ended, status)
+
+    def _has_ended(self, status: Optional[int]) -> None:
+        self._release_process()
+        ended = Ended(exit_code_of(status), describe_status(status), [], is_known=status is not None)
+        for pidfd in list(self._orphans):
+            self._await_orphan(pidfd, ended)
+        if not self._orphans:
+            self._end(ended)
+
+    def _await_orphan(self, pidfd: int, ended: Ended) -> None:
+        def has_ended() -> None:
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+            self._orphans.remove(pidfd)
+            if not self._orphans:
+                self._end(ended)
+
+        self._loop.watch(pidfd, has_ended)
+
+    def _release_process(self) -> None:
+        if self.process:
+            if self.process.channel:
+                self._loop.unwatch(self.process.channel.fileno())
+            self.process.close()
+            self.process = None
+
+    def _end(self, ended: Ended) -> None:
+        kill_orphans(self.token, anywhere=self._is_foreign)
+        if self._group:
+            ended = ended._replace(reason=self._group.explain(ended.reason))
+            self._group.end(self._loop.later)
+            self._group = None
+        if not self._is_told:
+            ended = ended._replace(log_tail=self.log_tail())
+        self._on_end(ended)
+
+    def log_tail(self) -> list[str]:
+        return self.logs.tail(self._user)
+
+
+def _group_name(config: AppConfig, place: Place, token: str) -> str:
+    return f"{config.name}-{place.number}-{token}"
+
+
+def _why_not_started(error: Exception, name: str, faults: Faults) -> str:
+    if isinstance(error, PercoreError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"cannot be started: {error.strerror or error}"
+    return f"cannot be started: {faults.note(f'starting {name}', error).what}"

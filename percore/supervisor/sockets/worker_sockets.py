@@ -1,0 +1,66 @@
+"""Which of its app's listening sockets one worker has, who waits in them, and which of its processes drain them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping
+
+from percore.common.typing import Callable, NamedTuple, Optional
+from percore.errors import PercoreError
+from percore.supervisor.config.address import Address, everywhere, parse_address
+from percore.supervisor.config.app import AppConfig
+from percore.supervisor.sockets.broker import Drainable
+from percore.supervisor.sockets.listener import Listener
+from percore.supervisor.sockets.reuseport_bpf import Source
+
+
+class Endpoint(NamedTuple):
+    """How a connection reaches one worker alone, through a port that it shares."""
+
+    host: str
+    port: int
+    source: Source
+    queue: socket.socket
+
+
+class WorkerSockets:
+    def __init__(self, listeners: Mapping[Address, Listener], slot: int, generation: int) -> None:
+        """`listeners` are those of its app, `generation` says which sockets of its slot are the worker's."""
+        self.listeners = listeners
+        self.slot = slot
+        self.generation = generation
+        self.addresses: list[Address] = []  # that it has its socket of
+        self.preloads: list[Drainable] = []
+
+    def open_declared(self, config: AppConfig, open_shared: Callable[[Address], Listener]) -> Iterator[int]:
+        """Opens what the file names before the program asks; gives the sockets of `listen`, which are passed to it."""
+        if config.shares_port and config.port is not None and not config.listen:
+            self._open_early(everywhere(config.port), open_shared)
+        for written in config.listen:
+            address = parse_address(written)
+            listener = open_shared(address)
+            self.addresses.append(address)
+            yield self.socket_of(listener).fileno()
+
+    def _open_early(self, address: Address, open_shared: Callable[[Address], Listener]) -> None:
+        """Only a guess: the program may ask for another host, or another program may hold what it will not ask for."""
+        if not any(address.overlaps(other) for other in self.listeners):
+            with contextlib.suppress(PercoreError, OSError):
+                open_shared(address)
+
+    def socket_of(self, listener: Listener) -> socket.socket:
+        return listener.socket_for(self.slot, self.generation)
+
+    def endpoint(self, address: Address, *, is_incoming: bool) -> Optional[Endpoint]:
+        """None where nothing can be sent to this worker alone."""
+        listener = self.listeners.get(address)
+        host, source = address.probe_host, Source(self.slot, incoming=is_incoming)
+        if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
+            return None
+        return Endpoint(host, address.port, source, self.socket_of(listener))
+
+    def queue_length(self) -> int:
+        """Clients that were not accepted yet, on all its addresses."""
+        listeners = filter(None, map(self.listeners.get, self.addresses))
+        return sum(listener.queue_length(self.slot, self.generation) for listener in listeners)
