@@ -161,7 +161,7 @@ child.kill_orphans = fail
 
 def test_variables_that_no_program_can_be_given_fail_that_worker_alone(supervisor: Supervisor) -> None:
     """They are refused at the socket; a state or a plan may hold them all the same."""
-    start_daemon(supervisor, "from percore.supervisor import kinds; kinds.KINDS.update(str=str, Variable=str)")
+    start_daemon(supervisor, "from percore.supervisor.config import kinds; kinds.KINDS.update(str=str, Variable=str)")
     apps = [supervisor.singleton(name=f"bad{number}", env=env)
             for number, env in enumerate([{"A=B": "x"}, {"": "x"}, {"A": "x\0y"}, {"A\0": "x"}, {"A": "\ud800"}])]  # fmt: skip
     with same_daemon(supervisor):

@@ -42,8 +42,8 @@ def weigh(*_):
         file.write(f"{sys.getallocatedblocks()} {info.uordblks + info.hblkhd}")
     os.rename(place + ".new", place)
 signal.signal(signal.SIGRTMIN, weigh)
-from percore.supervisor import slot
-slot._DRAIN_LIMIT_SECONDS = 1.0
+from percore.supervisor.core import drain
+drain._LIMIT_SECONDS = 1.0
 """
 
 

@@ -33,12 +33,12 @@ def dies(self, content):
 StateFile.save = dies
 """,
     "between the two files of the state": f"""
-from percore.supervisor import snapshot
-write = snapshot._write
+from percore.supervisor.state import state_file
+write = state_file._write
 def dies(path, content):
     if path.endswith("state.json") and "tick" in str(content): {NOW}
     write(path, content)
-snapshot._write = dies
+state_file._write = dies
 """,
     "before the new state takes the old one's place": f"""
 rename = os.rename
@@ -204,7 +204,7 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
     before = supervisor.pids("api") + supervisor.pids("tick")
     with Load(supervisor.port) as load:
         for patch in (
-            f"from percore.supervisor import aside\ndef dies(*_): {NOW}\naside.open_strays = dies",
+            f"from percore.supervisor.core import set_aside\ndef dies(*_): {NOW}\nset_aside.open_unadopted = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
             f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
@@ -270,9 +270,9 @@ def test_killed_while_a_stop_waits_the_next_one_ends_it(supervisor: Supervisor) 
     supervisor.apply(stubborn, supervisor.api())
     supervisor.kill_daemon()
     daemon = start_daemon(supervisor, f"""
-from percore.supervisor import worker
+from percore.supervisor.process.child import Child
 def dies(_): {NOW}
-worker._PERFORM[worker.Action.KILL] = dies
+Child.kill = dies
 """)  # fmt: skip
     supervisor.run("stop", "tick", check=False)
     assert daemon.wait(60) == -signal.SIGKILL

@@ -222,7 +222,7 @@ def test_an_answer_of_many_megabytes_arrives_whole_also_at_a_slow_client(running
 
 
 def test_requests_of_a_client_that_never_reads_wait_and_it_loses_the_connection(supervisor: Supervisor) -> None:
-    start_daemon(supervisor, "from percore.supervisor import server; server._PATIENCE_SECONDS = 0.5")
+    start_daemon(supervisor, "from percore.supervisor import control_server as server; server._PATIENCE_SECONDS = 0.5")
     with same_daemon(supervisor) as daemon:
         make_many(supervisor)
         supervisor.ask("describe", selector="all", with_env=True)

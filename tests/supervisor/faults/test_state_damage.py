@@ -211,7 +211,7 @@ def test_an_app_that_was_set_aside_is_adopted_by_a_version_that_understands_it(t
     two_apps.run("ping")
     two_apps.run("restart", "api")  # the state is written anew
     two_apps.kill_daemon()
-    patch = "from percore.supervisor import kinds\nkinds.KINDS['Mode'] = str"
+    patch = "from percore.supervisor.config import kinds\nkinds.KINDS['Mode'] = str"
     seen = len(two_apps.log())
     start_daemon(two_apps, patch)
     assert two_apps.pids("tick") == before
