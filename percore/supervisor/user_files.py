@@ -127,6 +127,29 @@ def find(path: str, user: Optional[AnyUser], flags: Optional[int] = None, *, mak
         walk.close()
 
 
+def open_file(path: str, user: Optional[AnyUser], flags: int, *, makes: bool = False) -> int:
+    """As `find`, where only the open file is wanted."""
+    with contextlib.closing(find(path, user, flags, makes=makes)) as found:
+        return found.take()
+
+
+def write_file(path: str, user: Optional[AnyUser], text: str) -> None:
+    """Old or new, never half; missing directories are made. Raises OSError."""
+    with find(path, user, makes=True) as found:
+        unfinished = f"{found.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        with open(open_here(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+            file.write(text)
+        os.rename(unfinished, found.path)
+
+
+def remove_file(path: str, user: Optional[AnyUser]) -> None:
+    """Nothing happens where there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), find(path, user) as found:
+        os.unlink(found.path)
+
+
 def _first_allowed(actors: Iterable[Actor], walk: _Walk, flags: Optional[int], *, makes: bool) -> Found:
     refused: Optional[OSError] = None
     for user, trusted in actors:

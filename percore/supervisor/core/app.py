@@ -38,8 +38,7 @@ class App:
         self.base_env = dict(base_env)
         self.slots: list[Slot] = []
         self.leaving: list[Slot] = []  # scaled away, and not down yet
-        self.router = Router(config.name, runtime.loop, runtime.sharing.mode, runtime.log,
-                             self._note_queue, self._note_stranded)  # fmt: skip
+        self.router = Router(config.name, runtime, self)
         self.wanted = False
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
@@ -107,10 +106,10 @@ class App:
         """To be called when a worker changed."""
         self.router.steer([slot.route() for slot in self.slots], [slot.route() for slot in self.leaving])
 
-    def _note_queue(self, slot: int, length: int, now: float) -> None:
+    def note_queue(self, slot: int, length: int, now: float) -> None:
         self.slots[slot].worker.liveness.note_queue(length, now)
 
-    def _note_stranded(self, slot: int) -> None:
+    def note_stranded(self, slot: int) -> None:
         self.slots[slot].note_stranded()
 
     def close(self) -> None:

@@ -64,6 +64,11 @@ def has_given_up(config: AppConfig, failures: Failures) -> bool:
     return config.max_restarts is not None and failures.quick > config.max_restarts
 
 
+def next_delay(config: AppConfig, failures: Failures) -> Optional[float]:
+    """As `restart_delay`; None where it has given up."""
+    return None if has_given_up(config, failures) else restart_delay(config, failures)
+
+
 def restart_delay(config: AppConfig, failures: Failures) -> float:
     """Seconds to wait before the next start. A delay that the process file sets counts as it stands."""
     if config.exp_backoff_restart_delay:

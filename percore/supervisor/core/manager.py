@@ -31,12 +31,12 @@ from percore.supervisor.core.set_aside import SetAside
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.core.worker_client import WorkerClient
-from percore.supervisor.core.worker_record import is_crash_looping, status_of
+from percore.supervisor.core.worker_record import line_of, status_of
 from percore.supervisor.home import Home, Preload, place_preload
-from percore.supervisor.logs.files import has_scribe
+from percore.supervisor.logs.files import LogOpener, has_scribe, open_logs
 from percore.supervisor.loop import Job, Loop
-from percore.supervisor.process.command import LogOpener, WorkerEnvironment, open_files
-from percore.supervisor.process.process import reap
+from percore.supervisor.process.child import Children
+from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.program import Program, trial
 from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 class Manager:
     def __init__(self, loop: Loop, home: Home, log: Callable[[str], None], store: FdStore, state: state_file.StateFile,
-                 open_logs: LogOpener = open_files) -> None:  # fmt: skip
+                 open_logs: LogOpener = open_logs) -> None:  # fmt: skip
         self.apps: dict[str, App] = {}
         self.release = ""
         self.store = store
@@ -88,6 +88,7 @@ class Manager:
         self.runtime = Runtime(
             loop,
             environment,
+            Children(),
             find_sharing(),
             self._worker_changed,
             self._replacements.ask,
@@ -106,31 +107,18 @@ class Manager:
             self._contain("steering", app, app.steer)
             if app.config.hooks:
                 self._contain("running hooks", app, lambda: self._hooks.worker_changed(app, worker))
-        if worker.is_ready and worker.liveness.unhealthy:
-            self._log(
-                f"{worker.config.name} {worker.number}: {worker.liveness.unhealthy}; new connections go to the others"
-            )
+        line = line_of(worker)
+        if not line:
             return
-        if worker.is_ready and worker.is_stable:
-            return  # "running" was said when it became ready
-        pid = f" (pid {worker.pid})" if worker.pid else ""
-        trouble = f": {worker.failure}" if worker.failure and not worker.is_ready else ""
-        state = "crash-looping" if is_crash_looping(worker) else worker.state.value
-        self._log(f"{worker.config.name} {worker.number}: {state}{pid}{trouble}")
+        self._log(line)
+        if worker.is_ready and worker.liveness.unhealthy:
+            return
         if self.jobs.is_heard:
             self.jobs.tell({"event": "worker", "app": worker.config.name, **status_of(worker)})
 
     def reap_children(self) -> None:
-        """Called on SIGCHLD. A dead worker still holds its pid when it is asked for its group, so nobody else is hit."""
-        by_pid = {worker.pid: worker.child for app in self.apps.values() for worker in app.living}
-
-        def before(pid: int) -> None:
-            if pid in by_pid:
-                self.runtime.loop.faults.contain("ending a worker", by_pid[pid].main_process_died)
-
-        for pid, status in reap(before):
-            if pid in by_pid:
-                by_pid[pid].has_ended(status)
+        """Called on SIGCHLD."""
+        self.runtime.children.reap()
 
     def after_turn(self) -> None:
         """Jobs go on whenever something changed; then the state on disk follows."""

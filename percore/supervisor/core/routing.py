@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from percore.common.typing import Callable, NamedTuple
+from percore.common.typing import NamedTuple, Protocol
 from percore.supervisor.config.address import Address
-from percore.supervisor.loop import Loop
+from percore.supervisor.core.worker import Runtime
 from percore.supervisor.sockets.balancer import Balancer
 from percore.supervisor.sockets.bind_rights import Rights
 from percore.supervisor.sockets.listener import Listener, SocketKey
@@ -35,20 +35,26 @@ class Route(NamedTuple):
         return self.slot, self.generation
 
 
+class RouterOwner(Protocol):
+    """The app whose connections they are."""
+
+    def note_queue(self, slot: int, length: int, now: float) -> None:
+        """So many clients waited then for the worker of this slot."""
+
+    def note_stranded(self, slot: int) -> None:
+        """Clients wait in sockets of this slot from which its worker does not accept."""
+
+
 class Router:
-    def __init__(self, name: str, loop: Loop, mode: Mode, log: Callable[[str], None],
-                 note_queue: Callable[[int, int, float], None], note_stranded: Callable[[int], None]) -> None:  # fmt: skip
-        """`note_queue` is called with a slot, the length of its queue, and when that was read; `note_stranded` with a slot
-        that clients wait for though its worker does not accept there."""
+    def __init__(self, name: str, runtime: Runtime, owner: RouterOwner) -> None:
         self.listeners: dict[Address, Listener] = {}
         self.conflicts: dict[Address, str] = {}  # which other process gets a part of an address's connections
         self._name = name
-        self._mode = mode
-        self._log = log
-        self._note_queue = note_queue
-        self._note_stranded = note_stranded
-        self._balancer = Balancer(loop, self._balance)
-        self._tamper_watch = TamperWatch(loop, self._repair)
+        self._mode = runtime.sharing.mode
+        self._log = runtime.log
+        self._owner = owner
+        self._balancer = Balancer(runtime.loop, self._balance)
+        self._tamper_watch = TamperWatch(runtime.loop, self._repair)
         self._routes: Sequence[Route] = ()
         self._leaving: Sequence[Route] = ()
         self._directed: dict[Source, SocketKey] = {}
@@ -121,7 +127,7 @@ class Router:
         steered = [listener for listener in self.listeners.values() if listener.steered]
         lengths = [{key: listener.queue_length(*key) for key in ready} for listener in steered]
         for key in ready:
-            self._note_queue(key[0], sum(by_key[key] for by_key in lengths), now)  # which may make one unhealthy
+            self._owner.note_queue(key[0], sum(by_key[key] for by_key in lengths), now)  # which may make one unhealthy
         again = now - self._attached_at > _REATTACH_SECONDS
         serving = [route.key for route in self._serving()]
         for listener, by_key in zip(steered, lengths):
@@ -144,7 +150,7 @@ class Router:
         self.steer(self._routes, self._leaving)
         for route in self._routes:
             if any(number in astray for number in self._descriptors_of((route.slot, 1 - route.generation))):
-                self._note_stranded(route.slot)
+                self._owner.note_stranded(route.slot)
 
     def _descriptors_of(self, key: SocketKey) -> Iterable[int]:
         return (listener.socket_for(*key).fileno() for listener in self.listeners.values() if listener.steered)

@@ -53,7 +53,7 @@ class Slot:
 
     def worker_changed(self, worker: Worker) -> None:
         """It is told to all; what is over is forgotten."""
-        self._pid_file.note(self.worker.config, self.number, self.worker.pid)
+        self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         self._forget_outgoing()
         self._runtime.tell(worker)
 
@@ -104,7 +104,7 @@ class Slot:
             state = State.STOPPING if saved.state is State.STOPPING else State.RUNNING
             self.outgoing = worker = self._make_worker(saved.config, saved.generation, Role.OUTGOING, state)
         worker.adopt(process, saved)
-        self._pid_file.note(self.worker.config, self.number, self.worker.pid)
+        self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         return worker
 
     def adopt_end(self, saved: SavedEnd) -> None:
@@ -154,7 +154,7 @@ class Slot:
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
         self.worker.role = Role.CURRENT
         self._starts_later = False
-        self._pid_file.note(self.worker.config, self.number, self.worker.pid)
+        self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         self._left_generation = self.outgoing.sockets.generation
         self.retire()
 

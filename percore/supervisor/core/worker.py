@@ -13,9 +13,8 @@ from percore.supervisor.core.backoff import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
     ends_for_good,
-    has_given_up,
     may_be_cut_short,
-    restart_delay,
+    next_delay,
 )
 from percore.supervisor.core.history import History
 from percore.supervisor.faults import InternalError
@@ -23,7 +22,7 @@ from percore.supervisor.health.liveness import Liveness, checkup_target
 from percore.supervisor.health.readiness import Readiness, Started
 from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
 from percore.supervisor.loop import Loop, Timer
-from percore.supervisor.process.child import Child, Ended
+from percore.supervisor.process.child import Child, Children, Ended
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.process.process import Process
 from percore.supervisor.sockets.listener import Listener
@@ -43,6 +42,7 @@ class Runtime(NamedTuple):
 
     loop: Loop
     environment: WorkerEnvironment
+    children: Children
     sharing: Sharing
     tell: Callable[[Worker], None]
     replace: Callable[[Worker, str], None]
@@ -51,7 +51,7 @@ class Runtime(NamedTuple):
     open_on_request: Callable[[Worker, Address], Listener]  # the same, for what the worker asks by itself
 
 
-class Owner(Protocol):
+class WorkerOwner(Protocol):
     """The slot of a worker."""
 
     place: Place
@@ -80,7 +80,7 @@ class Worker:
     def __init__(
         self,
         runtime: Runtime,
-        owner: Owner,
+        owner: WorkerOwner,
         sockets: WorkerSockets,
         config: AppConfig,
         role: Role,
@@ -100,8 +100,9 @@ class Worker:
         self._owner = owner
         self._timer: Optional[Timer] = None
         self._loop = runtime.loop.scoped(self._failed_within)
-        self.readiness = Readiness(self._loop, sockets, lambda: self.handle(Event.READY),
-                                   lambda reason: self.handle(Event.TIMEOUT, reason))  # fmt: skip
+        self.readiness = Readiness(
+            self._loop, sockets, lambda failure: self.handle(Event.TIMEOUT if failure else Event.READY, failure)
+        )
         self.child = _new_child(self)
 
         def ask_for_replacement(reason: str) -> None:
@@ -157,14 +158,15 @@ class Worker:
         config, history = self.config, self.history
         if self.role is not Role.CURRENT:
             return lambda: self.handle(Event.GAVE_UP)
-        if has_given_up(config, history.failures):
+        delay = next_delay(config, history.failures)
+        if delay is None:
             reason = (
                 f"{history.last_end}; given up, because it ended {history.failures.quick} times in a row before its "
                 f"min_uptime of {config.min_uptime:g} s (max_restarts {config.max_restarts}) -> percore start {config.name}"
             )
             return lambda: self.handle(Event.GAVE_UP, reason)
-        history.last_delay = restart_delay(config, history.failures)
-        due = time.monotonic() + history.last_delay
+        history.last_delay = delay
+        due = time.monotonic() + delay
         return lambda: self._wait_until(due)
 
     def _wait_until(self, due: float) -> None:
@@ -210,10 +212,10 @@ class Worker:
             self.runtime.environment,
             self.place,
             self.config,
-            lambda: self.sockets.open_declared(self.config, open_shared),
+            self.sockets.open_declared(self.config, open_shared),
         )
 
-    def _ended(self, ended: Ended) -> None:
+    def ended(self, ended: Ended) -> None:
         history = self.history
         self.liveness.end()
         self.sockets.preloads.clear()
@@ -275,4 +277,4 @@ class Worker:
 
 def _new_child(worker: Worker) -> Child:
     name = f"{worker.config.name} {worker.number}"
-    return Child(worker._loop, name, worker._ended, worker.readiness.said_ready)
+    return Child(worker.runtime.children, worker._loop, name, worker)

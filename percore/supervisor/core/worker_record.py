@@ -16,6 +16,19 @@ def is_crash_looping(worker: Worker) -> bool:
     return worker.history.failures.is_loop and not worker.is_stable and worker.state in _TRIES
 
 
+def line_of(worker: Worker) -> str:
+    """What the log says of its change; empty where there is nothing new to say."""
+    name, process = f"{worker.config.name} {worker.number}", worker.child.process
+    is_running = worker.state is State.RUNNING
+    if is_running and worker.liveness.unhealthy:
+        return f"{name}: {worker.liveness.unhealthy}; new connections go to the others"
+    if is_running and worker.is_stable:
+        return ""  # "running" was said when it became ready
+    pid = f" (pid {process.pid})" if process else ""
+    trouble = f": {worker.failure}" if worker.failure and not is_running else ""
+    return f"{name}: {'crash-looping' if is_crash_looping(worker) else worker.state.value}{pid}{trouble}"
+
+
 def status_of(worker: Worker) -> dict[str, Any]:
     child, history, config = worker.child, worker.history, worker.config
     if child.process:

@@ -29,15 +29,11 @@ class Started(NamedTuple):
 
 
 class Readiness:
-    """Calls `on_ready`, or `on_timeout` with the reason, once; after `cancel` neither."""
-
-    def __init__(
-        self, loop: Scope, sockets: WorkerSockets, on_ready: Callable[[], None], on_timeout: Callable[[str], None]
-    ) -> None:
+    def __init__(self, loop: Scope, sockets: WorkerSockets, answer: Callable[[str], None]) -> None:
+        """`answer` is called with an empty text for a proof, or with the reason why none came in time; not after `cancel`."""
         self._loop = loop
         self._sockets = sockets
-        self._on_ready = on_ready
-        self._on_timeout = on_timeout
+        self._answer = answer
         self._started: Optional[Started] = None  # None: nothing is asked for
         self._config: AppConfig
         self._is_incoming = False
@@ -67,7 +63,7 @@ class Readiness:
     def said_ready(self) -> None:
         """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
         if self._started and self._config.wait_ready:
-            self._on_ready()
+            self._answer("")
 
     def bound(self, address: Address) -> None:
         """The worker asked for, and got, its socket of this address."""
@@ -90,7 +86,7 @@ class Readiness:
             if started is None or self._started is not started or self._sockets.addresses or self._probe:
                 return
             if not (self._config.wait_ready or self._config.port):
-                self._on_ready()
+                self._answer("")
 
         self._loop.later(_ALONE_SECONDS, is_all)
 
@@ -123,21 +119,21 @@ class Readiness:
             if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(started.pid)):
                 self._set_timer(min(left, _STILL_STARTING_SECONDS), self._timed_out)
             else:
-                self._on_ready()
+                self._answer("")
             return
         if left > 0:  # it asked for a port meanwhile
             self._set_timer(left, self._timed_out)
             return
         waited_for = "the ready message" if config.wait_ready else "it to listen"
         reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
-        self._on_timeout(f"not ready within {config.listen_timeout:g} s ({reason})")
+        self._answer(f"not ready within {config.listen_timeout:g} s ({reason})")
 
     def _start_probe(self, target: Target) -> None:
-        self._probe = Probe(self._loop.outer, target, self._on_ready)
+        self._probe = Probe(self._loop.outer, target, lambda: self._answer(""))
 
     def _ready_soon(self) -> None:
         """In this turn of the loop, but not before all others saw that it starts."""
-        self._set_timer(0, self._on_ready)
+        self._set_timer(0, lambda: self._answer(""))
 
     def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
         if self._timer:

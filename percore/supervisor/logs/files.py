@@ -11,15 +11,21 @@ import errno
 import os
 from collections.abc import Sequence
 
-from percore.common.typing import NamedTuple, Optional
-from percore.supervisor.config.app import AppConfig
+from percore.common.typing import Callable, NamedTuple, Optional
+from percore.errors import PercoreError
+from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_names import file_name
 from percore.supervisor.config.kinds import FORK
-from percore.supervisor.user_files import AnyUser, Found, find
+from percore.supervisor.user import Identity
+from percore.supervisor.user_files import AnyUser, Found, find, open_file
 
 _TAIL_LINES = 20
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _NOWHERE = {"/dev/null", "NULL", "null"}
 _STEP = 64 * 1024
+
+LogOpener = Callable[[AppConfig, Place, tuple[str, str], Optional[Identity]], "list[int]"]
+"""Opens what a process is to write, and returns the descriptors."""
 
 
 class LogPaths(NamedTuple):
@@ -98,16 +104,33 @@ def written_paths(config: AppConfig, number: int, folder: str) -> tuple[str, str
     return f"{spool}-out", f"{spool}-error"
 
 
+def open_logs(config: AppConfig, place: Place, paths: tuple[str, str], user: Optional[Identity]) -> list[int]:
+    """Raises PercoreError; what was opened before is closed."""
+    opened: list[int] = []
+    for path in paths:
+        try:
+            opened.append(open_log(path, user))
+        except OSError as error:
+            for log in opened:
+                os.close(log)
+            raise PercoreError(
+                f"its log {path} cannot be opened: {error.strerror}",
+                next=f"let {config.user or 'the supervisor'} write there, or change out_file and error_file",
+            ) from None
+    return opened
+
+
 def open_log(path: str, user: Optional[AnyUser] = None) -> int:
     """A descriptor for a worker of this user (None: ours) to append to; missing directories are made. Raises OSError."""
-    with find_log(path, user) as found:
-        return found.take()
+    log = open_file(path, user, _APPENDING, makes=True)
+    os.set_blocking(log, True)  # a program does not expect that a pipe may be full
+    return log
 
 
 def find_log(path: str, user: Optional[AnyUser]) -> Found:
     """As `open_log`, for whoever also reads what lies beside it."""
-    found = find(path, user, os.O_WRONLY | os.O_APPEND | os.O_CREAT, makes=True)
-    os.set_blocking(found.descriptor, True)  # a program does not expect that a pipe may be full
+    found = find(path, user, _APPENDING, makes=True)
+    os.set_blocking(found.descriptor, True)
     return found
 
 
@@ -138,8 +161,7 @@ def last_lines(
 ) -> list[str]:
     """The last `count` lines of the file from byte `since` on, read from its end; of endless lines only `most` bytes."""
     try:
-        with find(path, user, os.O_RDONLY) as found:
-            log = found.take()
+        log = open_file(path, user, os.O_RDONLY)
     except OSError:
         return []
     try:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterable
 
-from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
 from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.faults import Faults
@@ -18,11 +18,10 @@ from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
     Process,
-    describe_status,
-    exit_code_of,
     kill,
     kill_orphans,
     open_orphans,
+    read_status,
 )
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
@@ -41,21 +40,36 @@ class Ended(NamedTuple):
     is_known: bool = True  # False: the code is not the program's; it was not started, or not by us
 
 
-class Child:
-    """Calls `on_end` once: when the process and all that it left behind are gone, or it could not be started."""
+class ReadyReader(Protocol):
+    """What waits for a message of the program."""
 
-    def __init__(self, loop: Scope, name: str, on_end: Callable[[Ended], None], on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called when the program says so over Node's channel."""
+    def said_ready(self) -> None: ...
+
+
+class ChildOwner(Protocol):
+    """The worker whose process it is."""
+
+    @property
+    def readiness(self) -> ReadyReader: ...
+
+    def ended(self, ended: Ended) -> None:
+        """The process and all that it left behind are gone, or it could not be started."""
+
+
+class Child:
+    """Tells its owner once how it ended."""
+
+    def __init__(self, children: Children, loop: Scope, name: str, owner: ChildOwner) -> None:
         self.process: Optional[Process] = None
         self.token = os.urandom(12).hex()
         self.logs = OpenLogs()
         self.usage = Sampler()
         self.started_at = 0.0  # monotonic seconds
         self.adopted_at = 0.0  # the same; when this supervisor took it over from an earlier one
+        self._children = children
         self._loop = loop
         self._name = name
-        self._on_end = on_end
-        self._on_ready = on_ready
+        self._owner = owner
         self._user: Optional[Identity] = None
         self._group: Optional[Group] = None  # of an app with memory_max
         self._orphans: list[int] = []  # pidfds of what outlived the main process in a polite stop
@@ -63,10 +77,8 @@ class Child:
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._is_told = False  # to end
 
-    def start(
-        self, environment: WorkerEnvironment, place: Place, config: AppConfig, open_sockets: Callable[[], Iterable[int]]
-    ) -> None:
-        """`open_sockets` gives the sockets that are passed to it. What keeps it from starting is told as its end."""
+    def start(self, environment: WorkerEnvironment, place: Place, config: AppConfig, sockets: Iterable[int]) -> None:
+        """`sockets` are opened one by one, and passed to it. What keeps it from starting is told as its end."""
         self.started_at = time.monotonic()
         opened: list[int] = []
         try:
@@ -74,7 +86,7 @@ class Child:
             paths = written_paths(config, place.number, environment.home.logs)
             opened = environment.open_logs(config, place, paths, self._user)
             self.logs = note_logs(paths, opened)
-            passed = tuple(open_sockets())
+            passed = tuple(sockets)
             command = make_command(environment, place, config, self.token, self._user, opened, passed)
             if config.memory_max:
                 self._group = environment.find_groups().make(_group_name(config, place, self.token), config.memory_max)
@@ -87,7 +99,7 @@ class Child:
         finally:
             for descriptor in opened:
                 os.close(descriptor)
-        self._watch_channel()
+        self._watch(self.process)
 
     def adopt(
         self,
@@ -106,7 +118,7 @@ class Child:
         self._user = identity_or_none(config.user, config.group)
         if config.memory_max:
             self._group = environment.find_groups().find(_group_name(config, place, self.token), config.memory_max)
-        self._watch_channel()
+        self._watch(process)
 
     @property
     def is_alive(self) -> bool:
@@ -135,9 +147,10 @@ class Child:
 
     # -- from the process --------------------------------------------------------------------------------------------
 
-    def _watch_channel(self) -> None:
-        if self.process and self.process.channel:
-            self._loop.watch(self.process.channel.fileno(), self._read_channel)
+    def _watch(self, process: Process) -> None:
+        self._children.by_pid[process.pid] = self
+        if process.channel:
+            self._loop.watch(process.channel.fileno(), self._read_channel)
 
     def _read_channel(self) -> None:
         assert self.process
@@ -155,10 +168,14 @@ class Child:
         *lines, rest = (self._unread + part).split(b"\n")
         self._unread = rest[: len(_READY) + 1]  # a line that never ends, or says something else, is not kept
         if _READY in lines:
-            self._on_ready()
+            self._owner.readiness.said_ready()
 
     def main_process_died(self) -> None:
-        """Its pid is still ours. In a polite stop its orphans get the rest of `kill_timeout`; else they are killed, too.
+        """Its pid is still ours."""
+        self._loop.contain(f"ending {self._name}", self._end_group)
+
+    def _end_group(self) -> None:
+        """In a polite stop its orphans get the rest of `kill_timeout`; else they are killed, too.
 
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
@@ -173,7 +190,8 @@ class Child:
 
     def _has_ended(self, status: Optional[int]) -> None:
         self._release_process()
-        ended = Ended(exit_code_of(status), describe_status(status), [], is_known=status is not None)
+        code, reason = read_status(status)
+        ended = Ended(code, reason, [], is_known=status is not None)
         for pidfd in list(self._orphans):
             self._await_orphan(pidfd, ended)
         if not self._orphans:
@@ -191,6 +209,7 @@ class Child:
 
     def _release_process(self) -> None:
         if self.process:
+            self._children.by_pid.pop(self.process.pid, None)
             if self.process.channel:
                 self._loop.unwatch(self.process.channel.fileno())
             self.process.close()
@@ -204,10 +223,28 @@ class Child:
             self._group = None
         if not self._is_told:
             ended = ended._replace(log_tail=self.log_tail())
-        self._on_end(ended)
+        self._owner.ended(ended)
 
     def log_tail(self) -> list[str]:
         return self.logs.tail(self._user)
+
+
+class Children:
+    """Those of one supervisor."""
+
+    def __init__(self) -> None:
+        self.by_pid: dict[int, Child] = {}
+
+    def reap(self) -> None:
+        """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""
+        with contextlib.suppress(ChildProcessError):
+            while waiting := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                child = self.by_pid.get(waiting.si_pid)
+                if child:
+                    child.main_process_died()
+                _, status = os.waitpid(waiting.si_pid, 0)
+                if child:
+                    child.has_ended(status)
 
 
 def _group_name(config: AppConfig, place: Place, token: str) -> str:

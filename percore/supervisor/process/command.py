@@ -13,7 +13,7 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.home import Home, Preload
-from percore.supervisor.logs import files
+from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
 from percore.supervisor.sockets import preload as preloadable
 from percore.supervisor.sockets.outside import Outside
@@ -27,25 +27,6 @@ _STATIC = "serve"  # config/sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
 
 
-LogOpener = Callable[[AppConfig, Place, tuple[str, str], Optional[Identity]], "list[int]"]
-
-
-def open_files(config: AppConfig, place: Place, paths: tuple[str, str], user: Optional[Identity]) -> list[int]:
-    """Raises PercoreError; what was opened before is closed."""
-    opened: list[int] = []
-    for path in paths:
-        try:
-            opened.append(files.open_log(path, user))
-        except OSError as error:
-            for log in opened:
-                os.close(log)
-            raise PercoreError(
-                f"its log {path} cannot be opened: {error.strerror}",
-                next=f"let {config.user or 'the supervisor'} write there, or change out_file and error_file",
-            ) from None
-    return opened
-
-
 class WorkerEnvironment(NamedTuple):
     """What every worker of one supervisor finds."""
 
@@ -54,7 +35,7 @@ class WorkerEnvironment(NamedTuple):
     store_fds: tuple[int, ...]
     find_outside: Callable[[int], Outside]  # opens, the first time, what workers of another user need
     find_groups: Callable[[], Groups]  # for workers with a memory_max
-    open_logs: LogOpener = open_files  # gives a new process its standard output and error
+    open_logs: LogOpener = open_logs  # gives a new process its standard output and error
 
 
 def make_command(environment: WorkerEnvironment, place: Place, config: AppConfig, token: str,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 from percore.common.typing import Optional
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.user import Identity, identity_or_none
-from percore.supervisor.user_files import find, open_here
+from percore.supervisor.process.process import Process
+from percore.supervisor.user import identity_or_none
+from percore.supervisor.user_files import remove_file, write_file
 
 
 def pid_path(config: AppConfig, id: int, directory: str) -> str:
@@ -31,32 +31,19 @@ class PidFile:
         self._directory = directory
         self._noted = ("", 0)  # where it is, and what it says
 
-    def note(self, config: AppConfig, number: int, pid: int) -> None:
-        """The worker runs all the same when this fails, so that only is a line in the supervisor's log, which is stderr."""
-        wished = (pid_path(config, self._id, self._directory), pid)
+    def note(self, config: AppConfig, number: int, process: Optional[Process]) -> None:
+        """The worker runs all the same when this fails: that is only a line in the supervisor's log, which is stderr."""
+        wished = (pid_path(config, self._id, self._directory), process.pid if process else 0)
         if wished == self._noted:
             return
         user = identity_or_none(config.user, config.group)
-        for path, said in {self._noted[0]: 0, wished[0]: pid}.items():
+        for path, pid in {self._noted[0]: 0, wished[0]: wished[1]}.items():
             try:
-                if path:
-                    write_pid(path, said, user)
+                if path and pid:
+                    write_file(path, user, f"{pid}\n")
+                elif path:
+                    remove_file(path, user)
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 sys.stderr.write(f"{config.name} {number}: {path} cannot be written: {reason}\n")
         self._noted = wished
-
-
-def write_pid(path: str, pid: int, user: Optional[Identity]) -> None:
-    """Old or new, never half; a pid of 0 removes the file. Raises OSError."""
-    if not pid:
-        with contextlib.suppress(FileNotFoundError), find(path, user) as found:
-            os.unlink(found.path)
-        return
-    with find(path, user, makes=True) as found:
-        unfinished = f"{found.path}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        with open(open_here(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            file.write(f"{pid}\n")
-        os.rename(unfinished, found.path)

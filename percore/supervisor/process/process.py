@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from percore.common.procfs import children_of, environment_of, parent_of, start_time_of, state_of, tree_of
-from percore.common.typing import Callable, Optional
+from percore.common.typing import Optional
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
@@ -88,41 +88,17 @@ def become_subreaper() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
-    """(pid, wait status) of every child that ended since the last call.
-
-    `before` is called with each pid while the dead child still holds it, so that signals to its group cannot go astray.
-    """
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            waiting = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if waiting is None:
-                return ended
-            before(waiting.si_pid)
-            ended.append(os.waitpid(waiting.si_pid, 0))
-        except ChildProcessError:
-            return ended
-
-
-def describe_status(status: Optional[int]) -> str:
-    """A wait status in words; None: the end of a process that was not our child."""
+def read_status(status: Optional[int]) -> tuple[int, str]:
+    """The exit code as a shell would show it, and a wait status in words; None: the end of a process that was not our child."""
     if status is None:
-        return "exited"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            return f"killed by signal {number}"
-    return f"exited with code {os.WEXITSTATUS(status)}"
-
-
-def exit_code_of(status: Optional[int]) -> int:
-    """As a shell would show it: the code, or 128 + signal."""
-    if status is None:
-        return 0
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        return 0, "exited"
+    if not os.WIFSIGNALED(status):
+        return os.WEXITSTATUS(status), f"exited with code {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    try:
+        return 128 + number, f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return 128 + number, f"killed by signal {number}"
 
 
 # -- orphans ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class Listener:
         self.rights = OURS
         self._file: Optional[unix_paths.FileId] = None  # at the path, made by us
         self.mode = mode if address.can_steer else Mode.SINGLE
+        self.steered = self.mode is Mode.STEERED
         self.sockets: list[socket.socket] = []
         self.order: list[int] = []  # the kernel's number of each socket
         self._wish: Optional[tuple[list[SocketKey], dict[Source, SocketKey]]] = None
@@ -86,10 +87,6 @@ class Listener:
             listener.sockets = [found[index] for index in sorted(found)][:1]
             listener.grow(slots)
         return listener
-
-    @property
-    def steered(self) -> bool:
-        return self.mode is Mode.STEERED
 
     def grow(self, slots: int) -> None:
         """Opens what is missing for `slots` slots; never closes any, so that keys stay."""

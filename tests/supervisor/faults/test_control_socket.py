@@ -102,7 +102,9 @@ def test_who_waits_for_a_job_is_not_hung_up_on_for_those_who_ask_nothing(running
 
 
 def test_a_client_that_never_reads_costs_itself_the_connection(supervisor: Supervisor) -> None:
-    daemon = start_daemon(supervisor, "from percore.supervisor import control_server as server; server._PATIENCE_SECONDS = 1.0")
+    daemon = start_daemon(
+        supervisor, "from percore.supervisor import control_server as server; server._PATIENCE_SECONDS = 1.0"
+    )
     supervisor.apply(supervisor.singleton(instances=8))
     before = resident_kb(daemon.pid)
     question = b'{"version": 1, "op": "describe", "selector": "all"}\n'

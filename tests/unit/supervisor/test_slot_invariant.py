@@ -26,6 +26,7 @@ from percore.supervisor.faults import Faults
 from percore.supervisor.logs import files
 from percore.supervisor.loop import Callback, Timer
 from percore.supervisor.process import child as child_module
+from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import Place
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.states import HAS_PROCESS, Event, Role, State
@@ -125,7 +126,7 @@ class SlotMachine(RuleBasedStateMachine):
         )
         runtime: Any = SimpleNamespace(
             loop=self.loop, environment=environment, tell=lambda _: None, replace=lambda *_: None,
-            sharing=SimpleNamespace(mode=Mode.STEERED), open=lambda *_: None,
+            sharing=SimpleNamespace(mode=Mode.STEERED), children=Children(), open=lambda *_: None,
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
         self.slot = Slot(runtime, self.config, Place(0, 0, {}), {})

@@ -18,9 +18,8 @@ from percore.supervisor.logs.files import last_lines, open_log
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.retention import Chore, do_chores
 from percore.supervisor.logs.rotate import Limits
-from percore.supervisor.process.pid_file import write_pid
 from percore.supervisor.user import Identity, identity_of
-from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text
+from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than others")
 SECRET = "only root\n" * 20_000
@@ -151,15 +150,16 @@ def test_no_pid_file_is_written_or_removed_through_what_a_user_put_in_its_place(
     yard: Yard, way: Callable[[Yard], Path]
 ) -> None:
     path = str(way(yard))
-    for pid in (1, 0):
-        with contextlib.suppress(OSError):
-            write_pid(path, pid, yard.user)
+    with contextlib.suppress(OSError):
+        write_file(path, yard.user, "1\n")
+    with contextlib.suppress(OSError):
+        remove_file(path, yard.user)
     assert yard.is_untouched()
 
 
 def test_what_a_pid_file_is_written_to_first_is_no_link_either(yard: Yard) -> None:
     yard.link(yard.own / "app.pid.new", yard.secret)
-    write_pid(str(yard.own / "app.pid"), 7, yard.user)
+    write_file(str(yard.own / "app.pid"), yard.user, "7\n")
     assert (yard.own / "app.pid").read_text() == "7\n"
     assert (yard.own / "app.pid").stat().st_uid == yard.user.uid
     assert yard.is_untouched()
@@ -211,7 +211,7 @@ def test_a_link_that_comes_and_goes_leads_nowhere_at_any_moment(yard: Yard) -> N
             for path in (yard.own / "logs" / "secret.log", yard.own / "mine" / "app.log"):
                 try:
                     append(path, yard.user)
-                    write_pid(f"{path}.pid", 7, yard.user)
+                    write_file(f"{path}.pid", yard.user, "7\n")
                     outcomes["done"] += 1
                 except OSError:
                     outcomes["refused"] += 1
