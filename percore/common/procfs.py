@@ -89,3 +89,22 @@ def environment_of(pid: int) -> list[bytes]:
             return file.read(_LONGEST_ENVIRONMENT).split(b"\0")
     except OSError:
         return []
+
+
+def sockets_of(pid: int) -> dict[int, int]:
+    """The sockets that a process has open: inode -> descriptor; empty for one that is gone, or is another user's."""
+    try:
+        return {int(to[8:-1]): number for number, to in descriptors_of(pid) if to.startswith("socket:[")}
+    except OSError:
+        return {}
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def name_of(pid: int) -> str:
+    """What the process calls itself: any bytes, of which only what can be printed is shown. Raises OSError."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        text = file.read().decode(errors="replace").strip()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -19,12 +19,12 @@ from percore.supervisor.health.sd_notify import Notices
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
 from percore.supervisor.home_watch import Residence, ask_back, find_owner
-from percore.supervisor.logs.own_log import OwnLog
+from percore.supervisor.logs.files import OwnLog
 from percore.supervisor.loop import Loop
 from percore.supervisor.process.process import become_subreaper
 from percore.supervisor.program import STORE, become, passed_fds, passed_lock, this_program
 from percore.supervisor.sockets.broker import Handover
-from percore.supervisor.sockets.outside import Outside, remove_outside
+from percore.supervisor.sockets.preload import Outside, remove_outside
 from percore.supervisor.sockets.unix import Door
 from percore.supervisor.state import state_file
 from percore.supervisor.state.fd_store import Ends, FdStore, ends_among

@@ -8,12 +8,10 @@ import os
 import socket
 import stat
 import struct
-import zlib
 
 from percore.common.typing import NamedTuple, Optional
 from percore.errors import PercoreError
 
-_PRELOADS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sockets")
 _LONGEST_SOCKET_PATH = 100
 
 
@@ -238,63 +236,3 @@ def _short_directory(parent: str) -> str:
         os.unlink(link)
     os.symlink(directory, link)
     return directory
-
-
-class Preload(NamedTuple):
-    """The files that workers load: the bind shim (None where none was built for this machine) and Node's part."""
-
-    shim: Optional[str]
-    node: str
-
-    @property
-    def is_there(self) -> bool:
-        """Somebody may have cleaned up."""
-        return all(os.path.exists(path) for path in (self.shim, self.node) if path)
-
-
-def place_preload(parent: str) -> Preload:
-    """Copies both files to a folder in `parent` named by their content: an upgrade never pulls them from under a worker."""
-    contents = {}
-    for name in (f"bindshim-{os.uname().machine}.so", "preload.cjs"):
-        try:
-            with open(os.path.join(_PRELOADS, name), "rb") as file:
-                contents[name] = file.read()
-        except FileNotFoundError:
-            continue
-    name = f"preload-{zlib.crc32(b''.join(contents.values())):08x}"
-    if os.statvfs(parent).f_flag & os.ST_NOEXEC:  # a container's tmpfs: no library is loaded from there
-        shim = os.path.join(_PRELOADS, f"bindshim-{os.uname().machine}.so")
-        return Preload(shim if os.path.exists(shim) else None, os.path.join(_PRELOADS, "preload.cjs"))
-    directory = os.path.join(parent if _can_be_preloaded(parent) else _preloadable_parent(), name)
-    os.makedirs(directory, exist_ok=True)
-    os.chmod(directory, 0o755)  # whatever our umask is: workers of other users read it, too
-    for name, content in contents.items():
-        target = os.path.join(directory, name)
-        if not os.path.exists(target):
-            unfinished = f"{target}.{os.getpid()}"
-            with open(unfinished, "wb") as file:
-                file.write(content)
-            os.chmod(unfinished, 0o644)
-            os.rename(unfinished, target)
-    shim = os.path.join(directory, f"bindshim-{os.uname().machine}.so")
-    return Preload(shim if os.path.exists(shim) else None, os.path.join(directory, "preload.cjs"))
-
-
-def _can_be_preloaded(path: str) -> bool:
-    """LD_PRELOAD separates its entries by both."""
-    return not any(character in path for character in " :")
-
-
-def _preloadable_parent() -> str:
-    """A directory of ours that is the same for every start, for a home whose path does not go into LD_PRELOAD.
-
-    Where it can be, not one that is cleaned up now and then: another user could take its place, and be loaded.
-    """
-    own = os.path.expanduser("~")
-    with contextlib.suppress(OSError):
-        found = os.stat(own)
-        if _can_be_preloaded(own) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
-            cache = os.path.join(own, ".cache")
-            os.makedirs(cache, mode=0o700, exist_ok=True)
-            return make_private(cache)
-    return make_private("/tmp")

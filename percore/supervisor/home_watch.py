@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterator
 
 from percore.common.typing import Callable
 from percore.supervisor import lock
-from percore.supervisor.home import Home, place_preload
+from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
+from percore.supervisor.sockets.preload import place_preload
 
 _ATTRIBUTES = 0x4  # inotify(7): also the number of links
 _MOVED = 0x800

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from percore.supervisor.home import Home
-from percore.supervisor.sockets.outside import former_addresses
+from percore.supervisor.sockets.preload import former_addresses
 from tests.supervisor.conftest import SERVER, Supervisor
 from tests.waiting import free_port, wait_for
 

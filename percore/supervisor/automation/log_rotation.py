@@ -14,8 +14,7 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
-from percore.supervisor.logs.files import FileId, has_file, has_scribe, id_of
-from percore.supervisor.logs.own_log import OwnLog
+from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_scribe, id_of
 from percore.supervisor.logs.retention import Chore, Report, do_chores, free_missing, held_bytes, reserve, space_of
 from percore.supervisor.logs.rotate import Limits
 from percore.supervisor.loop import Loop, Timer

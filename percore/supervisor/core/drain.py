@@ -6,8 +6,8 @@ import time
 
 from percore.supervisor.core.worker import Worker
 from percore.supervisor.loop import Timer
-from percore.supervisor.sockets.requests import is_answering
 from percore.supervisor.sockets.sharing import Mode
+from percore.supervisor.sockets.sock_diag import is_answering
 from percore.supervisor.states import Event
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.

@@ -32,7 +32,7 @@ from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.core.worker_client import WorkerClient
 from percore.supervisor.core.worker_record import line_of, status_of
-from percore.supervisor.home import Home, Preload, place_preload
+from percore.supervisor.home import Home
 from percore.supervisor.logs.files import LogOpener, has_scribe, open_logs
 from percore.supervisor.loop import Job, Loop
 from percore.supervisor.process.child import Children
@@ -40,7 +40,7 @@ from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.program import Program, trial
 from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener
-from percore.supervisor.sockets.outside import Outside, former_addresses, make_outside
+from percore.supervisor.sockets.preload import Outside, Preload, former_addresses, make_outside, place_preload
 from percore.supervisor.sockets.sharing import find_sharing
 from percore.supervisor.state import state_file
 from percore.supervisor.state.fd_store import FdStore

@@ -21,9 +21,9 @@ from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.state import state_file
+from percore.supervisor.state.fd_store import StoreEntry, name_of, open_sockets, read_entry
 from percore.supervisor.state.rescue import is_channel, is_listener_of, rescue_channel, rescue_listening
 from percore.supervisor.state.saved import Saved, SavedApp, SavedEnd, SavedWorker
-from percore.supervisor.state.store_entries import Entry, name_of, open_sockets, read_entry
 from percore.supervisor.states import Role, State
 
 _UNSEEN_END = "ended while no supervisor ran"
@@ -73,13 +73,13 @@ def shelves_of(apps: Iterable[App]) -> Shelves:
     shelves: Shelves = {}
     for app in apps:
         for address, listener in app.listeners.items():
-            name = name_of(Entry(app.name, address, tuple(listener.order)))
+            name = name_of(StoreEntry(app.name, address, tuple(listener.order)))
             shelves[name] = [sock.fileno() for sock in listener.sockets]
         for worker in app.workers:
             # Node's end of a channel whose other end closes makes the next process.send() throw.
             process = worker.child.process
             if process and process.channel:
-                shelves[name_of(Entry(worker.child.token))] = [process.channel.fileno()]
+                shelves[name_of(StoreEntry(worker.child.token))] = [process.channel.fileno()]
     return shelves
 
 

@@ -189,3 +189,33 @@ def last_words(paths: tuple[str, str], since: tuple[int, int], user: Optional[An
         return out
     error = last_lines(paths[1], _TAIL_LINES, user=user, since=since[1])
     return [*out[-(_TAIL_LINES - len(error)) :], *error] if len(error) < _TAIL_LINES else error
+
+
+class OwnLog:
+    """The supervisor's own log, which takes the place of `sys.stderr`: the journal under systemd, `logs/percore.log` otherwise.
+
+    A full disk costs lines, which are counted, and nothing else."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lost = 0
+        self.is_file = has_file(path, id_of(os.fstat(2)))
+
+    def write(self, text: str) -> int:
+        lost = f"(the disk was full: {self._lost} messages before this one are missing)\n" if self._lost else ""
+        try:
+            os.write(2, (lost + text).encode(errors="replace"))
+            self._lost = 0
+        except OSError:
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def reopen(self) -> None:
+        """After the file was moved or deleted. Raises OSError."""
+        if self.is_file and not has_file(self._path, id_of(os.fstat(2))):
+            opened = open_log(self._path)
+            os.dup2(opened, 2)
+            os.close(opened)

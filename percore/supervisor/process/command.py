@@ -12,11 +12,10 @@ from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
-from percore.supervisor.home import Home, Preload
+from percore.supervisor.home import Home
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
-from percore.supervisor.sockets import preload as preloadable
-from percore.supervisor.sockets.outside import Outside
+from percore.supervisor.sockets.preload import Outside, Preload, why_not
 from percore.supervisor.user import Identity, filter_environment
 from percore.supervisor.user_files import acting, may_execute
 
@@ -47,7 +46,7 @@ def make_command(environment: WorkerEnvironment, place: Place, config: AppConfig
         from percore.supervisor.process import interpreters  # noqa: F401
     with acting(identity):  # nothing is looked for, or looked into, with more rights than it is executed with
         argv, program = find_command(config, env)
-        reason = preloadable.why_not(program) if config.shares_port and not listen_fds else ""
+        reason = why_not(program) if config.shares_port and not listen_fds else ""
     if reason:
         raise PercoreError(
             f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",

@@ -14,9 +14,9 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
-from percore.common.procfs import children_of, environment_of, parent_of, start_time_of, state_of, tree_of
+from percore.common.procfs import all_pids, children_of, environment_of, parent_of, start_time_of, state_of, tree_of
 from percore.common.typing import Optional
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -111,7 +111,7 @@ def open_orphans(token: str, *, anywhere: bool = False) -> list[int]:
     """
     marker = f"PERCORE_TOKEN={token}".encode()
     found: dict[int, int] = {}
-    for orphan in _all_pids() if anywhere else children_of(os.getpid()):
+    for orphan in all_pids() if anywhere else children_of(os.getpid()):
         if orphan not in found and marker in environment_of(orphan):
             for pid in tree_of(orphan):
                 with contextlib.suppress(OSError):
@@ -154,7 +154,7 @@ def open_unadopted(home: str, known_tokens: Collection[str]) -> Mapping[str, lis
     home_mark = f"PERCORE_HOME={home}".encode()
     known = {f"PERCORE_TOKEN={token}".encode() for token in known_tokens}
     found: dict[str, list[int]] = {}
-    for pid in _all_pids():
+    for pid in all_pids():
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -180,7 +180,3 @@ def end(pidfds: Collection[int]) -> None:
         poll.register(pidfd, select.POLLIN)
         poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
         os.close(pidfd)
-
-
-def _all_pids() -> Iterable[int]:
-    return map(int, filter(str.isdigit, os.listdir("/proc")))

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from percore.common.typing import Optional
 from percore.supervisor.config.address import Address
 from percore.supervisor.home import short_path
-from percore.supervisor.sockets import port_owner, reuseport_bpf, unix_paths
+from percore.supervisor.sockets import port_owner, reuseport_bpf, unix
 from percore.supervisor.sockets.bind_rights import OURS, Rights
 from percore.supervisor.sockets.reuseport_bpf import Source
 from percore.supervisor.sockets.sharing import Mode
@@ -39,7 +39,7 @@ class Listener:
         self.rights = rights
         with self._acting():
             if address.family == socket.AF_UNIX:
-                unix_paths.remove_stale(address.host)
+                unix.remove_stale(address.host)
             else:
                 port_owner.refuse(address)
         self.grow(slots)
@@ -47,7 +47,7 @@ class Listener:
     def _set_up(self, address: Address, mode: Mode) -> None:
         self.address = address
         self.rights = OURS
-        self._file: Optional[unix_paths.FileId] = None  # at the path, made by us
+        self._file: Optional[unix.SocketFile] = None  # at the path, made by us
         self.mode = mode if address.can_steer else Mode.SINGLE
         self.steered = self.mode is Mode.STEERED
         self.sockets: list[socket.socket] = []
@@ -64,7 +64,7 @@ class Listener:
         listener._set_up(address, mode)
         listener.sockets, listener.order = list(sockets), list(order)
         if address.family == socket.AF_UNIX:
-            listener._file = unix_paths.file_of(listener.sockets[0], address.host)
+            listener._file = unix.bound_file(listener.sockets[0], address.host)
         return listener
 
     @classmethod
@@ -139,7 +139,7 @@ class Listener:
         if address.family == socket.AF_UNIX:
             with short_path(address.host) as path:
                 sock.bind(path)
-            self._file = unix_paths.socket_at(address.host)
+            self._file = unix.socket_at(address.host)
         else:
             sock.bind((address.host, address.port))
         if address.type == socket.SOCK_STREAM:
@@ -222,7 +222,7 @@ class Listener:
             sock.close()
         if self._file:
             with contextlib.suppress(OSError), self._acting():
-                unix_paths.remove(self.address.host, self._file)
+                unix.remove_socket(self.address.host, self._file)
         self.sockets, self._file = [], None
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Collection, Iterator
 
-from percore.common.procfs import descriptors_of, environment_of
+from percore.common.procfs import all_pids, descriptors_of, environment_of, name_of
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.sockets import sock_diag
 
@@ -88,21 +87,13 @@ def _inodes_of(pid: int) -> set[int]:
 
 def name_owner(inodes: Collection[int]) -> str:
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in filter(str.isdigit, os.listdir("/proc")) if wanted else ():
+    for pid in all_pids() if wanted else ():
         try:
-            if any(target in wanted for _, target in descriptors_of(int(pid))):
+            if any(target in wanted for _, target in descriptors_of(pid)):
                 return f"{name_of(pid)} (pid {pid})"
         except OSError:
             continue
     return ""
-
-
-def name_of(pid: str) -> str:
-    """What the process calls itself: any bytes, of which only what can be printed is shown."""
-    with open(f"/proc/{pid}/comm", "rb") as file:
-        return "".join(
-            letter if letter.isprintable() else "?" for letter in file.read().decode(errors="replace").strip()
-        )
 
 
 def _waiting_inodes(address: Address) -> Iterator[int]:

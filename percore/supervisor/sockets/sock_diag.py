@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from percore.common.procfs import sockets_of, tree_of
 from percore.common.typing import Any, NamedTuple
 from percore.supervisor.config.address import Address
 
@@ -52,6 +53,18 @@ def connections_to(port: int) -> Iterator[Connection]:
         acknowledged, arrived = struct.unpack_from("=QQ", info, 120) if len(info) >= 136 else (1, 1)
         is_first = acknowledged == 0 and (arrived > 0 or received < _FIRST_REQUEST_MS)
         yield Connection(inode, bool(unread or unsent or received < sent or is_first))
+
+
+def is_answering(pid: int, ports: Collection[int]) -> bool:
+    """True while a client of the process, or of one below it, has said something and not been answered.
+
+    False also where the kernel tells nothing.
+    """
+    try:
+        busy = {connection.inode for port in ports for connection in connections_to(port) if connection.is_busy}
+    except OSError:
+        return False
+    return bool(busy) and any(busy & sockets_of(member).keys() for member in tree_of(pid))
 
 
 def file_of_unix(sock: socket.socket) -> int:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor import home
+from percore.supervisor.config.address import AddressInUse
 from percore.supervisor.loop import Loop
+from percore.supervisor.sockets import sock_diag
 from percore.supervisor.sockets.rate_limit import Allowance
 
 # Without a free descriptor, or an allowance, nobody is let in, and who waits outside would wake us again and again.
 _REST_SECONDS = 0.2
+SocketFile = tuple[int, int]  # device and inode
 
 
 class Door:
@@ -99,3 +103,55 @@ def identity_of(path: str) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (found.st_dev, found.st_ino)
+
+
+# -- sockets at paths that a program, or a process file, names --------------------------------------------------------
+
+
+def socket_at(path: str) -> Optional[SocketFile]:
+    """Which socket the path itself names; None where there is none, or something else. A link is something else."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+
+
+def remove_stale(path: str) -> None:
+    """Makes room where a process that is gone left its socket. Raises AddressInUse where anything else is, or OSError."""
+    found = socket_at(path)
+    if found is None:
+        if os.path.lexists(path):
+            raise AddressInUse(
+                f"{path} is already in use: it is not a socket",
+                next="move that file away, or give the app another path",
+            )
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as trial:
+        try:
+            with home.short_path(path) as short:
+                trial.connect(short)
+        except ConnectionRefusedError:
+            remove_socket(path, found)
+            return
+        except (BlockingIOError, PermissionError):
+            pass  # its queue is full; or we may not ask, nor take its place
+        except OSError:
+            return
+    raise AddressInUse(f"{path} is already in use", next="stop the program that listens there")
+
+
+def remove_socket(path: str, ours: Optional[SocketFile]) -> None:
+    """Unless something else lies there by now. Raises OSError where that may not be."""
+    if ours and socket_at(path) == ours:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def bound_file(sock: socket.socket, path: str) -> Optional[SocketFile]:
+    """Which file at `path` is the one of a socket that an earlier supervisor bound; None where the kernel names another."""
+    found = socket_at(path)
+    try:
+        return found if found and sock_diag.file_of_unix(sock) == found[1] & 0xFFFFFFFF else None
+    except OSError:
+        return None

@@ -1,4 +1,4 @@
-"""A shelf for descriptors that survives us: a socket pair with the descriptors in flight inside it.
+"""A store for descriptors that survives us: a socket pair with the descriptors in flight inside it.
 
 Every worker of our own user inherits both ends, so the descriptors live as long as any worker does, and a new supervisor
 finds them there (pidfd_getfd). systemd's own store keeps the pair when there is one.
@@ -17,14 +17,16 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 
-from percore.common.typing import NamedTuple, Optional
+from percore.common.typing import Any, NamedTuple, Optional
+from percore.supervisor.config.address import Address
 
 _MOST_AT_ONCE = 250  # the kernel passes at most 253 descriptors with one message
 _LONGEST_TEXT = 256 * 1024
 _SO_PEEK_OFF = 42
 _MOST_MESSAGES = 4096
 _LARGEST_NUMBER = 1 << 62
-Shelves = Mapping[str, Sequence[int]]
+_ADDRESS_KINDS = (int, int, str, int, bool)  # of the fields of an Address
+Entries = Mapping[str, Sequence[int]]
 Ends = tuple[socket.socket, socket.socket]
 
 
@@ -32,31 +34,31 @@ class _Message(NamedTuple):
     filling: int
     part: int
     parts: int
-    shelves: Mapping[str, int]  # how many of the descriptors belong to each name
+    entries: Mapping[str, int]  # how many of the descriptors belong to each name
     descriptors: list[int]
 
     @property
     def is_whole(self) -> bool:
         """False where we had no room for all of its descriptors."""
-        return len(self.descriptors) == sum(self.shelves.values())
+        return len(self.descriptors) == sum(self.entries.values())
 
     @classmethod
     def read(cls, text: bytes, descriptors: list[int]) -> _Message:
         """Raises ValueError for what no supervisor wrote."""
         try:
-            filling, part, parts, shelves = json.loads(text)
-            numbers = (filling, part, parts, *shelves.values())
+            filling, part, parts, entries = json.loads(text)
+            numbers = (filling, part, parts, *entries.values())
         except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is no part of a filling: {error}") from None
         if not all(type(number) is int and 0 <= number < _LARGEST_NUMBER for number in numbers) or part >= parts:
             raise ValueError("its numbers make no sense")
-        return cls(filling, part, parts, shelves, descriptors)
+        return cls(filling, part, parts, entries, descriptors)
 
 
 class FdStore:
     def __init__(self, ends: Optional[Ends] = None) -> None:
         self._ends = ends or socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._shelves: dict[str, list[int]] = {}
+        self._entries: dict[str, list[int]] = {}
         self._filling = 0
         self._in_flight = 0  # messages
         for end in self._ends:
@@ -66,10 +68,10 @@ class FdStore:
     def fds(self) -> tuple[int, int]:
         return self._ends[0].fileno(), self._ends[1].fileno()
 
-    def put(self, shelves: Shelves) -> None:
+    def put(self, entries: Entries) -> None:
         """Makes the store hold exactly these descriptors, by name. Raises OSError when the kernel takes no more in flight."""
-        wanted = {name: list(descriptors) for name, descriptors in shelves.items()}
-        if wanted == self._shelves:
+        wanted = {name: list(descriptors) for name, descriptors in entries.items()}
+        if wanted == self._entries:
             return
         former = self._in_flight
         try:
@@ -79,10 +81,10 @@ class FdStore:
             self._send(wanted)
         else:
             self._drop(former)
-        self._shelves = wanted
+        self._entries = wanted
 
-    def _send(self, shelves: Shelves) -> None:
-        rows = [(name, number) for name, numbers in shelves.items() for number in numbers]
+    def _send(self, entries: Entries) -> None:
+        rows = [(name, number) for name, numbers in entries.items() for number in numbers]
         parts = [rows[start : start + _MOST_AT_ONCE] for start in range(0, len(rows), _MOST_AT_ONCE)] or [[]]
         self._filling += 1
         for index, part in enumerate(parts):
@@ -117,7 +119,7 @@ class FdStore:
         for message in messages:
             if complete and message.filling == max(complete):
                 rest = iter(message.descriptors)
-                for name, count in message.shelves.items():
+                for name, count in message.entries.items():
                     found.setdefault(name, []).extend(next(rest) for _ in range(count))
             else:
                 for descriptor in message.descriptors:
@@ -188,3 +190,50 @@ def _peek_one(end: socket.socket) -> Optional[_Message]:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+# -- its entries -----------------------------------------------------------------------------------------------------
+
+
+class StoreEntry(NamedTuple):
+    owner: str  # the app, or of a channel the worker's token
+    address: Optional[Address] = None  # None: it is a channel
+    order: tuple[int, ...] = ()
+
+
+def name_of(entry: StoreEntry) -> str:
+    return json.dumps([entry.owner, *entry.address, list(entry.order)] if entry.address else [entry.owner])
+
+
+def read_entry(name: str) -> StoreEntry:
+    """Raises ValueError."""
+    try:
+        fields: Any = json.loads(name)
+    except RecursionError:
+        raise ValueError("its name is no list") from None
+    if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
+        raise ValueError("its name does not begin with an owner")
+    owner, *rest = fields
+    if not rest:
+        return StoreEntry(owner)
+    *parts, order = rest
+    if (
+        tuple(map(type, parts)) != _ADDRESS_KINDS
+        or not isinstance(order, list)
+        or len(set(map(str, order))) != len(order)
+    ):
+        raise ValueError("its name holds no address")
+    if not all(type(number) is int and 0 <= number < 1 << 16 for number in order):
+        raise ValueError("its sockets have no numbers")
+    return StoreEntry(owner, Address(*parts), tuple(order))
+
+
+def open_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
+    """Those that are sockets; the others are closed."""
+    opened = []
+    for descriptor in descriptors:
+        try:
+            opened.append(socket.socket(fileno=descriptor))
+        except OSError:
+            os.close(descriptor)
+    return opened

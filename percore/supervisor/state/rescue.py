@@ -10,12 +10,11 @@ import socket
 import struct
 from collections.abc import Sequence, Set
 
-from percore.common.procfs import start_time_of, tree_of, uids_of
+from percore.common.procfs import sockets_of, start_time_of, tree_of, uids_of
 from percore.common.typing import Optional
 from percore.supervisor.config.address import Address
 from percore.supervisor.process.spawn import STORE_FDS
 from percore.supervisor.sockets import sock_diag
-from percore.supervisor.sockets.requests import socket_inodes
 from percore.supervisor.state.fd_store import Ends, ends_among
 
 _SYS_PIDFD_GETFD = 438
@@ -49,7 +48,7 @@ def _waiting_at(address: Address) -> Set[int]:
 def _take_one(address: Address, pid: int, start_time: int, waiting: Set[int]) -> Optional[socket.socket]:
     """A copy of the first of the `waiting` sockets that this process, or one below it, holds."""
     for member in tree_of(pid) if start_time_of(pid) == start_time else ():
-        held = socket_inodes(member)
+        held = sockets_of(member)
         taken = next((take(member, held[inode]) for inode in waiting & held.keys()), None)
         if taken and is_listener_of(address, taken):
             return taken

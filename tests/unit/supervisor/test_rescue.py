@@ -12,9 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.common.procfs import start_time_of
+from percore.common.procfs import sockets_of, start_time_of
 from percore.supervisor.config.address import Address
-from percore.supervisor.sockets.requests import socket_inodes
 from percore.supervisor.state.rescue import rescue_listening
 
 # Holds the socket it was given while descriptors below that one come and go, as those of a busy server's clients do.
@@ -72,7 +71,7 @@ def test_a_worker_that_closes_connections_meanwhile_does_not_hide_its_listening_
         socks = group(stack, 1)
         [pid] = stack.enter_context(holding(BUSY, socks))
         inode = os.fstat(socks[0].fileno()).st_ino
-        assert all(inode in socket_inodes(pid) for _ in range(500))
+        assert all(inode in sockets_of(pid) for _ in range(500))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes sockets out of another process")

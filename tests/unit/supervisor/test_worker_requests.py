@@ -17,9 +17,8 @@ from percore.supervisor.commands import connections
 from percore.supervisor.config.address import Address
 from percore.supervisor.sockets.worker_requests import Request, parse_request
 from percore.supervisor.state import fd_store
-from percore.supervisor.state.fd_store import FdStore, ends_among
+from percore.supervisor.state.fd_store import FdStore, StoreEntry, ends_among, name_of, open_sockets, read_entry
 from percore.supervisor.state.rescue import is_channel, is_listener_of
-from percore.supervisor.state.store_entries import Entry, name_of, open_sockets, read_entry
 
 INET = struct.pack("=H", socket.AF_INET) + bytes.fromhex("0bb87f000001") + bytes(8)
 UNIX = struct.pack("=H", socket.AF_UNIX)
@@ -96,7 +95,7 @@ def test_any_name_in_a_store_is_an_entry_or_refused(content: object) -> None:
 
 def test_an_entry_is_read_as_it_was_written() -> None:
     address = Address(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", 3000)
-    for entry in (Entry("api", address, (0, 2, 1)), Entry("token")):
+    for entry in (StoreEntry("api", address, (0, 2, 1)), StoreEntry("token")):
         assert read_entry(name_of(entry)) == entry
     for name in ("[" * 100_000, '["api",2,1,"::1",80,false,[0,0]]', '["api",2,1,"::1",80,false,[-1]]', '["a",1]', "1"):
         with pytest.raises(ValueError, match=r"."):
