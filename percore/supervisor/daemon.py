@@ -23,7 +23,7 @@ from percore.supervisor.logs.files import OwnLog
 from percore.supervisor.loop import Loop
 from percore.supervisor.process.process import become_subreaper
 from percore.supervisor.program import STORE, become, passed_fds, passed_lock, this_program
-from percore.supervisor.sockets.broker import Handover
+from percore.supervisor.sockets.broker import Broker
 from percore.supervisor.sockets.preload import Outside, remove_outside
 from percore.supervisor.sockets.unix import Door
 from percore.supervisor.state import state_file
@@ -124,16 +124,16 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
         )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    handover = Handover(loop, home.worker_socket, manager.find_worker, log)
+    broker = Broker(loop, home.worker_socket, manager.find_worker, log)
     notices = Notices(loop, home.notify_address, manager.worker_is_ready)
-    doors: list[Union[Door, Notices]] = [handover.door, notices]
+    doors: list[Union[Door, Notices]] = [broker.door, notices]
 
     def let_user_in(uid: int, outside: Outside) -> None:
         open_door(outside.worker_socket, user=uid)
         doors.append(Notices(loop, outside.notify_address, manager.worker_is_ready, user=uid))
 
     def open_door(path: str, **who: Any) -> None:
-        doors.append(Handover(loop, path, manager.find_worker, log, **who).door)
+        doors.append(Broker(loop, path, manager.find_worker, log, **who).door)
 
     def serve_former(address: str) -> None:
         is_welcome = manager.has_worker_of

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from percore.common.typing import NamedTuple, Protocol
+from percore.common.typing import TYPE_CHECKING, NamedTuple
 from percore.supervisor.config.address import Address
 from percore.supervisor.core.worker import Runtime
 from percore.supervisor.sockets.balancer import Balancer
@@ -35,14 +35,17 @@ class Route(NamedTuple):
         return self.slot, self.generation
 
 
-class RouterOwner(Protocol):
-    """The app whose connections they are."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    def note_queue(self, slot: int, length: int, now: float) -> None:
-        """So many clients waited then for the worker of this slot."""
+    class RouterOwner(Protocol):
+        """The app whose connections they are."""
 
-    def note_stranded(self, slot: int) -> None:
-        """Clients wait in sockets of this slot from which its worker does not accept."""
+        def note_queue(self, slot: int, length: int, now: float) -> None:
+            """So many clients waited then for the worker of this slot."""
+
+        def note_stranded(self, slot: int) -> None:
+            """Clients wait in sockets of this slot from which its worker does not accept."""
 
 
 class Router:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
-from percore.common.typing import Callable, NamedTuple, Optional, Protocol
+from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
@@ -19,7 +19,7 @@ from percore.supervisor.core.backoff import (
 from percore.supervisor.core.history import History
 from percore.supervisor.faults import InternalError
 from percore.supervisor.health.liveness import Liveness, checkup_target
-from percore.supervisor.health.readiness import Readiness, Started
+from percore.supervisor.health.readiness import Readiness
 from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process.child import Child, Children, Ended
@@ -51,15 +51,18 @@ class Runtime(NamedTuple):
     open_on_request: Callable[[Worker, Address], Listener]  # the same, for what the worker asks by itself
 
 
-class WorkerOwner(Protocol):
-    """The slot of a worker."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    place: Place
+    class WorkerOwner(Protocol):
+        """The slot of a worker."""
 
-    def worker_changed(self, worker: Worker) -> None: ...
+        place: Place
 
-    def may_start(self) -> bool:
-        """Whether its worker may start again by itself."""
+        def worker_changed(self, worker: Worker) -> None: ...
+
+        def may_start(self) -> bool:
+            """Whether its worker may start again by itself."""
 
 
 class WorkerFailed(PercoreError):
@@ -140,8 +143,8 @@ class Worker:
         if self.state is State.STARTING:
             child = self.child
             if child.process:
-                started = Started(child.process.pid, child.token, child.started_at)
-                self.readiness.begin(started, self.config, is_incoming=self.role is Role.INCOMING)
+                self.readiness.begin(child.process.pid, child.token, child.started_at, self.config,
+                                     is_incoming=self.role is Role.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
             if not self.is_stable:
                 self._set_timer(self.config.min_uptime, self._became_stable)

@@ -45,8 +45,11 @@ def target_of(
     sockets: WorkerSockets, address: Address, health: Optional[str], *, is_incoming: bool
 ) -> Optional[Target]:
     """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
-    found = sockets.endpoint(address, is_incoming=is_incoming)
-    return Target(found.host, found.port, source=found.source, health=health, queue=found.queue) if found else None
+    listener = sockets.listeners.get(address)
+    host, source = address.probe_host, Source(sockets.slot, incoming=is_incoming)
+    if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
+        return None
+    return Target(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
 
 
 class Probe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from percore.common.procfs import state_of, tree_of
-from percore.common.typing import Callable, NamedTuple, Optional
+from percore.common.typing import Callable, Optional
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.probe import Probe, Target, target_of
@@ -20,28 +20,23 @@ _STILL_STARTING_SECONDS = 0.5  # between two looks, on a machine so busy that it
 _ALONE_SECONDS = 1.0
 
 
-class Started(NamedTuple):
-    """The process that is to become ready."""
-
-    pid: int
-    token: str
-    started_at: float  # monotonic seconds
-
-
 class Readiness:
     def __init__(self, loop: Scope, sockets: WorkerSockets, answer: Callable[[str], None]) -> None:
         """`answer` is called with an empty text for a proof, or with the reason why none came in time; not after `cancel`."""
         self._loop = loop
         self._sockets = sockets
         self._answer = answer
-        self._started: Optional[Started] = None  # None: nothing is asked for
+        self._pid = 0  # of the process that is to become ready; 0: nothing is asked for
+        self._token = ""
+        self._started_at = 0.0  # monotonic seconds
         self._config: AppConfig
         self._is_incoming = False
         self._timer: Optional[Timer] = None
         self._probe: Optional[Probe] = None
 
-    def begin(self, started: Started, config: AppConfig, *, is_incoming: bool) -> None:
-        self._started, self._config, self._is_incoming = started, config, is_incoming
+    def begin(self, pid: int, token: str, started_at: float, config: AppConfig, *, is_incoming: bool) -> None:
+        self._pid, self._token, self._started_at = pid, token, started_at
+        self._config, self._is_incoming = config, is_incoming
         if not (config.wait_ready or config.shares_port or config.port is not None):
             self._ready_soon()  # that it was executed is all there is to know
             return
@@ -54,7 +49,7 @@ class Readiness:
             self._await_accepting(config)
 
     def cancel(self) -> None:
-        self._started = None
+        self._pid = 0
         self._set_timer(None)
         if self._probe:
             self._probe.cancel()
@@ -62,12 +57,12 @@ class Readiness:
 
     def said_ready(self) -> None:
         """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
-        if self._started and self._config.wait_ready:
+        if self._pid and self._config.wait_ready:
             self._answer("")
 
     def bound(self, address: Address) -> None:
         """The worker asked for, and got, its socket of this address."""
-        if not self._started or self._config.wait_ready or self._probe:
+        if not self._pid or self._config.wait_ready or self._probe:
             return
         if self._config.port_of(self._sockets.slot) not in (None, address.port):
             return
@@ -80,10 +75,10 @@ class Readiness:
 
     def listens_alone(self) -> None:
         """It listens on a port that the kernel chose. Where nothing shared follows soon, that is all there is to prove."""
-        started = self._started
+        pid = self._pid
 
         def is_all() -> None:
-            if started is None or self._started is not started or self._sockets.addresses or self._probe:
+            if not pid or pid != self._pid or self._sockets.addresses or self._probe:
                 return
             if not (self._config.wait_ready or self._config.port):
                 self._answer("")
@@ -102,9 +97,9 @@ class Readiness:
     def _find_other_owner(self) -> str:
         """Another program may have had the port before; its answers prove nothing."""
         port = self._config.port_of(self._sockets.slot)
-        if not self._started or not port:
+        if not self._pid or not port:
             return ""
-        return find_other_owner(port, self._started.token, tree_of(self._started.pid))
+        return find_other_owner(port, self._token, tree_of(self._pid))
 
     def _may_listen_nowhere(self) -> bool:
         """A clustered app of which no port is known, such as a queue consumer: that it lives is all there is to prove."""
@@ -112,11 +107,10 @@ class Readiness:
         return not (config.wait_ready or config.port or config.health or config.listen or self._sockets.listeners)
 
     def _timed_out(self) -> None:
-        assert self._started
-        config, started = self._config, self._started
-        left = started.started_at + config.listen_timeout - time.monotonic()
+        config = self._config
+        left = self._started_at + config.listen_timeout - time.monotonic()
         if self._may_listen_nowhere():
-            if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(started.pid)):
+            if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(self._pid)):
                 self._set_timer(min(left, _STILL_STARTING_SECONDS), self._timed_out)
             else:
                 self._answer("")

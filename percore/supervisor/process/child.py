@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterable
 
-from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
+from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.faults import Faults
@@ -28,7 +28,24 @@ from percore.supervisor.process.usage import Sampler
 from percore.supervisor.user import Identity, identity_of, identity_or_none
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from percore.supervisor.process.cgroup import Group
+
+    class ReadyReader(Protocol):
+        """What waits for a message of the program."""
+
+        def said_ready(self) -> None: ...
+
+    class ChildOwner(Protocol):
+        """The worker whose process it is."""
+
+        @property
+        def readiness(self) -> ReadyReader: ...
+
+        def ended(self, ended: Ended) -> None:
+            """The process and all that it left behind are gone, or it could not be started."""
+
 
 _READY = b'"ready"'  # as Node writes process.send('ready')
 
@@ -38,22 +55,6 @@ class Ended(NamedTuple):
     reason: str
     log_tail: list[str]  # not read where it was told to end
     is_known: bool = True  # False: the code is not the program's; it was not started, or not by us
-
-
-class ReadyReader(Protocol):
-    """What waits for a message of the program."""
-
-    def said_ready(self) -> None: ...
-
-
-class ChildOwner(Protocol):
-    """The worker whose process it is."""
-
-    @property
-    def readiness(self) -> ReadyReader: ...
-
-    def ended(self, ended: Ended) -> None:
-        """The process and all that it left behind are gone, or it could not be started."""
 
 
 class Child:

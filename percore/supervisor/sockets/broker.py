@@ -11,7 +11,7 @@ import os
 import socket
 import time
 
-from percore.common.typing import Callable, Optional, Protocol
+from percore.common.typing import TYPE_CHECKING, Callable, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.address import Address
 from percore.supervisor.loop import Loop, Timer
@@ -40,33 +40,36 @@ class Drainable:
         self.reports = 0  # of the process, about that
 
 
-class Client(Protocol):
-    """What a worker is to us; `str` names it."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    @property
-    def uid(self) -> int:
-        """The user of its processes."""
+    class Client(Protocol):
+        """What a worker is to us; `str` names it."""
 
-    @property
-    def preloads(self) -> list[Drainable]: ...
+        @property
+        def uid(self) -> int:
+            """The user of its processes."""
 
-    def listener_for(self, address: Address) -> Listener:
-        """The shared sockets. Raises PercoreError or OSError, BlockingIOError for "ask again"."""
+        @property
+        def preloads(self) -> list[Drainable]: ...
 
-    def socket_of(self, listener: Listener) -> socket.socket: ...
+        def listener_for(self, address: Address) -> Listener:
+            """The shared sockets. Raises PercoreError or OSError, BlockingIOError for "ask again"."""
 
-    def bound(self, address: Address) -> None:
-        """It has its socket of this address."""
+        def socket_of(self, listener: Listener) -> socket.socket: ...
 
-    def refused(self, reason: str) -> bool:
-        """Why it cannot do what it wants. True where the log should say so; of a worker that is not ready, its end does."""
+        def bound(self, address: Address) -> None:
+            """It has its socket of this address."""
 
-    def listens_alone(self) -> None: ...
+        def refused(self, reason: str) -> bool:
+            """Why it cannot do what it wants. True where the log should say so; of a worker that is not ready, its end does."""
 
-    def add_preload(self, preload: Drainable) -> None: ...
+        def listens_alone(self) -> None: ...
+
+        def add_preload(self, preload: Drainable) -> None: ...
 
 
-class Handover:
+class Broker:
     def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Client]],
                  log: Callable[[str], None], *,
                  user: Optional[int] = None, is_welcome: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip

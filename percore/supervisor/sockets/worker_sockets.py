@@ -6,22 +6,12 @@ import contextlib
 import socket
 from collections.abc import Iterator, Mapping
 
-from percore.common.typing import Callable, NamedTuple, Optional
+from percore.common.typing import Callable
 from percore.errors import PercoreError
 from percore.supervisor.config.address import Address, everywhere, parse_address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.sockets.broker import Drainable
 from percore.supervisor.sockets.listener import Listener
-from percore.supervisor.sockets.reuseport_bpf import Source
-
-
-class Endpoint(NamedTuple):
-    """How a connection reaches one worker alone, through a port that it shares."""
-
-    host: str
-    port: int
-    source: Source
-    queue: socket.socket
 
 
 class WorkerSockets:
@@ -51,14 +41,6 @@ class WorkerSockets:
 
     def socket_of(self, listener: Listener) -> socket.socket:
         return listener.socket_for(self.slot, self.generation)
-
-    def endpoint(self, address: Address, *, is_incoming: bool) -> Optional[Endpoint]:
-        """None where nothing can be sent to this worker alone."""
-        listener = self.listeners.get(address)
-        host, source = address.probe_host, Source(self.slot, incoming=is_incoming)
-        if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
-            return None
-        return Endpoint(host, address.port, source, self.socket_of(listener))
 
     def queue_length(self) -> int:
         """Clients that were not accepted yet, on all its addresses."""
