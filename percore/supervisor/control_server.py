@@ -18,7 +18,7 @@ from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.program import Program
-from percore.supervisor.sockets.unix import Door
+from percore.supervisor.sockets.unix import UnixServer
 from percore.supervisor.user import clean_environment
 
 # With more than that not taken, or waiting, a client is read from no more: an answer of any size goes out whole, and one after
@@ -41,7 +41,7 @@ class Server:
         self._manager = manager
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
         self.clients: dict[Client, None] = {}  # in the order in which they came
-        self.door = Door(loop, path, self._let_in)
+        self.door = UnixServer(loop, path, self._let_in)
 
     def _let_in(self, connection: socket.socket) -> None:
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

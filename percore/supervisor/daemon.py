@@ -15,7 +15,7 @@ from percore.supervisor import lock, rlimits, systemd
 from percore.supervisor.control_server import Server
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.faults import Faults
-from percore.supervisor.health.sd_notify import Notices
+from percore.supervisor.health.sd_notify import NotifySocket
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
 from percore.supervisor.home_watch import Residence, ask_back, find_owner
@@ -25,7 +25,7 @@ from percore.supervisor.process.process import become_subreaper
 from percore.supervisor.program import STORE, become, passed_fds, passed_lock, this_program
 from percore.supervisor.sockets.broker import Broker
 from percore.supervisor.sockets.preload import Outside, remove_outside
-from percore.supervisor.sockets.unix import Door
+from percore.supervisor.sockets.unix import UnixServer
 from percore.supervisor.state import state_file
 from percore.supervisor.state.fd_store import Ends, FdStore, ends_among
 from percore.supervisor.state.rescue import ends_held_by
@@ -125,23 +125,23 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     broker = Broker(loop, home.worker_socket, manager.find_worker, log)
-    notices = Notices(loop, home.notify_address, manager.worker_is_ready)
-    doors: list[Union[Door, Notices]] = [broker.door, notices]
+    notify_socket = NotifySocket(loop, home.notify_address, manager.worker_is_ready)
+    servers: list[Union[UnixServer, NotifySocket]] = [broker.server, notify_socket]
 
     def let_user_in(uid: int, outside: Outside) -> None:
-        open_door(outside.worker_socket, user=uid)
-        doors.append(Notices(loop, outside.notify_address, manager.worker_is_ready, user=uid))
+        open_broker(outside.worker_socket, user=uid)
+        servers.append(NotifySocket(loop, outside.notify_address, manager.worker_is_ready, user=uid))
 
-    def open_door(path: str, **who: Any) -> None:
-        doors.append(Broker(loop, path, manager.find_worker, log, **who).door)
+    def open_broker(path: str, **who: Any) -> None:
+        servers.append(Broker(loop, path, manager.find_worker, log, **who).server)
 
     def serve_former(address: str) -> None:
-        is_welcome = manager.has_worker_of
+        is_allowed = manager.has_worker_of
         try:
             if address.endswith("worker.sock"):
-                open_door(address, is_welcome=is_welcome)
+                open_broker(address, is_allowed=is_allowed)
             else:
-                doors.append(Notices(loop, address, manager.worker_is_ready, is_welcome=is_welcome))
+                servers.append(NotifySocket(loop, address, manager.worker_is_ready, is_allowed=is_allowed))
         except OSError as error:
             log(f"{address}, where workers of an earlier version look for us, cannot be opened: {error.strerror}")
 
@@ -151,19 +151,19 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
     manager.reap_children()  # those that ended while another program ran in this process
     server = Server(loop, home.control_socket, manager)
 
-    def open_doors() -> None:
-        for door in (*doors, server.door):
-            door.open_again()
+    def reopen_sockets() -> None:
+        for each in (*servers, server.door):
+            each.reopen()
 
     def made_again() -> None:
-        open_doors()
+        reopen_sockets()
         manager.write_anew()
 
     residence = Residence(loop, home, held, made_again=made_again, lost=manager.give_up, log=log)
 
     def open_again() -> None:
         residence.look()
-        open_doors()
+        reopen_sockets()
 
     loop.on_signal(signal.SIGHUP, open_again)
     systemd.notify("READY=1")
@@ -173,9 +173,9 @@ def serve(loop: Loop, home: Home, held: int, manager: Manager, log: Callable[[st
     if not manager.successor:
         systemd.notify("STOPPING=1")
     manager.close_logs()
-    for door in doors:
-        door.close()
-    if not manager.successor and not residence.is_lost and len(doors) > 2:
+    for each in servers:
+        each.close()
+    if not manager.successor and not residence.is_lost and len(servers) > 2:
         remove_outside(home)
     server.close()
     residence.close()

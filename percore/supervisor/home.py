@@ -1,4 +1,4 @@
-"""The folder of one supervisor (`PERCORE_HOME`) and the names of what lies in it."""
+"""The directory of one supervisor (`PERCORE_HOME`) and the names of what lies in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Home(NamedTuple):
 
     @classmethod
     def of_user(cls) -> Home:
-        """`$PERCORE_HOME`, or PM2's `$PM2_HOME`, or `~/.percore`; where nothing can be written there, a folder in /tmp."""
+        """`$PERCORE_HOME`, or PM2's `$PM2_HOME`, or `~/.percore`; where nothing can be written there, a directory in /tmp."""
         given = os.environ.get("PERCORE_HOME") or os.environ.get("PM2_HOME")
         return cls(os.path.abspath(given or usual_path()))
 
@@ -67,7 +67,7 @@ class Home(NamedTuple):
 
     @property
     def spools(self) -> str:
-        """What workers write for the scribe."""
+        """What workers write for the log formatter."""
         return os.path.join(self.logs, "spool")
 
     @property
@@ -87,7 +87,7 @@ class Home(NamedTuple):
         return os.path.join(self.logs, "percore.log")
 
     def make(self) -> None:
-        """Directories that nobody else can change. Raises OSError; also where another user made them before us."""
+        """Directories that no other user can change. Raises OSError; also where another user made them before us."""
         for directory, closed in ((self.path, 0o022), (self.run, 0o077), (self.logs, 0o022)):
             os.makedirs(directory, mode=0o700, exist_ok=True)
             found = os.stat(directory)
@@ -108,7 +108,7 @@ def usual_path() -> str:
 
 
 def make_private(parent: str) -> str:
-    """Our own directory in one that others may write. It is made first and looked at then, so nobody comes in between.
+    """Our own directory in one that others may write. It is made first and looked at then, so no other user comes in between.
 
     Raises PercoreError when another user has made it before, or it is open to others.
     """
@@ -140,32 +140,32 @@ def connect(path: str, seconds: float = 0.0) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bytes(len(limit)))
     except BlockingIOError:
         sock.close()
-        raise TimeoutError(None, "nobody accepts") from None
+        raise TimeoutError(None, "no process accepts") from None
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def listen(path: str, *, user: Optional[int] = None, everybody: bool = False) -> socket.socket:
+def listen(path: str, *, user: Optional[int] = None, all_users: bool = False) -> socket.socket:
     """A listening Unix socket at `path`, as `bind` makes it."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    bind(sock, path, user=user, everybody=everybody)
+    bind(sock, path, user=user, all_users=all_users)
     sock.listen(128)
     return sock
 
 
-def bind(sock: socket.socket, path: str, *, user: Optional[int] = None, everybody: bool = False) -> None:
-    """Binds a Unix socket to `path`, in the place of one that a dead supervisor left, for us and `user`, or for everybody.
+def bind(sock: socket.socket, path: str, *, user: Optional[int] = None, all_users: bool = False) -> None:
+    """Binds a Unix socket to `path`, in the place of one that a dead supervisor left, for us and `user`, or for all users.
 
-    In a directory that nobody else may change.
+    In a directory that no other user may change.
     """
     if user is not None and user != os.geteuid():
         _bind_as(sock, path, user)
         return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    mask = os.umask(0o111 if everybody else 0o177)  # the socket is never, not even for a moment, open to others
+    mask = os.umask(0o111 if all_users else 0o177)  # the socket is never, not even for a moment, open to others
     try:
         with short_path(path) as short:
             sock.bind(short)
@@ -203,21 +203,21 @@ def _bind_as(sock: socket.socket, path: str, user: int) -> None:
 
 
 class short_path:
-    """A path that fits into a socket address: through the open folder where it is too long itself."""
+    """A path that fits into a socket address: through the open directory where it is too long itself."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._folder = -1
+        self._directory = -1
 
     def __enter__(self) -> str:
         if len(os.fsencode(self._path)) <= _LONGEST_SOCKET_PATH:
             return self._path
-        self._folder = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._folder}/{os.path.basename(self._path)}"
+        self._directory = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._directory}/{os.path.basename(self._path)}"
 
     def __exit__(self, *_: object) -> None:
-        if self._folder >= 0:
-            os.close(self._folder)
+        if self._directory >= 0:
+            os.close(self._directory)
 
 
 def _short_directory(parent: str) -> str:

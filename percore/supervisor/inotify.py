@@ -1,4 +1,4 @@
-"""inotify(7): the kernel tells what changes in a folder. Thin; without a library of its own in Python."""
+"""inotify(7): the kernel tells what changes in a directory. Thin: Python has no module for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IGNORED = 0x8000
 IS_DIR = 0x40000000
 _ONLY_DIR = 0x1000000
 _NOT_FOLLOWED = 0x2000000
-# Not MODIFY: a file that somebody still writes to is not a change yet, and a program's own open log would be one for ever.
+# Not MODIFY: a file that is still written is not a change yet, and a program's own open log would be one for ever.
 CHANGES = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
 
 _HEAD = struct.Struct("iIII")
@@ -37,10 +37,10 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def add(self, folder: str, *, follow: bool = False, more: int = 0) -> int:
+    def add(self, directory: str, *, follow: bool = False, more: int = 0) -> int:
         """Raises OSError; ENOSPC when the kernel allows no more. `more`: other events than CHANGES."""
         mask = CHANGES | more | _ONLY_DIR | (0 if follow else _NOT_FOLLOWED)
-        return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(folder), mask))
+        return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(directory), mask))
 
     def remove(self, watch: int) -> None:
         self._libc.inotify_rm_watch(self.descriptor, watch)

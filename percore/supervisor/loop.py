@@ -27,7 +27,7 @@ OnFault = Callable[[InternalError], None]
 _STALL_SECONDS = 1.0
 _REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
-# The kernel takes no wait of more than 24 days; nobody minds one turn a day.
+# The kernel takes no wait of more than 24 days; one turn a day costs nothing.
 _LONGEST_WAIT_SECONDS = 86400.0
 
 
@@ -111,9 +111,9 @@ class Loop:
     def _push(self, timer: Timer) -> None:
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
 
-    def scoped(self, on_fault: OnFault) -> Scope:
+    def scoped(self, on_fault: OnFault) -> LoopScope:
         """A view of this loop whose callbacks belong to one owner: `on_fault` is told when one of them failed."""
-        return Scope(self, on_fault)
+        return LoopScope(self, on_fault)
 
     def when_awake(self, seconds: float, callback: Callback) -> None:
         """Calls it some time after that, when something else has woken the loop: for what is not worth waking up for."""
@@ -210,7 +210,7 @@ class Loop:
         return self._woke[0] - then - (self._woke[1] - ran)
 
     def _excuse(self, overslept: float) -> bool:
-        """While we were stopped (SIGSTOP, a suspended host), nobody could tell us anything: that time counts for no limit."""
+        """While we were stopped (SIGSTOP, a suspended host), nothing could reach us: that time counts for no limit."""
         if overslept <= _STALL_SECONDS:
             return False
         for _, _, timer in self._timers:
@@ -232,7 +232,7 @@ class Loop:
         os.close(self._signal_write)
 
 
-class Scope:
+class LoopScope:
     """A loop as one owner sees it; made by `Loop.scoped`."""
 
     __slots__ = ("_on_fault", "faults", "outer", "unwatch")

@@ -1,4 +1,4 @@
-"""A server of static files: what runs where a process file says `script: "serve"`. A program of its own, not part of the daemon.
+"""A server of static files: what runs where a process file says `script: "serve"`. A separate program, not part of the daemon.
 
 Configured by PM2's variables (docs/reference/serve.md), so that no password is in its arguments.
 """
@@ -38,7 +38,7 @@ _LEAST_BYTES = 64 * 1024
 _PART_BYTES = 1 << 20
 _MOST_CLIENTS = 512
 _FULL_SECONDS = 0.1  # between two looks whether there is room again
-_PUBLIC = ".well-known"  # the one hidden folder that is meant to be seen (RFC 8615)
+_PUBLIC = ".well-known"  # the one hidden directory that is meant to be seen (RFC 8615)
 
 
 class Settings(NamedTuple):
@@ -59,7 +59,7 @@ class Settings(NamedTuple):
 
         root = os.path.realpath(env.get("PM2_SERVE_PATH") or ".")
         if not os.path.isdir(root):
-            raise ValueError(f"there is no folder {root} (PM2_SERVE_PATH)")
+            raise ValueError(f"there is no directory {root} (PM2_SERVE_PATH)")
         port = env.get("PM2_SERVE_PORT") or env.get("PORT") or "8080"
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"PM2_SERVE_PORT must be a port between 1 and 65535, not '{port}'")
@@ -128,7 +128,7 @@ class Handler(SimpleHTTPRequestHandler):
             or self.headers.get("Content-Length", "0") != "0"
             or "Transfer-Encoding" in self.headers
         ):
-            self.close_connection = True  # a body that nobody reads would be taken for the next request
+            self.close_connection = True  # a body that is not read would be taken for the next request
         if self.close_connection:
             self.send_header("Connection", "close")
         super().end_headers()
@@ -318,9 +318,9 @@ def open_file(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def listing(folder: str, title: str) -> str:
+def listing(directory: str, title: str) -> str:
     names = sorted(
-        entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(folder) if not is_hidden(entry.name)
+        entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(directory) if not is_hidden(entry.name)
     )
     rows = "".join(
         f'<li><a href="./{urllib.parse.quote(name, errors="surrogateescape")}">{html.escape(name)}</a>\n'

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from percore.common.typing import NamedTuple, Optional
 from percore.errors import PercoreError
 
-_HIGHEST_ID = 2**32 - 2  # the one above means "nobody in particular" to the kernel
+_HIGHEST_ID = 2**32 - 2  # the one above means "no user in particular" to the kernel
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
 
@@ -79,7 +79,7 @@ def is_number(text: str) -> bool:
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What is left of `variables` when nobody's shell comes along."""
+    """What is left of `variables` without what a shell added."""
     return {name: value for name, value in variables.items() if name in _KEPT or name.startswith("LC_")}
 
 

@@ -1,11 +1,11 @@
-"""What lies where another user may write is touched with that user's rights, so nobody gets more than he has.
+"""What lies where another user may write is touched with that user's rights, so no user gets more rights than he has.
 
-A path that a config names is walked directory by directory. As long as nobody but root and we can change what lies in them, our
+A path that a config names is walked directory by directory. As long as only root and we can change what lies in them, our
 own rights are right, and links are followed. From the first directory on that another user may change, the kernel is asked in
 the name of the worker's user; where that one may not, of the directory's owner. Only what is root's own there (a log that
 an earlier percore made) is touched by root, and then never through a link, or by one of several names of a file.
 
-The directory that a path leads to stays open while something is done in it (`Found.path` leads through the descriptor), so
+The directory that a path leads to stays open while something is done in it (`FoundPath.path` leads through the descriptor), so
 what is renamed or linked meanwhile changes nothing.
 """
 
@@ -42,7 +42,7 @@ def ourselves() -> User:
 
 
 def user_with(uid: int, gid: int) -> User:
-    """The user with this number; `gid` is his group where nobody knows his name."""
+    """The user with this number; `gid` is his group where his name is not known."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -68,7 +68,7 @@ def acting(user: Optional[AnyUser]) -> Iterator[None]:
         os.setgroups(before.groups)
 
 
-class Found:
+class FoundPath:
     """Where a path leads: a name in an open directory, and the user with whose rights it is used.
 
     As a context manager, whatever is done in its block is done with those rights.
@@ -81,7 +81,7 @@ class Found:
         self._directory = directory
         self._acting: Optional[contextlib.AbstractContextManager[None]] = None
 
-    def __enter__(self) -> Found:
+    def __enter__(self) -> FoundPath:
         self._acting = acting(self.user)
         try:
             self._acting.__enter__()
@@ -109,10 +109,10 @@ class Found:
         self.descriptor = self._directory = -1
 
 
-def find(path: str, user: Optional[AnyUser], flags: Optional[int] = None, *, makes: bool = False) -> Found:
+def find(path: str, user: Optional[AnyUser], flags: Optional[int] = None, *, makes: bool = False) -> FoundPath:
     """Where the path leads, opened with `flags`; without them its directory is to be one that can be written.
 
-    `makes`: missing directories are made. Raises OSError: of what the worker's user (None: we) was told, where nobody may.
+    `makes`: missing directories are made. Raises OSError: of what the worker's user (None: we) was told, where neither may.
     """
     walk = _Walk(os.path.join(os.getcwd(), path))
     try:
@@ -150,7 +150,7 @@ def remove_file(path: str, user: Optional[AnyUser]) -> None:
         os.unlink(found.path)
 
 
-def _first_allowed(actors: Iterable[Actor], walk: _Walk, flags: Optional[int], *, makes: bool) -> Found:
+def _first_allowed(actors: Iterable[Actor], walk: _Walk, flags: Optional[int], *, makes: bool) -> FoundPath:
     refused: Optional[OSError] = None
     for user, trusted in actors:
         own = walk.copy(trusted)
@@ -166,10 +166,10 @@ def _first_allowed(actors: Iterable[Actor], walk: _Walk, flags: Optional[int], *
     raise refused
 
 
-def _open_as(user: AnyUser, walk: _Walk, flags: Optional[int], *, makes: bool) -> Found:
+def _open_as(user: AnyUser, walk: _Walk, flags: Optional[int], *, makes: bool) -> FoundPath:
     with acting(user):
         walk.go(user, makes=makes)
-        found = Found(walk.take(), walk.name, user)
+        found = FoundPath(walk.take(), walk.name, user)
         try:
             if flags is not None:
                 found.descriptor = open_here(found.path, flags, follows="/" in walk.name)
@@ -196,7 +196,7 @@ def _actors(user: Optional[AnyUser], foreign: os.stat_result) -> Iterator[Actor]
 
 
 def is_private(directory: os.stat_result, uid: int) -> bool:
-    """True when nobody but root and this user can change what lies in it."""
+    """True when only root and this user can change what lies in it."""
     return directory.st_uid in (0, uid) and not directory.st_mode & 0o022
 
 
@@ -242,7 +242,7 @@ class _Walk:
                 return None
 
     def _is_kept(self, directory: os.stat_result, uid: int) -> bool:
-        """True when the next name is ours, in a directory like /tmp, where nobody can take another's away."""
+        """True when the next name is ours, in a directory like /tmp, where no user can take another's away."""
         if not self._left or not directory.st_mode & stat.S_ISVTX or directory.st_uid not in (0, uid):
             return False
         with contextlib.suppress(OSError):
@@ -281,7 +281,7 @@ class _Walk:
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        # Not where somebody else could have put it, to have it followed with more rights than his own.
+        # Not where another user could have put it, to have it followed with more rights than his own.
         if not (
             is_private(directory, actor.uid) or self._is_kept(directory, actor.uid) or found.st_uid in self._trusted
         ):
@@ -313,7 +313,7 @@ def open_here(path: str, flags: int, mode: int = 0o640, *, follows: bool = False
     """As `os.open`, with the rights we act with, but never through a link, and without waiting.
 
     Where others may change the directory, not a file that has further names, and by root only what is root's. Raises OSError.
-    `follows`: a link of /proc, which leads where nobody else could have led it.
+    `follows`: a link of /proc, which leads where no other user could have led it.
     """
     directory = os.path.dirname(path) or "."
     try:
@@ -356,7 +356,7 @@ def may_execute(path: str) -> bool:
 
 
 def is_only_ours(path: str) -> bool:
-    """True when nobody but root and we can change the file, or any directory on the way to it."""
+    """True when only root and we can change the file, or any directory on the way to it."""
     walk = _Walk(os.path.join(os.getcwd(), path))
     try:
         if walk.go(ourselves(), makes=False, stops=True):

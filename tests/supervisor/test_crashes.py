@@ -180,6 +180,6 @@ def test_a_folder_that_vanished_is_an_end_like_any_other(supervisor: Supervisor)
     folder.rmdir()
     os.kill(supervisor.pids("tick")[0], signal.SIGKILL)
     told = wait_for(lambda: supervisor.workers("tick")[0]["failure"], "the failure")
-    assert f"cannot change to folder {folder}: No such file or directory" in told
+    assert f"cannot change to directory {folder}: No such file or directory" in told
     folder.mkdir()
     wait_for(lambda: state(supervisor) == "running", "the next try")

@@ -49,4 +49,4 @@ def test_a_worker_may_be_another_user_and_a_folder_that_is_closed_to_it_is_told(
     closed = supervisor.folder / "closed"
     closed.mkdir(mode=0o700)
     failed = supervisor.apply(supervisor.singleton(user="nobody", cwd=str(closed)), release="r2", check=False)
-    assert f"cannot change to folder {closed}: Permission denied" in failed["error"]
+    assert f"cannot change to directory {closed}: Permission denied" in failed["error"]

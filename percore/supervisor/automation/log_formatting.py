@@ -14,7 +14,7 @@ from percore.common.typing import Any, Callable
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
-from percore.supervisor.logs.files import has_scribe
+from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.loop import Loop
 from percore.supervisor.program import this_program
 from percore.supervisor.user import clean_environment
@@ -124,7 +124,7 @@ def _entries_of(app: App) -> Iterator[dict[str, Any]]:
     seen = set()
     for worker in app.workers:
         config = worker.config
-        if not has_scribe(config):
+        if not has_formatter(config):
             continue
         paths = log_paths_of(worker)
         for spool, path, stream in zip(written_paths_of(worker), paths, ("out", "err")):

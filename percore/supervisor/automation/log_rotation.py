@@ -14,9 +14,17 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
-from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_scribe, id_of
-from percore.supervisor.logs.retention import Chore, Report, do_chores, free_missing, held_bytes, reserve, space_of
-from percore.supervisor.logs.rotate import Limits
+from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_formatter, id_of
+from percore.supervisor.logs.retention import (
+    Chore,
+    RetentionReport,
+    do_chores,
+    free_missing,
+    held_bytes,
+    reserve,
+    space_of,
+)
+from percore.supervisor.logs.rotate import RotationLimits
 from percore.supervisor.loop import Loop, Timer
 
 _SHORTEST_WAIT = 1.0
@@ -102,7 +110,7 @@ class LogRounds:
     def logs(self) -> Iterable[Log]:
         for app in self._apps.values():
             for worker in {*app.living, *app.workers}:
-                if has_scribe(worker.config):
+                if has_formatter(worker.config):
                     yield from _found(worker.config, log_paths_of(worker))
                     continue
                 if not worker.child.process:
@@ -130,9 +138,9 @@ class LogRounds:
         config, path = log.config, log.path
         held = held_bytes(place or path)
         if config is None:
-            limits = Limits(_DEFAULTS["log_max_size"], 1)
+            limits = RotationLimits(_DEFAULTS["log_max_size"], 1)
             return Chore("", path, limits, 0, _DEFAULTS["log_min_free"], place, log.file, held > limits.max_size)
-        limits = Limits(config.log_max_size, config.log_keep, config.log_compress)
+        limits = RotationLimits(config.log_max_size, config.log_keep, config.log_compress)
         is_aged = (
             bool(config.log_max_age)
             and held > _LEAST_BYTES
@@ -182,13 +190,13 @@ class LogRounds:
         os.close(self._child)
         self._child = -1
         try:
-            report = Report(*json.loads(self._report))
+            report = RetentionReport(*json.loads(self._report))
         except (ValueError, TypeError):
             self._plan(_LONGEST_WAIT)
             return
         self._take(report)
 
-    def _take(self, report: Report) -> None:
+    def _take(self, report: RetentionReport) -> None:
         for problem in report.problems:
             self._say_once(problem)
         self._room_at = time.monotonic() + (0.0 if report.dropped else _LONGEST_WAIT)

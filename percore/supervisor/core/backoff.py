@@ -28,7 +28,7 @@ CALM_SECONDS = 30.0
 
 
 class Failures:
-    """The ends of one worker that nobody asked for: how many in a row, and how many lately."""
+    """The ends of one worker that were not asked for: how many in a row, and how many lately."""
 
     __slots__ = ("_times", "in_a_row", "is_loop", "quick", "unstable")
 
@@ -56,7 +56,7 @@ class Failures:
 
 
 def ends_for_good(config: AppConfig, exit_code: Optional[int]) -> bool:
-    """True when the restart policy accepts this end: no restart. The code is None where nobody knows it."""
+    """True when the restart policy accepts this end: no restart. The code is None where it is not known."""
     return not config.autorestart or exit_code in config.stop_exit_codes
 
 

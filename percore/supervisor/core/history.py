@@ -9,7 +9,7 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.backoff import Failures
 
 
-class History:
+class WorkerHistory:
     __slots__ = ("exit_code", "failures", "had_served", "last_delay", "last_end", "last_tail", "restarts",
                  "started_time", "unknown", "was_stable")  # fmt: skip
 

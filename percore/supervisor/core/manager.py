@@ -33,7 +33,7 @@ from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.core.worker_client import WorkerClient
 from percore.supervisor.core.worker_record import line_of, status_of
 from percore.supervisor.home import Home
-from percore.supervisor.logs.files import LogOpener, has_scribe, open_logs
+from percore.supervisor.logs.files import LogOpener, has_formatter, open_logs
 from percore.supervisor.loop import Job, Loop
 from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import WorkerEnvironment
@@ -145,7 +145,7 @@ class Manager:
                 self._contain("running hooks", app, functools.partial(self._hooks.app_changed, app))
 
     def _follow_scribes(self) -> None:
-        if self._scribes is None and any(has_scribe(app.config) for app in self.apps.values()):
+        if self._scribes is None and any(has_formatter(app.config) for app in self.apps.values()):
             from percore.supervisor.automation.log_formatting import Scribes  # few apps need it
 
             self._scribes = Scribes(self.runtime.loop, self._home, self.apps, self._log)

@@ -13,7 +13,7 @@ from percore.supervisor.sockets.balancer import Balancer
 from percore.supervisor.sockets.bind_rights import Rights
 from percore.supervisor.sockets.listener import Listener, SocketKey
 from percore.supervisor.sockets.port_owner import find_conflict
-from percore.supervisor.sockets.reuseport_bpf import Source
+from percore.supervisor.sockets.reuseport_bpf import ProbeSource
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.sockets.tamper_watch import TamperWatch
 
@@ -21,7 +21,7 @@ from percore.supervisor.sockets.tamper_watch import TamperWatch
 _REATTACH_SECONDS = 1.0
 
 
-class Route(NamedTuple):
+class SlotRoute(NamedTuple):
     """A slot, as connections are sent to it: its worker accepts from the sockets of `generation`."""
 
     slot: int
@@ -58,9 +58,9 @@ class Router:
         self._owner = owner
         self._balancer = Balancer(runtime.loop, self._balance)
         self._tamper_watch = TamperWatch(runtime.loop, self._repair)
-        self._routes: Sequence[Route] = ()
-        self._leaving: Sequence[Route] = ()
-        self._directed: dict[Source, SocketKey] = {}
+        self._routes: Sequence[SlotRoute] = ()
+        self._leaving: Sequence[SlotRoute] = ()
+        self._directed: dict[ProbeSource, SocketKey] = {}
         self._attached_at = 0.0
 
     def open(self, address: Address, slots: int, rights: Rights) -> Listener:
@@ -72,7 +72,7 @@ class Router:
         """No worker listens there any more, not even one that was given its socket and never used it."""
         dropped = self.listeners.pop(address)
         self.steer(self._routes, self._leaving)
-        dropped.close(for_everybody=True)
+        dropped.close(with_workers=True)
 
     def grow(self, slots: int) -> None:
         """To be followed by `steer`."""
@@ -84,7 +84,7 @@ class Router:
         for listener in self.listeners.values():
             listener.shrink(slots)
 
-    def steer(self, routes: Sequence[Route], leaving: Sequence[Route]) -> None:
+    def steer(self, routes: Sequence[SlotRoute], leaving: Sequence[SlotRoute]) -> None:
         """New connections go to the ready slots; when there is none, to those that will be ready next, and wait there.
 
         `routes` are the app's slots; `leaving` those that were scaled away and are not down yet.
@@ -94,8 +94,8 @@ class Router:
             return
         self._directed = {}
         for slot, generation, *_ in routes if self.listeners else ():
-            self._directed[Source(slot, incoming=False)] = slot, generation
-            self._directed[Source(slot, incoming=True)] = slot, 1 - generation
+            self._directed[ProbeSource(slot, incoming=False)] = slot, generation
+            self._directed[ProbeSource(slot, incoming=True)] = slot, 1 - generation
         serving = self._serving()
         keys = [route.key for route in serving or routes]
         for listener in self.listeners.values():
@@ -118,7 +118,7 @@ class Router:
         )  # fmt: skip
         self._tamper_watch.watch(idle, in_use)
 
-    def _serving(self) -> list[Route]:
+    def _serving(self) -> list[SlotRoute]:
         """Slots that new connections may go to: the ready ones, without the unhealthy as long as there is another."""
         ready = [route for route in self._routes if route.is_ready]
         return [route for route in ready if route.is_healthy] or ready
@@ -140,7 +140,7 @@ class Router:
             self._attached_at = now
         return tuple(length for by_key in lengths for length in by_key.values())
 
-    def _repair(self, astray: Collection[int]) -> None:
+    def _repair(self, found: Collection[int]) -> None:
         """Connections arrived at these sockets though no worker accepts there, or a worker shut the socket down."""
         self._log(
             f"{self._name}: a worker changed how the port is shared (its sockets' program, or shutdown); put right"
@@ -152,7 +152,7 @@ class Router:
                 self._log(f"{self._name}: {listener.address} cannot be put right: {error.strerror}")
         self.steer(self._routes, self._leaving)
         for route in self._routes:
-            if any(number in astray for number in self._descriptors_of((route.slot, 1 - route.generation))):
+            if any(number in found for number in self._descriptors_of((route.slot, 1 - route.generation))):
                 self._owner.note_stranded(route.slot)
 
     def _descriptors_of(self, key: SocketKey) -> Iterable[int]:

@@ -13,7 +13,7 @@ from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.backoff import Failures
 from percore.supervisor.core.drain import drain
-from percore.supervisor.core.routing import Route
+from percore.supervisor.core.routing import SlotRoute
 from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.process.pid_file import PidFile
 from percore.supervisor.process.process import Process
@@ -61,12 +61,14 @@ class Slot:
     def workers(self) -> list[Worker]:
         return [worker for worker in (self.worker, self.incoming, self.outgoing) if worker]
 
-    def route(self) -> Route:
+    def route(self) -> SlotRoute:
         """Of its current worker."""
         worker = self.worker
         used = {one.sockets.generation for one in self.workers if one.child.process or one is self.incoming}
         is_ready = worker.state is State.RUNNING
-        return Route(self.number, worker.sockets.generation, is_ready, not worker.liveness.unhealthy, frozenset(used))
+        return SlotRoute(
+            self.number, worker.sockets.generation, is_ready, not worker.liveness.unhealthy, frozenset(used)
+        )
 
     def start(self) -> None:
         self.wanted = True

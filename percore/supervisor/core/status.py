@@ -10,7 +10,7 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker_record import log_paths_of, status_of, written_paths_of
-from percore.supervisor.logs.files import has_scribe
+from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.process.pid_file import pid_path
 
 
@@ -52,7 +52,7 @@ def describe(
             "config": config, "out_file": paths.out, "error_file": paths.error, "log_file": paths.combined,
             "log_dropped_bytes": sum(dropped.get(os.path.realpath(path), 0) for path in {*paths, *written_paths_of(worker)}),
             "has_lost_log": bool(worker.child.process) and worker.child.logs.is_moved,
-            "log_starts": None if has_scribe(worker.config) else worker.child.logs.starts, "cwd": worker.config.cwd,
+            "log_starts": None if has_formatter(worker.config) else worker.child.logs.starts, "cwd": worker.config.cwd,
             "started_time": worker.history.started_time, "exit_code": worker.history.exit_code,
             "last_end": worker.history.last_end,
             "addresses": [str(address) for address in worker.sockets.addresses], "wanted": slot.wanted,

@@ -16,13 +16,13 @@ from percore.supervisor.core.backoff import (
     may_be_cut_short,
     next_delay,
 )
-from percore.supervisor.core.history import History
+from percore.supervisor.core.history import WorkerHistory
 from percore.supervisor.faults import InternalError
 from percore.supervisor.health.liveness import Liveness, checkup_target
 from percore.supervisor.health.readiness import Readiness
 from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
 from percore.supervisor.loop import Loop, Timer
-from percore.supervisor.process.child import Child, Children, Ended
+from percore.supervisor.process.child import Child, ChildEnd, Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.process.process import Process
 from percore.supervisor.sockets.listener import Listener
@@ -97,7 +97,7 @@ class Worker:
         self.role = role
         self.state = state
         self.sockets = sockets
-        self.history = History()
+        self.history = WorkerHistory()
         self.failure = ""
         self.is_stable = False  # the process has run for `min_uptime`
         self._owner = owner
@@ -218,7 +218,7 @@ class Worker:
             self.sockets.open_declared(self.config, open_shared),
         )
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: ChildEnd) -> None:
         history = self.history
         self.liveness.end()
         self.sockets.preloads.clear()

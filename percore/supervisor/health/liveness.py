@@ -9,7 +9,7 @@ import time
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.health.probe import Probe, Target, target_of
+from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
@@ -18,11 +18,11 @@ _STUCK_SECONDS = 1.0
 _STUCK = "it accepts no connections"
 
 
-def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[Target]:
+def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[ProbeTarget]:
     """Where the health of a worker that serves is asked for; None where it has no address for that."""
     port = config.port_of(sockets.slot)
     if not config.shares_port:
-        return Target("127.0.0.1", port, health=config.health) if port else None
+        return ProbeTarget("127.0.0.1", port, health=config.health) if port else None
     for address in sockets.addresses:
         if port in (None, address.port) and (listener := sockets.listeners.get(address)) and listener.steered:
             return target_of(sockets, address, config.health, is_incoming=False)
@@ -30,7 +30,7 @@ def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[Target
 
 
 class Liveness:
-    def __init__(self, loop: Loop, find_target: Callable[[], Optional[Target]], on_change: Callable[[], None],
+    def __init__(self, loop: Loop, find_target: Callable[[], Optional[ProbeTarget]], on_change: Callable[[], None],
                  replace: Callable[[str], None]) -> None:  # fmt: skip
         """`on_change` is called when the worker becomes healthy or unhealthy; `replace` is given the reason for a new one."""
         self.unhealthy = ""  # why it gets no new connections although it runs
@@ -70,7 +70,7 @@ class Liveness:
     def note_queue(self, length: int, now: float) -> None:
         """What a look at its accept queue found. A queue that nothing was taken from for long means a blocked program.
 
-        While clients wait, looks come close together; after a longer pause we were stopped, and nobody knows what moved.
+        While clients wait, looks come close together; after a longer pause we were stopped, and what moved is not known.
         """
         if length == 0 or length < self._queue_length or now - self._looked_at > _STUCK_SECONDS:
             self._queue_moved_at = now

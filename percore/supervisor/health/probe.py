@@ -15,7 +15,7 @@ from percore.common.typing import Callable, Optional
 from percore.supervisor.config.address import Address
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets.listener import queue_length
-from percore.supervisor.sockets.reuseport_bpf import Source, open_from
+from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 _FIRST_WAIT = 0.02
@@ -23,7 +23,7 @@ _LONGEST_WAIT = 0.5
 _ATTEMPT_SECONDS = 5.0
 
 
-class Target:
+class ProbeTarget:
     """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
     `find_other` names another process that listens there instead of the worker; empty when there is none.
@@ -31,7 +31,7 @@ class Target:
 
     __slots__ = ("find_other", "health", "host", "port", "queue", "source")
 
-    def __init__(self, host: str, port: int, *, source: Optional[Source] = None, health: Optional[str] = None,
+    def __init__(self, host: str, port: int, *, source: Optional[ProbeSource] = None, health: Optional[str] = None,
                  queue: Optional[socket.socket] = None, find_other: Callable[[], str] = str) -> None:  # fmt: skip
         self.host = host
         self.port = port
@@ -43,13 +43,13 @@ class Target:
 
 def target_of(
     sockets: WorkerSockets, address: Address, health: Optional[str], *, is_incoming: bool
-) -> Optional[Target]:
+) -> Optional[ProbeTarget]:
     """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
     listener = sockets.listeners.get(address)
-    host, source = address.probe_host, Source(sockets.slot, incoming=is_incoming)
+    host, source = address.probe_host, ProbeSource(sockets.slot, incoming=is_incoming)
     if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
         return None
-    return Target(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
+    return ProbeTarget(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
 
 
 class Probe:
@@ -58,7 +58,7 @@ class Probe:
     `on_failure` hears that reason after each attempt that was none.
     """
 
-    def __init__(self, loop: Loop, target: Target, on_ready: Callable[[], None],
+    def __init__(self, loop: Loop, target: ProbeTarget, on_ready: Callable[[], None],
                  on_failure: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
         self._loop = loop
         self._target = target

@@ -8,20 +8,20 @@ from percore.common.procfs import state_of, tree_of
 from percore.common.typing import Callable, Optional
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.health.probe import Probe, Target, target_of
-from percore.supervisor.loop import Scope, Timer
+from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
+from percore.supervisor.loop import LoopScope, Timer
 from percore.supervisor.sockets.port_owner import find_other_owner
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 # A clustered app of which no port is known may take this long until it asks for one.
 _NOWHERE_SECONDS = 3.0
 _STILL_STARTING_SECONDS = 0.5  # between two looks, on a machine so busy that it is not through with its start by then
-# A worker that listens on a port of its own may still ask, for this long, for one to share.
+# A worker that listens on a port alone may still ask, for this long, for one to share.
 _ALONE_SECONDS = 1.0
 
 
 class Readiness:
-    def __init__(self, loop: Scope, sockets: WorkerSockets, answer: Callable[[str], None]) -> None:
+    def __init__(self, loop: LoopScope, sockets: WorkerSockets, answer: Callable[[str], None]) -> None:
         """`answer` is called with an empty text for a proof, or with the reason why none came in time; not after `cancel`."""
         self._loop = loop
         self._sockets = sockets
@@ -44,7 +44,7 @@ class Readiness:
         self._set_timer(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
         port = config.port_of(self._sockets.slot)
         if port and not config.shares_port and not config.wait_ready:
-            self._start_probe(Target("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
+            self._start_probe(ProbeTarget("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
         elif config.listen and not config.wait_ready:
             self._await_accepting(config)
 
@@ -122,7 +122,7 @@ class Readiness:
         reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
         self._answer(f"not ready within {config.listen_timeout:g} s ({reason})")
 
-    def _start_probe(self, target: Target) -> None:
+    def _start_probe(self, target: ProbeTarget) -> None:
         self._probe = Probe(self._loop.outer, target, lambda: self._answer(""))
 
     def _ready_soon(self) -> None:

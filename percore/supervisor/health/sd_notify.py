@@ -25,20 +25,20 @@ _REST_SECONDS = 0.2  # for the kernel to hold back who sends without end
 _DEEPEST_TREE = 64
 
 
-class Notices:
+class NotifySocket:
     def __init__(self, loop: Loop, address: str, is_ready: Callable[[int], bool], *, user: Optional[int] = None,
-                 is_welcome: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
+                 is_allowed: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
         """`is_ready` is called with a process that said so; False: it is no worker itself, its parent may be.
 
-        From our own user, and `user`; with `is_welcome` any user may send, and these are heard.
+        From our own user, and `user`; with `is_allowed` any user may send, and these are heard.
         """
         self._loop = loop
         self._is_ready = is_ready
-        self._is_welcome = is_welcome or (lambda uid: uid in (0, os.geteuid(), user))
+        self._is_allowed = is_allowed or (lambda uid: uid in (0, os.geteuid(), user))
         self._path = "" if address.startswith("@") else address
         self._name = address
         self._user = user
-        self._everybody = is_welcome is not None
+        self._is_open = is_allowed is not None
         self._allowance = Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND)
         self._identity = (0, 0)
         self._open()
@@ -48,7 +48,7 @@ class Notices:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if self._path:
-                bind(self._socket, self._path, user=self._user, everybody=self._everybody)
+                bind(self._socket, self._path, user=self._user, all_users=self._is_open)
                 self._identity = identity_of(self._path)
             else:
                 self._socket.bind("\0" + self._name[1:])
@@ -61,8 +61,8 @@ class Notices:
         if self._socket.fileno() >= 0:
             self._loop.watch(self._socket.fileno(), self._read)
 
-    def open_again(self) -> None:
-        """Where somebody deleted the file."""
+    def reopen(self) -> None:
+        """Where the file was deleted."""
         if self._path and identity_of(self._path) != self._identity:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
@@ -86,7 +86,7 @@ class Notices:
         except OSError:
             return
         pid, uid = _sender_in(control)
-        if self._is_welcome(uid) and b"READY=1" in text.split(b"\n"):
+        if self._is_allowed(uid) and b"READY=1" in text.split(b"\n"):
             # The message may come from below the worker: a shell, npm or a launcher stands between.
             for ancestor in itertools.islice(_line_of(pid), _DEEPEST_TREE):
                 if self._is_ready(ancestor):

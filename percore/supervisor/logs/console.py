@@ -1,7 +1,7 @@
 """The workers' output on our own standard output and error, for `percore runtime`.
 
-Plain lines need nobody: a worker gets our descriptors themselves. Only where each line is to be marked, it writes into a pipe
-that is read here. When nobody takes our output the pipes are no longer read, so the workers wait, and the supervisor does not.
+Plain lines need no help: a worker gets our descriptors themselves. Only where each line is to be marked, it writes into a pipe
+that is read here. When our output is not read, the pipes are no longer read, so the workers wait, and the supervisor does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AT_ONCE = 4096
 _LAST_SECONDS = 5.0
 
 
-class Source(NamedTuple):
+class StreamSource(NamedTuple):
     app: str
     id: int
     stream: str  # out or err
@@ -38,7 +38,7 @@ class Relay:
         self._style = style
         self._stamps = stamps
         self._sinks = {number: Sink(loop, number, self._read_again) for number in (1, 2)}
-        self._readers: dict[int, tuple[Source, bytearray]] = {}
+        self._readers: dict[int, tuple[StreamSource, bytearray]] = {}
         self._is_held_up = False
         self.silent: set[str] = set()  # apps that asked for no logs
 
@@ -49,7 +49,8 @@ class Relay:
         if self._style == RAW and not self._stamps:
             return [os.dup(1), os.dup(2)]
         return [
-            self._pipe(Source(config.name, place.id, stream, target)) for stream, target in (("out", 1), ("err", 2))
+            self._pipe(StreamSource(config.name, place.id, stream, target))
+            for stream, target in (("out", 1), ("err", 2))
         ]
 
     def say(self, line: str) -> None:
@@ -70,7 +71,7 @@ class Relay:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _pipe(self, source: Source) -> int:
+    def _pipe(self, source: StreamSource) -> int:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
         self._readers[reading] = source, bytearray()
@@ -114,7 +115,7 @@ class Relay:
             del self._readers[descriptor]
         return bool(part)
 
-    def _marked(self, source: Source, line: bytes) -> bytes:
+    def _marked(self, source: StreamSource, line: bytes) -> bytes:
         if self._style == RAW or self._style == PREFIX:
             prefix = f"{stamp()} " if self._stamps else ""
             prefix += f"{source.id}|{source.app} | " if self._style == PREFIX else ""
@@ -150,7 +151,7 @@ class Sink:
             self._send()
 
     def finish(self) -> None:
-        """Waits a little for whoever reads."""
+        """Waits a little for the reader."""
         deadline = time.monotonic() + _LAST_SECONDS
         while self._unsent and time.monotonic() < deadline:
             select.select([], [self._descriptor], [], 0.1)
@@ -162,7 +163,7 @@ class Sink:
             while sent < len(self._unsent) and self._has_room():
                 sent += os.write(self._descriptor, self._unsent[sent : sent + _AT_ONCE])
             del self._unsent[:sent]
-        except OSError:  # nobody will ever read it
+        except OSError:  # it will never be read
             self._is_gone = True
             self._unsent.clear()
         self._wait(bool(self._unsent))

@@ -1,8 +1,8 @@
 """Where a worker's output goes: files it writes by itself, so that nothing is lost when it, or we, die.
 
 Node writes to pipes asynchronously and loses what is buffered on a crash; to a file it writes at once. The supervisor is
-never in the way. Where lines are to carry stamps, or to stand in a third file as well, the worker writes a spool, and
-`scribe` writes from there what people read.
+never in the way. Where lines are to carry stamps, or to stand in a third file as well, the worker writes a raw log, from
+which the log formatter makes what people read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_names import file_name
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.user import Identity
-from percore.supervisor.user_files import AnyUser, Found, find, open_file
+from percore.supervisor.user_files import AnyUser, FoundPath, find, open_file
 
 _TAIL_LINES = 20
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -64,7 +64,7 @@ def note_logs(paths: tuple[str, str], opened: Sequence[int]) -> OpenLogs:
     return OpenLogs(paths, (out.st_size, error.st_size), (id_of(out), id_of(error)))
 
 
-def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:
+def log_paths(config: AppConfig, number: int, directory: str) -> LogPaths:
     """Absolute paths of what people read of worker `number`; `/dev/null` where logging is off.
 
     Several workers of an app write separate files unless `merge_logs` is set or there can be only one.
@@ -77,7 +77,9 @@ def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:
         if given in _NOWHERE:
             return os.devnull
         path = (
-            os.path.join(config.cwd, given) if given else os.path.join(folder, f"{file_name(config.name)}{usual}.log")
+            os.path.join(config.cwd, given)
+            if given
+            else os.path.join(directory, f"{file_name(config.name)}{usual}.log")
         )
         if is_merged:
             return path
@@ -90,18 +92,18 @@ def log_paths(config: AppConfig, number: int, folder: str) -> LogPaths:
     )
 
 
-def has_scribe(config: AppConfig) -> bool:
-    """True when somebody must write the logs for the worker: with stamps, as JSON, or both streams into one file."""
+def has_formatter(config: AppConfig) -> bool:
+    """True when a formatter writes the logs for the worker: with stamps, as JSON, or both streams into one file."""
     wishes = config.log_date_format or config.log_type == "json" or config.log_file not in {None, *_NOWHERE}
     return bool(wishes) and not config.disable_logs
 
 
-def written_paths(config: AppConfig, number: int, folder: str) -> tuple[str, str]:
+def written_paths(config: AppConfig, number: int, directory: str) -> tuple[str, str]:
     """What the worker itself has open."""
-    if not has_scribe(config):
-        return log_paths(config, number, folder)[:2]
-    spool = os.path.join(folder, "spool", f"{file_name(config.name)}-{number}")
-    return f"{spool}-out", f"{spool}-error"
+    if not has_formatter(config):
+        return log_paths(config, number, directory)[:2]
+    raw = os.path.join(directory, "spool", f"{file_name(config.name)}-{number}")
+    return f"{raw}-out", f"{raw}-error"
 
 
 def open_logs(config: AppConfig, place: Place, paths: tuple[str, str], user: Optional[Identity]) -> list[int]:
@@ -127,8 +129,8 @@ def open_log(path: str, user: Optional[AnyUser] = None) -> int:
     return log
 
 
-def find_log(path: str, user: Optional[AnyUser]) -> Found:
-    """As `open_log`, for whoever also reads what lies beside it."""
+def find_log(path: str, user: Optional[AnyUser]) -> FoundPath:
+    """As `open_log`, for a caller that also reads what lies beside it."""
     found = find(path, user, _APPENDING, makes=True)
     os.set_blocking(found.descriptor, True)
     return found

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.logs.files import FileId, data_begins, id_of
 from percore.supervisor.logs.rotate import noted, older_files
-from percore.supervisor.user_files import AnyUser, Found, acting, find, open_here
+from percore.supervisor.user_files import AnyUser, FoundPath, acting, find, open_here
 
 _PIECE = 1 << 20
 _STEP = 64 << 10
@@ -45,7 +45,7 @@ class Follower:
         self.problem = ""  # why it cannot be read, other than that it is not there
         self._path = path
         self._user = user
-        self._found: Optional[Found] = None
+        self._found: Optional[FoundPath] = None
         self._log = -1
         self._file: Optional[FileId] = None
         self._anchor = _Anchor(0, 0)
@@ -106,7 +106,7 @@ class Follower:
         self._position, self._mark = self._anchor.first, b""
 
     def _is_replaced(self) -> bool:
-        """Another file has the log's name now: a worker started after somebody moved or deleted the old one."""
+        """Another file has the log's name now: a worker started after the old one was moved or deleted."""
         try:
             return id_of(os.stat(self._path)) != self._file
         except OSError:

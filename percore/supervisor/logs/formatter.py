@@ -1,10 +1,10 @@
 """Writes the logs that people read, for workers that want stamps, JSON, or both streams in one file.
 
-Such a worker writes a spool, as it would write its log; this process, one for each home, reads the spools and appends what
-becomes of them to the logs. It does not depend on the supervisor, nor the workers on it: whoever is killed at whatever moment,
+Such a worker writes a raw log, as it would write its log; this process, one for each home, reads it and appends what
+becomes of them to the logs. It does not depend on the supervisor, nor the workers on it: whichever is killed, at any moment,
 the next one goes on at the same byte. What to read and where to write stands in a plan that the supervisor leaves in a file.
 
-Before a piece is appended, the place it comes from and the ends of the logs are noted beside the spool. After a kill in
+Before a piece is appended, the place it comes from and the ends of the logs are noted beside the raw log. After a kill in
 between, they tell how much of it was written, also where the logs were rotated meanwhile.
 """
 
@@ -27,18 +27,18 @@ from percore.supervisor.logs.follow import moved_since, name_of
 from percore.supervisor.logs.rotate import noted, punch
 from percore.supervisor.logs.timestamps import ISO_UTC, make_stamper
 from percore.supervisor.user import identity_or_none
-from percore.supervisor.user_files import Found, acting, open_here
+from percore.supervisor.user_files import FoundPath, acting, open_here
 
 _PIECE = 64 << 10
 _NOTE_BYTES = 1024
 _PUNCHED_BYTES = 1 << 20
-_KEPT_BYTES = 128 << 10  # the last words of a worker that fails are read from its spool
+_KEPT_BYTES = 128 << 10  # the last words of a worker that fails are read from its raw log
 _GATHER_SECONDS = 0.02  # what is written within so long is appended at once
 _RETRY_SECONDS = 1.0  # after a log could not be written
 
 
-class Entry(NamedTuple):
-    """One spool: what its lines become, and the logs they go to."""
+class RawLogEntry(NamedTuple):
+    """One raw log: what its lines become, and the logs they go to."""
 
     spool: str
     targets: tuple[str, ...]
@@ -60,15 +60,15 @@ class End(NamedTuple):
     size: int
 
 
-def read_plan(path: str) -> list[Entry]:
+def read_plan(path: str) -> list[RawLogEntry]:
     try:
         with open(path, encoding="utf-8") as file:
-            return [Entry(**{**entry, "targets": tuple(entry["targets"])}) for entry in json.load(file)]
+            return [RawLogEntry(**{**entry, "targets": tuple(entry["targets"])}) for entry in json.load(file)]
     except (OSError, ValueError, TypeError, KeyError):
         return []
 
 
-def make_writer(entry: Entry) -> Callable[[bytes, float, bool], bytes]:
+def make_writer(entry: RawLogEntry) -> Callable[[bytes, float, bool], bytes]:
     """A function from a piece of output, its moment, and whether it goes on a line that was begun, to what is written."""
     stamp = make_stamper(entry.date_format or ISO_UTC)
 
@@ -90,20 +90,20 @@ def make_writer(entry: Entry) -> Callable[[bytes, float, bool], bytes]:
     return as_json if entry.is_json else stamped if entry.date_format else as_it_is
 
 
-class Spool:
-    def __init__(self, entry: Entry) -> None:
+class RawLog:
+    def __init__(self, entry: RawLogEntry) -> None:
         self.entry = entry
         self._write = make_writer(entry)
         self._note = open_here(f"{entry.spool}.at", os.O_RDWR | os.O_CREAT, 0o600)
-        self._spool = open_here(entry.spool, os.O_RDWR | os.O_CREAT)
+        self._raw = open_here(entry.spool, os.O_RDWR | os.O_CREAT)
         self._position, self._goes_on = 0, False
-        self._logs: dict[str, Found] = {}
+        self._logs: dict[str, FoundPath] = {}
         self._take_up()
 
     def close(self) -> None:
         for log in self._logs.values():
             log.close()
-        for descriptor in (self._note, self._spool):
+        for descriptor in (self._note, self._raw):
             os.close(descriptor)
 
     def advance(self) -> bool:
@@ -112,9 +112,9 @@ class Spool:
         if not piece:
             return False
         self._append(piece, time.time())
-        if self._position - data_begins(self._spool) > _PUNCHED_BYTES:
+        if self._position - data_begins(self._raw) > _PUNCHED_BYTES:
             with contextlib.suppress(OSError):
-                punch(self._spool, (self._position - _KEPT_BYTES) & ~4095)
+                punch(self._raw, (self._position - _KEPT_BYTES) & ~4095)
         return True
 
     def finish(self) -> None:
@@ -134,18 +134,18 @@ class Spool:
         return not self.entry.is_json and bool(self._rest())
 
     def _rest(self) -> bytes:
-        return os.pread(self._spool, _PIECE, self._position)
+        return os.pread(self._raw, _PIECE, self._position)
 
     def remove(self) -> None:
-        """Nobody will write it any more."""
+        """It will not be written any more."""
         for path in (self.entry.spool, f"{self.entry.spool}.at"):
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
     def _next_piece(self) -> bytes:
-        if os.fstat(self._spool).st_size < self._position:
-            self._position, self._goes_on = 0, False  # somebody emptied it
-        piece = os.pread(self._spool, _PIECE, self._position)
+        if os.fstat(self._raw).st_size < self._position:
+            self._position, self._goes_on = 0, False  # it was emptied
+        piece = os.pread(self._raw, _PIECE, self._position)
         whole = piece.rfind(b"\n") + 1
         # A line that does not end within a piece is written as it comes.
         return piece[:whole] or (piece if len(piece) == _PIECE else b"")
@@ -171,29 +171,29 @@ class Spool:
 
     def _put_down(self, pending: Optional[Mapping[str, Any]]) -> None:
         """One write of less than a page, which a kill does not cut."""
-        found = os.fstat(self._spool)
+        found = os.fstat(self._raw)
         note = {"inode": found.st_ino, "position": self._position, "goes_on": self._goes_on, "pending": pending}
         os.pwrite(self._note, json.dumps(note).encode().ljust(_NOTE_BYTES), 0)
 
     def _take_up(self) -> None:
         try:
             note = json.loads(os.pread(self._note, _NOTE_BYTES, 0))
-            if note["inode"] != os.fstat(self._spool).st_ino:
+            if note["inode"] != os.fstat(self._raw).st_ino:
                 return
             self._position, self._goes_on = note["position"], note["goes_on"]
         except (ValueError, KeyError, TypeError):
             return
         pending = note["pending"]
         if pending:
-            piece = os.pread(self._spool, pending["length"], self._position)
+            piece = os.pread(self._raw, pending["length"], self._position)
             text = self._write(piece, pending["moment"], self._goes_on)
             for path, fields in zip(self.entry.targets, pending["logs"]):
                 log = self._log(path)
                 _write_all(log.descriptor, text[_written(log, text, End(*fields)) :])
             self._step_over(piece)
 
-    def _log(self, path: str) -> Found:
-        """The open log, again where somebody moved or deleted it."""
+    def _log(self, path: str) -> FoundPath:
+        """The open log, again where it was moved or deleted."""
         log = self._logs.get(path)
         if log:
             with contextlib.suppress(OSError):
@@ -205,22 +205,22 @@ class Spool:
         return log
 
 
-def _end_of(log: Found) -> End:
-    """Looks until it sees the same twice: a rotation may be under way, though nobody else appends."""
+def _end_of(log: FoundPath) -> End:
+    """Looks until it sees the same twice: a rotation may be under way, though no other process appends."""
     with acting(log.user):
         while (found := _look(log)) != _look(log):
             pass
     return found
 
 
-def _look(log: Found) -> End:
+def _look(log: FoundPath) -> End:
     """What is being moved counts as moved."""
     step, found = noted(log.path), os.fstat(log.descriptor)
     newest = (name_of(f"{log.path}.moving") if step else 0) or name_of(f"{log.path}.1")
     return End(found.st_ino, newest, step.cut if step else data_begins(log.descriptor), found.st_size)
 
 
-def _written(log: Found, text: bytes, before: End) -> int:
+def _written(log: FoundPath, text: bytes, before: End) -> int:
     """How much of the text is in the log already."""
     now = _end_of(log)
     if now.inode == before.inode:
@@ -242,41 +242,41 @@ def _write_all(log: int, text: bytes) -> None:
         text = text[os.write(log, text) :]
 
 
-class Scribe:
+class Formatter:
     def __init__(self, home: Home) -> None:
         self._plan = home.scribe_plan
-        self._spools: dict[Entry, Spool] = {}
+        self._raw_logs: dict[RawLogEntry, RawLog] = {}
         self._inotify = Inotify()
-        for folder in (home.spools, os.path.dirname(home.scribe_plan)):
-            self._inotify.add(folder, more=MODIFY)
+        for directory in (home.spools, os.path.dirname(home.scribe_plan)):
+            self._inotify.add(directory, more=MODIFY)
 
         self._said: set[str] = set()
 
     def run(self) -> None:
-        """Until the plan names no spool any more."""
+        """Until the plan names no raw log any more."""
         while self._follow_plan():
             is_troubled = self._write_all()
-            begun = [spool for spool in self._spools.values() if spool.waits_for_an_end]
+            begun = [raw for raw in self._raw_logs.values() if raw.waits_for_an_end]
             seconds = _RETRY_SECONDS if is_troubled or begun else None
             if select.select([self._inotify.descriptor], [], [], seconds)[0]:
                 time.sleep(_GATHER_SECONDS)
                 self._inotify.read()
                 continue
-            for spool in begun:
-                self._try(spool.write_rest)
+            for raw in begun:
+                self._try(raw.write_rest)
 
     def _follow_plan(self) -> bool:
         wanted = read_plan(self._plan)
-        for entry in [entry for entry in self._spools if entry not in wanted]:
-            spool = self._spools.pop(entry)
-            self._try(spool.finish)
-            spool.close()
+        for entry in [entry for entry in self._raw_logs if entry not in wanted]:
+            raw = self._raw_logs.pop(entry)
+            self._try(raw.finish)
+            raw.close()
             if entry.spool not in {other.spool for other in wanted}:
-                spool.remove()
+                raw.remove()
         for entry in wanted:
-            if entry not in self._spools:
+            if entry not in self._raw_logs:
                 with contextlib.suppress(OSError):
-                    self._spools[entry] = Spool(entry)
+                    self._raw_logs[entry] = RawLog(entry)
         return bool(wanted)
 
     def _write_all(self) -> bool:
@@ -285,8 +285,8 @@ class Scribe:
         has_moved = True
         while has_moved:
             has_moved = False
-            for spool in self._spools.values():
-                done = self._try(spool.advance)
+            for raw in self._raw_logs.values():
+                done = self._try(raw.advance)
                 is_troubled |= done is None
                 has_moved |= bool(done)
         return is_troubled
@@ -312,4 +312,4 @@ def main() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    Scribe(home).run()
+    Formatter(home).run()

@@ -1,6 +1,6 @@
 """What is to be done to logs now and then: rotate, compress, keep all of an app's below its limit, keep the disk from filling.
 
-Done in a process of its own, a fork that lives as long as the work: a slow disk cannot hold the supervisor's loop. It may be
+Done in another process, a fork that lives as long as the work: a slow disk cannot hold the supervisor's loop. It may be
 killed at any moment.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.logs.files import FileId, id_of
 from percore.supervisor.logs.rotate import (
-    Limits,
+    RotationLimits,
     allocate,
     compress_older,
     drop,
@@ -34,7 +34,7 @@ class Chore(NamedTuple):
 
     app: str
     path: str
-    limits: Limits
+    limits: RotationLimits
     max_total: int = 0  # bytes of all logs of the app; 0: any number
     min_free: int = 0  # bytes to leave on the disk
     place: str = ""
@@ -45,13 +45,13 @@ class Chore(NamedTuple):
     group: Optional[str] = None
 
 
-class Report(NamedTuple):
+class RetentionReport(NamedTuple):
     moved: int
-    dropped: dict[str, int]  # by path: bytes that nobody can read any more, although the limits would have kept them
+    dropped: dict[str, int]  # by path: bytes that cannot be read any more, although the limits would have kept them
     problems: list[str]
 
 
-def do_chores(chores: Iterable[Chore]) -> Report:
+def do_chores(chores: Iterable[Chore]) -> RetentionReport:
     import gzip  # noqa: F401  (before another user's rights are taken, with which Python's own files may not be readable)
     import shutil  # noqa: F401
 
@@ -66,12 +66,12 @@ def do_chores(chores: Iterable[Chore]) -> Report:
             problems.append(f"{chore.path} cannot be rotated: {error.strerror}")
     if moved:
         keep_totals(chores)
-    return Report(moved, dropped, problems)
+    return RetentionReport(moved, dropped, problems)
 
 
 @contextlib.contextmanager
 def held(chore: Chore) -> Iterator[tuple[str, int]]:
-    """The path of the log for whoever works on it, as its user, in this block, and the locked log; -1 where it is none."""
+    """The path of the log to work on it, as its user, in this block, and the locked log; -1 where it is none."""
     try:
         found = find(chore.path, identity_or_none(chore.user, chore.group), None if chore.place else os.O_RDWR)
     except FileNotFoundError:

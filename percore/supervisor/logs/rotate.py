@@ -11,7 +11,7 @@ one file and end in the next. One after the other:
 5. the link goes;
 6. ext4 and xfs take the hole out of the file. Elsewhere (tmpfs, btrfs) it stays, and the file only looks as long as before.
 
-Whoever is killed, the next one finds the link and goes on with 3, or finds none and begins again.
+After a kill, the next process finds the link and goes on with 3, or finds none and begins again.
 
 All of it is done with the rights of the log's user (user_files.py), and no file that was replaced by a link is opened.
 """
@@ -35,7 +35,7 @@ _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08
 _CANNOT_COLLAPSE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
-class Limits(NamedTuple):
+class RotationLimits(NamedTuple):
     """`max_size` bytes in one file (0: any number), and that many older files."""
 
     max_size: int
@@ -52,10 +52,10 @@ class Step(NamedTuple):
 
 @contextlib.contextmanager
 def locked(path: str, *, opened: int = -1, expected: Optional[FileId] = None) -> Iterator[int]:
-    """The open log, for whoever changes it; -1 when it is none of our business.
+    """The open log, for the process that changes it; -1 when it is none of our business.
 
-    That is: it does not exist, is no file, is not the `expected` one, or somebody else is changing it. `opened`: the log itself,
-    when it has lost its name.
+    That is: it does not exist, is no file, is not the `expected` one, or another process is changing it.
+    `opened`: the log itself, when it has lost its name.
     """
     try:
         log = opened if opened >= 0 else open_here(path, os.O_RDWR)
@@ -75,7 +75,7 @@ def locked(path: str, *, opened: int = -1, expected: Optional[FileId] = None) ->
         os.close(log)
 
 
-def rotate(path: str, limits: Limits, log: int, *, whole: bool = False) -> int:
+def rotate(path: str, limits: RotationLimits, log: int, *, whole: bool = False) -> int:
     """Moves at most `max_size` bytes out of the locked log when it holds more than that, or `whole`; returns how many.
 
     To be called again while it returns a number. Raises OSError; nothing is lost then.
@@ -135,7 +135,7 @@ def copy_out(path: str, log: int, step: Step) -> None:
 
 
 def _create(path: str, like: os.stat_result) -> int:
-    """A new file with the owner and the mode of another: nothing that somebody put in the way is written to."""
+    """A new file with the owner and the mode of another: nothing that another user put in the way is written to."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     created = open_here(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IMODE(like.st_mode))
@@ -196,7 +196,7 @@ def shift(path: str, keep: int) -> None:
 
 
 def take_hole_out(log: int) -> None:
-    """Where the file system can; what only looks long harms nobody."""
+    """Where the file system can; what only looks long does no harm."""
     first = _cut_point(log, data_begins(log))
     if first:
         try:
@@ -235,7 +235,7 @@ def older_files(path: str) -> Iterator[str]:
 
 
 def compress_older(path: str) -> None:
-    """From the second on: whoever follows the log may still be reading the first. Raises OSError."""
+    """From the second on: a program that follows the log may still be reading the first. Raises OSError."""
     for place in list(older_files(path))[1:]:
         if not place.endswith(".gz"):
             _compress(place)

@@ -17,7 +17,7 @@ _GIVEN = "PERCORE_CGROUP"
 _FIRST_REMOVAL_SECONDS, _LAST_REMOVAL_SECONDS = 0.05, 30.0
 
 
-class Group:
+class WorkerGroup:
     """The control group of one worker."""
 
     def __init__(self, path: str, size: int) -> None:
@@ -78,11 +78,11 @@ class Groups:
         if problem:
             log(f"memory_max is not enforced: {problem}")
 
-    def make(self, name: str, size: int) -> Optional[Group]:
+    def make(self, name: str, size: int) -> Optional[WorkerGroup]:
         """None where there can be none; the worker then runs without."""
         if not self._base:
             return None
-        group = Group(self._path(name), size)
+        group = WorkerGroup(self._path(name), size)
         try:
             os.mkdir(group.path)
             if not self.problem:
@@ -93,9 +93,9 @@ class Groups:
             return None
         return group
 
-    def find(self, name: str, size: int) -> Optional[Group]:
+    def find(self, name: str, size: int) -> Optional[WorkerGroup]:
         """The one that an earlier supervisor made."""
-        return Group(self._path(name), size) if self._base and os.path.isdir(self._path(name)) else None
+        return WorkerGroup(self._path(name), size) if self._base and os.path.isdir(self._path(name)) else None
 
     def _path(self, name: str) -> str:
         return os.path.join(self._base, "".join(char if char.isalnum() or char in "-." else "_" for char in name))
@@ -148,7 +148,9 @@ def _prepare(base: str) -> str:
     """Returns why limits cannot be set below it; empty when they can. Raises OSError."""
     for name in os.listdir(base):
         if name != _LEAF and os.path.isdir(f"{base}/{name}"):
-            Group(f"{base}/{name}", 0).remove()  # only what is empty goes: its worker ended while no supervisor ran
+            WorkerGroup(
+                f"{base}/{name}", 0
+            ).remove()  # only what is empty goes: its worker ended while no supervisor ran
     if "memory" not in _read(f"{base}/cgroup.controllers").split():
         return "this host has no memory controller in cgroup v2"
     if "memory" in _read(f"{base}/cgroup.subtree_control").split():

@@ -13,7 +13,7 @@ from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.faults import Faults
 from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
-from percore.supervisor.loop import Scope
+from percore.supervisor.loop import LoopScope
 from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
@@ -30,7 +30,7 @@ from percore.supervisor.user import Identity, identity_of, identity_or_none
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from percore.supervisor.process.cgroup import Group
+    from percore.supervisor.process.cgroup import WorkerGroup
 
     class ReadyReader(Protocol):
         """What waits for a message of the program."""
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
         @property
         def readiness(self) -> ReadyReader: ...
 
-        def ended(self, ended: Ended) -> None:
+        def ended(self, ended: ChildEnd) -> None:
             """The process and all that it left behind are gone, or it could not be started."""
 
 
 _READY = b'"ready"'  # as Node writes process.send('ready')
 
 
-class Ended(NamedTuple):
+class ChildEnd(NamedTuple):
     exit_code: int
     reason: str
     log_tail: list[str]  # not read where it was told to end
@@ -60,7 +60,7 @@ class Ended(NamedTuple):
 class Child:
     """Tells its owner once how it ended."""
 
-    def __init__(self, children: Children, loop: Scope, name: str, owner: ChildOwner) -> None:
+    def __init__(self, children: Children, loop: LoopScope, name: str, owner: ChildOwner) -> None:
         self.process: Optional[Process] = None
         self.token = os.urandom(12).hex()
         self.logs = OpenLogs()
@@ -72,7 +72,7 @@ class Child:
         self._name = name
         self._owner = owner
         self._user: Optional[Identity] = None
-        self._group: Optional[Group] = None  # of an app with memory_max
+        self._group: Optional[WorkerGroup] = None  # of an app with memory_max
         self._orphans: list[int] = []  # pidfds of what outlived the main process in a polite stop
         self._unread = b""  # of the channel
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
@@ -94,7 +94,7 @@ class Child:
                 command = command._replace(group=self._group.entry if self._group else "")
             self.process = spawn(command)
         except Exception as error:
-            ended = Ended(NOT_STARTED, _why_not_started(error, self._name, self._loop.faults), [], is_known=False)
+            ended = ChildEnd(NOT_STARTED, _why_not_started(error, self._name, self._loop.faults), [], is_known=False)
             self._loop.later(0, lambda: self._end(ended))
             return
         finally:
@@ -192,13 +192,13 @@ class Child:
     def _has_ended(self, status: Optional[int]) -> None:
         self._release_process()
         code, reason = read_status(status)
-        ended = Ended(code, reason, [], is_known=status is not None)
+        ended = ChildEnd(code, reason, [], is_known=status is not None)
         for pidfd in list(self._orphans):
             self._await_orphan(pidfd, ended)
         if not self._orphans:
             self._end(ended)
 
-    def _await_orphan(self, pidfd: int, ended: Ended) -> None:
+    def _await_orphan(self, pidfd: int, ended: ChildEnd) -> None:
         def has_ended() -> None:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
@@ -216,7 +216,7 @@ class Child:
             self.process.close()
             self.process = None
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: ChildEnd) -> None:
         kill_orphans(self.token, anywhere=self._is_foreign)
         if self._group:
             ended = ended._replace(reason=self._group.explain(ended.reason))

@@ -63,8 +63,8 @@ def _version_in(path: str, pattern: str) -> tuple[int, ...]:
 def _in_path(name: str, wanted: list[str], path: str) -> str:
     """As distributions name them: python3.12, node18."""
     stem = "python" if name.startswith("python") else name
-    for folder in path.split(os.pathsep):
-        place = os.path.join(folder, f"{stem}{'.'.join(wanted)}")
+    for directory in path.split(os.pathsep):
+        place = os.path.join(directory, f"{stem}{'.'.join(wanted)}")
         if may_execute(place):
             return place
     return ""

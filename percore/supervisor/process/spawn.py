@@ -53,7 +53,7 @@ class NotExecuted(PercoreError):
 
 
 def spawn(command: Command) -> Process:
-    """Starts the command as the leader of a session of its own. Raises NotExecuted, or OSError where we lack something."""
+    """Starts the command as the leader of a new session. Raises NotExecuted, or OSError where we lack something."""
     ours, theirs = socket.socketpair() if command.channel else (None, None)
     try:
         with _placed(command, ours, theirs) as places:
@@ -108,7 +108,7 @@ def _open_stdin(path: str) -> int:
 
 def _posix_spawn(command: Command, places: Mapping[int, int]) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in places.items()]
-    with _in_folder(command.cwd):
+    with _in_directory(command.cwd):
         try:
             with rlimits.as_given():
                 return os.posix_spawn(
@@ -120,14 +120,14 @@ def _posix_spawn(command: Command, places: Mapping[int, int]) -> int:
 
 
 @contextmanager
-def _in_folder(path: str) -> Iterator[None]:
-    """We go there ourselves, for a moment: posix_spawn takes the child to no other folder."""
+def _in_directory(path: str) -> Iterator[None]:
+    """We change to it ourselves, for a moment: posix_spawn has no such argument."""
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             os.chdir(path)
         except OSError as error:
-            raise _not_executed(f"change to folder {path}", error) from None
+            raise _not_executed(f"change to directory {path}", error) from None
         try:
             yield
         finally:
@@ -185,7 +185,7 @@ def _become(command: Command, places: Mapping[int, int], error_write: int) -> No
             os.setgroups(command.identity.groups)
             os.setgid(command.identity.gid)
             os.setuid(command.identity.uid)
-        step = f"change to folder {command.cwd}"
+        step = f"change to directory {command.cwd}"
         os.chdir(command.cwd)
         step = f"execute {command.argv[0]}"
         rlimits.give_back()

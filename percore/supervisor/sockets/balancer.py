@@ -1,4 +1,4 @@
-"""Watches the accept queues of an app's workers, and costs nothing while nobody waits in them.
+"""Watches the accept queues of an app's workers, and costs nothing while no client waits in them.
 
 Random placement alone gives some connections to a busy worker while another one idles. So while connections wait, the app
 steers new ones to the shortest queues, every few milliseconds. Between bursts the supervisor sleeps: the kernel reports the
@@ -21,14 +21,14 @@ _PERIOD_PER_SOCKET = 0.0001
 # Nothing moved for a while: a stuck worker, not a burst.
 _STILL_SECONDS = 0.5
 _STILL_PERIOD = 0.1
-# Bursts come in rows: the next look stays close for so long after the last one that found somebody waiting.
+# Bursts come in rows: the next look stays close for so long after the last one that found a client waiting.
 _LINGER_SECONDS = 0.25
 # Then a pause, so that traffic that is served at once does not wake the supervisor more often than this.
 _REST = 0.05
 
 
 class Balancer:
-    """Calls `look`, which reads the queues and steers, for as long as it finds somebody waiting.
+    """Calls `look`, which reads the queues and steers, for as long as it finds a client waiting.
 
     `look` returns the length of every queue.
     """

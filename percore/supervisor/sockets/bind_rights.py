@@ -19,7 +19,7 @@ from percore.supervisor.user import Identity, identity_of
 from percore.supervisor.user_files import AnyUser, find
 
 _FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-_NOBODY = Identity(65534, 65534, (), {})  # in the place of a user that is gone
+_UNPRIVILEGED = Identity(65534, 65534, (), {})  # in the place of a user that is gone
 
 
 class Rights(NamedTuple):
@@ -34,7 +34,7 @@ class Rights(NamedTuple):
         return None if self.is_named else self.user
 
     def actor_at(self, path: str) -> Optional[AnyUser]:
-        """Who makes, or removes, a socket at this path. Raises OSError where nobody may."""
+        """Who makes, or removes, a socket at this path. Raises OSError where neither may."""
         if self.actor:
             return self.actor
         with contextlib.closing(find(path, self.user)) as found:
@@ -49,7 +49,7 @@ def rights_of(address: Address, config: AppConfig, base_env: Mapping[str, str]) 
     try:
         user = identity_of(config.user, config.group)
     except PercoreError:
-        user = _NOBODY
+        user = _UNPRIVILEGED
     return Rights(user, is_named=user is None or user.uid == 0 or is_named(address, config, base_env))
 
 

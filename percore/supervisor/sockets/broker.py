@@ -18,7 +18,7 @@ from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.rlimits import share_of_descriptors
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
-from percore.supervisor.sockets.unix import Door, process_of, user_of
+from percore.supervisor.sockets.unix import UnixServer, process_of, user_of
 from percore.supervisor.sockets.worker_requests import LONGEST_REQUEST, parse_request
 
 # A worker connects only when it has something to say.
@@ -72,9 +72,9 @@ if TYPE_CHECKING:
 class Broker:
     def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Client]],
                  log: Callable[[str], None], *,
-                 user: Optional[int] = None, is_welcome: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
-        """For workers of our own user, and of `user`; with `is_welcome` any user may knock, and these are let in."""
-        self._is_welcome = is_welcome or (lambda uid: uid in (0, os.geteuid(), user))
+                 user: Optional[int] = None, is_allowed: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
+        """For workers of our own user, and of `user`; with `is_allowed` any user may connect, and these are accepted."""
+        self._is_allowed = is_allowed or (lambda uid: uid in (0, os.geteuid(), user))
         self._loop = loop
         self._find_worker = find_worker
         self._log = log
@@ -83,14 +83,14 @@ class Broker:
         self._timer: Optional[Timer] = None
         self._preloads = 0
         self._most_preloads = share_of_descriptors(4)
-        self.door = Door(loop, path, self._let_in, user=user, everybody=is_welcome is not None,
+        self.server = UnixServer(loop, path, self._accept, user=user, all_users=is_allowed is not None,
                          allowance=Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND))  # fmt: skip
 
     def close(self) -> None:
-        self.door.close()
+        self.server.close()
 
-    def _let_in(self, connection: socket.socket) -> None:
-        if not self._is_welcome(user_of(connection)):
+    def _accept(self, connection: socket.socket) -> None:
+        if not self._is_allowed(user_of(connection)):
             connection.close()
             return
         if len(self._silent) >= _MOST_SILENT:

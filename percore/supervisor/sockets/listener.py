@@ -21,7 +21,7 @@ from percore.supervisor.config.address import Address
 from percore.supervisor.home import short_path
 from percore.supervisor.sockets import port_owner, reuseport_bpf, unix
 from percore.supervisor.sockets.bind_rights import OURS, Rights
-from percore.supervisor.sockets.reuseport_bpf import Source
+from percore.supervisor.sockets.reuseport_bpf import ProbeSource
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.user_files import acting
 
@@ -52,7 +52,7 @@ class Listener:
         self.steered = self.mode is Mode.STEERED
         self.sockets: list[socket.socket] = []
         self.order: list[int] = []  # the kernel's number of each socket
-        self._wish: Optional[tuple[list[SocketKey], dict[Source, SocketKey]]] = None
+        self._wish: Optional[tuple[list[SocketKey], dict[ProbeSource, SocketKey]]] = None
         self._steered_to: object = None
 
     @classmethod
@@ -122,7 +122,7 @@ class Listener:
         return sock
 
     def _make(self) -> socket.socket:
-        """A group is ours, so that nobody joins it; what is not shared by a group is, as all it sends, the user's."""
+        """A group is ours, so that no other process joins it; what is not shared by a group is, as all it sends, the user's."""
         if self.mode is Mode.SINGLE:
             with self._acting():
                 return socket.socket(self.address.family, self.address.type)
@@ -158,10 +158,12 @@ class Listener:
 
     # -- steering ----------------------------------------------------------------------------------------------------
 
-    def steer(self, ready: Sequence[SocketKey], directed: Mapping[Source, SocketKey], *, again: bool = False) -> None:
+    def steer(
+        self, ready: Sequence[SocketKey], directed: Mapping[ProbeSource, SocketKey], *, again: bool = False
+    ) -> None:
         """New connections go to the `ready` keys; those from a source in `directed` to that one.
 
-        `again`: also where nothing changed since the last time, because a worker may have put a program of its own there.
+        `again`: also where nothing changed since the last time, because a worker may have put its own program there.
         """
         if not self.steered or not ready:
             return
@@ -213,10 +215,10 @@ class Listener:
         """Connections that were made and not yet accepted."""
         return queue_length(self.socket_for(slot, generation)) if self.address.type == socket.SOCK_STREAM else 0
 
-    def close(self, *, for_everybody: bool = False) -> None:
-        """`for_everybody`: also for the workers that hold them."""
+    def close(self, *, with_workers: bool = False) -> None:
+        """`with_workers`: also for the workers that have them."""
         for sock in self.sockets:
-            if for_everybody:
+            if with_workers:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()

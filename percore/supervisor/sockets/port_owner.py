@@ -1,4 +1,4 @@
-"""Who else listens where an app does: refused at the start, named, and noticed later."""
+"""Port conflicts: another process that listens where an app does is refused at the start, named, and noticed later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNCONNECTED = "07"  # the state of a UDP socket
 
 
 def refuse(address: Address) -> None:
-    """A plain bind fails exactly when somebody else listens; our own group would let a foreign REUSEPORT socket in."""
+    """A plain bind fails exactly when another process listens; our own group would let a foreign REUSEPORT socket in."""
     if address.port == 0:
         return
     with socket.socket(address.family, address.type) as trial:
@@ -38,7 +38,7 @@ def refuse(address: Address) -> None:
 
 
 def find_conflict(address: Address, inodes: Collection[int]) -> str:
-    """'127.0.0.1:80 of node (pid 123)' where somebody listens on a part of our address and so gets that part's connections.
+    """'127.0.0.1:80 of node (pid 123)' where a process listens on a part of our address and so gets that part's connections.
 
     `inodes` are those of all our own sockets.
     """
@@ -61,7 +61,7 @@ def find_holder(address: Address) -> str:
 
 
 def find_other_owner(port: int, token: str, tree: Collection[int]) -> str:
-    """'node (pid 123)' for who listens on the port in the place of a worker; empty when it does, or nobody can tell.
+    """'node (pid 123)' for the port owner where that is not the worker; empty when it is, or is not known.
 
     The worker's are the processes of `tree`, and those that left it with the worker's token in their environment.
     """

@@ -5,7 +5,7 @@ A classic BPF program, rewritten in microseconds and attached to the whole group
 - otherwise to a random one of the ready sockets.
 
 The source of a worker: over IPv4 the address 127.77.0.(slot+1), for the incoming worker of a slot 127.76.0.(slot+1); over
-IPv6, where loopback has but one address, a hop limit of its own. No other machine can send from 127/8 or ::1.
+IPv6, where loopback has but one address, a separate hop limit. No other machine can send from 127/8 or ::1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOAD_BYTE, _LOAD_WORD, _SHIFT, _MASK, _MODULO, _EQUAL, _JUMP, _GIVE = 0x30, 0x2
 _NET, _RANDOM = -0x100000 & 0xFFFFFFFF, -0x1000 + 56 & 0xFFFFFFFF
 
 
-class Source(NamedTuple):
+class ProbeSource(NamedTuple):
     """Where a connection to one worker alone comes from."""
 
     slot: int
@@ -61,7 +61,7 @@ class Source(NamedTuple):
         return _HOPS[number] if number < len(_HOPS) else None
 
 
-def open_from(source: Optional[Source], host: str) -> socket.socket:
+def open_from(source: Optional[ProbeSource], host: str) -> socket.socket:
     """A socket, not blocking, whose connection to `host` reaches the worker of `source`. Raises OSError."""
     is_v6 = ":" in host
     sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -82,7 +82,7 @@ def _send_from_loopback(sock: socket.socket, hops: int) -> None:
 
 
 def steering_program(
-    ready: Sequence[int], directed: Mapping[Source, int], *, v6: bool = False, trial: int = -1
+    ready: Sequence[int], directed: Mapping[ProbeSource, int], *, v6: bool = False, trial: int = -1
 ) -> bytes:
     """`directed` maps a source to the index of a socket; the rest is random over `ready`. With `v6`, sources are IPv6 ones.
 
@@ -147,7 +147,7 @@ def find_order(sockets: Sequence[socket.socket], host: str, port: int, ready: Se
     """The kernel's number of each of these sockets, found by trying; None when that does not work here.
 
     The kernel numbers a group in the order of listen(), and moves numbers when a socket leaves. So a SYN is sent to every
-    number; every socket drops it, by a filter of its own, and counts that. No worker and no client notices: whatever does not
+    number; every socket drops it, by its filter, and counts that. No worker and no client notices: whatever does not
     come from here goes to the numbers in `ready`.
     """
     is_v6 = ":" in host
@@ -155,7 +155,7 @@ def find_order(sockets: Sequence[socket.socket], host: str, port: int, ready: Se
     try:
         for sock in sockets:
             attach(sock, _drop_trials(v6=is_v6), _SO_ATTACH_FILTER)
-        for number in range(len(sockets) + 8):  # strangers of our own user may have joined the group
+        for number in range(len(sockets) + 8):  # other processes of our own user may have joined the group
             if len(found) == len(sockets):
                 break
             attach(sockets[0], steering_program(ready, {}, v6=is_v6, trial=number))
@@ -201,7 +201,7 @@ def _socket_that_drops(sockets: Sequence[socket.socket], host: str, port: int, *
                 if _drops(sockets[index]) != before[index]:
                     return index
             if select.select([], [trial], [], 0.005)[1]:
-                return None  # a stranger's socket took it
+                return None  # another process's socket took it
     return None
 
 

@@ -49,12 +49,12 @@ def _refuses_steering() -> str:
     with contextlib.ExitStack() as opened:
         try:
             group = _open_group(opened, 2)
-            program = reuseport_bpf.steering_program([0], {reuseport_bpf.Source(1, incoming=True): 1})
+            program = reuseport_bpf.steering_program([0], {reuseport_bpf.ProbeSource(1, incoming=True): 1})
             reuseport_bpf.attach(group[0], program)
         except OSError as error:
             return f"the kernel takes no program that steers: {error.strerror}"
         try:
-            for source, wanted in ((None, 0), (reuseport_bpf.Source(1, incoming=True), 1)) * (_TRIES // 8):
+            for source, wanted in ((None, 0), (reuseport_bpf.ProbeSource(1, incoming=True), 1)) * (_TRIES // 8):
                 if _accepting(opened, group, source) != wanted:
                     return "the kernel ignores the program that steers"
         except OSError as error:
@@ -84,7 +84,9 @@ def _open_group(opened: contextlib.ExitStack, count: int) -> list[socket.socket]
     return group
 
 
-def _accepting(opened: contextlib.ExitStack, group: list[socket.socket], source: Optional[reuseport_bpf.Source]) -> int:
+def _accepting(
+    opened: contextlib.ExitStack, group: list[socket.socket], source: Optional[reuseport_bpf.ProbeSource]
+) -> int:
     """Connects, and returns which of the sockets has the connection. Raises OSError when none has it within a second."""
     client = opened.enter_context(reuseport_bpf.open_from(source, "127.0.0.1"))
     client.connect_ex(("127.0.0.1", group[0].getsockname()[1]))

@@ -27,7 +27,7 @@ class Waiting(NamedTuple):
     inode: int
 
 
-# So long a client that has connected may take until it asks; one that never asks keeps nobody from ending.
+# A client that has connected may take this long until it asks; one that never asks keeps no worker from ending.
 _FIRST_REQUEST_MS = 500
 
 

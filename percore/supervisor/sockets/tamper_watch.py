@@ -1,7 +1,7 @@
-"""Notices, without ever looking, what a worker did to the sockets of its app through the descriptor it was given.
+"""Notices, without polling, what a worker did to the sockets of its app through the descriptor it was given.
 
 A worker is trusted with its own app, but it can take the kernel's program off the group, put another one there, or shut a
-socket down. Then connections arrive where nobody accepts, or a socket hangs up: the kernel reports both, once.
+socket down. Then connections arrive where no worker accepts, or a socket hangs up: the kernel reports both, once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from percore.supervisor.sockets.listener import queue_length
 
 
 class TamperWatch:
-    def __init__(self, loop: Loop, on_astray: Callable[[Collection[int]], None]) -> None:
-        """`on_astray` is called with the descriptors where connections arrived though nobody accepts, or that hung up."""
+    def __init__(self, loop: Loop, on_tampering: Callable[[Collection[int]], None]) -> None:
+        """`on_tampering` is called with the descriptors where connections arrived though no worker accepts, or that hung up."""
         self._loop = loop
-        self._on_astray = on_astray
+        self._on_tampering = on_tampering
         self._epoll: Optional[select.epoll] = None
         self._idle: dict[int, tuple[socket.socket, int]] = {}  # with the length of its queue when it became idle
         self._used: set[int] = set()
@@ -52,15 +52,15 @@ class TamperWatch:
 
     def _woken(self) -> None:
         assert self._epoll
-        astray = []
+        found = []
         for descriptor, event in self._epoll.poll(0):
             if event & select.EPOLLHUP:
-                astray.append(descriptor)
+                found.append(descriptor)
             elif descriptor in self._idle:
                 sock, before = self._idle[descriptor]
                 now = queue_length(sock)
                 self._idle[descriptor] = sock, now
                 if now > before:
-                    astray.append(descriptor)
-        if astray:
-            self._on_astray(astray)
+                    found.append(descriptor)
+        if found:
+            self._on_tampering(found)

@@ -1,4 +1,4 @@
-"""A Unix socket at which processes knock: those of our own user, or where workers run as others, of any."""
+"""Unix sockets: where processes of our own user, or of any other, connect to us; and those at paths that a program names."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from percore.supervisor.loop import Loop
 from percore.supervisor.sockets import sock_diag
 from percore.supervisor.sockets.rate_limit import Allowance
 
-# Without a free descriptor, or an allowance, nobody is let in, and who waits outside would wake us again and again.
+# Without a free descriptor, or an allowance, no connection is accepted, and those that wait would wake us again and again.
 _REST_SECONDS = 0.2
 SocketFile = tuple[int, int]  # device and inode
 
 
-class Door:
-    def __init__(self, loop: Loop, path: str, let_in: Callable[[socket.socket], None], *, user: Optional[int] = None,
-                 everybody: bool = False, allowance: Optional[Allowance] = None) -> None:  # fmt: skip
-        """`let_in` gets each connection, as many as the allowance says; others wait.
+class UnixServer:
+    def __init__(self, loop: Loop, path: str, on_connection: Callable[[socket.socket], None], *, user: Optional[int] = None,
+                 all_users: bool = False, allowance: Optional[Allowance] = None) -> None:  # fmt: skip
+        """`on_connection` gets each connection, as many as the allowance says; others wait.
 
-        `user`: he may knock as well, or with `everybody` anyone. Raises OSError.
+        `user` may connect as well, or with `all_users` any user. Raises OSError.
         """
         self._loop = loop
         self._path = path
-        self._let_in = let_in
+        self._on_connection = on_connection
         self._user = user
-        self._everybody = everybody
+        self._all_users = all_users
         self._allowance = allowance
         self._socket: Optional[socket.socket] = None
         self._identity = (0, 0)
         self._open()
 
     def _open(self) -> None:
-        self._socket = home.listen(self._path, user=self._user, everybody=self._everybody)
+        self._socket = home.listen(self._path, user=self._user, all_users=self._all_users)
         self._identity = identity_of(self._path)
         self._watch()
 
-    def open_again(self) -> None:
-        """Where somebody deleted the file, nobody finds the door any more; who came in before stays."""
+    def reopen(self) -> None:
+        """Where the file was deleted, no process finds the socket any more; connections stay."""
         if identity_of(self._path) != self._identity:
             self.close()
             self._open()
@@ -64,7 +64,7 @@ class Door:
         except OSError:
             self._rest()
             return
-        if not self._loop.faults.contain("letting a client in", self._let_in, connection):
+        if not self._loop.faults.contain("accepting a client", self._on_connection, connection):
             connection.close()
 
     def _rest(self) -> None:
@@ -86,13 +86,13 @@ class Door:
 
 
 def user_of(connection: socket.socket) -> int:
-    """Whose process is at the other end."""
+    """The user of the process at the other end."""
     _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(uid)
 
 
 def process_of(connection: socket.socket) -> int:
-    """The pid of who connected."""
+    """The pid of the process that connected."""
     pid, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
 

@@ -108,7 +108,7 @@ class FdStore:
         what is no store.
         """
         messages = _peek(self._ends[1])
-        if not messages:  # of a recovered pair nobody knows which end is which
+        if not messages:  # which end is which is not known of a recovered pair
             self._ends = self._ends[1], self._ends[0]
             messages = _peek(self._ends[1])
         self._in_flight = len(messages)

@@ -1,6 +1,6 @@
 """What should run and what runs, on disk: old or new, never half, and the one before beside it.
 
-Environments lie in a file of their own, because they hold secrets: the state names them, and can be shown to others. Both
+Environments lie in a separate file, because they hold secrets: the state names them, and can be shown to others. Both
 files are only readable by their owner.
 """
 

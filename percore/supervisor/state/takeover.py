@@ -1,4 +1,4 @@
-"""How a service manager's supervisor takes over from one that somebody started by hand: no worker is touched.
+"""How a service manager's supervisor takes over from one that was started by hand: no worker is touched.
 
 The running one is asked to leave. It answers with the two ends of its store, in which the listening sockets are, and ends.
 """

@@ -81,10 +81,10 @@ def test_a_descriptor_whose_callback_always_fails_rests_and_its_traceback_is_not
     supervisor: Supervisor,
 ) -> None:
     patch = """
-from percore.supervisor.health.sd_notify import Notices
+from percore.supervisor.health.sd_notify import NotifySocket
 def fail(self):
     raise OSError(24, "Too many open files")
-Notices._read = fail
+NotifySocket._read = fail
 """
     start_daemon(supervisor, patch)
     with same_daemon(supervisor) as daemon, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from percore.supervisor.process import cgroup
-from percore.supervisor.process.cgroup import Group, Groups, find_groups
+from percore.supervisor.process.cgroup import Groups, WorkerGroup, find_groups
 
 MB = 1 << 20
 make_folder, remove_folder = os.mkdir, os.rmdir
@@ -79,10 +79,10 @@ def test_a_group_is_found_again_and_empty_ones_of_the_past_are_removed(tree: Pat
     again = found([])
     assert again.find("living", MB)
     assert again.find("dead", MB) is None
-    assert Group(str(tree / "living"), MB).remove() is False
+    assert WorkerGroup(str(tree / "living"), MB).remove() is False
     (tree / "living" / "cgroup.procs").write_text("")
-    assert Group(str(tree / "living"), MB).remove() is True
-    assert Group(str(tree / "living"), MB).remove() is True
+    assert WorkerGroup(str(tree / "living"), MB).remove() is True
+    assert WorkerGroup(str(tree / "living"), MB).remove() is True
 
 
 def test_a_kernel_without_swap_limits_or_group_kill_does_what_it_can(tree: Path) -> None:

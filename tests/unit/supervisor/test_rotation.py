@@ -17,9 +17,9 @@ from percore.supervisor.logs import rotate as rotation
 from percore.supervisor.logs.files import id_of, last_lines
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.retention import Chore, do_chores
-from percore.supervisor.logs.rotate import Limits, locked, older_files, rotate
+from percore.supervisor.logs.rotate import RotationLimits, locked, older_files, rotate
 
-LIMITS = Limits(64 << 10, 1000)
+LIMITS = RotationLimits(64 << 10, 1000)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -31,7 +31,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def rotate_all(log: Path, limits: Limits = LIMITS) -> int:
+def rotate_all(log: Path, limits: RotationLimits = LIMITS) -> int:
     moved = 0
     with locked(str(log)) as descriptor:
         while descriptor >= 0 and (part := rotate(str(log), limits, descriptor)):
@@ -80,7 +80,7 @@ def test_every_line_is_there_once_and_in_order_whatever_is_rotated_while_it_is_w
 
 def test_no_more_than_the_wished_files_are_kept_and_none_is_larger_than_wished(log: Path) -> None:
     log.write_bytes(b"0123456789\n" * 60_000)
-    rotate_all(log, Limits(64 << 10, 3))
+    rotate_all(log, RotationLimits(64 << 10, 3))
     assert [Path(path).name for path in older_files(str(log))] == ["app.log.1", "app.log.2", "app.log.3"]
     assert max(os.stat(path).st_size for path in older_files(str(log))) <= 64 << 10
     assert log.stat().st_blocks * 512 <= 72 << 10
@@ -120,7 +120,7 @@ def test_killed_after_any_step_a_rotation_loses_and_doubles_nothing(
         for place in log.parent.iterdir():
             place.unlink()
         log.write_bytes(written)
-        rotate_all(log, Limits(128 << 10, 1000))
+        rotate_all(log, RotationLimits(128 << 10, 1000))
         follower, left = Follower(str(log), begin=0), log.read_bytes().lstrip(b"\0")
         child = os.fork()
         if child == 0:
@@ -163,7 +163,7 @@ def test_what_is_no_file_or_not_the_writers_own_or_being_changed_is_left_alone(t
 
 
 def test_an_old_log_is_rotated_however_short_and_older_files_are_compressed_from_the_second_on(log: Path) -> None:
-    limits = Limits(10 << 20, 10, compress=True)
+    limits = RotationLimits(10 << 20, 10, compress=True)
     written = b""
     follower = None
     for day in range(4):

@@ -10,22 +10,22 @@ import pytest
 
 from percore.supervisor.logs import formatter
 from percore.supervisor.logs import rotate as rotation
-from percore.supervisor.logs.formatter import Entry, Spool
-from percore.supervisor.logs.rotate import Limits
+from percore.supervisor.logs.formatter import RawLog, RawLogEntry
+from percore.supervisor.logs.rotate import RotationLimits
 
 
 class Killed(Exception):
     pass
 
 
-def make_spool(folder: Path) -> Spool:
+def make_raw_log(folder: Path) -> RawLog:
     (folder / "spool").mkdir(exist_ok=True)
     targets = (str(folder / "out.log"), str(folder / "both.log"))
-    return Spool(Entry(str(folder / "spool" / "s"), targets, "app", 0, "out", "YYYY", False))
+    return RawLog(RawLogEntry(str(folder / "spool" / "s"), targets, "app", 0, "out", "YYYY", False))
 
 
-def read(spool: Spool) -> None:
-    while spool.advance():
+def read(raw: RawLog) -> None:
+    while raw.advance():
         pass
 
 
@@ -40,7 +40,7 @@ def nothing(path: Path) -> None:
 
 def rotate(path: Path) -> None:
     with rotation.locked(str(path)) as log:
-        rotation.rotate(str(path), Limits(1 << 20, 9), log, whole=True)
+        rotation.rotate(str(path), RotationLimits(1 << 20, 9), log, whole=True)
 
 
 def content(path: Path) -> str:
@@ -54,7 +54,7 @@ def content(path: Path) -> str:
 def test_killed_anywhere_in_an_append_it_leaves_no_line_out_and_none_double(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, which: int, meanwhile: Callable[[Path], None]
 ) -> None:
-    spool = make_spool(tmp_path)
+    spool = make_raw_log(tmp_path)
     say(tmp_path, "same\n" * 2000)
     read(spool)
     say(tmp_path, "same\n" * 4000)
@@ -76,7 +76,7 @@ def test_killed_anywhere_in_an_append_it_leaves_no_line_out_and_none_double(
     for name in ("out.log", "both.log"):
         meanwhile(tmp_path / name)
     say(tmp_path, "last\n")
-    after = make_spool(tmp_path)
+    after = make_raw_log(tmp_path)
     read(after)
     after.close()
     for name in ("out.log", "both.log"):
@@ -86,7 +86,7 @@ def test_killed_anywhere_in_an_append_it_leaves_no_line_out_and_none_double(
 
 
 def test_a_log_that_was_emptied_after_a_kill_gets_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = make_spool(tmp_path)
+    spool = make_raw_log(tmp_path)
     say(tmp_path, "before\n")
     read(spool)
     say(tmp_path, "after\n")
@@ -100,7 +100,7 @@ def test_a_log_that_was_emptied_after_a_kill_gets_what_follows(tmp_path: Path, m
             read(spool)
     spool.close()
     os.truncate(tmp_path / "out.log", 0)
-    after = make_spool(tmp_path)
+    after = make_raw_log(tmp_path)
     read(after)
     after.close()
     assert (tmp_path / "out.log").read_text()[4:] == ": after\n"
@@ -108,7 +108,7 @@ def test_a_log_that_was_emptied_after_a_kill_gets_what_follows(tmp_path: Path, m
 
 
 def test_a_spool_takes_little_room_however_much_goes_through(tmp_path: Path) -> None:
-    spool = make_spool(tmp_path)
+    spool = make_raw_log(tmp_path)
     for _ in range(8):
         say(tmp_path, f"{'x' * 999}\n" * 1000)
         read(spool)

@@ -12,7 +12,7 @@ import pytest
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.sockets import reuseport_bpf
 from percore.supervisor.sockets.listener import Listener
-from percore.supervisor.sockets.reuseport_bpf import Source, open_from
+from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.sharing import Mode, Sharing, find_sharing
 
 
@@ -59,11 +59,11 @@ def test_new_connections_go_to_the_ready_slots_only(listener: Listener) -> None:
 
 
 def test_a_connection_from_a_slots_own_source_reaches_that_slot(listener: Listener) -> None:
-    directed = {Source(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
+    directed = {ProbeSource(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
     listener.steer([(0, 0)], directed)
     for slot in range(3):
         for incoming in (False, True):
-            clients = connect(listener, 2, Source(slot, incoming).host)
+            clients = connect(listener, 2, ProbeSource(slot, incoming).host)
             assert queues(listener)[slot, int(incoming)] >= 2
             close(clients)
 
@@ -115,7 +115,7 @@ def test_a_group_is_put_right_after_a_worker_shut_two_of_its_sockets_down(
     family: int, host: str, v6only: bool, port: int
 ) -> None:
     listener = Listener(Address(family, socket.SOCK_STREAM, host, port, v6only), 3)
-    directed = {Source(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
+    directed = {ProbeSource(slot, incoming): (slot, int(incoming)) for slot in range(3) for incoming in (False, True)}
     listener.steer([(1, 0)], directed)
     waiting = socket.create_connection((listener.address.probe_host or "", port), timeout=2)
     assert queues(listener) == {(1, 0): 1}

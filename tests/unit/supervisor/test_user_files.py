@@ -17,7 +17,7 @@ import pytest
 from percore.supervisor.logs.files import last_lines, open_log
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.retention import Chore, do_chores
-from percore.supervisor.logs.rotate import Limits
+from percore.supervisor.logs.rotate import RotationLimits
 from percore.supervisor.user import Identity, identity_of
 from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 
@@ -135,7 +135,9 @@ def test_nothing_is_rotated_or_emptied_or_deleted_through_what_a_user_put_in_its
     yard: Yard, way: Callable[[Yard], Path]
 ) -> None:
     path = way(yard)
-    chore = Chore("app", str(path), Limits(4096, 3, True), max_total=1, is_due=True, is_aged=True, user="nobody")
+    chore = Chore(
+        "app", str(path), RotationLimits(4096, 3, True), max_total=1, is_due=True, is_aged=True, user="nobody"
+    )
     (yard.root / "secret.log.1").write_text(SECRET)
     report = do_chores([chore, chore._replace(min_free=1 << 60)])
     assert report.moved == 0
@@ -172,7 +174,7 @@ def test_names_that_a_rotation_uses_lead_nowhere(yard: Yard, name: str, is_lefto
     append(yard.log, None if is_leftover else yard.user)
     yard.log.write_text("a line\n" * 30_000)
     yard.link(Path(f"{yard.log}{name}"), yard.secret)
-    chore = Chore("app", str(yard.log), Limits(4096, 3, True), is_due=True, user="nobody")
+    chore = Chore("app", str(yard.log), RotationLimits(4096, 3, True), is_due=True, user="nobody")
     for _ in range(3):
         do_chores([chore])
     assert yard.is_untouched()
