@@ -24,7 +24,7 @@ from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import BuildError, Tree, describe, hash_file, hash_tree, read_tree, write_tar
-from percore.deploy.plan.host_plan import AppSettings
+from percore.deploy.plan.settings import AppSettings
 from percore.errors import PreflightError, UsageError
 
 Say = Callable[[str], None]
@@ -286,7 +286,7 @@ def find_process_file(settings: AppSettings) -> str:
 
 
 @contextlib.contextmanager
-def told_of_the_apps_own_file(settings: AppSettings, artifact: Artifact) -> Iterator[None]:
+def naming_the_source(settings: AppSettings, artifact: Artifact) -> Iterator[None]:
     """Faults of the process file name the app's own one: the built copy is read, but not the place to mend it."""
     try:
         yield
@@ -300,7 +300,7 @@ def _check_built(settings: AppSettings, artifact: Artifact) -> None:
     """Every script that the process file names must be in the built tree."""
     from percore.supervisor.config.process_file import load_process_file
 
-    with told_of_the_apps_own_file(settings, artifact):
+    with naming_the_source(settings, artifact):
         apps = load_process_file(str(artifact.tree / artifact.process_file)).apps
     for app in apps:
         script = Path(app.cwd) / app.script

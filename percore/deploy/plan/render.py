@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import read_file
 from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
-from percore.deploy.plan.host_plan import HostPlan, HostState
+from percore.deploy.plan.host_plan import HostPlan
+from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.roles import EVERYWHERE, Item, Role, check_item
-from percore.deploy.plan.settings import read_settings
-from percore.deploy.plan.variables import SELF, Variables, render_file, resolve_variables
+from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
 from percore.errors import UsageError, nearest
@@ -29,10 +30,8 @@ MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
 
 
-def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
-    """Resolve one host's roles. `known` are values learnt from the host (facts) and of percore's own package."""
-    variables = resolve_variables(plan, known)
-    settings = read_settings(variables, plan.project)
+def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings) -> HostState:
+    """Resolve one host's roles. The variables know what was learnt from the host (facts) and percore's own package."""
     roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
     maker = _StateMaker(plan, variables)
     for role in roles:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from percore.common import names
 from percore.deploy.masking import REDACTOR
-from percore.deploy.plan.batches import MOST, read_policy
-from percore.deploy.plan.host_plan import AppSettings, HostPlan
-from percore.deploy.plan.variables import Variables, resolve_variables
+from percore.deploy.plan.batches import MOST, Policy, read_policy
+from percore.deploy.plan.variables import Variables
 from percore.errors import UsageError, nearest, shown
 from percore.supervisor.config import env_file
 
@@ -22,9 +22,48 @@ _NO_TEXT = r"[\0\ud800-\udfff]"
 T = TypeVar("T")
 
 
-def plan_settings(plan: HostPlan) -> AppSettings:
-    """The settings of a host before it was asked for facts: they may not depend on those."""
-    return read_settings(resolve_variables(plan), plan.project)
+@dataclass(frozen=True)
+class AppSettings:
+    """What the deploy itself needs to know, checked and typed. Sizes in bytes, times in seconds."""
+
+    name: str
+    path: Path
+    port: int | None
+    health_path: str | None
+    health_seconds: float
+    build_command: str | None
+    install_command: str | None
+    process_file: str | None
+    process_env: str | None
+    artifact_exclude: tuple[str, ...]
+    deploy_to: str
+    keep_releases: int
+    percore_home: str
+    percore_user: str | None
+    package_path: str
+    launcher_path: str
+    service_manager: str
+    nginx: bool
+    nginx_port: int
+    server_name: str
+    env: Mapping[str, str] = field(repr=False)
+    policy: Policy
+    confirm_seconds: float
+    max_clock_skew_seconds: float
+    probe_max_failed_percentage: float
+    probe_max_slowdown: float
+    hooks: Mapping[str, tuple[str, ...]]
+    placement: Mapping[str, str]
+    ask_before_switch: bool
+
+    @property
+    def has_systemd(self) -> bool:
+        return self.service_manager == "systemd"
+
+    @property
+    def shown_port(self) -> int | None:
+        """The port a visitor uses: NGINX's where there is one."""
+        return self.nginx_port if self.nginx else self.port
 
 
 def read_settings(variables: Variables, project: Path) -> AppSettings:

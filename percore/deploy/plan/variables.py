@@ -94,6 +94,10 @@ class Variables(Mapping[str, Any]):
             self._open.pop()
         return self._done[name]
 
+    def knowing(self, known: Mapping[str, Any]) -> Variables:
+        """The same with what was learnt from the host, which is never a template."""
+        return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
+
     def where(self, name: str = "", place: str = "") -> str:
         """For errors: the file and line that set a variable, and the host."""
         place = place or self._places.get(name, "")
@@ -219,10 +223,10 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
     return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
 
 
-def resolve_variables(plan: HostPlan, known: Mapping[str, Any] | None = None) -> Variables:
-    """A host's variables; without `known`, those that need facts cannot be resolved yet. What is known is never a template."""
+def resolve_variables(plan: HostPlan) -> Variables:
+    """A host's variables; those that need facts cannot be resolved before `knowing` adds them."""
     environment = make_environment((plan.project / "templates",))
-    return Variables({**plan.variables, **text_only(known or {})}, environment, plan.host, plan.places)
+    return Variables(plan.variables, environment, plan.host, plan.places)
 
 
 def text_only(value: Any) -> Any:
