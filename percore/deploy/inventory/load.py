@@ -13,8 +13,9 @@ from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
 from percore.deploy.inventory.vars_files import DEEPEST_FOLDER
 from percore.deploy.inventory.yaml import read_yaml
+from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Document, read_text
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 
 YAML_ENDINGS = (".yml", ".yaml", ".json")
 VARIABLE_FOLDERS = ("group_vars", "host_vars", "vars_plugins")
@@ -35,8 +36,7 @@ def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
         choices = ", ".join(path.name for path in found)
         raise UsageError(f"environment '{env}' could be any of {choices}", where=str(base), next="rename all but one")
     known = sorted({path.stem for path in entries})
-    like = nearest(env, known)
-    advice = f"did you mean '{like}'?" if like else f"known: {', '.join(known) or 'none'}"
+    advice = suggest(env, known, f"known: {', '.join(known) or 'none'}")
     if env == "lab":
         advice = "start the lab first: ./run lab.up"
     raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)

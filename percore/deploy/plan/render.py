@@ -17,9 +17,10 @@ from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.roles import EVERYWHERE, Item, Role, check_item
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
+from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 from percore.supervisor.systemd_unit import template_path
 
 SHIPPED = Path(template_path()).parent
@@ -91,10 +92,7 @@ class _StateMaker:
     def _require_handler(self, name: str, path: str) -> None:
         known = [str(handler["name"]) for role in self.plan.roles for handler in role.handlers]
         if name not in known:
-            guess = nearest(name, known)
-            advice = (
-                f"did you mean '{guess}'?" if guess else "name it under 'handlers' of this role or of one it requires"
-            )
+            advice = suggest(name, known, "name it under 'handlers' of this role or of one it requires")
             raise UsageError(f"handler '{name}' does not exist", where=f"{path}.notify", next=advice)
 
     def add_handlers(self, role: Role) -> None:

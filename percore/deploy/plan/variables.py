@@ -32,10 +32,11 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
+from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import Sealed
 from percore.deploy.vault.passwords import open_sealed
 from percore.deploy.yaml_files import Unsafe
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 from percore.supervisor import systemd_unit
 
 MARKS = re.compile(r"\{[{%#]")
@@ -218,8 +219,7 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
     name = MISSING_NAME.search(str(error))
     if name is None:
         return UsageError(f"template fails: {error}", where=where)
-    guess = nearest(name.group(1), known)
-    advice = f"did you mean '{guess}'?" if guess else "set it in the inventory or in the role's defaults"
+    advice = suggest(name.group(1), known, "set it in the inventory or in the role's defaults")
     return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
 
 

@@ -26,7 +26,8 @@ from percore.deploy.plan.settings import AppSettings, read_settings
 from percore.deploy.plan.variables import Variables, resolve_variables
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
-from percore.errors import UnreachableError, UsageError, nearest
+from percore.deploy.schema import suggest
+from percore.errors import UnreachableError, UsageError
 from percore.host.tags import Selection
 
 FORKS = 32
@@ -143,8 +144,7 @@ def _require_tags(selection: Selection, hosts: list[Host]) -> None:
     known = {tag for host in hosts for role in host.plan.roles for tag in role.all_tags()} | {RELEASE_TAG}
     for tag in [*selection.tags, *selection.skip]:
         if tag not in known:
-            guess = nearest(tag, sorted(known))
-            advice = f"did you mean '{guess}'?" if guess else f"known tags: {', '.join(sorted(known))}"
+            advice = suggest(tag, sorted(known), f"known tags: {', '.join(sorted(known))}")
             raise UsageError(f"no role of these hosts has the tag '{tag}'", next=advice)
 
 

@@ -16,7 +16,8 @@ from percore.deploy.plan.settings import AppSettings
 from percore.deploy.report import Report
 from percore.deploy.rollout.hosts import Host, HostValue
 from percore.deploy.rollout.parallel import try_one
-from percore.errors import PercoreError, UsageError, nearest
+from percore.deploy.schema import suggest
+from percore.errors import PercoreError, UsageError
 from percore.supervisor.config.process_file import resolve_for_release
 
 PLACE = "@release@"
@@ -156,7 +157,6 @@ def _place_apps(record: Record, host: Host) -> Record:
     names = [app["name"] for app in record["apps"]]
     for app in host.settings.placement:
         if app not in names:
-            guess = nearest(app, names)
-            advice = f"did you mean '{guess}'?" if guess else f"its apps: {', '.join(names)}"
+            advice = suggest(app, names, f"its apps: {', '.join(names)}")
             raise UsageError(f"'placement' names '{app}', which is no app of {host.settings.name}", next=advice)
     return {**record, "apps": [app for app in record["apps"] if app["name"] not in host.absent_apps]}

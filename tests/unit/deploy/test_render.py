@@ -103,8 +103,8 @@ def test_variables_in_a_circle_are_refused_with_the_circle() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("port", "http", "variable 'port' should be a whole number and is 'http'"),
-        ("port", True, "variable 'port' should be a whole number and is True"),
+        ("port", "http", "variable 'port' should be a port from 1 to 65535 and is 'http'"),
+        ("port", True, "variable 'port' should be a port from 1 to 65535 and is True"),
         ("nginx", "yes", "variable 'nginx' should be true or false and is 'yes'"),
         ("service_manager", "sysv", "variable 'service_manager' should be systemd or process and is 'sysv'"),
         ("deploy_to", "srv", "variable 'deploy_to' should be an absolute path without '..', and not / and is 'srv'"),
