@@ -9,8 +9,8 @@ from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.hosts import Host
 from percore.deploy.rollout.inspect import Seen
-from percore.deploy.rollout.parallel import count_hosts
-from percore.deploy.rollout.switch import Activated, Switched
+from percore.deploy.rollout.parallel import Outcome, count_hosts
+from percore.deploy.rollout.switch import Switched
 
 
 class HostResult(NamedTuple):
@@ -26,21 +26,19 @@ def unchanged(seen: Iterable[Seen]) -> list[HostResult]:
     return [HostResult(one.name, one.current, describe_apps(one.reply["status"]), "unchanged") for one in seen]
 
 
-def healthy(switched: Iterable[Switched]) -> list[HostResult]:
-    return [HostResult(one.name, one.move.release, describe_apps(one.status), "healthy") for one in switched]
+def after_switch(moves: Iterable[Move], outcome: Outcome[Switched]) -> list[HostResult]:
+    return [_after_switch(move, outcome.results.get(move.name)) for move in moves]
 
 
-def failed(moves: Iterable[Move], activated: Activated) -> list[HostResult]:
-    return [
-        HostResult(move.name, move.current, describe_apps(move.status), "failed, on its former release")
-        for move in moves
-        if move.name in activated.faults
-    ]
+def _after_switch(move: Move, switched: Switched | None) -> HostResult:
+    if switched is None:
+        return HostResult(move.name, move.current, describe_apps(move.status), "failed, on its former release")
+    return HostResult(move.name, move.release, describe_apps(switched.status), "healthy")
 
 
 def in_order(results: Iterable[HostResult], hosts: Iterable[Host]) -> list[HostResult]:
     by_host = {result.host: result for result in results}
-    return [by_host[host.name] for host in hosts if host.name in by_host]
+    return [by_host[host.name] for host in hosts]
 
 
 def recap(results: Sequence[HostResult], report: Report) -> None:

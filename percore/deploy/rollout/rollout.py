@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from percore.deploy.report import Report
-from percore.deploy.rollout import results
-from percore.deploy.rollout.choose import Move, choose, common_release, find_release, find_standings, require_release
+from percore.deploy.rollout.choose import choose, common_release, find_release, find_standings, require_release
 from percore.deploy.rollout.diff import (
     ChangesPending,
     compare,
@@ -28,13 +27,19 @@ from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.preflight import preflight
-from percore.deploy.rollout.probes import Probes, describe, start_probes
-from percore.deploy.rollout.results import HostResult, name_releases
-from percore.deploy.rollout.roll_back import roll_back
+from percore.deploy.rollout.probes import start_probes
+from percore.deploy.rollout.results import (
+    HostResult,
+    after_switch,
+    in_order,
+    name_releases,
+    recap,
+    show_urls,
+    unchanged,
+)
 from percore.deploy.rollout.stage import stage
-from percore.deploy.rollout.switch import activate, check_all, confirm, policy_of
+from percore.deploy.rollout.switch import policy_of, switch
 from percore.deploy.rollout.wanted import build_apps, render_hosts
-from percore.errors import PercoreError
 
 
 def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = False) -> None:
@@ -52,16 +57,16 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
         wanted = render_hosts(reached, artifacts, report)
         seen = all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report)
         behind = [one for one in seen if not one.is_up_to_date]
-        done = results.unchanged(one for one in seen if one.is_up_to_date)
+        done = unchanged(one for one in seen if one.is_up_to_date)
         if behind:
             done += _bring(behind, seen, report, hooks, diff=diff, missing=len(hosts) - len(reached))
-            done = results.in_order(done, reached)
-            results.recap(done, report)
+            done = in_order(done, reached)
+            recap(done, report)
         else:
             report.finish(_nothing_to_change(seen))
         if scope.brings_the_app:
             write_edge_config(hosts)
-            results.show_urls(reached, report)
+            show_urls(reached, report)
         if as_json:
             report.json([result._asdict() for result in done])
 
@@ -82,7 +87,8 @@ def _bring(
     stage(choices, report)
     hooks.run("after_stage")
     verb = f"deploy {hosts[0].scope.selection}".rstrip()
-    return _switch(choices, report, hooks, probes, verb=verb, missing=missing)
+    switched = switch(choices, report, hooks, probes, verb=verb, missing=missing)
+    return after_switch(choices, switched)
 
 
 def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) -> None:
@@ -124,7 +130,8 @@ def rollback(scope: Scope, report: Report, *, release: str | None = None) -> Non
         require_yes(hosts, report)
         probes = start_probes(hosts)
         hooks.tell(release=moves[0].release)
-        results.recap(_switch(moves, report, hooks, probes, verb="rollback"), report)
+        switched = switch(moves, report, hooks, probes, verb="rollback")
+        recap(after_switch(moves, switched), report)
 
 
 def converge(scope: Scope, report: Report) -> None:
@@ -147,33 +154,13 @@ def converge(scope: Scope, report: Report) -> None:
         probes = start_probes(behind)
         hooks = _hooks_of(behind, report)
         hooks.tell(release=release)
-        results.recap(_switch(moves, report, hooks, probes, verb="converge"), report)
+        switched = switch(moves, report, hooks, probes, verb="converge")
+        recap(after_switch(moves, switched), report)
 
 
 def _hooks_of(hosts: Sequence[Host], report: Report) -> Hooks:
     scope, names = hosts[0].scope, " ".join(host.name for host in hosts)
     return Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=names)
-
-
-def _switch(
-    moves: Sequence[Move], report: Report, hooks: Hooks, probes: Probes, *, verb: str, missing: int = 0
-) -> list[HostResult]:
-    """Activate everywhere and confirm: a hook that fails in between rolls back every host."""
-    hooks.run("before_activate")
-    probes.mark()
-    activated = activate(moves, report, verb=verb, missing=missing)
-    try:
-        hooks.run("after_activate")
-        hooks.run("before_confirm")
-    except PercoreError as error:
-        raise roll_back(moves, [one.move for one in activated.switched], {"hook": error}, report) from None
-    switched, probed = check_all(activated.switched, probes, report)
-    if probed:
-        report.step(f"probed all the while: {describe(probed)}")
-    confirm(switched, probed, report, verb=verb)
-    hooks.run("after_confirm")
-    done = [*results.healthy(switched), *results.failed(moves, activated)]
-    return results.in_order(done, [move.host for move in moves])
 
 
 def build_only(scope: Scope, report: Report) -> None:

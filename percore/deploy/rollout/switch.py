@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from percore.deploy.connection.messages import Status, WithStatus
 from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
+from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.hosts import Host, HostValue
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
-from percore.deploy.rollout.probes import Probes, Summaries, judge
+from percore.deploy.rollout.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.reattach import ask_again, reattach
 from percore.deploy.rollout.roll_back import roll_back, roll_back_host
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
@@ -29,13 +29,6 @@ class Switched(HostValue):
 
     move: Move
     status: Status = field(repr=False)
-
-
-class Activated(NamedTuple):
-    """The hosts that run the new release, and those that the policy lets stay on their former one."""
-
-    switched: list[Switched]
-    faults: Faults
 
 
 def policy_of(hosts: Sequence[Host]) -> Policy:
@@ -51,8 +44,32 @@ def policy_of(hosts: Sequence[Host]) -> Policy:
     return first.settings.policy
 
 
-def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", missing: int = 0) -> Activated:
-    """Switch every host. `missing` hosts were out of reach before.
+def switch(
+    moves: Sequence[Move], report: Report, hooks: Hooks, probes: Probes, *, verb: str, missing: int = 0
+) -> Outcome[Switched]:
+    """Activate everywhere and confirm; a hook that fails in between rolls back every host. `missing` hosts were out of reach.
+
+    The faults are those of hosts that the policy lets stay on their former release. Raises as `activate` does.
+    """
+    hooks.run("before_activate")
+    probes.mark()
+    activated = activate(moves, report, verb=verb, missing=missing)
+    try:
+        hooks.run("after_activate")
+        hooks.run("before_confirm")
+    except PercoreError as error:
+        switched = [one.move for one in activated.results.values()]
+        raise roll_back(moves, switched, {"hook": error}, report) from None
+    checked, probed = check_all(list(activated.results.values()), probes, report)
+    if probed:
+        report.step(f"probed all the while: {describe(probed)}")
+    confirm(list(checked.values()), probed, report, verb=verb)
+    hooks.run("after_confirm")
+    return Outcome(checked, activated.faults)
+
+
+def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", missing: int = 0) -> Outcome[Switched]:
+    """Switch every host, and leave it unconfirmed.
 
     Raises RolloutError when all hosts were rolled back, PartialError when that is not certain of some.
     """
@@ -75,7 +92,7 @@ def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", mis
             raise roll_back(moves, done, faults, report)
     for name, error in faults.items():
         report.warn(f"{error!s}; {name} keeps its former release")
-    return Activated([switched[move.name] for move in moves if move.name in switched], faults)
+    return Outcome(switched, faults)
 
 
 def _batches(moves: Sequence[Move], policy: Policy) -> list[list[Move]]:
@@ -117,7 +134,7 @@ def _check_host(switched: Switched) -> Switched:
     return replace(switched, status=reply["status"])
 
 
-def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> tuple[list[Switched], Summaries]:
+def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> tuple[dict[str, Switched], Summaries]:
     """Once more before nothing can be rolled back: is every host still there and healthy, also as others see it?
 
     Returns what the hosts and the probes said last. Raises as `activate` does.
@@ -131,7 +148,7 @@ def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> t
     if faults:
         moves = [one.move for one in switched]
         raise roll_back(moves, moves, faults, report)
-    return list(checked.values()), summaries
+    return checked, summaries
 
 
 def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, verb: str = "deploy") -> None:
