@@ -28,7 +28,7 @@ from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report, be_verbose, print_error, print_line
 from percore.deploy.rollout import rollout
-from percore.deploy.rollout.hosts import FORKS, Scope
+from percore.deploy.rollout.host import FORKS, Scope
 from percore.deploy.vault import edit as vault_files
 from percore.deploy.vault.envelope import DEFAULT_ID
 from percore.deploy.vault.passwords import Keyring, keyring_from, new_keyring

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from percore.deploy import operations
-from percore.deploy.connection import agent
+from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, rollout, stage, switch, wanted
 from percore.deploy.rollout import hosts as fleet
@@ -332,9 +332,9 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
                 raise OSError("the link is cut")
             yield piece
 
-    pieces = agent._Sending.pieces
+    pieces = stream.Sending.pieces
     with monkeypatch.context() as patched:
-        patched.setattr(agent._Sending, "pieces", cut)
+        patched.setattr(stream.Sending, "pieces", cut)
         with pytest.raises(UnreachableError, match="the link is cut"):
             serving.deploy()
     assert serving.ask()["text"] == "one"
@@ -347,14 +347,14 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
 def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all pieces of files that are sent from now on."""
     sent: list[int] = []
-    pieces = agent._Sending.pieces
+    pieces = stream.Sending.pieces
 
     def counted(self: Any) -> Iterator[bytes]:
         for piece in pieces(self):
             sent.append(len(piece))
             yield piece
 
-    monkeypatch.setattr(agent._Sending, "pieces", counted)
+    monkeypatch.setattr(stream.Sending, "pieces", counted)
     return sent
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from percore.common.names import is_release_id
 from percore.deploy import operations
-from percore.deploy.connection import agent, messages, replies, ssh
+from percore.deploy.connection import agent, local, messages, replies, stream, transport
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout import rollout
@@ -237,7 +237,7 @@ def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_says_nothing_at_all_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", 1.0)
     two.bad.says("stream", b"")
     assert "nothing was heard any more" in str(two.run("logs"))
 
@@ -252,9 +252,9 @@ def test_more_lines_than_an_answer_may_have_end_it(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_takes_nothing_of_what_is_sent_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(local, "SEND_SECONDS", 0.5)
     address = fleet.load_hosts(two.project.scope)[0].address
-    channel = ssh.open_channel(address, ["sleep", "3"], folder=two.project.folder)
+    channel = transport.open_channel(address, ["sleep", "3"], directory=two.project.folder)
     with pytest.raises(TimeoutError):
         channel.send(bytes(1 << 20))
     channel.finish(wait=True)
@@ -448,7 +448,7 @@ def odd_answers(honest: dict[str, Any]) -> st.SearchStrategy[Any]:
 def test_generated_answers_end_in_a_sentence_and_leave_the_other_host_alone(
     two: Two, verb: str, op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", 2.0)
 
     comes_back = op in ("activate", "health", "confirm")  # each time it is asked again for some seconds
 

@@ -14,7 +14,7 @@ import pytest
 
 from percore.deploy.connection.address import read_address
 from percore.deploy.connection.agent import Remote, connect
-from percore.deploy.rollout.hosts import Host as FleetHost
+from percore.deploy.rollout.host import Host as FleetHost
 from percore.deploy.rollout.hosts import Scope, close_all
 from percore.deploy.rollout.parallel import on_all
 from percore.errors import PreflightError, UnreachableError

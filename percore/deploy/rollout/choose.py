@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from percore.deploy.connection.messages import Found, Inspected, Mark, Status
 from percore.deploy.report import Report
-from percore.deploy.rollout.hosts import Host, HostValue, lock_owner
+from percore.deploy.rollout.host import Host, HostValue, lock_owner
 from percore.deploy.rollout.inspect import Seen, is_made_of
 from percore.deploy.rollout.parallel import all_or_stop
 from percore.deploy.rollout.wanted import WantedApp

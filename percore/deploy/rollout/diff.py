@@ -10,7 +10,7 @@ from percore.common.printable import lines_of
 from percore.deploy.connection.messages import Change, Compared
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts
 from percore.deploy.rollout.wanted import PLACE

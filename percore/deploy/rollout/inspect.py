@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from percore.deploy.connection.messages import Inspected, Status
 from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
-from percore.deploy.rollout.hosts import Host, HostValue, connect_all
+from percore.deploy.rollout.host import Host, HostValue
+from percore.deploy.rollout.hosts import connect_all
 from percore.deploy.rollout.parallel import count_hosts, stop_at
 from percore.deploy.rollout.wanted import Wanted, WantedApp
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError

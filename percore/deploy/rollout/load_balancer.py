@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from percore.deploy.plan.variables import render_text
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 
 
 def write_edge_config(hosts: Sequence[Host]) -> None:

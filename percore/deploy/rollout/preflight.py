@@ -18,7 +18,7 @@ from percore.deploy.build.artifact import Artifact
 from percore.deploy.connection.messages import Inspected, Ports
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import all_or_stop, stop_at
 from percore.errors import PercoreError, PreflightError
 from percore.host.release.releases import SPARE_BYTES

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from percore.deploy.connection.messages import Probe, Probed
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
 from percore.errors import RolloutError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from percore.deploy.rollout.hosts import Host, lock_owner
+from percore.deploy.rollout.host import Host, lock_owner
 from percore.errors import LockedError, UnreachableError
 
 

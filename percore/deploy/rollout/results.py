@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import Outcome, count_hosts
 from percore.deploy.rollout.switch import Switched

@@ -22,7 +22,8 @@ from percore.deploy.rollout.diff import (
     to_json,
 )
 from percore.deploy.rollout.hooks import Hooks
-from percore.deploy.rollout.hosts import Host, Scope, closing_hosts, connect_all, load_hosts, lock_owner
+from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
 from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.connection.agent import Part
+from percore.deploy.connection.stream import Part
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.parallel import count_hosts, on_all, stop_at

@@ -15,7 +15,7 @@ from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.hooks import Hooks
-from percore.deploy.rollout.hosts import Host, HostValue
+from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.reattach import ask_again, reattach

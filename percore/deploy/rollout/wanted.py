@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.build.artifact import PYTHON_PACKAGES, Artifact, build, naming_the_source
+from percore.deploy.build.artifact import Artifact, build, naming_the_source
 from percore.deploy.build.host_package import Package, make_package
+from percore.deploy.build.tools import PYTHON_PACKAGES
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.report import Report
-from percore.deploy.rollout.hosts import Host, HostValue
+from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.schema import suggest
 from percore.errors import PercoreError, UsageError
