@@ -110,7 +110,7 @@ def lock(scope: Scope, report: Report, *, why: str) -> None:
 
 
 def unlock(scope: Scope, report: Report) -> None:
-    """Remove what `lock` put there, whoever ran it; a rollout that runs keeps its own lock."""
+    """Remove what `lock` put there, whichever user ran it; a rollout that runs keeps its own lock."""
     with open_hosts(scope, report) as hosts:
         all_or_stop(hosts, lambda host: _unlock_one(host, report), report)
     report.finish("unlocked")
@@ -177,7 +177,7 @@ def facts(scope: Scope, report: Report) -> None:
 
 
 def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
-    """Per host: what its workers really run, files edited since, restarts owed. ChangesPending when anything drifted."""
+    """Per host: what its workers really run, files edited since, pending handlers. ChangesPending when anything drifted."""
     hosts, (replies, faults) = ask_all(scope, "drift")
     entries = [{"host": host.name, **replies[host.name]} for host in hosts if host.name in replies]
     releases = [entry["current"] for entry in entries]
@@ -206,7 +206,7 @@ def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) ->
     for text in entry["workers"]:
         report.step(text)
     for name in entry.get("owed", []):
-        report.step(f"{name} owes a restart")
+        report.step(f"pending handler: {name}")
     for file in entry["files"]:
         report.step(f"edited by hand: {file['text']}")
         for line in lines_of(file["diff"]):

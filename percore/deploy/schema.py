@@ -44,7 +44,7 @@ def _describe(value: object) -> str:
 # -- settings: the annotation of a field is its reader ----------------------------------------------------------------------
 
 
-class Variables(Protocol):
+class VariableSource(Protocol):
     """Where settings come from; `where` is the place that sets one, for errors."""
 
     def __contains__(self, name: object) -> bool: ...
@@ -62,12 +62,12 @@ def _kinds(made: Any) -> dict[str, Kind[Any]]:
     return {name: kind for name, kind in found if isinstance(kind, Kind)}
 
 
-def read_fields(made: Any, variables: Variables) -> dict[str, Any]:
+def read_fields(made: Any, variables: VariableSource) -> dict[str, Any]:
     """The values of a dataclass's settings: fields annotated with the kind that reads them."""
     return {name: read_variable(variables, kind.variable or name, kind) for name, kind in _kinds(made).items()}
 
 
-def read_variable(variables: Variables, name: str, kind: Kind[T]) -> T:
+def read_variable(variables: VariableSource, name: str, kind: Kind[T]) -> T:
     if name in variables:
         return kind.read(variables[name], f"variable '{name}'", variables.where(name))
     if kind.is_optional:

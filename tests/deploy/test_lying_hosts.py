@@ -227,7 +227,7 @@ def test_what_nobody_expected_fails_the_one_host_it_happened_with(two: Two) -> N
 
 @pytest.mark.parametrize("flood", [b'{"event": "alive"}\n', b'{"event": "progress", "text": "x"}\n', b""])
 def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest.MonkeyPatch, flood: bytes) -> None:
-    monkeypatch.setitem(messages.OPERATIONS, "status", (messages.Current, messages.Limits(1.0, 2.0)))
+    monkeypatch.setitem(messages.OPERATIONS, "status", (messages.Current, messages.ReplyLimits(1.0, 2.0)))
     two.bad.says("status", flood * 1000)
     began = time.monotonic()
     error = two.run("status")

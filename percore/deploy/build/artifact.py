@@ -1,6 +1,6 @@
 """Build an app once into an archive named by its content; the same source is never built twice.
 
-Everything happens below `.percore/build/<app>/`, never in the app's own folder: `work/` is a copy of the sources with
+Everything happens below `.percore/build/<app>/`, never in the app's own directory: `work/` is a copy of the sources with
 all dependencies, where the build runs; `production/` holds only the dependencies that the app needs at run time.
 `artifacts/` keeps the archives, `sources/` remembers which source gave which archive, `tree/` is the last built tree.
 """
@@ -32,7 +32,7 @@ from percore.deploy.plan.settings import AppSettings
 from percore.errors import UsageError
 
 MADE = ("dist", "build")
-"""Results of an earlier build in the app's own folder; built anew, so that a missing result is noticed."""
+"""Results of an earlier build in the app's own directory; built again, so that a missing result is noticed."""
 
 PROCESS_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json", "ecosystem.yml", "ecosystem.yaml")
 KEEP_ARTIFACTS = 5
@@ -64,7 +64,7 @@ def build(settings: AppSettings, project: Path, say: Say) -> Artifact:
     """The artifact of the app's present source: from the cache, or built now. Errors end in one line each."""
     app = settings.path
     if not app.is_dir():
-        raise UsageError(f"app folder '{app}' does not exist", next="set app_path in the inventory")
+        raise UsageError(f"app directory '{app}' does not exist", next="set app_path in the inventory")
     try:
         return _build(settings, BuildDirectory(project / ".percore" / "build" / settings.name), say)
     except OSError as error:
@@ -102,9 +102,9 @@ def hash_source(settings: AppSettings) -> str:
     return _hash(settings, settings.path, read_tree(settings.path, MADE))
 
 
-def _hash(settings: AppSettings, folder: Path, tree: Tree) -> str:
+def _hash(settings: AppSettings, directory: Path, tree: Tree) -> str:
     wish = [settings.build_command, settings.install_command, settings.process_file, settings.artifact_exclude]
-    return hash_tree(folder, tree, json.dumps([wish, platform.system(), platform.machine(), _FORMAT]).encode())
+    return hash_tree(directory, tree, json.dumps([wish, platform.system(), platform.machine(), _FORMAT]).encode())
 
 
 _FORMAT = 1
@@ -165,12 +165,12 @@ def find_process_file(settings: AppSettings) -> str:
 
 @contextlib.contextmanager
 def naming_the_source(settings: AppSettings, artifact: Artifact) -> Iterator[None]:
-    """Faults of the process file name the app's own one: the built copy is read, but not the directory to mend it."""
+    """Faults of the process file name the app's own one: the built copy is read, but not the directory to fix it."""
     try:
         yield
     except UsageError as error:
         error.where = error.where.replace(str(artifact.tree), str(settings.path))
-        error.next = error.next or "mend that file (docs/reference/process-file.md) and deploy again"
+        error.next = error.next or "fix that file (docs/reference/process-file.md) and deploy again"
         raise
 
 
@@ -187,7 +187,7 @@ def _check_built(settings: AppSettings, artifact: Artifact) -> None:
             raise BuildError(
                 f"the build left no '{missing}', which app '{app.name}' runs; nothing was deployed",
                 where=artifact.process_file,
-                next="check the build command and its output folder",
+                next="check the build command and its output directory",
             )
 
 

@@ -86,19 +86,19 @@ def _install_words(settings: AppSettings) -> list[str]:
     return ["npm", *(["ci"] if locked else ["install", "--no-package-lock"]), "--no-audit", "--no-fund"]
 
 
-def _install_node(folder: Path, words: list[str], say: Say) -> None:
+def _install_node(directory: Path, words: list[str], say: Say) -> None:
     """Install dependencies unless the same ones were installed there by the same command."""
-    if not any(_package_json(folder).get(key) for key in DEPENDENCIES):
+    if not any(_package_json(directory).get(key) for key in DEPENDENCIES):
         return
     wish = hashlib.sha256(json.dumps(words).encode())
     for name in ("package.json", "package-lock.json", ".npmrc"):
-        wish.update((folder / name).read_bytes() if (folder / name).is_file() else b"-")
-    stamp = folder / "node_modules" / ".percore-installed"
+        wish.update((directory / name).read_bytes() if (directory / name).is_file() else b"-")
+    stamp = directory / "node_modules" / ".percore-installed"
     if stamp.is_file() and stamp.read_text() == wish.hexdigest():
         return
     say(" ".join(words))
-    run_step(words, folder, what=f"'{' '.join(words[:2])}'")
-    stamp.parent.mkdir(exist_ok=True)  # when all dependencies are left out, there is no such folder
+    run_step(words, directory, what=f"'{' '.join(words[:2])}'")
+    stamp.parent.mkdir(exist_ok=True)  # when all dependencies are left out, there is no such directory
     stamp.write_text(wish.hexdigest())
 
 
@@ -118,12 +118,12 @@ def install_python(directory: BuildDirectory, say: Say) -> None:
     run_step([*words, "--target", str(target), "-r", "requirements.txt"], directory.work, what="'pip install'")
 
 
-def run_step(words: Sequence[str], folder: Path, *, what: str) -> None:
+def run_step(words: Sequence[str], directory: Path, *, what: str) -> None:
     """A build step; when it fails, one line and the last lines of its own output."""
     try:
         done = subprocess.run(
             list(words),
-            cwd=folder,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -141,7 +141,7 @@ def run_step(words: Sequence[str], folder: Path, *, what: str) -> None:
         lines = [line.rstrip() for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
         raise BuildError(
             f"build failed: {what} ended with exit code {done.returncode}; nothing was deployed",
-            next="mend it and deploy again",
+            next="fix it and deploy again",
             detail="\n".join(lines[-OUTPUT_LINES:]),
         )
 

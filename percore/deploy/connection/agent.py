@@ -35,7 +35,7 @@ from percore.errors import (
 LOG = logging.getLogger("percore.remote")
 
 ALIVE_SECONDS = 1.0
-"""How often we tell an agent that has nothing to do that we are still there."""
+"""Between two signs of life to an agent that has nothing to do."""
 
 GREETING_SECONDS = 60.0
 """So long a host may take to start the agent and to tell its facts: what a login shell prints comes before."""
@@ -45,7 +45,7 @@ SAID = 4000
 
 
 class Remote:
-    """One host with its running agent. Made by `connect`; `facts` are what the agent said first."""
+    """One host with its running agent. Made by `connect`; `facts` are the agent's first message."""
 
     def __init__(self, address: Address, channel: Channel) -> None:
         self.address = address
@@ -139,7 +139,7 @@ class Remote:
                     self._asking.release()
 
     def close(self, *, wait: bool = False) -> None:
-        """Goodbye: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
+        """Goodbye: the agent rolls back what was not confirmed, frees the lock, and ends; `wait` for all that."""
         if not self._closed.is_set():
             self._closed.set()
             with contextlib.suppress(OSError, EOFError, ValueError):
@@ -168,7 +168,7 @@ class Remote:
         return replies.read_line(line)
 
     def _read_line(self, deadline: float) -> bytes:
-        """A whole line; what the host says last without one is why it ended."""
+        """A whole line; an unfinished last one is why the host ended."""
         try:
             line = self._lines.next(deadline)
         except TimeoutError:
@@ -182,7 +182,7 @@ class Remote:
         return line
 
     def _refuse(self, what: str) -> PercoreError:
-        """Nothing more is believed of what comes from there, and its agent is let go: it takes back what was not confirmed."""
+        """Nothing more from there is believed, and the agent is told to end: it rolls back what was not confirmed."""
         self._is_lost = True
         self._refused = UnreachableError(what, where=self.host, next="look at the host, then try again")
         self.close()
@@ -194,14 +194,16 @@ class Remote:
         last = printable(complaint.splitlines()[-1])[:SAID] if complaint else "the connection was lost"
         if "incorrect password" in complaint or "no password was provided" in complaint:
             return UnreachableError(
-                f"sudo does not take the password for user '{self.address.become_user}'", where=self.host,
+                f"sudo does not take the password for user '{self.address.become_user}'",
+                where=self.host,
                 next="check ansible_become_password",
-            )  # fmt: skip
+            )
         if self.address.become and "sudo" in complaint and "password" in complaint:
             return UnreachableError(
-                "sudo asks for a password", where=self.host,
+                "sudo asks for a password",
+                where=self.host,
                 next="set ansible_become_password (in a vault) or PERCORE_BECOME_PASSWORD, or allow NOPASSWD in sudoers",
-            )  # fmt: skip
+            )
         if "not found" in complaint or "No such file" in complaint:
             return PreflightError(
                 last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
@@ -233,10 +235,15 @@ def _end(channel: Channel) -> None:
 
 
 def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
-    """The host's error as the same class here, told apart by its exit code; its sentence is one line, whatever was said."""
+    """The host's error as the same class here, told apart by its exit code; its sentence is always one line."""
     kinds: list[type[PercoreError]] = [
-        UsageError, PreflightError, RolloutError, PartialError, LockedError, UnreachableError,
-    ]  # fmt: skip
+        UsageError,
+        PreflightError,
+        RolloutError,
+        PartialError,
+        LockedError,
+        UnreachableError,
+    ]
     kind = next((kind for kind in kinds if kind.exit_code == error["exit_code"]), PercoreError)
     what, place, advice = (printable(error.get(name, ""))[:SAID] for name in ("what", "where", "next"))
     detail = error.get("detail") or error.get("trace", "")

@@ -30,7 +30,7 @@ class Channel(Protocol):
 
 
 class StandardError:
-    """What the program says on standard error. A second question for the password means that the first was wrong."""
+    """The program's standard error. A second question for the password means that the first was wrong."""
 
     def __init__(self, pieces: Iterator[bytes], on_refusal: Callable[[], object]) -> None:
         self._said = bytearray()

@@ -1,4 +1,4 @@
-"""What an agent may say: the shape of each event and reply, and how long it may take to say it.
+"""What an agent may answer: the shape of each event and reply, and how long it may take.
 
 `replies` reads what a host said by these shapes.
 """
@@ -49,7 +49,7 @@ Moment = Annotated[float, _between(0, 2**35)]
 PortName = Annotated[str, _pattern("the number of a port", r"[0-9]{1,5}")]
 
 
-class Facts(TypedDict):
+class HostFacts(TypedDict):
     hostname: Word
     system: Name
     machine: Name
@@ -70,7 +70,7 @@ class Facts(TypedDict):
     time: Moment
 
 
-class Worker(TypedDict):
+class WorkerStatus(TypedDict):
     slot: Count
     pid: Count | None
     state: Word
@@ -84,15 +84,15 @@ class Worker(TypedDict):
     env_hash: NotRequired[Word]
 
 
-class App(TypedDict):
+class AppStatus(TypedDict):
     name: Line
     mode: Word
     wanted: Count
-    workers: list[Worker]
+    workers: list[WorkerStatus]
 
 
 class Status(TypedDict):
-    apps: list[App]
+    apps: list[AppStatus]
 
 
 class Mark(TypedDict):
@@ -114,13 +114,13 @@ class Inspected(TypedDict):
     versions: dict[Name, Version]
 
 
-class Change(TypedDict):
+class FileChange(TypedDict):
     text: Line
     diff: str
 
 
 class Compared(TypedDict):
-    changes: list[Change]
+    changes: list[FileChange]
     reasons: list[Line]
     handlers: list[Line]
 
@@ -129,28 +129,28 @@ class Drift(TypedDict):
     current: ReleaseId | None
     status: Status
     workers: list[Line]
-    files: list[Change]
+    files: list[FileChange]
     owed: NotRequired[list[Line]]
 
 
-class Phase(TypedDict):
+class ProbePhase(TypedDict):
     asked: Count
     failed: Count
     faults: list[Line]
     p99: Figure | None
 
 
-class Probe(TypedDict):
+class ProbeSummary(TypedDict):
     target: Line | None
-    before: Phase
-    during: Phase
+    before: ProbePhase
+    during: ProbePhase
 
 
 class Probed(TypedDict):
-    probe: Probe | None
+    probe: ProbeSummary | None
 
 
-class Entry(TypedDict):
+class HistoryEntry(TypedDict):
     """One of the history. The names of its releases are shown, and lead nowhere."""
 
     at: Moment
@@ -160,22 +160,22 @@ class Entry(TypedDict):
     result: Line
 
 
-class History(TypedDict):
-    entries: list[Entry]
+class HistoryReply(TypedDict):
+    entries: list[HistoryEntry]
 
 
-class Found(TypedDict):
+class FoundRelease(TypedDict):
     release: ReleaseId
     current: ReleaseId | None
 
 
-class Holder(TypedDict):
+class LockHolder(TypedDict):
     owner: NotRequired[Line]
     why: NotRequired[Line]
 
 
 class LetGo(TypedDict):
-    holder: Holder
+    holder: LockHolder
 
 
 class Ports(TypedDict):
@@ -195,7 +195,7 @@ class Changed(TypedDict):
     changed: list[Line]
 
 
-class Ended(TypedDict):
+class CommandEnded(TypedDict):
     code: Annotated[int, _between(-(2**31), 2**31)]
 
 
@@ -233,7 +233,7 @@ class WorkerEvent(TypedDict):
     failure: NotRequired[Line | None]
 
 
-class Limits(NamedTuple):
+class ReplyLimits(NamedTuple):
     """In seconds: `idle` without anything but `alive`, `whole` altogether; None: for as long as the operator waits."""
 
     idle: float | None
@@ -241,19 +241,19 @@ class Limits(NamedTuple):
     streams: bool = False  # it may say as much as it likes
 
 
-QUESTION = Limits(900.0, 1800.0)
-WORK = Limits(3600.0, 6 * 3600.0)
-COMMAND = Limits(3600.0, None, streams=True)
-STREAM = Limits(None, None, streams=True)
+QUESTION = ReplyLimits(900.0, 1800.0)
+WORK = ReplyLimits(3600.0, 6 * 3600.0)
+COMMAND = ReplyLimits(3600.0, None, streams=True)
+STREAM = ReplyLimits(None, None, streams=True)
 
-OPERATIONS: dict[str, tuple[type, Limits]] = {
+OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "inspect": (Inspected, QUESTION),
     "compare": (Compared, QUESTION),
     "compare_release": (Compared, QUESTION),
     "drift": (Drift, QUESTION),
-    "find": (Found, QUESTION),
+    "find": (FoundRelease, QUESTION),
     "status": (Current, QUESTION),
-    "history": (History, QUESTION),
+    "history": (HistoryReply, QUESTION),
     "ports": (Ports, QUESTION),
     "probe": (Probed, QUESTION),
     "hold": (Done, QUESTION),
@@ -267,13 +267,13 @@ OPERATIONS: dict[str, tuple[type, Limits]] = {
     "activate": (WithStatus, WORK),
     "revert": (WithStatus, WORK),
     "confirm": (Done, WORK),
-    "exec": (Ended, COMMAND),
+    "exec": (CommandEnded, COMMAND),
     "stream": (Done, STREAM),
 }
 """Every operation of the agent: what it answers, and how long it may take."""
 
 EVENTS: dict[str, type] = {
-    "facts": TypedDict("FactsEvent", {"facts": Facts}),  # type: ignore[operator]
+    "facts": TypedDict("FactsEvent", {"facts": HostFacts}),  # type: ignore[operator]
     "need": Need,
     "progress": Progress,
     "line": LogLine,

@@ -1,6 +1,6 @@
-"""Reading what a host says: types and bounds first, use afterwards.
+"""Reading what a host sends: types and bounds first, use afterwards.
 
-A host is not trusted with more than itself. So nothing it says is used before `read_event` or `read_result` checked it, and
+A host is not trusted with more than itself. So nothing it sends is used before `read_event` or `read_result` checked it, and
 what is wrong raises `WrongReply`, which the connection turns into a failure of that host alone. Names that are not known here
 pass (a status goes into JSON as it came), yet nothing in the code reads them.
 """
@@ -13,20 +13,20 @@ import types
 from functools import cache
 from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, get_type_hints
 
-from percore.deploy.connection.messages import EVENTS, OPERATIONS, Failure, Limits
+from percore.deploy.connection.messages import EVENTS, OPERATIONS, Failure, ReplyLimits
 
 DEEPEST = 32
 LONGEST_NUMBER = 20
 MOST_EVENTS = 100_000
 MOST_BYTES = 64 << 20
-"""Of one reply and all that is said before it, where no lines of logs or of a command are streamed."""
+"""Of one reply and all events before it, where no lines of logs or of a command are streamed."""
 
 
 class WrongReply(Exception):
     """What is wrong with it, as the end of a sentence that begins with `its agent answered 'OP'`."""
 
 
-def limits_of(op: str) -> Limits:
+def limits_of(op: str) -> ReplyLimits:
     return OPERATIONS[op][1]
 
 
@@ -43,7 +43,7 @@ def read_line(line: bytes) -> dict[str, Any]:
 
 
 def read_event(event: dict[str, Any]) -> dict[str, Any]:
-    """An event, its values looked at."""
+    """An event, its values checked."""
     kind = EVENTS.get(event["event"])
     checked: dict[str, Any] = event if kind is None else _read(kind, event, "")
     return checked

@@ -57,10 +57,10 @@ class SshChannel:
 # -- connections -----------------------------------------------------------------------------------------------------
 
 
-class _Link:
+class _SshLink:
     """An open connection along a route, and the bastion it goes through."""
 
-    def __init__(self, route: Route, password: str | None, bastion: _Link | None) -> None:
+    def __init__(self, route: Route, password: str | None, bastion: _SshLink | None) -> None:
         from fabric import Config, Connection
         from paramiko import SSHConfig
 
@@ -146,9 +146,9 @@ class _Bastions:
     def __init__(self) -> None:
         self._changing = threading.Lock()
         self._opening: dict[tuple[Wish, ...], threading.Lock] = {}
-        self._links: dict[tuple[Wish, ...], tuple[_Link, int]] = {}
+        self._links: dict[tuple[Wish, ...], tuple[_SshLink, int]] = {}
 
-    def borrow(self, way: tuple[Wish, ...]) -> _Link | None:
+    def borrow(self, way: tuple[Wish, ...]) -> _SshLink | None:
         """The connection to the last host of the way."""
         if not way:
             return None
@@ -162,7 +162,7 @@ class _Bastions:
                 self._links[way] = link, users + 1
             return link
 
-    def give_back(self, link: _Link) -> None:
+    def give_back(self, link: _SshLink) -> None:
         with self._changing:
             way = next((way for way, (known, _) in self._links.items() if known is link), None)
             if way is None:
@@ -178,7 +178,7 @@ class _Bastions:
 _bastions = _Bastions()
 
 
-def _open_link(address: Address) -> _Link:
+def _open_link(address: Address) -> _SshLink:
     try:
         route = find_route(address.ssh)
         way: tuple[Wish, ...] = ()
@@ -192,9 +192,9 @@ def _open_link(address: Address) -> _Link:
         raise type(error)(error.what, where=": ".join(places), next=error.next) from None
 
 
-def _connect(name: str, route: Route, password: str | None, bastion: _Link | None) -> _Link:
+def _connect(name: str, route: Route, password: str | None, bastion: _SshLink | None) -> _SshLink:
     try:
-        return _Link(route, password, bastion)
+        return _SshLink(route, password, bastion)
     except PercoreError:
         raise
     except Exception as error:

@@ -36,7 +36,7 @@ def explain(host: str, route: Route, error: Exception) -> PercoreError:
     if isinstance(error, AuthenticationException):
         return _explain_refusal(host, place, route, error)
     if "banner" in text or "No existing session" in text:
-        text = f"no SSH server said anything within {route.seconds} s"
+        text = f"no SSH server answered within {route.seconds} s"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     reason = re.sub(r"^\[Errno [^]]*\] ", "", reason)
     return UnreachableError(

@@ -96,7 +96,7 @@ def _public_part(path: str) -> bytes:
 
 
 def trust_host_keys(client: Any, route: Route, known: Known) -> None:
-    """Load the keys of known hosts; what is not among them is refused, or noted where that was asked for."""
+    """Load the keys of known hosts; what is not among them is refused, or added where the configuration allows that."""
     from paramiko import BadHostKeyException, HostKeys, MissingHostKeyPolicy, SSHException
 
     name = route.known_name
@@ -123,11 +123,11 @@ _warned: set[str] = set()
 
 
 def _warn_once(sentences: Iterable[str]) -> None:
-    """Hosts share their files: of each line it is said once."""
+    """Hosts share their files: each line is warned about once."""
     for sentence in sentences:
         if sentence not in _warned:
             _warned.add(sentence)
-            print_line(f"warning: {sentence}; passed over")
+            print_line(f"warning: {sentence}; ignored")
 
 
 def transport_factory(known: Known) -> Any:

@@ -1,4 +1,4 @@
-"""What passes between us and one agent: its lines, how long and how much we listen to it, and the parts it asks for."""
+"""The stream to and from one agent: its lines, the limits of an answer, and the parts it asks for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnEvent = Callable[[Event], None]
 Part = bytes | mmap.mmap
 
 SILENCE_SECONDS = 120.0
-"""An agent says every few seconds that it lives. One that says nothing for so long is gone."""
+"""An agent sends a sign of life every few seconds. After so long without one it is gone."""
 
 LONGEST_LINE = 8 << 20
 PIECE_BYTES = 1 << 18
@@ -59,7 +59,7 @@ def _require_time(deadline: float) -> None:
 
 
 class Listening:
-    """How long, and how much, is listened to one answer."""
+    """Limits of one answer: how long it may take, and how much it may be."""
 
     def __init__(self, op: str) -> None:
         self._limits = replies.limits_of(op)
@@ -79,7 +79,7 @@ class Listening:
 
 
 class Sending:
-    """What a host asked for, piece by piece; how far it came is told now and then."""
+    """What a host asked for, piece by piece, with progress now and then."""
 
     def __init__(self, need: Event, offered: dict[str, Part], on_event: OnEvent | None) -> None:
         self._parts = [_take_part(offered, sha256, need.get("offsets", {}).get(sha256, 0)) for sha256 in need["parts"]]

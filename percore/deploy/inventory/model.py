@@ -58,11 +58,11 @@ class Layer:
 class Inventory:
     """Filled by the readers through `add_...`; `finish` puts loose groups and hosts in their place."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, directory: Path) -> None:
         self.path = path
         self.groups: dict[str, Group] = {ALL: Group(ALL, children=[UNGROUPED]), UNGROUPED: Group(UNGROUPED)}
         self.host_variables: dict[str, dict[str, Origin]] = {}
-        self.files = VariableFiles(folder)
+        self.files = VariableFiles(directory)
         self._members: set[tuple[str, str]] = set()
 
     # -- filling it ---------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Inventory:
         return sorted(names, key=lambda name: (self._depths[name], self.groups[name].priority, name))
 
     def layers(self, host: str) -> Iterator[Layer]:
-        """Weakest first. Files in `group_vars/` and `host_vars/` are read when they are asked for."""
+        """Weakest first. Files in `group_vars/` and `host_vars/` are read when needed."""
         if host not in self.host_variables:
             raise UsageError(f"there is no host '{host}'", where=str(self.path))
         groups = self.groups_of(host)

@@ -38,7 +38,7 @@ class Policy:
     soak_seconds: Annotated[float, schema.number(schema.MOST)]
 
     def batches(self, hosts: Sequence[T]) -> list[list[T]]:
-        """A single batch where everything goes at once anyway."""
+        """A single batch where all hosts are taken at once anyway."""
         left = list(hosts)
         canary = min(self.canary, len(left)) if len(left) > 1 else 0
         found = [left[:canary]] if canary else []

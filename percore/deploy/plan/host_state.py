@@ -17,7 +17,7 @@ class HostState:
     """Everything a host should have, ready to send. Specs are those of percore/host/resources/registry.py.
 
     `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
-    apps are switched, and taken back when that fails; `handlers` run after all that, those that something notified. `files` are
+    apps are switched, and rolled back when that fails; `handlers` run after all that, those that were notified. `files` are
     contents by SHA-256.
     """
 

@@ -62,7 +62,7 @@ class Role:
     """One role as written: its strings are still templates."""
 
     name: str
-    folder: Path
+    directory: Path
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
@@ -73,7 +73,7 @@ class Role:
 
     @property
     def file(self) -> Path:
-        return self.folder / "role.yml"
+        return self.directory / "role.yml"
 
     def all_tags(self) -> set[str]:
         return {*self.tags, *(tag for items in self.items.values() for item in items for tag in item.get("tags", ()))}
@@ -82,20 +82,20 @@ class Role:
         return self.items.get(kind, ())
 
 
-def load_role(name: str, folder: Path = Path("roles")) -> Role:
-    """Read `folder/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+def load_role(name: str, directory: Path = Path("roles")) -> Role:
+    """Read `directory/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
     if not isinstance(name, str) or not names.is_path_word(name):
         raise UsageError(
-            f"{ascii(name)[:80]} cannot be the name of a role", where=str(folder), next=f"use {names.PATH_WORD}"
+            f"{ascii(name)[:80]} cannot be the name of a role", where=str(directory), next=f"use {names.PATH_WORD}"
         )
-    path = folder / name / "role.yml"
+    path = directory / name / "role.yml"
     if not path.is_file():
-        known = sorted(entry.parent.name for entry in folder.glob("*/role.yml"))
+        known = sorted(entry.parent.name for entry in directory.glob("*/role.yml"))
         advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
-        raise UsageError(f"role '{name}' does not exist", where=str(folder), next=advice)
+        raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)
-    return parse_role(name, data, folder=path.parent, places=_places_of_defaults(document, data))
+    return parse_role(name, data, directory=path.parent, places=_places_of_defaults(document, data))
 
 
 def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
@@ -105,8 +105,8 @@ def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
     return {name: document.place(node) for name, node in document.pairs(defaults)}
 
 
-def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, str] | None = None) -> Role:
-    where = str(folder / "role.yml")
+def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str, str] | None = None) -> Role:
+    where = str(directory / "role.yml")
     mapping = schema.MAPPING.read(data or {}, "role", where)
     schema.require_keys(mapping, ROLE_KEYS, "", where)
     items = {
@@ -121,7 +121,7 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
     )
     return Role(
         name=name,
-        folder=folder,
+        directory=directory,
         requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
         defaults=schema.MAPPING.read(mapping.get("defaults") or {}, "defaults", where),
         places=places or {},
@@ -132,22 +132,22 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
     )
 
 
-def load_roles(wanted: Sequence[str], folder: Path = Path("roles")) -> tuple[Role, ...]:
+def load_roles(wanted: Sequence[str], directory: Path = Path("roles")) -> tuple[Role, ...]:
     """The named roles with all they require, each once, what is required first."""
     found: dict[str, Role] = {}
     for name in map(str, wanted):
-        _collect(name, folder, found, ())
+        _collect(name, directory, found, ())
     return tuple(found.values())
 
 
-def _collect(name: str, folder: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
+def _collect(name: str, directory: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
     if name in above:
-        raise UsageError(f"roles require each other in a circle: {' > '.join([*above, name])}", where=str(folder))
+        raise UsageError(f"roles require each other in a circle: {' > '.join([*above, name])}", where=str(directory))
     if name in found:
         return
-    role = load_role(name, folder)
+    role = load_role(name, directory)
     for required in role.requires:
-        _collect(required, folder, found, (*above, name))
+        _collect(required, directory, found, (*above, name))
     found[name] = role
 
 

@@ -86,7 +86,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
 
 
 def _require_safe_paths(variables: Variables) -> None:
-    """What a background process of this user has lies wherever his project does; a unit needs plain characters."""
+    """A unit needs plain characters. Without systemd, paths may be whatever the project's own path is."""
     for name in ("deploy_to", "percore_home", "package_path", "launcher_path"):
         read_variable(variables, name, schema.SAFE_PATH)
 

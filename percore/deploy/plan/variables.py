@@ -96,7 +96,7 @@ class Variables(Mapping[str, Any]):
         return self._done[name]
 
     def knowing(self, known: Mapping[str, Any]) -> Variables:
-        """The same with what was learnt from the host, which is never a template."""
+        """The same with the host's facts, which are never templates."""
         return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
 
     def where(self, name: str = "", place: str = "") -> str:
@@ -169,10 +169,10 @@ def _is_one_expression(environment: SandboxedEnvironment, text: str) -> bool:
 
 
 @functools.cache
-def make_environment(folders: tuple[Path, ...]) -> SandboxedEnvironment:
-    """Templates are looked for in the given folders, first hit wins."""
+def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
+    """Templates are looked for in the given directories, first hit wins."""
     environment = SandboxedEnvironment(
-        loader=FileSystemLoader([str(folder) for folder in folders]),
+        loader=FileSystemLoader([str(directory) for directory in directories]),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -230,7 +230,7 @@ def resolve_variables(plan: HostPlan) -> Variables:
 
 
 def text_only(value: Any) -> Any:
-    """What a host said, to be taken as it is wherever it gets to: no text in it, however deep, is a template."""
+    """A value from a host, safe to use anywhere: no text in it, however deep, is a template."""
     if isinstance(value, str):
         return Unsafe(value)
     if isinstance(value, Mapping):
@@ -241,24 +241,24 @@ def text_only(value: Any) -> Any:
 
 
 def render_file(
-    name: str, values: Mapping[str, Any], folders: list[Path], *, known: list[str], where: str | None = None
+    name: str, values: Mapping[str, Any], directories: list[Path], *, known: list[str], where: str | None = None
 ) -> str:
-    """A template file with its values; an error names the template and its line, or `where` it was asked for in vain."""
+    """A template file with its values; an error names the template and its line, or `where` a missing one was named."""
     try:
-        return make_environment(tuple(folders)).get_template(name).render(values)
+        return make_environment(tuple(directories)).get_template(name).render(values)
     except TemplateError as error:
         missing_there = isinstance(error, TemplateNotFound) and where is not None
         place = where if missing_there and where else f"template {name}{_line_in_template(error, name)}"
         raise template_fault(error, where=place, known=known) from None
 
 
-def render_text(template: str, values: Mapping[str, Any], folder: Path) -> str:
+def render_text(template: str, values: Mapping[str, Any], directory: Path) -> str:
     """One shared template with plain values, such as the edge configuration of all hosts."""
-    return render_file(template, values, [folder], known=list(values))
+    return render_file(template, values, [directory], known=list(values))
 
 
 def _line_in_template(error: TemplateError, name: str) -> str:
-    """ ":LINE" of the template in which an error arose; empty when nobody knows."""
+    """ ":LINE" of the template in which an error arose; empty when it is not known."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(name):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-from percore.deploy.connection.messages import Found, Inspected, Mark, Status
+from percore.deploy.connection.messages import FoundRelease, Inspected, Mark, Status
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue, lock_owner
 from percore.deploy.rollout.inspect import Seen, is_made_of
@@ -99,9 +99,9 @@ def find_release(hosts: Sequence[Host], release: str | None, report: Report) -> 
     return moves
 
 
-def _find_on(host: Host, release: str | None) -> Found:
+def _find_on(host: Host, release: str | None) -> FoundRelease:
     """The release of this name on the host; one that answers with another is not believed."""
-    found: Found = host.ask("find", release=release)
+    found: FoundRelease = host.ask("find", release=release)
     name = found["release"]
     if release is not None and not (name.startswith(release) or name.endswith(f"-{release}")):
         raise UnreachableError(f"its agent was asked for release '{release}' and answered '{name}'", where=host.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from percore.common.printable import lines_of
-from percore.deploy.connection.messages import Change, Compared
+from percore.deploy.connection.messages import Compared, FileChange
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     host: str
     release: str | None
     up_to_date: bool
-    changes: list[Change]
+    changes: list[FileChange]
     handlers: list[str]
     reasons: list[str]
 

@@ -28,7 +28,7 @@ class Hooks:
         self._values = dict(values)
 
     def tell(self, **values: str) -> None:
-        """What became known meanwhile."""
+        """Values that became known meanwhile."""
         self._values.update(values)
 
     @contextlib.contextmanager

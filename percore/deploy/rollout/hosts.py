@@ -1,4 +1,4 @@
-"""The hosts of one run: loaded, connected, asked, and let go."""
+"""The hosts of one run: loaded, connected, asked, and closed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
 
 @contextlib.contextmanager
 def open_hosts(scope: Scope, report: Report) -> Iterator[list[Host]]:
-    """All hosts of a run, connected, and let go at the end. One that cannot be reached stops the run: nothing was touched."""
+    """All hosts of a run, connected, and closed at the end. One that cannot be reached stops the run: nothing was touched."""
     hosts = load_hosts(scope)
     with closing_hosts(hosts):
         stop_at(connect_all(hosts), report)
@@ -69,7 +69,7 @@ def open_hosts(scope: Scope, report: Report) -> Iterator[list[Host]]:
 
 @contextlib.contextmanager
 def closing_hosts(hosts: Sequence[Host], *, wait: bool = False) -> Iterator[None]:
-    """Lets go at the end of what was connected; `wait` until the hosts rolled back what was not confirmed."""
+    """Closes all connections at the end; `wait` until the hosts rolled back what was not confirmed."""
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.hosts import connect_all
 from percore.deploy.rollout.parallel import count_hosts, stop_at
-from percore.deploy.rollout.wanted import Wanted, WantedApp
+from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
 
 OLDEST_PYTHON = (3, 9)
@@ -53,7 +53,7 @@ def _unfit(host: Host) -> PercoreError | None:
 class Seen(HostValue):
     """What a host is, beside what it should be. `known_release` is one it has already that is what we want."""
 
-    wanted: Wanted
+    wanted: WantedHost
     reply: Inspected = field(repr=False)
     known_release: str | None
     is_up_to_date: bool
@@ -63,7 +63,7 @@ class Seen(HostValue):
         return self.reply["current"]
 
 
-def inspect_host(wanted: Wanted, owner: str | None) -> Seen:
+def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
     """Compare what a host is with what it should be. An owner locks it as well."""
     app = wanted.app
     programs = ["node"] if app and app.artifact.is_node else []

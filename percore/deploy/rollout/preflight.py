@@ -1,4 +1,4 @@
-"""What cannot go well is refused before anything is touched, with the arithmetic."""
+"""What cannot work is refused before anything is touched, with the arithmetic."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _clock(case: _Case) -> Refused:
 
 
 def declared_node(artifact: Artifact) -> str:
-    """`engines.node` of package.json; empty when it says nothing that can be understood."""
+    """`engines.node` of package.json; empty when there is none, or none that can be read."""
     try:
         package = json.loads((artifact.tree / "package.json").read_text(encoding="utf-8"))
         wanted = str(package["engines"]["node"])
@@ -186,7 +186,7 @@ def declared_node(artifact: Artifact) -> str:
 
 
 def declared_python(artifact: Artifact) -> str:
-    """`requires-python` of pyproject.toml; empty when it says nothing that can be understood."""
+    """`requires-python` of pyproject.toml; empty when there is none, or none that can be read."""
     try:
         wanted = str(
             tomllib.loads((artifact.tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
@@ -204,7 +204,7 @@ def _satisfies_node(version: str, wanted: str) -> bool:
 
 
 def _satisfies_python(version: str, wanted: str) -> bool:
-    """`3.14.0+` is what a Python of one's own making says of itself, and no version that can be compared."""
+    """A Python built from source may call itself `3.14.0+`, which cannot be compared."""
     found = re.match(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?", version)
     return found is not None and SpecifierSet(wanted).contains(found[0], prereleases=True)
 

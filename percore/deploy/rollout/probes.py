@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from percore.deploy.connection.messages import Probe, Probed
+from percore.deploy.connection.messages import Probed, ProbeSummary
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
 from percore.errors import RolloutError
@@ -20,7 +20,7 @@ ENOUGH = 30
 SLOWER_SECONDS = 0.25
 """Slower by less is never a regression: small figures grow many times over by chance."""
 
-Summaries = Mapping[str, Probe]
+Summaries = Mapping[str, ProbeSummary]
 """What was found about each host, by its name."""
 
 
@@ -36,8 +36,8 @@ class Probes:
         on_all(self.hosts, lambda host: host.ask("probe", mark=True))
 
     def read(self, hosts: Sequence[Host]) -> Summaries:
-        """Ask these hosts; what one says of a host that it was not asked to probe is not believed."""
-        found: dict[str, Probe] = {}
+        """Ask these hosts; a result about a host that was not to be probed is ignored."""
+        found: dict[str, ProbeSummary] = {}
 
         def read(host: Host) -> None:
             reply: Probed = host.ask("probe")
@@ -74,7 +74,7 @@ def judge(probes: Summaries, hosts: Sequence[Host]) -> Faults:
     return faults
 
 
-def _regression(probe: Probe, host: Host) -> str:
+def _regression(probe: ProbeSummary, host: Host) -> str:
     before, during, settings = probe["before"], probe["during"], host.settings
     if not before["asked"]:
         return ""  # nothing answered before: while it comes up the first time, anything may

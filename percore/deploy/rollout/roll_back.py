@@ -22,7 +22,7 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
     partial.update(on_all([move.host for move in switched if move.gives_up_app], roll_back_host).faults)
     for name, error in faults.items():
         report.host(name, str(error).removeprefix(f"{name}: "))
-    # A host that is out of reach rolls back as soon as it misses us; that is not certain before it is seen, though.
+    # A host that is out of reach rolls back as soon as it misses the connection; until it is seen again that is not certain.
     lost = [
         name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
     ]
@@ -58,7 +58,7 @@ def roll_back_host(host: Host) -> None:
 
 
 def _show_what_runs(hosts: Sequence[Host], lost: Sequence[str], report: Report) -> None:
-    """What runs where now, as each host says itself."""
+    """What runs where now, as each host reports."""
 
     def ask(host: Host) -> tuple[str, str]:
         now: Current = host.ask("status")

@@ -1,7 +1,7 @@
 """The story of a deploy: build, inspect, choose, stage everywhere, verify everywhere, switch everywhere, or roll back everywhere.
 
 Until `activate` nothing that runs is touched. From then on each host can bring back its former release by itself, and
-does so when we fail, when we say so because another host failed, and when we are gone before having confirmed.
+does so when the switch fails, when another host failed, and when the control machine is gone before it confirmed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from percore.deploy.connection.stream import Part
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.parallel import count_hosts, on_all, stop_at
-from percore.deploy.rollout.wanted import Wanted, WantedApp
+from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
 Contents = Mapping[Path, mmap.mmap]
 
@@ -30,7 +30,7 @@ def stage(choices: Sequence[Choice], report: Report) -> None:
     stop_at(faults, report)
 
 
-def _large_files(wanted: Wanted) -> list[Path]:
+def _large_files(wanted: WantedHost) -> list[Path]:
     return [wanted.package.path, wanted.app.artifact.path] if wanted.app else []
 
 
@@ -56,7 +56,7 @@ def stage_host(choice: Choice, contents: Contents, report: Report) -> None:
     report.host(choice.name, "staged before" if wanted.app and choice.is_staged else "staged and verified")
 
 
-def _send_release(choice: Choice, wanted: Wanted, app: WantedApp, contents: Contents, report: Report) -> None:
+def _send_release(choice: Choice, wanted: WantedHost, app: WantedApp, contents: Contents, report: Report) -> None:
     artifact, package = app.artifact, wanted.package
     parts: dict[str, Part] = {
         **wanted.selected.files,
@@ -81,7 +81,7 @@ def _send_release(choice: Choice, wanted: Wanted, app: WantedApp, contents: Cont
     )
 
 
-def _plan_message(wanted: Wanted) -> dict[str, Any]:
+def _plan_message(wanted: WantedHost) -> dict[str, Any]:
     """The host's plan as the agent keeps it beside the release."""
     selected = wanted.selected
     return {

@@ -1,7 +1,7 @@
 """Switching to a staged release, batch by batch: all hosts, or none, or as many as the policy lets fail.
 
 Nothing is confirmed before the last batch is healthy. So when a rollout stops, every host that was switched, also in earlier
-batches, still knows how to roll back, and does; and a host that misses us does so by itself.
+batches, still can roll back, and does; a host that lost its connection does so by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from percore.errors import PartialError, PercoreError, UnreachableError, UsageEr
 
 @dataclass(frozen=True)
 class Switched(HostValue):
-    """A host that runs the new release, unconfirmed; `status` is what it said last."""
+    """A host that runs the new release, unconfirmed; `status` is its latest one."""
 
     move: Move
     status: Status = field(repr=False)
@@ -154,7 +154,7 @@ def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> t
 def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, verb: str = "deploy") -> None:
     """All are healthy: mark the release good everywhere and drop old ones. From here on nothing is rolled back.
 
-    What was probed goes into the history of each host.
+    What was probed is written to the history of each host.
     """
 
     def confirm_host(one: Switched) -> None:

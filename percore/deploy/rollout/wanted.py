@@ -43,7 +43,7 @@ class WantedApp:
 
 
 @dataclass(frozen=True)
-class Wanted(HostValue):
+class WantedHost(HostValue):
     """What a host should be. Without `app` the run only brings files and units for the release that runs there."""
 
     state: HostState
@@ -61,7 +61,7 @@ class Wanted(HostValue):
 
 
 def is_guarded(spec: Mapping[str, Any]) -> bool:
-    """A command that tells by itself whether it must run; others run with every switch."""
+    """A command with its own condition; others run with every switch."""
     return "creates" in spec or "unless" in spec
 
 
@@ -79,7 +79,7 @@ def build_apps(hosts: Iterable[Host], report: Report) -> dict[str, Artifact]:
     return artifacts
 
 
-def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], report: Report) -> list[Wanted]:
+def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], report: Report) -> list[WantedHost]:
     """What every host should be, by its facts. Asks no host."""
     maker = _Maker(artifacts, hosts[0].scope.project, report)
     made = []
@@ -101,10 +101,10 @@ class _Maker:
         self._packages: dict[tuple[str, str], Package] = {}
         self._records: dict[str, Record] = {}
 
-    def make(self, host: Host) -> Wanted:
+    def make(self, host: Host) -> WantedHost:
         package = self._package(host)
         state = host.render(package.id)
-        return Wanted(host, state, package, self._app(host, state) if host.scope.brings_the_app else None)
+        return WantedHost(host, state, package, self._app(host, state) if host.scope.brings_the_app else None)
 
     def _app(self, host: Host, state: HostState) -> WantedApp:
         artifact = self._artifacts[host.settings.name]

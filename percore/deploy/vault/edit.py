@@ -42,7 +42,7 @@ def decrypt(path: Path, ring: Keyring) -> None:
 
 
 def view(path: Path, ring: Keyring) -> bytes:
-    """What the file says in plain text; nothing is written."""
+    """The file in plain text; nothing is written."""
     content = _read(path)
     if content.startswith(HEADER.encode()):
         return ring.open_bytes(_text(content, path), str(path))
@@ -131,17 +131,17 @@ def _edit_values(path: Path, text: str, ring: Keyring, vault_id: str, editor: st
 
 @contextlib.contextmanager
 def private_copy(content: bytes, suffix: str) -> Iterator[Path]:
-    """A file in a folder that only this user can enter, in memory where there is such a place; always removed."""
-    with _signals_raise(), tempfile.TemporaryDirectory(prefix="percore-", dir=_memory_folder()) as folder:
-        path = Path(folder) / f"secrets{suffix}"
+    """A file in a directory that only this user can enter, in memory where there is such a place; always removed."""
+    with _signals_raise(), tempfile.TemporaryDirectory(prefix="percore-", dir=_memory_directory()) as directory:
+        path = Path(directory) / f"secrets{suffix}"
         path.touch(mode=0o600)
         path.write_bytes(content)
         yield path
 
 
-def _memory_folder() -> str | None:
-    folders = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
-    return next((folder for folder in folders if folder and os.access(folder, os.W_OK | os.X_OK)), None)
+def _memory_directory() -> str | None:
+    directories = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
+    return next((directory for directory in directories if directory and os.access(directory, os.W_OK | os.X_OK)), None)
 
 
 @contextlib.contextmanager

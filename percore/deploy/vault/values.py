@@ -1,4 +1,4 @@
-"""Single `!vault` values inside the text of a YAML file: found, and replaced so that all the rest stays to the letter."""
+"""Single `!vault` values inside the text of a YAML file: found, and replaced; all other text stays as it is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_values(text: str, path: Path) -> list[VaultValue]:
         root = compose_yaml(text, yaml.SafeLoader)
     except YamlFault as fault:
         raise UsageError(
-            f"not valid YAML: {fault.what}", where=fault.place(str(path)), next="mend that line" if fault.line else ""
+            f"not valid YAML: {fault.what}", where=fault.place(str(path)), next="fix that line" if fault.line else ""
         ) from None
     found: dict[int, VaultValue] = {}
     if root is not None:
@@ -63,7 +63,7 @@ def _collect(node: yaml.Node, path: tuple[str, ...], text: str, found: dict[int,
 
 
 def replace_values(text: str, path: Path, change: Callable[[VaultValue], str | None], *, required: bool = False) -> str:
-    """The text with every `!vault` scalar replaced by what `change` says; None keeps it to the letter."""
+    """The text with every `!vault` scalar replaced by what `change` says; None keeps it unchanged."""
     values = find_values(text, path)
     if not values and required:
         raise UsageError("nothing in it is encrypted", where=str(path), next=f"invoke secrets.encrypt {path}")

@@ -16,7 +16,7 @@ from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.preflight import preflight
 from percore.deploy.rollout.preflight import refusal as refuse
-from percore.deploy.rollout.wanted import Wanted, WantedApp
+from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import PreflightError
 
 SEEN = {
@@ -42,7 +42,7 @@ def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
     reply: Any = {**SEEN, **seen}
     app = WantedApp(artifact, record={}, fingerprint="")
     state: Any = SimpleNamespace()
-    found = Seen(host, Wanted(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
+    found = Seen(host, WantedHost(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
     return Choice(host, "r1", None, reply["status"], gives_up_app=False, seen=found, is_staged=False, reason="")
 
 
