@@ -102,21 +102,13 @@ class Inventory:
                 self.groups[ALL].children.append(name)
         if ALL in children:
             raise UsageError("group 'all' cannot be the child of a group", where=str(self.path))
-        self._refuse_depth()
+        _refuse_depth(self)
         grouped = {host for name, group in self.groups.items() if name not in (ALL, UNGROUPED) for host in group.hosts}
         loose = self.groups[UNGROUPED]
         loose.hosts = [host for host in loose.hosts if host not in grouped]
         known = grouped.union(loose.hosts)
         loose.hosts += [host for host in self.host_variables if host not in known]
         return self
-
-    def _refuse_depth(self) -> None:
-        """Level by level; no group contains itself, so that the levels end."""
-        level = [ALL]
-        for _ in range(DEEPEST_GROUP):
-            level = list(dict.fromkeys(child for name in level for child in self.groups[name].children))
-        if level:
-            raise UsageError(f"group '{level[0]}' lies more than {DEEPEST_GROUP} groups deep", where=str(self.path))
 
     # -- asking it ----------------------------------------------------------------------------------------------------
 
@@ -196,6 +188,15 @@ class Inventory:
             for child in group.children:
                 parents[child].append(group.name)
         return {name: depth(name) for name in self.groups}
+
+
+def _refuse_depth(inventory: Inventory) -> None:
+    """Level by level; no group contains itself, so that the levels end."""
+    level = [ALL]
+    for _ in range(DEEPEST_GROUP):
+        level = list(dict.fromkeys(child for name in level for child in inventory.groups[name].children))
+    if level:
+        raise UsageError(f"group '{level[0]}' lies more than {DEEPEST_GROUP} groups deep", where=str(inventory.path))
 
 
 def require_name(name: str, kind: str, place: str) -> None:
