@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasks
+from percore.host.tags import Selection
 
 PROJECT = Path(__file__).resolve().parents[3]
+
+
+def parameters(body: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(body).parameters)
 
 
 def run(*words: str, text: str = "", **env: str) -> tuple[int, str, str]:
@@ -50,3 +62,17 @@ def test_a_secret_is_sealed_from_standard_input_and_viewed(tmp_path: Path) -> No
     code, shown, told = run("secrets.view", str(path), PERCORE_VAULT_PASSWORD="wrong")
     assert (code, shown) == (2, "")
     assert "vars.yml:1: no password opens this vault text" in told
+
+
+@pytest.mark.parametrize("task", [one for one in tasks.namespace.tasks.values() if "forks" in parameters(one.body)])
+def test_every_task_that_talks_to_hosts_has_the_options_of_a_scope(task: Any) -> None:
+    names = parameters(task.body)
+    assert names[:2] == ["context", "env"]
+    assert names[-3:] == ["limit", "forks", "verbose"]
+    assert not {name.replace("_", "-") for name in names[1:]} - set(task.help)
+
+
+def test_the_options_of_a_run_make_its_scope() -> None:
+    scope = tasks.make_scope("lab", "web*", 4, yes=True, tags="web, app,", skip_tags="slow")
+    assert (scope.env, scope.limit, scope.forks, scope.yes) == ("lab", "web*", 4, True)
+    assert scope.selection == Selection(["web", "app"], ["slow"])
