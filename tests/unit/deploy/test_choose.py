@@ -40,6 +40,12 @@ def test_a_release_that_all_of_them_have_is_switched_to_without_being_sent() -> 
     ] * 2
 
 
+def test_a_host_that_fell_behind_goes_to_the_release_that_it_has_and_the_others_run() -> None:
+    behind = [seen("web2", known=NEW)]
+    (choice,) = choose(behind, [seen("web1", current=NEW, known=NEW, up_to_date=True), *behind])
+    assert (choice.release, choice.is_staged) == (NEW, True)
+
+
 def test_a_new_host_gets_the_release_that_the_others_run() -> None:
     behind = [seen("web3")]
     (choice,) = choose(behind, [seen("web1", current=NEW, known=NEW, up_to_date=True), *behind])
