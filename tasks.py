@@ -28,7 +28,7 @@ from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report, be_verbose, print_error, print_line
 from percore.deploy.rollout import rollout
-from percore.deploy.rollout.hosts import FORKS, Scope
+from percore.deploy.rollout.host import FORKS, Scope
 from percore.deploy.vault import edit as vault_files
 from percore.deploy.vault.envelope import DEFAULT_ID
 from percore.deploy.vault.passwords import Keyring, keyring_from, new_keyring
@@ -50,11 +50,11 @@ HELP = {
     "tags": "only what has one of these tags, separated by commas; 'app' is the app itself",
     "skip-tags": "all but what has one of these tags",
     "yes": "do not ask, where ask_before_switch is set",
-    "check": "only say what would change; exit code 8 when anything would",
+    "check": "only show what would change; exit code 8 when anything would",
     "diff": "show how files change",
     "app": "only this app",
     "lines": "how many lines of each log",
-    "follow": "go on with new lines until Ctrl-C",
+    "follow": "show new lines until Ctrl-C",
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
     "host": "name of a host",
@@ -73,8 +73,7 @@ def operator_task(body: Callable[..., None], pre: Sequence[Any] = ()) -> Any:
     """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
 
     @functools.wraps(body)
-    def run(context: Context, *args: Any, verbose: int = 0, **kwargs: Any) -> None:
-        be_verbose(verbose)
+    def run(context: Context, *args: Any, **kwargs: Any) -> None:
         unwind_when_told()
         if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
             body(context, *args, **kwargs)
@@ -85,110 +84,110 @@ def operator_task(body: Callable[..., None], pre: Sequence[Any] = ()) -> Any:
             print_error(error)
             sys.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            print_line("percore: interrupted; a switch that was not confirmed is taken back")
+            print_line("percore: interrupted; a switch that was not confirmed is rolled back")
             sys.exit(exit_code_of(interrupt))
 
-    signature = inspect.signature(body)
-    if "forks" in signature.parameters:  # it talks to hosts
-        verbose = inspect.Parameter("verbose", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=0)
-        signature = signature.replace(parameters=[*signature.parameters.values(), verbose])
-        run.__signature__ = signature  # type: ignore[attr-defined]
-    names = {name.replace("_", "-") for name in signature.parameters}
+    names = {name.replace("_", "-") for name in inspect.signature(run).parameters}
     known = {name: text for name, text in HELP.items() if name in names}
     counted = ["verbose"] if "verbose" in names else []
     return task(run, pre=list(pre), help=known, incrementable=counted)
 
 
-@operator_task
-def deploy(
-    context: Context,
-    env: str = "local",
-    check: bool = False,
-    diff: bool = False,
-    json: bool = False,
-    yes: bool = False,
-    tags: str = "",
-    skip_tags: str = "",
-    limit: str = "all",
-    forks: int = FORKS,
-) -> None:
+def host_task(*options: str) -> Callable[[Callable[..., None]], Any]:
+    """A task that talks to hosts: its first argument is the `Scope` that --env, --limit, --forks and `options` give."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        own = list(inspect.signature(body).parameters.values())[1:]
+        scope = [_option(name, default) for name, default in SCOPE.items() if name in (*options, "limit", "forks")]
+        wanted = [_option("env", "local"), *own, *scope, _option("verbose", 0)]
+
+        @functools.wraps(body)
+        def run(context: Context, **given: Any) -> None:
+            be_verbose(given.pop("verbose"))
+            chosen = {one.name: given.pop(one.name) for one in own}
+            body(make_scope(**given), **chosen)
+
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)
+        run.__signature__ = inspect.Signature([context, *wanted])  # type: ignore[attr-defined]
+        return operator_task(run)
+
+    return decorate
+
+
+def _option(name: str, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+
+SCOPE: dict[str, object] = {"yes": False, "tags": "", "skip_tags": "", "limit": "all", "forks": FORKS}
+"""The options that narrow a run, beside --env. Every task that talks to hosts has --limit and --forks."""
+
+
+def make_scope(env: str, limit: str, forks: int, yes: bool = False, tags: str = "", skip_tags: str = "") -> Scope:
+    selection = Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
+    return Scope(env, PROJECT, limit, forks, selection, yes)
+
+
+@host_task("yes", "tags", "skip_tags")
+def deploy(scope: Scope, check: bool = False, diff: bool = False, json: bool = False) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
-    scope = Scope(env, PROJECT, limit, forks, selection_of(tags, skip_tags), yes)
     if check:
         rollout.preview(scope, Report(quiet=json), diff=diff, as_json=json)
     else:
         rollout.deploy(scope, Report(quiet=json), diff=diff, as_json=json)
 
 
-def selection_of(tags: str, skip_tags: str) -> Selection:
-    return Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
-
-
-@operator_task
-def plan(
-    context: Context,
-    env: str = "local",
-    json: bool = False,
-    tags: str = "",
-    skip_tags: str = "",
-    limit: str = "all",
-    forks: int = FORKS,
-) -> None:
+@host_task("tags", "skip_tags")
+def plan(scope: Scope, json: bool = False) -> None:
     """What a deploy would change on each host, with diffs, and why workers would be replaced; touches nothing."""
-    scope = Scope(env, PROJECT, limit, forks, selection_of(tags, skip_tags))
     rollout.preview(scope, Report(quiet=json), diff=True, as_json=json)
 
 
-@operator_task
-def rollback(
-    context: Context, env: str = "local", release: str = "", yes: bool = False, limit: str = "all", forks: int = FORKS
-) -> None:
-    """Go back to the good release before the current one, or to the one named with --release; first say what changes."""
-    rollout.rollback(Scope(env, PROJECT, limit, forks, yes=yes), Report(), release=release or None)
+@host_task("yes")
+def rollback(scope: Scope, release: str = "") -> None:
+    """Go back to the good release before the current one, or to the one named with --release; first show what changes."""
+    rollout.rollback(scope, Report(), release=release or None)
 
 
-@operator_task
-def converge(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
-    """Bring hosts that were away to the release that the rest runs; take back what nobody confirmed."""
-    rollout.converge(Scope(env, PROJECT, limit, forks), Report())
+@host_task()
+def converge(scope: Scope) -> None:
+    """Bring hosts that were away to the release that the rest runs; roll back what was not confirmed."""
+    rollout.converge(scope, Report())
 
 
-@operator_task
-def lock(context: Context, env: str = "local", why: str = "", limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def lock(scope: Scope, why: str = "") -> None:
     """Keep every rollout away from the hosts, until unlock."""
-    operations.lock(Scope(env, PROJECT, limit, forks), Report(), why=why)
+    operations.lock(scope, Report(), why=why)
 
 
-@operator_task
-def unlock(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
-    """Take away what lock put there."""
-    operations.unlock(Scope(env, PROJECT, limit, forks), Report())
+@host_task()
+def unlock(scope: Scope) -> None:
+    """Remove what lock put there."""
+    operations.unlock(scope, Report())
 
 
-@operator_task
-def history(
-    context: Context, env: str = "local", lines: int = 20, json: bool = False, limit: str = "all", forks: int = FORKS
-) -> None:
+@host_task()
+def history(scope: Scope, lines: int = 20, json: bool = False) -> None:
     """Who switched what, when, and how it ended."""
-    operations.history(Scope(env, PROJECT, limit, forks), Report(), lines=lines, as_json=json)
+    operations.history(scope, Report(), lines=lines, as_json=json)
 
 
-@operator_task
-def facts(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
-    """What each host says of itself, as JSON."""
-    operations.facts(Scope(env, PROJECT, limit, forks), Report())
+@host_task()
+def facts(scope: Scope) -> None:
+    """The facts of each host, as JSON."""
+    operations.facts(scope, Report())
 
 
-@operator_task
-def drift(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
-    """Where hosts differ from their own release: workers, files edited by hand with the diff, restarts owed."""
-    operations.drift(Scope(env, PROJECT, limit, forks), Report(quiet=json), as_json=json)
+@host_task()
+def drift(scope: Scope, json: bool = False) -> None:
+    """Where hosts differ from their own release: workers, files edited by hand with the diff, pending handlers."""
+    operations.drift(scope, Report(quiet=json), as_json=json)
 
 
-@operator_task
-def execute(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def execute(scope: Scope) -> None:
     """Run a command on all hosts at once, each line behind its host's name: invoke exec --env E -- uptime."""
-    operations.exec_command(Scope(env, PROJECT, limit, forks), Report(), words_after_dashes())
+    operations.exec_command(scope, Report(), words_after_dashes())
 
 
 def words_after_dashes() -> list[str]:
@@ -196,42 +195,34 @@ def words_after_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-@operator_task
-def status(context: Context, env: str = "local", json: bool = False, limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def status(scope: Scope, json: bool = False) -> None:
     """Show every worker on every host; --json for scripts."""
-    operations.status(Scope(env, PROJECT, limit, forks), Report(), as_json=json)
+    operations.status(scope, Report(), as_json=json)
 
 
-@operator_task
-def logs(
-    context: Context,
-    env: str = "local",
-    app: str = "",
-    lines: int = 20,
-    follow: bool = False,
-    limit: str = "all",
-    forks: int = FORKS,
-) -> None:
+@host_task()
+def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> None:
     """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
-    operations.logs(Scope(env, PROJECT, limit, forks), Report(), app=app or None, lines=lines, follow=follow)
+    operations.logs(scope, Report(), app=app or None, lines=lines, follow=follow)
 
 
-@operator_task
-def stop(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def stop(scope: Scope) -> None:
     """End everything that a deploy started; `deploy` starts it again."""
-    operations.stop(Scope(env, PROJECT, limit, forks), Report())
+    operations.stop(scope, Report())
 
 
-@operator_task
-def startup(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def startup(scope: Scope) -> None:
     """Start everything at boot from now on."""
-    operations.set_boot(Scope(env, PROJECT, limit, forks), Report(), enabled=True)
+    operations.set_boot(scope, Report(), enabled=True)
 
 
-@operator_task
-def unstartup(context: Context, env: str = "local", limit: str = "all", forks: int = FORKS) -> None:
+@host_task()
+def unstartup(scope: Scope) -> None:
     """No longer start anything at boot."""
-    operations.set_boot(Scope(env, PROJECT, limit, forks), Report(), enabled=False)
+    operations.set_boot(scope, Report(), enabled=False)
 
 
 @operator_task
@@ -385,7 +376,10 @@ def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
 
     seed = seed or int.from_bytes(os.urandom(4), "big")
     print_line(f"seed {seed}, {minutes:g} minutes")
-    with tempfile.TemporaryDirectory(prefix="percore-soak-") as folder, ended_supervisor(Path(folder)) as supervisor:
+    with (
+        tempfile.TemporaryDirectory(prefix="percore-soak-") as directory,
+        ended_supervisor(Path(directory)) as supervisor,
+    ):
         run = Soak(supervisor, seed, print_line)
         try:
             run.run(float(minutes) * 60)

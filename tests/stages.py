@@ -15,7 +15,7 @@ from typing import Protocol
 from xml.etree import ElementTree
 
 from percore.deploy.connection import bootstrap
-from percore.deploy.interrupts import Ended
+from percore.deploy.interrupts import Interrupted
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -91,7 +91,7 @@ def run_program(line: str) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:
-        if isinstance(interrupt, Ended):  # Ctrl-C reaches it by itself
+        if isinstance(interrupt, Interrupted):  # Ctrl-C reaches it by itself
             process.send_signal(signal.SIGINT)
         process.wait()
         raise

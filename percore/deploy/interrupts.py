@@ -1,4 +1,4 @@
-"""Being told to end: SIGTERM and a terminal that was closed unwind a run as Ctrl-C does, so that the hosts are let go first."""
+"""Signals: SIGTERM and a closed terminal unwind a run as Ctrl-C does, so that connections are closed first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from types import FrameType
 
 
-class Ended(KeyboardInterrupt):
-    """Whoever cares for Ctrl-C cares for this as well."""
+class Interrupted(KeyboardInterrupt):
+    """What handles Ctrl-C handles this as well."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class Ended(KeyboardInterrupt):
 
 
 def unwind_when_told() -> None:
-    """A signal that whoever started us had ignored, as `nohup` does, stays so."""
+    """A signal that is ignored already, as under `nohup`, stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         return
     for name in ("SIGTERM", "SIGHUP"):
@@ -26,8 +26,8 @@ def unwind_when_told() -> None:
 
 
 def exit_code_of(interrupt: KeyboardInterrupt) -> int:
-    return interrupt.exit_code if isinstance(interrupt, Ended) else 128 + signal.SIGINT
+    return interrupt.exit_code if isinstance(interrupt, Interrupted) else 128 + signal.SIGINT
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise Ended(number)
+    raise Interrupted(number)

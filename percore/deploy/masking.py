@@ -1,4 +1,4 @@
-"""What must not be shown. Whoever opens a secret tells it here; the report masks it in everything it prints."""
+"""What must not be shown. Code that opens a secret tells it here; the report masks it in everything it prints."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class Redactor:
         return MASK if isinstance(value, int) and str(value) in self._secrets else value
 
     def fields(self, app: Mapping[str, Any]) -> list[str]:
-        """Of a record those fields that hold a secret; variables are never shown anyhow."""
+        """Of a record those fields that hold a secret; variables are never shown."""
         return [name for name, value in app.items() if name != "env" and self.text(text := json.dumps(value)) != text]
 
     def _found(self, text: str) -> list[str]:
-        """Longest first: one may lie inside another."""
+        """Longest first: one may be part of another."""
         return sorted((secret for secret in tuple(self._secrets) if secret in text), key=len, reverse=True)
 
     def _hide_text(self, text: str) -> None:

@@ -8,44 +8,24 @@ from datetime import datetime, timezone
 from typing import Any
 
 from percore.common.printable import lines_of
+from percore.deploy.connection.messages import Changed, LetGo
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.rollout.diff import ChangesPending
-from percore.deploy.rollout.hosts import (
-    Host,
-    Scope,
-    close_all,
-    connect_all,
-    count_hosts,
-    load_fleet,
-    on_all,
-    require_all,
-    show_event,
-    stop_at,
-    who_am_i,
-)
+from percore.deploy.rollout.host import Host, Scope, lock_owner, show_event
+from percore.deploy.rollout.hosts import ask_all, closing_hosts, connect_all, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
+from percore.deploy.rollout.parallel import all_or_stop, count_hosts, on_all, stop_at
 from percore.errors import PercoreError, PreflightError, UsageError
 
-
-def _ask_all(scope: Scope, op: str, **message: Any) -> tuple[list[Host], dict[str, PercoreError]]:
-    """The hosts, each answer in its notes as `reply`, and the faults of those that gave none."""
-    hosts = load_fleet(scope)
-    try:
-        faults = connect_all(hosts)
-
-        def ask(host: Host) -> None:
-            host.notes["reply"] = host.ask(op, **message)
-
-        faults.update(on_all([host for host in hosts if host.name not in faults], ask))
-    finally:
-        close_all(hosts)
-    return hosts, faults
+APP_KEYS = ("name", "mode", "wanted")
+WORKER_KEYS = ("slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds", "restarts")
+"""Of `invoke status --json`."""
 
 
 def status(scope: Scope, report: Report, *, as_json: bool) -> None:
     """What runs on every host; hosts that do not answer are named, and make the exit code 7."""
-    hosts, faults = _ask_all(scope, "status")
-    entries = [_status_entry(host, host.notes.get("reply")) for host in hosts]
+    hosts, (replies, faults) = ask_all(scope, "status")
+    entries = [_status_entry(host, replies.get(host.name)) for host in hosts]
     if as_json:
         report.json(entries)
     else:
@@ -57,22 +37,10 @@ def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]
     """The shape that scripts rely on; its names stay."""
     if reply is None:
         return {"host": host.name, "reachable": False, "release": None, "apps": []}
-    names = ("name", "mode", "wanted", "workers")
-    worker_names = (
-        "slot",
-        "pid",
-        "state",
-        "release",
-        "port",
-        "memory_bytes",
-        "cpu_percent",
-        "uptime_seconds",
-        "restarts",
-    )
     apps = [
         {
-            **{name: app[name] for name in names if name != "workers"},
-            "workers": [{name: worker[name] for name in worker_names} for worker in app["workers"]],
+            **{name: app[name] for name in APP_KEYS},
+            "workers": [{name: worker[name] for name in WORKER_KEYS} for worker in app["workers"]],
         }
         for app in reply["status"]["apps"]
     ]
@@ -89,23 +57,21 @@ def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
 
 def stop(scope: Scope, report: Report) -> None:
     """End everything that a deploy started; the releases stay, and `deploy` starts them again."""
-    hosts = load_fleet(scope)
-    try:
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
         connect_hosts(hosts, report)
-
-        def stop_one(host: Host) -> None:
-            reply = host.ask("stop", report, unit="percore.service" if host.settings.has_systemd else None)
-            report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
-
-        stop_at(on_all(hosts, stop_one), report)
-    finally:
-        close_all(hosts)
+        all_or_stop(hosts, lambda host: _stop_one(host, report), report)
     report.finish("stopped")
+
+
+def _stop_one(host: Host, report: Report) -> None:
+    reply: Changed = host.ask("stop", report, unit="percore.service" if host.settings.has_systemd else None)
+    report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
 
 
 def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
     """Start at boot, or no longer."""
-    hosts = load_fleet(scope)
+    hosts = load_hosts(scope)
     for host in hosts:
         if not host.settings.has_systemd:
             raise PreflightError(
@@ -113,82 +79,58 @@ def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
                 where=host.name,
                 next="use an environment whose hosts have systemd",
             )
-    try:
+    with closing_hosts(hosts):
         connect_hosts(hosts, report)
-        stop_at(on_all(hosts, lambda host: _set_boot_one(host, enabled, report)), report)
-    finally:
-        close_all(hosts)
+        all_or_stop(hosts, lambda host: _set_boot_one(host, enabled, report), report)
     report.finish("starts at boot" if enabled else "no longer starts at boot")
 
 
 def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
     names = ["percore.service", *(["nginx.service"] if host.settings.nginx else [])]
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
-    reply = host.ask("prepare", resources=units)
-    report.host(host.name, "; ".join(reply["changed"]) or "so already")
+    reply: Changed = host.ask("prepare", resources=units)
+    report.host(host.name, "; ".join(reply["changed"]) or "unchanged")
 
 
 def logs(scope: Scope, report: Report, *, app: str | None, lines: int, follow: bool) -> None:
     """The apps' own lines from all hosts, each behind its host's name."""
-    hosts = load_fleet(scope)
     words = [*([app] if app else []), "--lines", str(lines), "--follow" if follow else "--nostream"]
-    try:
-        require_all(hosts, report)
-        stop_at(on_all(hosts, lambda host: _stream(host, words, report)), report)
-    finally:
-        close_all(hosts)
-
-
-def _stream(host: Host, words: list[str], report: Report) -> None:
-    host.agent.ask(
-        "stream", target=host.target(), words=words, on_event=lambda event: show_event(report, host.name, event)
-    )
+    with open_hosts(scope, report) as hosts:
+        all_or_stop(hosts, lambda host: host.ask("stream", report, words=words), report)
 
 
 def lock(scope: Scope, report: Report, *, why: str) -> None:
-    """Hold the lock on every host until `unlock`: no rollout goes past it. All hosts, or none."""
-    hosts = load_fleet(scope)
-    try:
-        require_all(hosts, report)
-        held: list[Host] = []
-
-        def hold(host: Host) -> None:
-            host.ask("hold", owner=who_am_i(), why=why)
-            held.append(host)
-
-        faults = on_all(hosts, hold)
+    """Hold the lock on every host until `unlock`: no rollout gets past it. All hosts, or none."""
+    with open_hosts(scope, report) as hosts:
+        held, faults = on_all(hosts, lambda host: host.ask("hold", owner=lock_owner(), why=why))
         if faults:
-            on_all(held, lambda host: host.ask("let_go"))
+            on_all([host for host in hosts if host.name in held], lambda host: host.ask("let_go"))
         stop_at(faults, report)
-    finally:
-        close_all(hosts)
     report.finish(f"locked: {count_hosts(hosts)} -> invoke unlock --env {scope.env}")
 
 
 def unlock(scope: Scope, report: Report) -> None:
-    """Take away what `lock` put there, whoever did; a rollout that runs keeps its own lock."""
-    hosts = load_fleet(scope)
-    try:
-        require_all(hosts, report)
-
-        def let_go(host: Host) -> None:
-            holder = host.ask("let_go")["holder"]
-            said = f"was locked by {holder.get('owner', 'unknown')}" + (
-                f": {holder['why']}" if holder.get("why") else ""
-            )
-            report.host(host.name, said if holder else "was not locked")
-
-        stop_at(on_all(hosts, let_go), report)
-    finally:
-        close_all(hosts)
+    """Remove what `lock` put there, whichever user ran it; a rollout that runs keeps its own lock."""
+    with open_hosts(scope, report) as hosts:
+        all_or_stop(hosts, lambda host: _unlock_one(host, report), report)
     report.finish("unlocked")
+
+
+def _unlock_one(host: Host, report: Report) -> None:
+    reply: LetGo = host.ask("let_go")
+    holder = reply["holder"]
+    said = f"was locked by {holder.get('owner', 'unknown')}" + (f": {holder['why']}" if holder.get("why") else "")
+    report.host(host.name, said if holder else "was not locked")
 
 
 def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
     """What was switched on which host, when, by whom, and how it ended; the oldest first."""
-    hosts, faults = _ask_all(scope, "history", count=lines)
+    hosts, (replies, faults) = ask_all(scope, "history", count=lines)
     entries = [
-        {"host": host.name, **entry} for host in hosts for entry in host.notes.get("reply", {}).get("entries", [])
+        {"host": host.name, **entry}
+        for host in hosts
+        if host.name in replies
+        for entry in replies[host.name]["entries"]
     ]
     entries.sort(key=lambda entry: entry["at"])
     if as_json:
@@ -215,38 +157,29 @@ def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:
         raise UsageError("there is no command to run", next=f"invoke exec --env {scope.env} -- COMMAND")
     shown = shlex.join(words) if len(words) > 1 else words[0]
     words = ["/bin/sh", "-c", words[0]] if len(words) == 1 else words
-    hosts = load_fleet(scope)
-    try:
-        require_all(hosts, report)
+    with open_hosts(scope, report) as hosts:
+        all_or_stop(hosts, lambda host: _exec_one(host, words, shown, report), report)
 
-        def run(host: Host) -> None:
-            reply = host.agent.ask(
-                "exec", words=list(words), on_event=lambda event: show_event(report, host.name, event)
-            )
-            if reply["code"] != 0:
-                raise PercoreError(f"'{shown}' ended with exit code {reply['code']}", where=host.name)
 
-        faults = on_all(hosts, run)
-        stop_at(faults, report)
-    finally:
-        close_all(hosts)
+def _exec_one(host: Host, words: Sequence[str], shown: str, report: Report) -> None:
+    reply = host.agent.ask("exec", words=list(words), on_event=lambda event: show_event(report, host.name, event))
+    if reply["code"] != 0:
+        raise PercoreError(f"'{shown}' ended with exit code {reply['code']}", where=host.name)
 
 
 def facts(scope: Scope, report: Report) -> None:
-    """What each host says of itself, as JSON."""
-    hosts = load_fleet(scope)
-    try:
+    """The facts of each host, as JSON."""
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
         faults = connect_all(hosts)
         report.json({host.name: host.agent.facts for host in hosts if host.name not in faults})
-    finally:
-        close_all(hosts)
     stop_at(faults, report)
 
 
 def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
-    """Per host: what its workers really run, files edited since, restarts owed. ChangesPending when anything drifted."""
-    hosts, faults = _ask_all(scope, "drift")
-    entries = [{"host": host.name, **host.notes["reply"]} for host in hosts if "reply" in host.notes]
+    """Per host: what its workers really run, files edited since, pending handlers. ChangesPending when anything drifted."""
+    hosts, (replies, faults) = ask_all(scope, "drift")
+    entries = [{"host": host.name, **replies[host.name]} for host in hosts if host.name in replies]
     releases = [entry["current"] for entry in entries]
     common = max(releases, key=releases.count) if releases else None
     if as_json:
@@ -273,7 +206,7 @@ def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) ->
     for text in entry["workers"]:
         report.step(text)
     for name in entry.get("owed", []):
-        report.step(f"{name} owes a restart")
+        report.step(f"pending handler: {name}")
     for file in entry["files"]:
         report.step(f"edited by hand: {file['text']}")
         for line in lines_of(file["diff"]):

@@ -72,7 +72,7 @@ class Report:
         print_error(error)
 
     def ask(self, question: str) -> bool:
-        """What a person at the terminal says; anything but yes is no."""
+        """The operator's answer at the terminal; anything but yes is no."""
         self._doing = ""
         with self._writing:
             print(printable(REDACTOR.text(f"{question} [y/N] ")), end="", file=sys.stderr, flush=True)
@@ -99,7 +99,7 @@ def _write(text: str, stream: TextIO, *, is_printable: bool = False) -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Where nobody reads any more (a closed terminal, `| head`) the run goes on: half a rollout would be worse."""
+    """Where the output is closed (a closed terminal, `| head`) the run continues: half a rollout would be worse."""
     encoding = stream.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
@@ -108,7 +108,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 def be_verbose(level: int) -> None:
-    """1: each message to a host; 2: how much was sent; 3: what SSH says. All on standard error, secrets masked."""
+    """1: each message to a host; 2: how much was sent; 3: SSH's own messages. All on standard error, secrets masked."""
     if not level:
         return
     handler = logging.StreamHandler()

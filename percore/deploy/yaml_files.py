@@ -108,14 +108,14 @@ class Document:
             raise UsageError(
                 f"not valid YAML: {fault.what}",
                 where=fault.place(self.name),
-                next="mend that line" if fault.line else "",
+                next="fix that line" if fault.line else "",
             ) from None
         return None if node is None or is_null(node) else node
 
     def _fault(self, error: yaml.MarkedYAMLError) -> UsageError:
         mark = error.problem_mark or error.context_mark
         where = f"{self.name}:{mark.line + 1}:{mark.column + 1}" if mark else self.name
-        return UsageError(f"not valid YAML: {error.problem}", where=where, next="mend that line")
+        return UsageError(f"not valid YAML: {error.problem}", where=where, next="fix that line")
 
 
 class _PlacedLoader(_Loader):  # type: ignore[misc]

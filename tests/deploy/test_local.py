@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 from percore.deploy import operations
-from percore.deploy.connection import agent
+from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
+from percore.deploy.rollout import choose, inspect, rollout, stage, switch, wanted
 from percore.deploy.rollout import hosts as fleet
-from percore.deploy.rollout import inspect, rollout, stage, switch
 from percore.deploy.rollout.diff import ChangesPending
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
@@ -83,7 +83,7 @@ class Project:
 
     def pids(self) -> set[int]:
         """The pids of all workers, as the supervisor tells them."""
-        hosts = fleet.load_fleet(self.scope)
+        hosts = fleet.load_hosts(self.scope)
         assert not fleet.connect_all(hosts)
         try:
             apps = hosts[0].ask("status")["status"]["apps"]
@@ -332,9 +332,9 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
                 raise OSError("the link is cut")
             yield piece
 
-    pieces = agent._Sending.pieces
+    pieces = stream.Sending.pieces
     with monkeypatch.context() as patched:
-        patched.setattr(agent._Sending, "pieces", cut)
+        patched.setattr(stream.Sending, "pieces", cut)
         with pytest.raises(UnreachableError, match="the link is cut"):
             serving.deploy()
     assert serving.ask()["text"] == "one"
@@ -347,14 +347,14 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(serving: Project, monk
 def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all pieces of files that are sent from now on."""
     sent: list[int] = []
-    pieces = agent._Sending.pieces
+    pieces = stream.Sending.pieces
 
     def counted(self: Any) -> Iterator[bytes]:
         for piece in pieces(self):
             sent.append(len(piece))
             yield piece
 
-    monkeypatch.setattr(agent._Sending, "pieces", counted)
+    monkeypatch.setattr(stream.Sending, "pieces", counted)
     return sent
 
 
@@ -370,14 +370,14 @@ def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
 def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     release = serving.current
     serving.write("two")
-    hosts = fleet.load_fleet(serving.scope)
+    hosts = fleet.load_hosts(serving.scope)
     report = Report()
-    artifacts = rollout.build_apps(hosts, serving.folder, report)
+    artifacts = wanted.build_apps(hosts, report)
     inspect.connect_hosts(hosts, report)
-    inspect.look(hosts, artifacts, serving.folder, report)
-    inspect.choose_release(hosts, hosts)
-    stage.stage(hosts, report)
-    switch.activate(hosts, report)
+    seen = [inspect.inspect_host(one, "test") for one in wanted.render_hosts(hosts, artifacts, report)]
+    choices = choose.choose(seen, seen)
+    stage.stage(choices, report)
+    switch.activate(choices, report)
     assert serving.ask()["text"] == "two"
     fleet.close_all(hosts)  # as if the control machine had died
     wait_for(lambda: serving.current == release, "the former release")
@@ -385,7 +385,7 @@ def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
 
 
 def test_two_deploys_at_once_are_refused_with_the_owner(serving: Project) -> None:
-    hosts = fleet.load_fleet(serving.scope)
+    hosts = fleet.load_hosts(serving.scope)
     fleet.connect_all(hosts)
     hosts[0].ask("inspect", owner="ann@laptop")
     try:

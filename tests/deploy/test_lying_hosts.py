@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from percore.common.names import is_release_id
 from percore.deploy import operations
-from percore.deploy.connection import agent, replies, ssh
+from percore.deploy.connection import agent, local, messages, replies, stream, transport
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout import rollout
+from percore.deploy.rollout.parallel import on_all
 from percore.errors import PercoreError, UnreachableError
 from tests.deploy.fake_agent import HONEST, OLD, PHASE, STATUS, WORKER, FakeHost, facts, result
 from tests.deploy.test_local import Project
@@ -208,18 +209,17 @@ def test_one_bad_host_does_not_keep_the_others_from_being_shown(two: Two, capsys
 
 
 def test_what_nobody_expected_fails_the_one_host_it_happened_with(two: Two) -> None:
-    hosts = fleet.load_fleet(two.project.scope)
-    done = []
+    hosts = fleet.load_hosts(two.project.scope)
 
-    def work(host: fleet.Host) -> None:
+    def work(host: fleet.Host) -> str:
         if host.name == "bad":
             raise KeyError("\x1b[2Jx")
-        done.append(host.name)
+        return host.name
 
-    faults = fleet.on_all(hosts, work)
+    results, faults = on_all(hosts, work)
     assert list(faults) == ["bad"]
     assert str(faults["bad"]).startswith("bad: unexpected KeyError: ")
-    assert done == ["good"]
+    assert results == {"good": "good"}
 
 
 # -- time and size ---------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_what_nobody_expected_fails_the_one_host_it_happened_with(two: Two) -> N
 
 @pytest.mark.parametrize("flood", [b'{"event": "alive"}\n', b'{"event": "progress", "text": "x"}\n', b""])
 def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest.MonkeyPatch, flood: bytes) -> None:
-    monkeypatch.setitem(replies._OPERATIONS, "status", (replies.Current, replies.Limits(1.0, 2.0)))
+    monkeypatch.setitem(messages.OPERATIONS, "status", (messages.Current, messages.ReplyLimits(1.0, 2.0)))
     two.bad.says("status", flood * 1000)
     began = time.monotonic()
     error = two.run("status")
@@ -237,7 +237,7 @@ def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_says_nothing_at_all_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", 1.0)
     two.bad.says("stream", b"")
     assert "nothing was heard any more" in str(two.run("logs"))
 
@@ -252,9 +252,9 @@ def test_more_lines_than_an_answer_may_have_end_it(two: Two, monkeypatch: pytest
 
 
 def test_a_host_that_takes_nothing_of_what_is_sent_is_given_up(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "SEND_SECONDS", 0.5)
-    address = fleet.load_fleet(two.project.scope)[0].address
-    channel = ssh.open_channel(address, ["sleep", "3"], folder=two.project.folder)
+    monkeypatch.setattr(local, "SEND_SECONDS", 0.5)
+    address = fleet.load_hosts(two.project.scope)[0].address
+    channel = transport.open_channel(address, ["sleep", "3"], directory=two.project.folder)
     with pytest.raises(TimeoutError):
         channel.send(bytes(1 << 20))
     channel.finish(wait=True)
@@ -325,15 +325,14 @@ def test_rollback_believes_no_other_release_than_was_asked_for(two: Two) -> None
 
 
 def test_a_host_is_not_believed_what_it_says_of_one_that_it_was_not_to_probe(two: Two) -> None:
-    hosts = fleet.load_fleet(two.project.scope)
-    from percore.deploy.rollout.probes import read_probes, start_probes
+    hosts = fleet.load_hosts(two.project.scope)
+    from percore.deploy.rollout.probes import start_probes
 
     lost = {**PHASE, "failed": 10, "faults": ["down"]}
     two.bad.says("probe", result("probe", probe={"target": "other", "before": PHASE, "during": lost}))
     try:
         fleet.connect_all(hosts)
-        start_probes(hosts)
-        assert "other" not in read_probes(hosts)
+        assert "other" not in start_probes(hosts).read(hosts)
     finally:
         fleet.close_all(hosts)
 
@@ -449,7 +448,7 @@ def odd_answers(honest: dict[str, Any]) -> st.SearchStrategy[Any]:
 def test_generated_answers_end_in_a_sentence_and_leave_the_other_host_alone(
     two: Two, verb: str, op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", 2.0)
 
     comes_back = op in ("activate", "health", "confirm")  # each time it is asked again for some seconds
 

@@ -110,7 +110,7 @@ def test_a_deploy_that_is_told_to_end_takes_back_what_it_did_and_says_so_by_its_
         os.killpg(deploy.pid, number)
         rehearsal.free()
         assert rehearsal.ended(deploy) == 128 + number
-        assert "interrupted; a switch that was not confirmed is taken back" in rehearsal.output()
+        assert "interrupted; a switch that was not confirmed is rolled back" in rehearsal.output()
         assert rehearsal.settled(before)  # at once: it waited for that
     assert (counts["bad"], counts["lost"]) == (0, 0), counts
 

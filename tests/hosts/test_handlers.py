@@ -206,7 +206,7 @@ def test_where_somebody_must_say_yes_nothing_is_switched_without(project: Rehear
     set_variables(project, ask_before_switch=True)
     set_variables(project, greeting="asked")
     output = deploy(project, 2)
-    assert "there is nobody to ask -> add --yes" in output
+    assert "there is no terminal to ask at -> add --yes" in output
     master, terminal = os.openpty()
     for answer, code in (("n\n", 3), ("y\n", 0)):
         os.write(master, answer.encode())

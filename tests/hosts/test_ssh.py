@@ -14,8 +14,9 @@ import pytest
 
 from percore.deploy.connection.address import read_address
 from percore.deploy.connection.agent import Remote, connect
-from percore.deploy.rollout.hosts import Host as FleetHost
-from percore.deploy.rollout.hosts import Scope, close_all, on_all
+from percore.deploy.rollout.host import Host as FleetHost
+from percore.deploy.rollout.hosts import Scope, close_all
+from percore.deploy.rollout.parallel import on_all
 from percore.errors import PreflightError, UnreachableError
 from percore.lab.host import Host
 from tests.hosts.conftest import Project
@@ -184,14 +185,17 @@ def test_connections_at_once_through_one_bastion_do_not_meet(way: Way) -> None:
     way.write("Host node2\n  ProxyJump node1")
     address = read_address("node2", {"ansible_ssh_common_args": f"-F {way.config}"})
     remotes: list[Remote] = []
-    hosts = [FleetHost(Scope("lab", way.folder), _Plan(f"node2-{number}"), None, address) for number in range(8)]  # type: ignore[arg-type]
+    nothing: Any = None
+    scope = Scope("lab", way.folder)
+    plans: list[Any] = [_Plan(f"node2-{number}") for number in range(8)]
+    hosts = [FleetHost(scope, plan, nothing, nothing, address, frozenset()) for plan in plans]
 
     def open_one(host: FleetHost) -> None:
         host.remote = connect(address, project=way.folder)
         remotes.append(host.remote)
 
     try:
-        assert on_all(hosts, open_one) == {}
+        assert on_all(hosts, open_one).faults == {}
         assert {remote.facts["hostname"] for remote in remotes} == {"node2"}
     finally:
         close_all(hosts, wait=True)

@@ -21,6 +21,7 @@ from percore.deploy.inventory import load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.vault import edit
 from percore.deploy.vault.passwords import keyring_from
+from percore.deploy.vault.values import find_values
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.config import env_file, globs
 from percore.supervisor.config.formats import read_content
@@ -52,7 +53,7 @@ def test_aliases_that_grow_or_contain_themselves_are_refused_with_their_line(tmp
     with pytest.raises(UsageError, match=r"hosts\.yml:\d+:"):
         load_inventory(inventory)
     with pytest.raises(UsageError, match=r"x\.yml:\d+:"):
-        edit.find_values(text, Path("x.yml"))
+        find_values(text, Path("x.yml"))
 
 
 def test_ordinary_aliases_are_read(tmp_path: Path) -> None:

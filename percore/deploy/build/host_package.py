@@ -42,7 +42,7 @@ OTHER_SYSTEMS = ("_psaix", "_psbsd", "_psosx", "_pssunos", "_pswindows")
 
 @dataclass(frozen=True)
 class Package:
-    """The archive for one kind of machine; `id` names its folder on the host. Sizes in bytes."""
+    """The archive for one kind of machine; `id` names its directory on the host. Sizes in bytes."""
 
     id: str
     sha256: str
@@ -106,15 +106,15 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
             if path.suffix in SUPERVISOR_FILES or path.name == f"bindshim-{machine}.so":
                 yield f"percore/{path.relative_to(code)}", path
     yield "percore/supervisor/percore.service.j2", Path(template_path())
-    for path in sorted(_module_folder("yaml").glob("*.py")):
+    for path in sorted(_module_directory("yaml").glob("*.py")):
         yield f"yaml/{path.name}", path
-    psutil = _module_folder("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)
+    psutil = _module_directory("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)
     for path in sorted(psutil.iterdir()):
         if path.suffix in (".py", ".so") and path.stem not in OTHER_SYSTEMS:
             yield f"psutil/{path.name}", path
 
 
-def _module_folder(name: str) -> Path:
+def _module_directory(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise PreflightError(f"the Python package '{name}' is missing here", next="run ./run, which installs it")
@@ -127,9 +127,9 @@ def _is_here(system: str, machine: str) -> bool:
 
 def _fetch_psutil(cache: Path, machine: str) -> Path:
     """psutil for another architecture: its wheel serves every Python from 3.6 on, so one per architecture is enough."""
-    folder = cache / f"psutil-{machine}"
-    if (folder / "psutil").is_dir():
-        return folder / "psutil"
+    directory = cache / f"psutil-{machine}"
+    if (directory / "psutil").is_dir():
+        return directory / "psutil"
     wheels = cache / f"wheels-{machine}"
     words = [
         sys.executable,
@@ -152,7 +152,7 @@ def _fetch_psutil(cache: Path, machine: str) -> Path:
             f"psutil for {machine} could not be fetched: {lines[-1] if lines else 'no wheel'}",
             next=f"put its wheel into {wheels}",
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
     with zipfile.ZipFile(found[-1]) as wheel:
-        wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith("psutil/")])
-    return folder / "psutil"
+        wheel.extractall(directory, [name for name in wheel.namelist() if name.startswith("psutil/")])
+    return directory / "psutil"

@@ -65,13 +65,13 @@ class Tree(NamedTuple):
         return [entry.name for entry in self.entries]
 
 
-def read_tree(folder: Path, exclude: Sequence[str] = (), *, keep_all: bool = False) -> Tree:
+def read_tree(directory: Path, exclude: Sequence[str] = (), *, keep_all: bool = False) -> Tree:
     """Sorted in each directory, without the excluded patterns and, unless `keep_all`, what is never deployed."""
     patterns = (*exclude, *(() if keep_all else NEVER))
     entries: list[Entry] = []
     left_out: list[str] = []
     size = 0
-    for name, found in _walk(folder, patterns):
+    for name, found in _walk(directory, patterns):
         kind = stat.S_IFMT(found.st_mode)
         if kind in _KINDS:
             left_out.append(f"{shown(name)}, which is {_KINDS[kind]}")
@@ -80,24 +80,24 @@ def read_tree(folder: Path, exclude: Sequence[str] = (), *, keep_all: bool = Fal
         entries.append(Entry(name, is_link, not is_link and bool(found.st_mode & 0o111)))
         size += 0 if is_link else found.st_size
         if size > MOST_BYTES:
-            raise _too_much(f"more than {MOST_BYTES >> 30} GB, with '{shown(name)}'", folder)
+            raise _too_much(f"more than {MOST_BYTES >> 30} GB, with '{shown(name)}'", directory)
         if len(entries) > MOST_FILES:
-            raise _too_much(f"more than {MOST_FILES} files", folder)
+            raise _too_much(f"more than {MOST_FILES} files", directory)
     return Tree(tuple(entries), tuple(left_out))
 
 
-def _too_much(what: str, folder: Path) -> BuildError:
+def _too_much(what: str, directory: Path) -> BuildError:
     return BuildError(
-        f"there is {what}; nothing was deployed", where=str(folder), next="move what is no part of the app"
+        f"there is {what}; nothing was deployed", where=str(directory), next="move what is not part of the app"
     )
 
 
-def _walk(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(directory: Path, patterns: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
         directories = []
-        for name, found in _list(folder, prefix):
+        for name, found in _list(directory, prefix):
             if is_excluded(name, patterns):
                 continue
             if stat.S_ISDIR(found.st_mode):
@@ -107,8 +107,8 @@ def _walk(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[str, os.stat_
         waiting += reversed(directories)
 
 
-def _list(folder: Path, prefix: str) -> list[tuple[str, os.stat_result]]:
-    with _named(prefix or "."), os.scandir(folder / prefix) as entries:
+def _list(directory: Path, prefix: str) -> list[tuple[str, os.stat_result]]:
+    with _named(prefix or "."), os.scandir(directory / prefix) as entries:
         return sorted(((f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)) for entry in entries), key=_by_name)
 
 
@@ -122,11 +122,11 @@ def is_excluded(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) or (pattern in NEVER and fnmatch(last, pattern)) for pattern in patterns)
 
 
-def hash_tree(folder: Path, tree: Tree, begin: bytes = b"") -> str:
+def hash_tree(directory: Path, tree: Tree, begin: bytes = b"") -> str:
     """One hash over names, contents and which of them are programs."""
     digest = hashlib.sha256(begin)
     for entry in tree.entries:
-        path = folder / entry.name
+        path = directory / entry.name
         digest.update(os.fsencode(entry.name) + (b"\0x\0" if entry.is_program else b"\0-\0"))
         with _named(entry.name):
             digest.update(os.fsencode(os.readlink(path)) if entry.is_link else hash_file(path, entry.name))
@@ -180,7 +180,7 @@ def _changed(name: str) -> BuildError:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What the system says of a file names it by its place in the app."""
+    """An error of the system names the file by its path in the app."""
     try:
         yield
     except FileNotFoundError:
@@ -188,7 +188,7 @@ def _named(name: str) -> Iterator[None]:
     except OSError as error:
         raise BuildError(
             f"'{shown(name)}' cannot be read: {error.strerror}; nothing was deployed",
-            next="let it be read, or move it out of the app's directory",
+            next="make it readable, or move it out of the app's directory",
         ) from None
 
 
@@ -221,6 +221,4 @@ def shown(name: str) -> str:
 
 
 def describe(error: OSError) -> BuildError:
-    return BuildError(
-        f"build failed: {describe_os_error(error)}; nothing was deployed", next="mend it and deploy again"
-    )
+    return BuildError(f"build failed: {describe_os_error(error)}; nothing was deployed", next="fix it and deploy again")

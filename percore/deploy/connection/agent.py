@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
-import mmap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from percore.common.printable import printable
 from percore.deploy.connection import bootstrap, replies
 from percore.deploy.connection.address import Address
+from percore.deploy.connection.channel import Channel
 from percore.deploy.connection.replies import WrongReply
-from percore.deploy.connection.ssh import Channel, open_channel
+from percore.deploy.connection.stream import Event, Lines, Listening, OnEvent, Part, Sending
+from percore.deploy.connection.transport import open_channel
 from percore.errors import (
     LockedError,
     PartialError,
@@ -34,35 +34,24 @@ from percore.errors import (
 
 LOG = logging.getLogger("percore.remote")
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
-Part = bytes | mmap.mmap
-
 ALIVE_SECONDS = 1.0
-"""How often we tell an agent that has nothing to do that we are still there."""
+"""Between two signs of life to an agent that has nothing to do."""
 
 GREETING_SECONDS = 60.0
 """So long a host may take to start the agent and to tell its facts: what a login shell prints comes before."""
 
-SILENCE_SECONDS = 120.0
-"""An agent says every few seconds that it lives. One that says nothing for so long is gone."""
-
-LONGEST_LINE = 8 << 20
 SAID = 4000
 """Characters of a host's sentence that go into an error."""
 
-PIECE_BYTES = 1 << 18
-TELL_SECONDS = 2.0
-
 
 class Remote:
-    """One host with its running agent. Made by `connect`; `facts` are what the agent said first."""
+    """One host with its running agent. Made by `connect`; `facts` are the agent's first message."""
 
     def __init__(self, address: Address, channel: Channel) -> None:
         self.address = address
         self.host = address.host
         self._channel = channel
-        self._lines = _Lines(channel)
+        self._lines = Lines(channel)
         self._closed = threading.Event()
         self._is_lost = False  # nothing is to be heard from there any more
         self._refused: PercoreError | None = None  # why nothing more is believed
@@ -100,7 +89,7 @@ class Remote:
                 LOG.debug("%s: %s was %d bytes", self.host, op, len(line))
 
     def _answer(self, op: str, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
-        listening = _Listening(op)
+        listening = Listening(op)
         offered = dict(parts)
         while True:
             event = self._next(listening)
@@ -120,7 +109,7 @@ class Remote:
 
     def _send_parts(self, need: Event, offered: dict[str, Part], on_event: OnEvent | None) -> None:
         """Each part once, and none that was not offered."""
-        sending = _Sending(need, offered, on_event)
+        sending = Sending(need, offered, on_event)
         LOG.debug("%s: %d parts are missing there, %d bytes", self.host, len(need["parts"]), sending.total)
         try:
             for piece in sending.pieces():
@@ -150,7 +139,7 @@ class Remote:
                     self._asking.release()
 
     def close(self, *, wait: bool = False) -> None:
-        """Goodbye: the agent takes back what was not confirmed, frees the lock, and ends; `wait` for all that."""
+        """Goodbye: the agent rolls back what was not confirmed, frees the lock, and ends; `wait` for all that."""
         if not self._closed.is_set():
             self._closed.set()
             with contextlib.suppress(OSError, EOFError, ValueError):
@@ -173,13 +162,13 @@ class Remote:
             line = self._read_line(deadline)
         return line == bootstrap.IS_THERE
 
-    def _next(self, listening: _Listening) -> Event:
+    def _next(self, listening: Listening) -> Event:
         line = self._read_line(listening.deadline)
         listening.count(line)
         return replies.read_line(line)
 
     def _read_line(self, deadline: float) -> bytes:
-        """A whole line; what the host says last without one is why it ended."""
+        """A whole line; an unfinished last one is why the host ended."""
         try:
             line = self._lines.next(deadline)
         except TimeoutError:
@@ -193,7 +182,7 @@ class Remote:
         return line
 
     def _refuse(self, what: str) -> PercoreError:
-        """Nothing more is believed of what comes from there, and its agent is let go: it takes back what was not confirmed."""
+        """Nothing more from there is believed, and the agent is told to end: it rolls back what was not confirmed."""
         self._is_lost = True
         self._refused = UnreachableError(what, where=self.host, next="look at the host, then try again")
         self.close()
@@ -205,14 +194,16 @@ class Remote:
         last = printable(complaint.splitlines()[-1])[:SAID] if complaint else "the connection was lost"
         if "incorrect password" in complaint or "no password was provided" in complaint:
             return UnreachableError(
-                f"sudo does not take the password for user '{self.address.become_user}'", where=self.host,
+                f"sudo does not take the password for user '{self.address.become_user}'",
+                where=self.host,
                 next="check ansible_become_password",
-            )  # fmt: skip
+            )
         if self.address.become and "sudo" in complaint and "password" in complaint:
             return UnreachableError(
-                "sudo asks for a password", where=self.host,
+                "sudo asks for a password",
+                where=self.host,
                 next="set ansible_become_password (in a vault) or PERCORE_BECOME_PASSWORD, or allow NOPASSWD in sudoers",
-            )  # fmt: skip
+            )
         if "not found" in complaint or "No such file" in complaint:
             return PreflightError(
                 last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
@@ -220,96 +211,12 @@ class Remote:
         return UnreachableError(last, where=self.host, next="look at the host, then try again", detail=complaint)
 
 
-class _Lines:
-    """The lines of a channel, none longer than the longest."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._read = bytearray()
-        self._looked_at = 0
-
-    def next(self, deadline: float) -> bytes:
-        """A line with its end, or what is left without one. TimeoutError at the deadline, or when nothing is heard at all."""
-        while (end := self._read.find(b"\n", self._looked_at)) < 0 and len(self._read) <= LONGEST_LINE:
-            _require_time(deadline)
-            self._looked_at = len(self._read)
-            piece = self._channel.receive(min(deadline - time.monotonic(), SILENCE_SECONDS))
-            if not piece:
-                return self._take(len(self._read))
-            self._read += piece
-        if end < 0 or end > LONGEST_LINE:
-            raise WrongReply(f"with a line of more than {LONGEST_LINE >> 20} MB")
-        _require_time(deadline)  # also of a host that always has one more to say
-        return self._take(end + 1)
-
-    def _take(self, size: int) -> bytes:
-        line = bytes(self._read[:size])
-        del self._read[:size]
-        self._looked_at = 0
-        return line
-
-
-def _require_time(deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        raise TimeoutError
-
-
-class _Listening:
-    """How long, and how much, is listened to one answer."""
-
-    def __init__(self, op: str) -> None:
-        self._limits = replies.limits_of(op)
-        self._ends = time.monotonic() + (self._limits.whole or math.inf)
-        self._events = self._bytes = 0
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Something came, or was sent, that is more than a sign of life."""
-        self.deadline = min(self._ends, time.monotonic() + (self._limits.idle or math.inf))
-
-    def count(self, line: bytes) -> None:
-        self._events += 1
-        self._bytes += len(line)
-        if not self._limits.streams and (self._events > replies.MOST_EVENTS or self._bytes > replies.MOST_BYTES):
-            raise WrongReply(f"with more than {replies.MOST_EVENTS} lines or {replies.MOST_BYTES >> 20} MB")
-
-
-class _Sending:
-    """What a host asked for, piece by piece; how far it came is told now and then."""
-
-    def __init__(self, need: Event, offered: dict[str, Part], on_event: OnEvent | None) -> None:
-        self._parts = [_take_part(offered, sha256, need.get("offsets", {}).get(sha256, 0)) for sha256 in need["parts"]]
-        self._on_event = on_event
-        self.total = sum(len(part) - offset for part, offset in self._parts)
-
-    def pieces(self) -> Iterator[bytes]:
-        sent = 0
-        told_at = time.monotonic()
-        for part, offset in self._parts:
-            for begin in range(offset, len(part), PIECE_BYTES):
-                piece = part[begin : begin + PIECE_BYTES]
-                yield piece
-                sent += len(piece)
-                if self._on_event and time.monotonic() - told_at > TELL_SECONDS:
-                    told_at = time.monotonic()
-                    self._on_event({"event": "sent", "bytes": sent, "total": self.total})
-
-
-def _take_part(offered: dict[str, Part], sha256: str, offset: int) -> tuple[Part, int]:
-    if sha256 not in offered:
-        raise WrongReply("with the need of a part that was not offered, or was sent already")
-    part = offered.pop(sha256)
-    if offset > len(part):
-        raise WrongReply("with the need of what lies behind the end of a part")
-    return part, offset
-
-
 def connect(address: Address, *, project: Path, package_path: str = "") -> Remote:
     """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails.
 
     `package_path` is where percore's own packages lie there.
     """
-    channel = open_channel(address, bootstrap.loader_words(address.python, package_path), folder=project)
+    channel = open_channel(address, bootstrap.loader_words(address.python, package_path), directory=project)
     try:
         return Remote(address, channel)
     except WrongReply as wrong:
@@ -328,10 +235,15 @@ def _end(channel: Channel) -> None:
 
 
 def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
-    """The host's error as the same class here, told apart by its exit code; its sentence is one line, whatever was said."""
+    """The host's error as the same class here, told apart by its exit code; its sentence is always one line."""
     kinds: list[type[PercoreError]] = [
-        UsageError, PreflightError, RolloutError, PartialError, LockedError, UnreachableError,
-    ]  # fmt: skip
+        UsageError,
+        PreflightError,
+        RolloutError,
+        PartialError,
+        LockedError,
+        UnreachableError,
+    ]
     kind = next((kind for kind in kinds if kind.exit_code == error["exit_code"]), PercoreError)
     what, place, advice = (printable(error.get(name, ""))[:SAID] for name in ("what", "where", "next"))
     detail = error.get("detail") or error.get("trace", "")

@@ -19,10 +19,10 @@ SHARED = ("__init__.py", "errors.py", "common")
 """What both parts on a host use: modules and a package."""
 
 IS_THERE, IS_MISSING = b"percore agent is here\n", b"percore agent\n"
-"""What the loader says first."""
+"""The loader's first line."""
 
-# `p` is the folder of the package and `m` the mark in it that names the agent. Whoever owns the folder decides what runs here:
-# that must be ourselves or root.
+# `p` is the directory of the package and `m` the mark in it that names the agent. The owner of the directory decides what runs
+# here: that must be ourselves or root.
 LOADER = (
     "import os,sys,zlib;i=sys.stdin.buffer;p=os.path.realpath(sys.argv[1]);"
     "h=os.path.isfile(p+'/'+sys.argv[2]) and os.stat(p).st_uid in (0,os.geteuid());"
@@ -62,7 +62,7 @@ def loader_words(python: str, package_path: str) -> list[str]:
 
 @cache
 def mark() -> str:
-    """The name of the file that says, in a package, which agent is in it."""
+    """The name of the file that names, in a package, the agent in it."""
     digest = hashlib.sha256()
     for name, source in _sources().items():
         digest.update(f"{name}\0{source}\0".encode())

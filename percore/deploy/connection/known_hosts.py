@@ -17,7 +17,7 @@ _HASHED = "|1|"
 
 
 @dataclass(frozen=True)
-class Line:
+class KnownKey:
     """One key. `marker` is empty, `@cert-authority` or `@revoked`."""
 
     marker: str
@@ -87,7 +87,7 @@ def _hash_matches(written: str, name: str) -> bool:
     return hmac.compare_digest(hmac.new(salt, name.lower().encode(), hashlib.sha1).digest(), digest)
 
 
-def _lines(path: str) -> Iterator[Line | str]:
+def _lines(path: str) -> Iterator[KnownKey | str]:
     """Each line that holds a key; of what cannot be read, a sentence."""
     try:
         text = "" if path == os.devnull else read_file(path).decode(errors="replace")
@@ -109,4 +109,4 @@ def _lines(path: str) -> Iterator[Line | str]:
         if marker not in ("", "@cert-authority", "@revoked"):
             yield f"{path}:{number} has the marker {ascii(marker)[:40]}, which is not known"
             continue
-        yield Line(marker, names, kind, key, f"{path}:{number}")
+        yield KnownKey(marker, names, kind, key, f"{path}:{number}")

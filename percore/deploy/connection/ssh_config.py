@@ -24,7 +24,7 @@ from percore.common.passwords import for_programs
 from percore.errors import PercoreError, PreflightError, UsageError
 
 SECONDS = 10
-"""How long a connection may take, where the configuration says nothing."""
+"""How long a connection may take, where the configuration sets nothing."""
 
 SILENCE_SECONDS = 15
 """So long without a word from the agent, which says every few seconds that it lives, and the link is cut; ServerAliveInterval and
@@ -112,7 +112,7 @@ def check_host_keys(arguments: Sequence[str]) -> None:
         if value not in ("yes", "ask", "accept-new"):
             raise UsageError(
                 "host keys are always checked; StrictHostKeyChecking cannot be turned off",
-                next="put the host's key into known_hosts, or say StrictHostKeyChecking=accept-new",
+                next="put the host's key into known_hosts, or set StrictHostKeyChecking=accept-new",
             )
 
 
@@ -156,7 +156,7 @@ def _read_config(wish: Wish) -> Options:
     except (OSError, ValueError, SSHException) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
-            f"it cannot be read: {reason}", where=path, next="install an OpenSSH client, or mend it"
+            f"it cannot be read: {reason}", where=path, next="install an OpenSSH client, or fix it"
         ) from None
     found = {name: value if isinstance(value, list) else [value] for name, value in known.items()}
     found.update({name: [value] for name, value in _options(wish.arguments)})
@@ -224,9 +224,15 @@ def _agent(written: str, host: str, user: str) -> str | None:
 def _expand(path: str, host: str, user: str = "") -> str:
     """`~` and the percent signs of ssh_config(5) in a path."""
     values = {
-        "%": "%", "d": os.path.expanduser("~"), "h": host, "i": str(_uid()), "l": socket.gethostname(),
-        "L": socket.gethostname().partition(".")[0], "r": user, "u": getpass.getuser(),
-    }  # fmt: skip
+        "%": "%",
+        "d": os.path.expanduser("~"),
+        "h": host,
+        "i": str(_uid()),
+        "l": socket.gethostname(),
+        "L": socket.gethostname().partition(".")[0],
+        "r": user,
+        "u": getpass.getuser(),
+    }
     return os.path.expanduser(_fill(path, values))
 
 

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from percore.deploy.inventory.host_ranges import parse_hosts
 from percore.deploy.inventory.model import UNGROUPED, Inventory
+from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Origin, Unsafe
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 _LONGEST_LINE = 100_000
@@ -47,9 +48,13 @@ class IniReader:
                     self._read(line)
         for name, number in self._awaited.items():
             self._line = number
-            guess = nearest(name, [known for known in self._inventory.groups if known not in self._awaited])
             self._refuse(
-                f"there is no group '{name}'", f"did you mean '{guess}'?" if guess else f"add a section [{name}]"
+                f"there is no group '{name}'",
+                suggest(
+                    name,
+                    [known for known in self._inventory.groups if known not in self._awaited],
+                    f"add a section [{name}]",
+                ),
             )
 
     def _enter(self, group: str, kind: str) -> None:

@@ -11,22 +11,23 @@ from percore.common import names
 from percore.deploy.inventory.ini import IniReader
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
-from percore.deploy.inventory.vars_files import DEEPEST_FOLDER
+from percore.deploy.inventory.vars_files import DEEPEST_DIRECTORY
 from percore.deploy.inventory.yaml import read_yaml
+from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Document, read_text
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 
 YAML_ENDINGS = (".yml", ".yaml", ".json")
-VARIABLE_FOLDERS = ("group_vars", "host_vars", "vars_plugins")
-# What Ansible leaves out of a folder.
+VARIABLE_DIRECTORIES = ("group_vars", "host_vars", "vars_plugins")
+# What Ansible leaves out of a directory.
 LEFT_OUT = (".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry")
 
 
-def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
-    """The file or folder `<folder>/<env>`, with any ending; raises UsageError that names the known environments."""
+def find_inventory(env: str, directory: str | Path = "inventories") -> Path:
+    """The file or directory `<directory>/<env>`, with any ending; raises UsageError that names the known environments."""
     if not names.is_path_word(env):
         raise UsageError(f"{ascii(env)[:80]} cannot be the name of an environment", next=f"use {names.PATH_WORD}")
-    base = Path(folder)
+    base = Path(directory)
     entries = _entries(base) if base.is_dir() else []
     found = [path for path in entries if env in (path.name, path.stem)]
     if len(found) == 1:
@@ -35,8 +36,7 @@ def find_inventory(env: str, folder: str | Path = "inventories") -> Path:
         choices = ", ".join(path.name for path in found)
         raise UsageError(f"environment '{env}' could be any of {choices}", where=str(base), next="rename all but one")
     known = sorted({path.stem for path in entries})
-    like = nearest(env, known)
-    advice = f"did you mean '{like}'?" if like else f"known: {', '.join(known) or 'none'}"
+    advice = suggest(env, known, f"known: {', '.join(known) or 'none'}")
     if env == "lab":
         advice = "start the lab first: ./run lab.up"
     raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)
@@ -54,8 +54,8 @@ def load_inventory(path: str | Path) -> Inventory:
 
 
 def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
-    if depth > DEEPEST_FOLDER:
-        raise UsageError(f"it lies more than {DEEPEST_FOLDER} directories deep", where=str(path))
+    if depth > DEEPEST_DIRECTORY:
+        raise UsageError(f"it lies more than {DEEPEST_DIRECTORY} directories deep", where=str(path))
     if path.is_dir():
         for entry in _entries(path):
             _read(entry, inventory, depth + 1)
@@ -65,12 +65,14 @@ def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
         _read_file(path, inventory)
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(directory: Path) -> list[Path]:
     return sorted(
         (
             path
-            for path in folder.iterdir()
-            if not path.name.startswith(".") and path.name not in VARIABLE_FOLDERS and not path.name.endswith(LEFT_OUT)
+            for path in directory.iterdir()
+            if not path.name.startswith(".")
+            and path.name not in VARIABLE_DIRECTORIES
+            and not path.name.endswith(LEFT_OUT)
         ),
         key=lambda path: path.name,
     )

@@ -58,11 +58,11 @@ class Layer:
 class Inventory:
     """Filled by the readers through `add_...`; `finish` puts loose groups and hosts in their place."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, directory: Path) -> None:
         self.path = path
         self.groups: dict[str, Group] = {ALL: Group(ALL, children=[UNGROUPED]), UNGROUPED: Group(UNGROUPED)}
         self.host_variables: dict[str, dict[str, Origin]] = {}
-        self.files = VariableFiles(folder)
+        self.files = VariableFiles(directory)
         self._members: set[tuple[str, str]] = set()
 
     # -- filling it ---------------------------------------------------------------------------------------------------
@@ -102,21 +102,13 @@ class Inventory:
                 self.groups[ALL].children.append(name)
         if ALL in children:
             raise UsageError("group 'all' cannot be the child of a group", where=str(self.path))
-        self._refuse_depth()
+        _refuse_depth(self)
         grouped = {host for name, group in self.groups.items() if name not in (ALL, UNGROUPED) for host in group.hosts}
         loose = self.groups[UNGROUPED]
         loose.hosts = [host for host in loose.hosts if host not in grouped]
         known = grouped.union(loose.hosts)
         loose.hosts += [host for host in self.host_variables if host not in known]
         return self
-
-    def _refuse_depth(self) -> None:
-        """Level by level; no group contains itself, so that the levels end."""
-        level = [ALL]
-        for _ in range(DEEPEST_GROUP):
-            level = list(dict.fromkeys(child for name in level for child in self.groups[name].children))
-        if level:
-            raise UsageError(f"group '{level[0]}' lies more than {DEEPEST_GROUP} groups deep", where=str(self.path))
 
     # -- asking it ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +138,7 @@ class Inventory:
         return sorted(names, key=lambda name: (self._depths[name], self.groups[name].priority, name))
 
     def layers(self, host: str) -> Iterator[Layer]:
-        """Weakest first. Files in `group_vars/` and `host_vars/` are read when they are asked for."""
+        """Weakest first. Files in `group_vars/` and `host_vars/` are read when needed."""
         if host not in self.host_variables:
             raise UsageError(f"there is no host '{host}'", where=str(self.path))
         groups = self.groups_of(host)
@@ -196,6 +188,15 @@ class Inventory:
             for child in group.children:
                 parents[child].append(group.name)
         return {name: depth(name) for name in self.groups}
+
+
+def _refuse_depth(inventory: Inventory) -> None:
+    """Level by level; no group contains itself, so that the levels end."""
+    level = [ALL]
+    for _ in range(DEEPEST_GROUP):
+        level = list(dict.fromkeys(child for name in level for child in inventory.groups[name].children))
+    if level:
+        raise UsageError(f"group '{level[0]}' lies more than {DEEPEST_GROUP} groups deep", where=str(inventory.path))
 
 
 def require_name(name: str, kind: str, place: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 
 from percore.common.bounds import compile_regex, read_file, regex_limit
 from percore.deploy.inventory.model import ALL, Inventory
-from percore.errors import UsageError, nearest
+from percore.deploy.schema import suggest
+from percore.errors import UsageError
 
 _TERM = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 _SLICE = re.compile(r"(.+)\[(?:(-?\d{1,9})|(\d{1,9})[:-](\d{0,9}))\]")
@@ -86,8 +87,7 @@ def _matcher(term: str) -> Callable[[str], object]:
 
 def _unknown(inventory: Inventory, term: str) -> UsageError:
     known = [*inventory.host_variables, *inventory.groups]
-    like = nearest(term, known)
-    advice = f"did you mean '{like}'?" if like else "see them: invoke inventory --env ENV"
+    advice = suggest(term, known, "see them: invoke inventory --env ENV")
     parts = _TERM.findall(term)
     if len(parts) > 1 and all(part.lstrip("&!") in known for part in parts):
         advice = "separate all terms by commas, or all by colons"

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import DEEPEST_YAML
 from percore.common.passwords import for_programs
 from percore.deploy.inventory.model import Inventory
+from percore.deploy.schema import MAPPING, checked, is_text
 from percore.deploy.yaml_files import Origin
 from percore.errors import UsageError
 
 SECONDS = 120
+NAMES = checked("a list of names", lambda value: isinstance(value, list) and all(map(is_text, value)))
 SECTIONS = ("hosts", "vars", "children")
 
 
 def read_script(path: Path, inventory: Inventory) -> None:
     place = f"{path} --list"
-    groups = _mapping(_run(path, "--list"), place, "the output")
+    groups = dict(MAPPING.read(_run(path, "--list"), "the output", place))
     meta = groups.pop("_meta", None)
     for name, body in groups.items():
         _read_group(inventory, name, body, place)
-    if meta is not None and "hostvars" in _mapping(meta, place, "_meta"):
-        given = _mapping(meta["hostvars"], place, "_meta.hostvars")
+    if meta is not None and "hostvars" in MAPPING.read(meta, "_meta", place):
+        given = MAPPING.read(meta["hostvars"], "_meta.hostvars", place)
         for host in inventory.host_variables:
             if host in given:
                 inventory.host_variables[host].update(_origins(given[host], place, f"_meta.hostvars.{host}"))
@@ -38,7 +40,7 @@ def read_script(path: Path, inventory: Inventory) -> None:
 def _read_group(inventory: Inventory, name: str, body: object, place: str) -> None:
     if isinstance(body, list):
         body = {"hosts": body}
-    sections = _mapping(body, place, name)
+    sections = MAPPING.read(body, name, place)
     if not any(key in sections for key in SECTIONS):
         # The oldest form: a name with variables and nothing else is a host in a group of its own name.
         sections = {"hosts": [name], "vars": sections}
@@ -93,18 +95,8 @@ def _run(path: Path, *words: str) -> Any:
 
 
 def _origins(value: object, place: str, path: str) -> dict[str, Origin]:
-    return {name: Origin(entry, place) for name, entry in _mapping(value, place, path).items()}
-
-
-def _mapping(value: object, place: str, path: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{path} should be a mapping and is {type(value).__name__}", where=place)
-    return dict(value)
+    return {name: Origin(entry, place) for name, entry in MAPPING.read(value, path, place).items()}
 
 
 def _names(value: object, place: str, path: str) -> list[str]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise UsageError(f"{path} should be a list of names", where=place)
-    return value
+    return [] if value is None else NAMES.read(value, path, place)

@@ -6,8 +6,9 @@ import yaml
 
 from percore.deploy.inventory.host_ranges import parse_hosts
 from percore.deploy.inventory.model import Inventory
+from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Document, Origin, is_null
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 
 SECTIONS = ("vars", "children", "hosts")
 
@@ -33,11 +34,10 @@ def _read_group(document: Document, inventory: Inventory, name: str, node: yaml.
     sections = dict(document.pairs(node, f"a mapping of {', '.join(SECTIONS)}"))
     for key, section in sections.items():
         if key not in SECTIONS:
-            guess = nearest(key, list(SECTIONS))
             raise UsageError(
                 f"key '{key}' of group '{name}' is not known",
                 where=document.place(section),
-                next=f"did you mean '{guess}'?" if guess else f"known keys: {', '.join(SECTIONS)}",
+                next=suggest(key, SECTIONS, f"known keys: {', '.join(SECTIONS)}"),
             )
     if "vars" in sections and not is_null(sections["vars"]):
         group.variables.update(document.origins(sections["vars"]))

@@ -12,8 +12,9 @@ from percore.deploy.inventory.export import to_json
 from percore.deploy.plan.host_plan import make_host_plan, own_variables
 from percore.deploy.plan.variables import Variables, resolve_variables
 from percore.deploy.report import Report
+from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import Sealed
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 
 ENCRYPTED = "(encrypted)"
 
@@ -43,11 +44,10 @@ def explain(inventory: Inventory, host: str, project: Path, *, env: str, variabl
     for name, value in own_variables(host, env, project).items():
         found.setdefault(name, []).append(Setting("percore", "", value))
     if variable is not None and variable not in found:
-        guess = nearest(variable, list(found))
         raise UsageError(
             f"no layer sets variable '{variable}'",
             where=f"host {host}",
-            next=f"did you mean '{guess}'?" if guess else "see all: leave --var out",
+            next=suggest(variable, found, "see all: leave --var out"),
         )
     names = sorted(found) if variable is None else [variable]
     return {name: _entry(found[name], name, resolved) for name in names}

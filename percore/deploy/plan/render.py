@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import read_file
 from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
-from percore.deploy.plan.host_plan import HostPlan, HostState
+from percore.deploy.plan.host_plan import HostPlan
+from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.roles import EVERYWHERE, Item, Role, check_item
-from percore.deploy.plan.settings import read_settings
-from percore.deploy.plan.variables import SELF, Variables, render_file, resolve_variables
+from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.variables import SELF, Variables, render_file
+from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 from percore.supervisor.systemd_unit import template_path
 
 SHIPPED = Path(template_path()).parent
@@ -29,10 +31,8 @@ MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
 
 
-def render_plan(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
-    """Resolve one host's roles. `known` are values learnt from the host (facts) and of percore's own package."""
-    variables = resolve_variables(plan, known)
-    settings = read_settings(variables, plan.project)
+def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings) -> HostState:
+    """Resolve one host's roles. The variables know the host's facts and percore's own package."""
     roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
     maker = _StateMaker(plan, variables)
     for role in roles:
@@ -82,7 +82,7 @@ class _StateMaker:
                 yield {**resolved, **self._marks(role, item, path)}
 
     def _marks(self, role: Role, item: Item, path: str) -> dict[str, Any]:
-        """What is said of an item, not what it is: whom it notifies, its tags."""
+        """What is noted about an item, not what it is: the handlers it notifies, its tags."""
         for name in item.get("notify", ()):
             self._require_handler(name, path)
         notify = [name for name in item.get("notify", ()) if name in self.handlers]
@@ -92,10 +92,7 @@ class _StateMaker:
     def _require_handler(self, name: str, path: str) -> None:
         known = [str(handler["name"]) for role in self.plan.roles for handler in role.handlers]
         if name not in known:
-            guess = nearest(name, known)
-            advice = (
-                f"did you mean '{guess}'?" if guess else "name it under 'handlers' of this role or of one it requires"
-            )
+            advice = suggest(name, known, "name it under 'handlers' of this role or of one it requires")
             raise UsageError(f"handler '{name}' does not exist", where=f"{path}.notify", next=advice)
 
     def add_handlers(self, role: Role) -> None:
@@ -116,7 +113,7 @@ class _StateMaker:
         """The SHA-256 of a template, copied file or literal, and which of its lines no diff may show."""
         secret: dict[int, str] | str
         if "copy" in item:
-            content, is_sealed = _read(role.folder / "files" / str(item["copy"]), role)
+            content, is_sealed = _read(role.directory / "files" / str(item["copy"]), role)
             secret = ALL if is_sealed else REDACTOR.lines(content.decode(errors="replace"))
         else:
             text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
@@ -126,9 +123,9 @@ class _StateMaker:
         return {"sha256": sha256, "secret": secret if isinstance(secret, str) else {str(n): secret[n] for n in secret}}
 
     def _render(self, role: Role, name: str) -> str:
-        folders = [role.folder / "templates", self.plan.project / "templates", SHIPPED]
+        directories = [role.directory / "templates", self.plan.project / "templates", SHIPPED]
         values = {SELF: self.variables}
-        return render_file(name, values, folders, known=list(self.variables), where=str(role.file))
+        return render_file(name, values, directories, known=list(self.variables), where=str(role.file))
 
     def _file(self, role: Role, item: Item) -> dict[str, Any]:
         spec = {
@@ -141,7 +138,7 @@ class _StateMaker:
         return _rights(spec)
 
     def _unit(self, role: Role, item: Item) -> Iterator[dict[str, Any]]:
-        """A unit is its file, checked by systemd itself, and its state. A unit that runs owes a restart for a new file."""
+        """A unit is its file, checked by systemd itself, and its state. A new file of a unit that runs notifies its restart."""
         marks = _marks_of(item)
         if "template" in item:
             notify = [*self._changed_unit(item), *item.get("notify", ())]

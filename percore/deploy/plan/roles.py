@@ -5,15 +5,16 @@ Every key is declared once, in `ITEM_KEYS` and `ROLE_KEYS`; an error names the f
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from percore.common import names
+from percore.deploy import schema
+from percore.deploy.schema import Kind, checked, pattern
 from percore.deploy.yaml_files import Document, read_document
-from percore.errors import UsageError, nearest, shown
+from percore.errors import UsageError
 
 Item = Mapping[str, Any]
 
@@ -61,7 +62,7 @@ class Role:
     """One role as written: its strings are still templates."""
 
     name: str
-    folder: Path
+    directory: Path
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
@@ -72,7 +73,7 @@ class Role:
 
     @property
     def file(self) -> Path:
-        return self.folder / "role.yml"
+        return self.directory / "role.yml"
 
     def all_tags(self) -> set[str]:
         return {*self.tags, *(tag for items in self.items.values() for item in items for tag in item.get("tags", ()))}
@@ -81,24 +82,20 @@ class Role:
         return self.items.get(kind, ())
 
 
-def load_role(name: str, folder: Path = Path("roles")) -> Role:
-    """Read `folder/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+def load_role(name: str, directory: Path = Path("roles")) -> Role:
+    """Read `directory/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
     if not isinstance(name, str) or not names.is_path_word(name):
         raise UsageError(
-            f"{ascii(name)[:80]} cannot be the name of a role", where=str(folder), next=f"use {names.PATH_WORD}"
+            f"{ascii(name)[:80]} cannot be the name of a role", where=str(directory), next=f"use {names.PATH_WORD}"
         )
-    path = folder / name / "role.yml"
+    path = directory / name / "role.yml"
     if not path.is_file():
-        known = sorted(entry.parent.name for entry in folder.glob("*/role.yml"))
-        guess = nearest(name, known)
-        raise UsageError(
-            f"role '{name}' does not exist",
-            where=str(folder),
-            next=f"did you mean '{guess}'?" if guess else f"choose one of {', '.join(known) or '(none yet)'}",
-        )
+        known = sorted(entry.parent.name for entry in directory.glob("*/role.yml"))
+        advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
+        raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)
-    return parse_role(name, data, folder=path.parent, places=_places_of_defaults(document, data))
+    return parse_role(name, data, directory=path.parent, places=_places_of_defaults(document, data))
 
 
 def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
@@ -108,10 +105,10 @@ def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
     return {name: document.place(node) for name, node in document.pairs(defaults)}
 
 
-def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, str] | None = None) -> Role:
-    where = str(folder / "role.yml")
-    mapping = _mapping(data or {}, where, "role")
-    _refuse_unknown(mapping, ROLE_KEYS, where, "")
+def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str, str] | None = None) -> Role:
+    where = str(directory / "role.yml")
+    mapping = schema.MAPPING.read(data or {}, "role", where)
+    schema.require_keys(mapping, ROLE_KEYS, "", where)
     items = {
         kind: tuple(
             _item(kind, entry, where, f"{kind}[{index}]") for index, entry in enumerate(_list(mapping, kind, where))
@@ -124,9 +121,9 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
     )
     return Role(
         name=name,
-        folder=folder,
+        directory=directory,
         requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
-        defaults=_mapping(mapping.get("defaults") or {}, where, "defaults"),
+        defaults=schema.MAPPING.read(mapping.get("defaults") or {}, "defaults", where),
         places=places or {},
         when=None if mapping.get("when") is None else str(mapping["when"]),
         tags=_texts(mapping, "tags", where, ""),
@@ -135,22 +132,22 @@ def parse_role(name: str, data: object, *, folder: Path, places: Mapping[str, st
     )
 
 
-def load_roles(wanted: Sequence[str], folder: Path = Path("roles")) -> tuple[Role, ...]:
+def load_roles(wanted: Sequence[str], directory: Path = Path("roles")) -> tuple[Role, ...]:
     """The named roles with all they require, each once, what is required first."""
     found: dict[str, Role] = {}
     for name in map(str, wanted):
-        _collect(name, folder, found, ())
+        _collect(name, directory, found, ())
     return tuple(found.values())
 
 
-def _collect(name: str, folder: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
+def _collect(name: str, directory: Path, found: dict[str, Role], above: tuple[str, ...]) -> None:
     if name in above:
-        raise UsageError(f"roles require each other in a circle: {' > '.join([*above, name])}", where=str(folder))
+        raise UsageError(f"roles require each other in a circle: {' > '.join([*above, name])}", where=str(directory))
     if name in found:
         return
-    role = load_role(name, folder)
+    role = load_role(name, directory)
     for required in role.requires:
-        _collect(required, folder, found, (*above, name))
+        _collect(required, directory, found, (*above, name))
     found[name] = role
 
 
@@ -158,8 +155,8 @@ def _item(kind: str, entry: object, where: str, path: str) -> Item:
     keys = ITEM_KEYS[kind]
     if isinstance(entry, str):
         entry = {keys.required[0]: entry}
-    item = _mapping(entry, where, path)
-    _refuse_unknown(item, keys.all(), where, path)
+    item = schema.MAPPING.read(entry, path, where)
+    schema.require_keys(item, keys.all(), path, where)
     for key in keys.required:
         if item.get(key) in (None, ""):
             raise UsageError(f"{path} needs the key '{key}'", where=where)
@@ -173,56 +170,64 @@ def _item(kind: str, entry: object, where: str, path: str) -> Item:
     return {**item, **lists}
 
 
-def check_item(kind: str, item: Item, where: str) -> None:
+def check_item(item_kind: str, item: Item, where: str) -> None:
     """The values of an item, or of a handler, whose templates are resolved: what becomes a path or a word on the host."""
     for key, value in item.items():
-        fits, wanted = _VALUES.get(f"{kind}.{key}") or _VALUES.get(key) or _ANYTHING
-        if not fits(value):
-            raise UsageError(f"{key} should be {wanted} and is {shown(value)}", where=f"{where}.{key}")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != "" and re.search(r"[\0\ud800-\udfff]", value) is None
-
-
-def _is_command(value: object) -> bool:
-    return _is_text(value) or (isinstance(value, list) and value != [] and all(map(_is_text, value)))
-
-
-def _matches(pattern: str) -> Callable[[object], bool]:
-    return lambda value: re.fullmatch(pattern, str(value)) is not None if isinstance(value, (str, int)) else False
+        kind = _VALUES.get(f"{item_kind}.{key}") or _VALUES.get(key)
+        if kind is not None:
+            kind.read(value, key, f"{where}.{key}")
 
 
 def _is_path(value: object) -> bool:
     return isinstance(value, str) and names.is_absolute_path(value)
 
 
-_PATH = (_is_path, "an absolute path without '..'")
-_TEXT = (_is_text, "a text")
-_COMMAND = (_is_command, "a command, or a list of its words")
-_UNIT = (_matches(r"[A-Za-z0-9:_.@\\-]{1,250}"), "the name of a unit")
-_USER = (_matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?"), "the name or number of a user or group")
-_OWNER = (lambda value: value == "" or _USER[0](value), _USER[1])  # empty: whoever deploys
-_SECONDS = (_matches(r"[0-9]{1,6}"), "a number of seconds")
-_INNER = (lambda value: isinstance(value, str) and names.is_inner_path(value), "a path below the role's own directory")
-_ANYTHING: tuple[Callable[[Any], bool], str] = (lambda _: True, "")
+_PATH = checked("an absolute path without '..'", _is_path)
+_INNER = checked(
+    "a path below the role's own directory", lambda value: isinstance(value, str) and names.is_inner_path(value)
+)
+_SITE = checked(names.PATH_WORD, lambda value: isinstance(value, str) and names.is_path_word(value))
+_TEXT = checked("a text", schema.is_text)
+_UNIT = pattern("the name of a unit", r"[A-Za-z0-9:_.@\\-]{1,250}")
+_USER = pattern("the name or number of a user or group", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
+_OWNER = pattern(_USER.wanted, r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?")  # empty: the user that deploys
+_PACKAGE = pattern("the name of a package", r"[A-Za-z0-9][A-Za-z0-9.+:=~_/-]{0,200}")
+_SECONDS = pattern("a number of seconds", r"[0-9]{1,6}")
+_MODE = pattern("four octal digits", r"[0-7]{1,5}")
+_PATHS = checked("a list of absolute paths", lambda value: isinstance(value, list) and all(map(_is_path, value)))
 
-_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "path": _PATH, "home": _PATH, "shell": _PATH, "creates": _PATH, "link": _PATH, "to": _TEXT,
-    "template": _INNER, "copy": _INNER, "owner": _OWNER, "group": _OWNER, "seconds": _SECONDS,
-    "mode": (_matches(r"[0-7]{1,5}"), "four octal digits"),
-    "run": _COMMAND, "unless": _COMMAND, "validate": _COMMAND,
-    "restart": _UNIT, "reload": _UNIT, "units.name": _UNIT, "users.name": _USER, "handlers.name": _TEXT,
-    "sites.name": (lambda value: isinstance(value, str) and names.is_path_word(value), names.PATH_WORD),
-    "packages.name": (_matches(r"[A-Za-z0-9][A-Za-z0-9.+:=~_/-]{0,200}"), "the name of a package"),
-    "replaces": (lambda value: isinstance(value, list) and all(map(_is_path, value)), "a list of absolute paths"),
-}  # fmt: skip
-"""By key, or by kind and key: what a value must be, and how that is called."""
+
+_VALUES: Mapping[str, Kind[Any]] = {
+    "copy": _INNER,
+    "creates": _PATH,
+    "group": _OWNER,
+    "handlers.name": _TEXT,
+    "home": _PATH,
+    "link": _PATH,
+    "mode": _MODE,
+    "owner": _OWNER,
+    "packages.name": _PACKAGE,
+    "path": _PATH,
+    "reload": _UNIT,
+    "replaces": _PATHS,
+    "restart": _UNIT,
+    "run": schema.COMMAND,
+    "seconds": _SECONDS,
+    "shell": _PATH,
+    "sites.name": _SITE,
+    "template": _INNER,
+    "to": _TEXT,
+    "units.name": _UNIT,
+    "unless": schema.COMMAND,
+    "users.name": _USER,
+    "validate": schema.COMMAND,
+}
+"""By key, or by kind of item and key: what a value must be. Others may be anything."""
 
 
 def _handler(entry: object, where: str, path: str) -> Item:
-    handler = _mapping(entry, where, path)
-    _refuse_unknown(handler, HANDLER_KEYS, where, path)
+    handler = schema.MAPPING.read(entry, path, where)
+    schema.require_keys(handler, HANDLER_KEYS, path, where)
     if handler.get("name") in (None, ""):
         raise UsageError(f"{path} needs the key 'name'", where=where)
     if sum(key in handler for key in HANDLER_ACTIONS) != 1:
@@ -232,10 +237,7 @@ def _handler(entry: object, where: str, path: str) -> Item:
 
 def _texts(mapping: Item, key: str, where: str, path: str) -> tuple[str, ...]:
     """A text, or a list of them; tags may stand in one text with commas, as in Ansible."""
-    value = mapping.get(key)
-    found = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(entry, str) and entry for entry in found):
-        raise UsageError(f"{path + '.' if path else ''}{key} should be a text or a list of texts", where=where)
+    found = schema.TEXT_OR_TEXTS.read(mapping.get(key), f"{path}.{key}" if path else key, where)
     if key != "tags":
         return tuple(found)
     tags = tuple(tag.strip() for entry in found for tag in entry.split(","))
@@ -245,28 +247,6 @@ def _texts(mapping: Item, key: str, where: str, path: str) -> tuple[str, ...]:
     return tags
 
 
-def _refuse_unknown(mapping: Item, known: Sequence[str], where: str, path: str) -> None:
-    for key in mapping:
-        if key not in known:
-            guess = nearest(str(key), list(known))
-            advice = f"did you mean '{guess}'?" if guess else f"known keys: {', '.join(known)}"
-            raise UsageError(f"key '{path + '.' if path else ''}{key}' is not known", where=where, next=advice)
-
-
-def _mapping(value: object, where: str, path: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{path} should be a mapping and is {_kind_of(value)}", where=where)
-    return value
-
-
 def _list(mapping: Item, key: str, where: str) -> list[Any]:
     value = mapping.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise UsageError(f"{key} should be a list and is {_kind_of(value)}", where=where)
-    return value
-
-
-def _kind_of(value: object) -> str:
-    return {dict: "a mapping", list: "a list", str: "a text", bool: "true or false"}.get(type(value), f"{value!r}")
+    return [] if value is None else schema.LIST.read(value, key, where)

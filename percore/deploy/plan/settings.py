@@ -1,208 +1,140 @@
-"""The deploy's own settings out of a host's variables, checked and typed."""
+"""The deploy's own settings out of a host's variables, checked and typed. Their defaults are in the roles' `role.yml`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 from percore.common import names
+from percore.deploy import schema
 from percore.deploy.masking import REDACTOR
-from percore.deploy.plan.batches import MOST, read_policy
-from percore.deploy.plan.host_plan import AppSettings, HostPlan
-from percore.deploy.plan.variables import Variables, resolve_variables
-from percore.errors import UsageError, nearest, shown
+from percore.deploy.plan.batches import Policy
+from percore.deploy.plan.variables import Variables
+from percore.deploy.schema import read_fields, read_variable
+from percore.errors import UsageError
 from percore.supervisor.config import env_file
 
 _PHASES = ("build", "connect", "stage", "activate", "confirm")
 _HOOKS = (*(f"{when}_{phase}" for phase in _PHASES for when in ("before", "after")), "failed")
-_NO_TEXT = r"[\0\ud800-\udfff]"
+_COMMANDS = schema.lists_of(schema.matching("a command", lambda text: text.strip()))
+_APP_PATH = schema.Kind("a text", lambda value: Path(schema.TEXT.convert(value)), variable="app_path")
+_HOST_DIRECTORY = schema.Kind(schema.PATH.wanted, lambda value: schema.PATH.convert(value).rstrip("/"))
+_OPTIONAL_TEXT = schema.optional(schema.TEXT)
+_PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
-T = TypeVar("T")
 
+@dataclass(frozen=True)
+class AppSettings:
+    """What the deploy itself needs to know. Sizes in bytes, times in seconds."""
 
-def plan_settings(plan: HostPlan) -> AppSettings:
-    """The settings of a host before it was asked for facts: they may not depend on those."""
-    return read_settings(resolve_variables(plan), plan.project)
+    name: Annotated[str, schema.NAME.of("app_name")]
+    path: Annotated[Path, _APP_PATH]
+    port: Annotated[int | None, schema.optional(schema.PORT)]
+    health_path: Annotated[str | None, schema.optional(schema.URL_PATH)]
+    health_seconds: Annotated[int, schema.whole()]
+    build_command: Annotated[str | None, _OPTIONAL_TEXT]
+    install_command: Annotated[str | None, _OPTIONAL_TEXT]
+    process_file: Annotated[str | None, schema.optional(schema.INNER_PATH)]
+    process_env: Annotated[str | None, schema.optional(schema.NAME)]
+    artifact_exclude: Annotated[list[str], schema.TEXTS]
+    deploy_to: Annotated[str, _HOST_DIRECTORY]
+    keep_releases: Annotated[int, schema.whole()]
+    percore_home: Annotated[str, _HOST_DIRECTORY]
+    percore_user: Annotated[str | None, schema.optional(schema.USER)]
+    package_path: Annotated[str, _HOST_DIRECTORY]
+    launcher_path: Annotated[str, _HOST_DIRECTORY]
+    service_manager: Annotated[str, schema.choice("systemd", "process")]
+    nginx: Annotated[bool, schema.FLAG]
+    nginx_port: Annotated[int, schema.PORT]
+    server_name: Annotated[str, schema.SERVER_NAME]
+    env: Mapping[str, str] = field(repr=False)
+    policy: Policy
+    confirm_seconds: Annotated[int, schema.whole(least=3)]  # we say once a second that we are there
+    max_clock_skew_seconds: Annotated[int, schema.whole()]
+    probe_max_failed_percentage: Annotated[int, schema.whole()]
+    probe_max_slowdown: Annotated[int, schema.whole()]
+    hooks: Mapping[str, tuple[str, ...]]
+    placement: Annotated[Mapping[str, str], _PLACEMENT]
+    ask_before_switch: Annotated[bool, schema.FLAG]
+
+    @property
+    def has_systemd(self) -> bool:
+        return self.service_manager == "systemd"
+
+    @property
+    def shown_port(self) -> int | None:
+        """The port a visitor uses: NGINX's where there is one."""
+        return self.nginx_port if self.nginx else self.port
 
 
 def read_settings(variables: Variables, project: Path) -> AppSettings:
     """The deploy's own settings out of a host's variables; UsageError names the variable that does not fit."""
-    reader = _Reader(variables)
-    systemd = reader.choice("service_manager", ("systemd", "process")) == "systemd"
+    values = read_fields(AppSettings, variables)
+    values["path"] = project / values["path"]
+    if values["service_manager"] == "systemd":
+        _require_safe_paths(variables)
+    else:
+        values["percore_user"] = None
     return AppSettings(
-        name=reader.name("app_name"),
-        path=project / reader.text("app_path"),
-        port=reader.optional("port", reader.port),
-        health_path=reader.optional("health_path", reader.url_path),
-        health_seconds=reader.number("health_seconds"),
-        build_command=reader.optional("build_command", reader.text),
-        install_command=reader.optional("install_command", reader.text),
-        process_file=reader.optional("process_file", reader.inner_path),
-        process_env=reader.optional("process_env", reader.name),
-        artifact_exclude=tuple(reader.texts("artifact_exclude")),
-        deploy_to=reader.path("deploy_to"),
-        keep_releases=reader.number("keep_releases"),
-        percore_home=reader.path("percore_home"),
-        percore_user=reader.optional("percore_user", reader.user) if systemd else None,
-        package_path=reader.path("package_path"),
-        launcher_path=reader.path("launcher_path"),
-        service_manager="systemd" if systemd else "process",
-        nginx=reader.flag("nginx"),
-        nginx_port=reader.port("nginx_port"),
-        server_name=reader.server_name("server_name"),
-        env=read_environment(reader, project / reader.text("app_path")),
-        policy=read_policy(
-            *(variables[name] for name in ("serial", "canary", "max_fail_percentage", "soak_seconds")),
-            where=variables.where(),
-        ),
-        confirm_seconds=reader.number("confirm_seconds", least=3),  # we say once a second that we are there
-        max_clock_skew_seconds=reader.number("max_clock_skew_seconds"),
-        probe_max_failed_percentage=reader.number("probe_max_failed_percentage"),
-        probe_max_slowdown=reader.number("probe_max_slowdown"),
-        placement={str(app): str(pattern) for app, pattern in reader.mapping("placement").items()},
-        ask_before_switch=reader.flag("ask_before_switch"),
-        hooks=_read_hooks(reader.mapping("hooks"), where=variables.where()),
+        **values,
+        env=_read_environment(variables, values["path"], values["port"]),
+        policy=Policy(**read_fields(Policy, variables)),
+        hooks=_read_hooks(variables),
     )
 
 
-def read_environment(reader: _Reader, app: Path) -> dict[str, str]:
+def _require_safe_paths(variables: Variables) -> None:
+    """A unit needs plain characters. Without systemd, paths may be whatever the project's own path is."""
+    for name in ("deploy_to", "percore_home", "package_path", "launcher_path"):
+        read_variable(variables, name, schema.SAFE_PATH)
+
+
+def _read_environment(variables: Variables, app: Path, port: int | None) -> dict[str, str]:
     """The app's env file of this environment, then `env`, which wins. What is named in `secrets` must not be empty."""
-    named = reader.optional("env_file", reader.text)
-    path = app / (named or f".env.{reader.text('env_name')}")
-    env = {**(env_file.read(str(path), strict=True) if named or path.is_file() else {}), **reader.environment("env")}
-    port = reader.optional("port", reader.port)
+    named = read_variable(variables, "env_file", _OPTIONAL_TEXT)
+    path = app / (named or f".env.{read_variable(variables, 'env_name', schema.TEXT)}")
+    env = {**(env_file.read(str(path), strict=True) if named or path.is_file() else {}), **_read_env(variables)}
     if port is not None and env.get("PORT", str(port)) != str(port):
         raise UsageError(
             f"PORT is {env['PORT']} in the app's environment, and port is {port}",
-            where=reader.variables.where("port"),
+            where=variables.where("port"),
             next=f"set port: {env['PORT']} in the inventory, or take PORT out of {path.name}",
         )
-    names = reader.texts("secrets")
-    for name in names:
+    secrets = read_variable(variables, "secrets", schema.TEXTS)
+    for name in secrets:
         if not env.get(name, "").strip():
             raise UsageError(
                 f"secret '{name}' is not set",
-                where=reader.variables.where("secrets"),
+                where=variables.where("secrets"),
                 next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {path.name}",
             )
-    REDACTOR.hide([env[name] for name in names])
+    REDACTOR.hide([env[name] for name in secrets])
     REDACTOR.hide_environment(env)
     return env
 
 
-def _is_number(value: object) -> bool:
-    """A whole one that can be written out; a template may make any."""
-    return isinstance(value, int) and value.bit_length() < 3000
+def _read_env(variables: Variables) -> dict[str, str]:
+    found: dict[str, str] = {}
+    where = variables.where("env")
+    for key, value in read_variable(variables, "env", schema.MAPPING).items():
+        found[str(key)] = schema.ENVIRONMENT_VALUE.read(value, f"variable 'env.{key}'", where)
+        if fault := names.variable_fault(str(key), found[str(key)]):
+            raise UsageError(fault, where=where)
+    return found
 
 
-class _Reader:
-    """Reads typed values; the message of a wrong one names the variable and what it holds."""
-
-    def __init__(self, variables: Variables) -> None:
-        self.variables = variables
-
-    def value(self, name: str) -> Any:
-        if name not in self.variables:
-            raise UsageError(
-                f"variable '{name}' is not set", where=self.variables.where(), next="set it in the inventory"
-            )
-        return self.variables[name]
-
-    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
-        return None if name not in self.variables or self.variables[name] in (None, "") else read(name)
-
-    def text(self, name: str) -> str:
-        value = self.value(name)
-        is_text = isinstance(value, str) and value != "" and not re.search(_NO_TEXT, value)
-        return str(value) if is_text or _is_number(value) else self._refuse(name, value, "a text")
-
-    def path(self, name: str) -> str:
-        value = self._matching(name, names.is_absolute_path, "an absolute path without '..', and not /")
-        # What a background process of this user has lies wherever his project does.
-        if self.value("service_manager") == "systemd" and not names.is_safe_path(value):
-            return self._refuse(name, value, "an absolute path without '..', of letters, digits and . _ - + @ : ~")
-        return value.rstrip("/")
-
-    def inner_path(self, name: str) -> str:
-        return self._matching(name, names.is_inner_path, "a path in the app's directory, without '..'")
-
-    def name(self, name: str) -> str:
-        return self._matching(name, names.is_path_word, names.PATH_WORD)
-
-    def user(self, name: str) -> str:
-        return self._matching(name, names.is_user_name, "the name of a user")
-
-    def server_name(self, name: str) -> str:
-        return self._matching(name, names.is_server_name, "a name as NGINX's server_name takes it")
-
-    def url_path(self, name: str) -> str:
-        return self._matching(name, lambda path: re.fullmatch(r"/[!-~]*", path), "a path such as /health")
-
-    def _matching(self, name: str, fits: Callable[[str], object], wanted: str) -> str:
-        value = self.text(name)
-        return value if fits(value) else self._refuse(name, value, wanted)
-
-    def port(self, name: str) -> int:
-        number = self.number(name)
-        return number if 0 < number < 65536 else self._refuse(name, number, "a port from 1 to 65535")
-
-    def number(self, name: str, *, least: int = 0) -> int:
-        value = self.value(name)
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool):
-            return self._refuse(name, value, "a whole number")
-        return value if least <= value <= MOST else self._refuse(name, value, f"a number from {least} to {MOST}")
-
-    def flag(self, name: str) -> bool:
-        value = self.value(name)
-        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
-
-    def choice(self, name: str, known: tuple[str, ...]) -> str:
-        value = self.value(name)
-        return str(value) if value in known else self._refuse(name, value, " or ".join(known))
-
-    def texts(self, name: str) -> list[str]:
-        value = self.value(name)
-        is_list = isinstance(value, list) and all(isinstance(entry, (str, int)) for entry in value)
-        return [str(entry) for entry in value] if is_list else self._refuse(name, value, "a list of texts")
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self.value(name)
-        return value if isinstance(value, dict) else self._refuse(name, value, "a mapping")
-
-    def environment(self, name: str) -> dict[str, str]:
-        """Texts for environment variables; a value that is null would silently become the text of a null."""
-        found: dict[str, str] = {}
-        for key, value in self.mapping(name).items():
-            if not isinstance(value, (str, float)) and not _is_number(value):
-                self._refuse(f"{name}.{key}", value, "a text, a number, or true or false")
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            if fault := names.variable_fault(str(key), text):
-                raise UsageError(fault, where=self.variables.where(name))
-            found[str(key)] = text
-        return found
-
-    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
-        raise UsageError(
-            f"variable '{name}' should be {wanted} and is {shown(value)}", where=self.variables.where(name)
-        )
-
-
-def _read_hooks(written: Mapping[str, object], *, where: str) -> dict[str, tuple[str, ...]]:
-    """Command lines by name. Raises UsageError for a name that is none, or what is no command."""
-    hooks: dict[str, tuple[str, ...]] = {}
-    for name, value in written.items():
+def _read_hooks(variables: Variables) -> dict[str, tuple[str, ...]]:
+    """Command lines by the hook's name."""
+    written = read_variable(variables, "hooks", schema.MAPPING)
+    where = variables.where("hooks")
+    for name in written:
         if name not in _HOOKS:
-            guess = nearest(str(name), list(_HOOKS))
-            raise UsageError(
-                f"hook '{name}' is not known", where=where,
-                next=f"did you mean '{guess}'?" if guess else f"known: {', '.join(_HOOKS)}",
-            )  # fmt: skip
-        commands = value if isinstance(value, list) else [value]
-        if not all(isinstance(command, str) and command.strip() and "\0" not in command for command in commands):
-            raise UsageError(f"hook '{name}' should be a command or a list of commands", where=where)
-        hooks[name] = tuple(map(str, commands))
-    return hooks
+            advice = schema.suggest(name, _HOOKS, f"known: {', '.join(_HOOKS)}")
+            raise UsageError(f"hook '{name}' is not known", where=where, next=advice)
+    return {name: _COMMANDS.read(value, f"hook '{name}'", where) for name, value in written.items()}
+
+
+def _to_texts(mapping: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in mapping.items()}

@@ -32,10 +32,11 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
+from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import Sealed
 from percore.deploy.vault.passwords import open_sealed
 from percore.deploy.yaml_files import Unsafe
-from percore.errors import UsageError, nearest
+from percore.errors import UsageError
 from percore.supervisor import systemd_unit
 
 MARKS = re.compile(r"\{[{%#]")
@@ -93,6 +94,10 @@ class Variables(Mapping[str, Any]):
         finally:
             self._open.pop()
         return self._done[name]
+
+    def knowing(self, known: Mapping[str, Any]) -> Variables:
+        """The same with the host's facts, which are never templates."""
+        return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
 
     def where(self, name: str = "", place: str = "") -> str:
         """For errors: the file and line that set a variable, and the host."""
@@ -164,10 +169,10 @@ def _is_one_expression(environment: SandboxedEnvironment, text: str) -> bool:
 
 
 @functools.cache
-def make_environment(folders: tuple[Path, ...]) -> SandboxedEnvironment:
-    """Templates are looked for in the given folders, first hit wins."""
+def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
+    """Templates are looked for in the given directories, first hit wins."""
     environment = SandboxedEnvironment(
-        loader=FileSystemLoader([str(folder) for folder in folders]),
+        loader=FileSystemLoader([str(directory) for directory in directories]),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -214,19 +219,18 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
     name = MISSING_NAME.search(str(error))
     if name is None:
         return UsageError(f"template fails: {error}", where=where)
-    guess = nearest(name.group(1), known)
-    advice = f"did you mean '{guess}'?" if guess else "set it in the inventory or in the role's defaults"
+    advice = suggest(name.group(1), known, "set it in the inventory or in the role's defaults")
     return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
 
 
-def resolve_variables(plan: HostPlan, known: Mapping[str, Any] | None = None) -> Variables:
-    """A host's variables; without `known`, those that need facts cannot be resolved yet. What is known is never a template."""
+def resolve_variables(plan: HostPlan) -> Variables:
+    """A host's variables; those that need facts cannot be resolved before `knowing` adds them."""
     environment = make_environment((plan.project / "templates",))
-    return Variables({**plan.variables, **text_only(known or {})}, environment, plan.host, plan.places)
+    return Variables(plan.variables, environment, plan.host, plan.places)
 
 
 def text_only(value: Any) -> Any:
-    """What a host said, to be taken as it is wherever it gets to: no text in it, however deep, is a template."""
+    """A value from a host, safe to use anywhere: no text in it, however deep, is a template."""
     if isinstance(value, str):
         return Unsafe(value)
     if isinstance(value, Mapping):
@@ -237,24 +241,24 @@ def text_only(value: Any) -> Any:
 
 
 def render_file(
-    name: str, values: Mapping[str, Any], folders: list[Path], *, known: list[str], where: str | None = None
+    name: str, values: Mapping[str, Any], directories: list[Path], *, known: list[str], where: str | None = None
 ) -> str:
-    """A template file with its values; an error names the template and its line, or `where` it was asked for in vain."""
+    """A template file with its values; an error names the template and its line, or `where` a missing one was named."""
     try:
-        return make_environment(tuple(folders)).get_template(name).render(values)
+        return make_environment(tuple(directories)).get_template(name).render(values)
     except TemplateError as error:
         missing_there = isinstance(error, TemplateNotFound) and where is not None
         place = where if missing_there and where else f"template {name}{_line_in_template(error, name)}"
         raise template_fault(error, where=place, known=known) from None
 
 
-def render_text(template: str, values: Mapping[str, Any], folder: Path) -> str:
+def render_text(template: str, values: Mapping[str, Any], directory: Path) -> str:
     """One shared template with plain values, such as the edge configuration of all hosts."""
-    return render_file(template, values, [folder], known=list(values))
+    return render_file(template, values, [directory], known=list(values))
 
 
 def _line_in_template(error: TemplateError, name: str) -> str:
-    """ ":LINE" of the template in which an error arose; empty when nobody knows."""
+    """ ":LINE" of the template in which an error arose; empty when it is not known."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(name):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from percore.common.passwords import for_programs
@@ -20,11 +21,25 @@ Commands = Mapping[str, Sequence[str]]
 class Hooks:
     """`values` become `PERCORE_...` variables of the commands."""
 
-    def __init__(self, commands: Commands, folder: Path, report: Report, **values: str) -> None:
+    def __init__(self, commands: Commands, directory: Path, report: Report, **values: str) -> None:
         self._commands = commands
-        self._folder = folder
+        self._directory = directory
         self._report = report
-        self.values = dict(values)
+        self._values = dict(values)
+
+    def tell(self, **values: str) -> None:
+        """Values that became known meanwhile."""
+        self._values.update(values)
+
+    @contextlib.contextmanager
+    def told_of_failure(self) -> Iterator[None]:
+        """Runs the hook `failed` when what is done within fails."""
+        try:
+            yield
+        except PercoreError as error:
+            self.tell(error=str(error))
+            self.run("failed")
+            raise
 
     def run(self, name: str) -> None:
         """One after the other; the first that fails raises PreflightError, or RolloutError once hosts were switched.
@@ -40,24 +55,33 @@ class Hooks:
                 raise fault
 
     def _call(self, name: str, command: str) -> PercoreError | None:
-        env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self.values.items()})
+        env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self._values.items()})
         kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
         try:
             done = subprocess.run(
-                _shell(command), cwd=self._folder, env=env, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            )  # fmt: skip
+                _shell(command),
+                cwd=self._directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                timeout=SECONDS,
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
         except subprocess.TimeoutExpired:
             return kind(f"hook {name} did not end within {SECONDS:g} s: {command}")
-        lines = done.stdout.splitlines()
+        lines = done.stdout.splitlines()[-20:]
         if done.returncode == 0:
-            for line in lines[-20:]:
+            for line in lines:
                 self._report.step(f"  {line}")
             return None
         return kind(
-            f"hook {name} ended with exit code {done.returncode}: {command}", next="mend the hook, then deploy again",
-            detail="\n".join(lines[-20:]),
-        )  # fmt: skip
+            f"hook {name} ended with exit code {done.returncode}: {command}",
+            next="fix the hook, then deploy again",
+            detail="\n".join(lines),
+        )
 
 
 def _shell(command: str) -> list[str]:

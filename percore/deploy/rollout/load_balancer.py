@@ -1,14 +1,14 @@
-"""The configuration of the load balancer in front of the hosts, for whoever runs it."""
+"""The configuration of a load balancer in front of the hosts."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from percore.deploy.plan.variables import render_text
-from percore.deploy.rollout.hosts import Host
+from percore.deploy.rollout.host import Host
 
 
-def write_edge_config(env: str, hosts: list[Host], project: Path) -> None:
+def write_edge_config(hosts: Sequence[Host]) -> None:
     """`build/nginx/<env>/<app>.conf`: what a load balancer in front of the hosts needs."""
     by_app: dict[str, list[Host]] = {}
     for host in hosts:
@@ -21,7 +21,13 @@ def write_edge_config(env: str, hosts: list[Host], project: Path) -> None:
         ]
         if not servers:
             continue
-        values = {"app_name": name, "env_name": env, "servers": servers, "server_name": members[0].settings.server_name}
-        path = project / "build" / "nginx" / env / f"{name}.conf"
+        scope = hosts[0].scope
+        values = {
+            "app_name": name,
+            "env_name": scope.env,
+            "servers": servers,
+            "server_name": members[0].settings.server_name,
+        }
+        path = scope.project / "build" / "nginx" / scope.env / f"{name}.conf"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_text("nginx-edge.conf.j2", values, project / "templates"))
+        path.write_text(render_text("nginx-edge.conf.j2", values, scope.project / "templates"))

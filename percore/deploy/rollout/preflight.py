@@ -1,4 +1,4 @@
-"""What cannot go well is refused before anything is touched, with the arithmetic."""
+"""What cannot work is refused before anything is touched, with the arithmetic."""
 
 from __future__ import annotations
 
@@ -7,115 +7,138 @@ import json
 import platform
 import re
 import tarfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tomllib
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
 from percore.deploy.build.artifact import Artifact
+from percore.deploy.connection.messages import Inspected, Ports
 from percore.deploy.report import Report
-from percore.deploy.rollout.hosts import Host, on_all, stop_at
+from percore.deploy.rollout.choose import Choice
+from percore.deploy.rollout.host import Host
+from percore.deploy.rollout.parallel import all_or_stop, stop_at
 from percore.errors import PercoreError, PreflightError
 from percore.host.release.releases import SPARE_BYTES
 
 SPARE_INODES = 1000
 SPARE_MEMORY = 64 * 1024 * 1024
-"""Left to everybody else while two generations of a worker run at once."""
+"""Left to other programs while two generations of a worker run at once."""
 
 
-def preflight(hosts: list[Host], report: Report) -> None:
-    report.phase("check", f"release {hosts[0].notes['release']}")
-    if not hosts[0].scope.brings_the_app:
+def preflight(choices: Sequence[Choice], report: Report) -> None:
+    first = choices[0]
+    report.phase("check", f"release {first.release}" + (f": {first.reason}" if first.reason else ""))
+    if first.seen.wanted.app is None:
         return
-    stop_at(on_all(hosts, _ask_for_strangers), report)
-    faults = {host.name: fault for host in hosts if (fault := _refusal(host)) is not None}
-    stop_at(faults, report)
+    found = all_or_stop(choices, _port_owners, report)
+    pairs = zip(choices, found, strict=True)
+    stop_at({choice.name: fault for choice, owners in pairs if (fault := refusal(choice, owners))}, report)
 
 
-def _ask_for_strangers(host: Host) -> None:
-    ports = [port for port in (host.settings.port, host.settings.nginx and host.settings.nginx_port) if port]
-    host.notes["strangers"] = host.ask("ports", ports=ports)["strangers"]
+def _port_owners(choice: Choice) -> Mapping[str, str]:
+    """Other programs on the ports that the app needs, by port."""
+    settings = choice.host.settings
+    ports = [port for port in (settings.port, settings.nginx and settings.nginx_port) if port]
+    reply: Ports = choice.host.ask("ports", ports=ports)
+    return reply["strangers"]
 
 
-def _refusal(host: Host) -> PercoreError | None:
+def refusal(choice: Choice, port_owners: Mapping[str, str]) -> PercoreError | None:
+    """Why this host cannot go to the release."""
+    app = choice.seen.wanted.app
+    if app is None:
+        return None
+    case = _Case(choice.host, app.artifact, choice.seen.reply, choice.is_staged, port_owners)
     for check in (_programs, _ports, _disk, _inodes, _memory, _architecture, _clock):
-        refused = check(host, host.notes["artifact"], host.notes["seen"])
+        refused = check(case)
         if refused:
             what, advice = refused
-            return PreflightError(what, where=host.name, next=advice)
+            return PreflightError(what, where=choice.name, next=advice)
     return None
+
+
+class _Case(NamedTuple):
+    """What the checks of one host look at."""
+
+    host: Host
+    artifact: Artifact
+    seen: Inspected
+    is_staged: bool
+    port_owners: Mapping[str, str]
 
 
 Refused = tuple[str, str] | None
 """What is wrong, and what to do about it."""
 
 
-def _programs(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    node = seen["versions"].get("node", "")
-    if artifact.is_node and not node:
+def _programs(case: _Case) -> Refused:
+    node = case.seen["versions"].get("node", "")
+    if case.artifact.is_node and not node:
         return "Node.js is missing there", "apt-get install -y nodejs on the host"
-    wanted = declared_node(artifact)
+    wanted = declared_node(case.artifact)
     if wanted and node and not _satisfies_node(node, wanted):
         return (
             f"it has Node {node}, and package.json asks for {wanted}",
             "install such a Node there, or change 'engines'",
         )
-    python = host.agent.facts["python"]
-    wanted = declared_python(artifact)
+    python = case.host.agent.facts["python"]
+    wanted = declared_python(case.artifact)
     if wanted and not _satisfies_python(python, wanted):
         return f"it has Python {python}, and pyproject.toml asks for {wanted}", "install such a Python there"
     return None
 
 
-def _ports(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    settings = host.settings
-    for port, stranger in host.notes["strangers"].items():
+def _ports(case: _Case) -> Refused:
+    settings = case.host.settings
+    for port, owner in case.port_owners.items():
         if int(port) == settings.port:
-            return f"port {port} is in use by {stranger}", "stop it there, or set another 'port'"
-        if not stranger.startswith("nginx "):
-            return f"port {port} is in use by {stranger}", "stop it there, or set another 'nginx_port'"
+            return f"port {port} is in use by {owner}", "stop it there, or set another 'port'"
+        if not owner.startswith("nginx "):
+            return f"port {port} is in use by {owner}", "stop it there, or set another 'nginx_port'"
     return None
 
 
-def _disk(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    needed = 0 if host.notes["is_staged"] else artifact.bytes + artifact.unpacked_bytes + SPARE_BYTES
-    free = seen["disk_free_bytes"]
+def _disk(case: _Case) -> Refused:
+    needed = 0 if case.is_staged else case.artifact.bytes + case.artifact.unpacked_bytes + SPARE_BYTES
+    free = case.seen["disk_free_bytes"]
     if free >= needed:
         return None
     return (
-        f"not enough disk space below {host.settings.deploy_to}: {_mb(needed)} needed "
+        f"not enough disk space below {case.host.settings.deploy_to}: {_mb(needed)} needed "
         f"({_mb(needed - SPARE_BYTES)} for the release and its archive, {_mb(SPARE_BYTES)} to spare), {_mb(free)} free",
         "make room there, or lower keep_releases, then deploy again",
     )
 
 
-def _inodes(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    free = seen["inodes_free"]
-    if host.notes["is_staged"] or free is None:
+def _inodes(case: _Case) -> Refused:
+    free = case.seen["inodes_free"]
+    if case.is_staged or free is None:
         return None
-    files = len(_member_names(artifact))
+    files = len(_member_names(case.artifact))
     if free >= files + SPARE_INODES:
         return None
     return (
-        f"not enough inodes below {host.settings.deploy_to}: {files + SPARE_INODES} needed ({files} files of the release, "
+        f"not enough inodes below {case.host.settings.deploy_to}: {files + SPARE_INODES} needed ({files} files of the release, "
         f"{SPARE_INODES} to spare), {free} free",
         "remove files there, or lower keep_releases, then deploy again",
     )
 
 
-def _memory(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
+def _memory(case: _Case) -> Refused:
     """A reload goes worker by worker: beside all that run there is for a moment one more of the largest."""
     largest = max(
         (
             worker["memory_bytes"]
-            for app in seen["status"]["apps"] if app["mode"] == "cluster"
+            for app in case.seen["status"]["apps"]
+            if app["mode"] == "cluster"
             for worker in app["workers"]
         ),
         default=0,
-    )  # fmt: skip
-    free = seen["memory_free_bytes"]
+    )
+    free = case.seen["memory_free_bytes"]
     if free is None or not largest or free >= largest + SPARE_MEMORY:
         return None
     return (
@@ -125,10 +148,10 @@ def _memory(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
     )
 
 
-def _architecture(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    facts = host.agent.facts
+def _architecture(case: _Case) -> Refused:
+    facts = case.host.agent.facts
     ours = (platform.system(), platform.machine())
-    native = any(name.endswith((".node", ".so")) for name in _member_names(artifact))
+    native = any(name.endswith((".node", ".so")) for name in _member_names(case.artifact))
     if (facts["system"], facts["machine"]) == ours or not native:
         return None
     return (
@@ -137,13 +160,13 @@ def _architecture(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Re
     )
 
 
-def _clock(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
-    skew = host.agent.clock_skew
-    if abs(skew) <= host.settings.max_clock_skew_seconds:
+def _clock(case: _Case) -> Refused:
+    skew = case.host.agent.clock_skew
+    if abs(skew) <= case.host.settings.max_clock_skew_seconds:
         return None
     way = "ahead of" if skew > 0 else "behind"
     return (
-        f"its clock is {abs(skew):.0f} s {way} ours (more than {host.settings.max_clock_skew_seconds:g} s)",
+        f"its clock is {abs(skew):.0f} s {way} ours (more than {case.host.settings.max_clock_skew_seconds:g} s)",
         "set it there (systemd-timesyncd or chrony), or raise max_clock_skew_seconds",
     )
 
@@ -152,7 +175,7 @@ def _clock(host: Host, artifact: Artifact, seen: Mapping[str, Any]) -> Refused:
 
 
 def declared_node(artifact: Artifact) -> str:
-    """`engines.node` of package.json; empty when it says nothing that can be understood."""
+    """`engines.node` of package.json; empty when there is none, or none that can be read."""
     try:
         package = json.loads((artifact.tree / "package.json").read_text(encoding="utf-8"))
         wanted = str(package["engines"]["node"])
@@ -163,7 +186,7 @@ def declared_node(artifact: Artifact) -> str:
 
 
 def declared_python(artifact: Artifact) -> str:
-    """`requires-python` of pyproject.toml; empty when it says nothing that can be understood."""
+    """`requires-python` of pyproject.toml; empty when there is none, or none that can be read."""
     try:
         wanted = str(
             tomllib.loads((artifact.tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
@@ -181,7 +204,7 @@ def _satisfies_node(version: str, wanted: str) -> bool:
 
 
 def _satisfies_python(version: str, wanted: str) -> bool:
-    """`3.14.0+` is what a Python of one's own making says of itself, and no version that can be compared."""
+    """A Python built from source may call itself `3.14.0+`, which cannot be compared."""
     found = re.match(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?", version)
     return found is not None and SpecifierSet(wanted).contains(found[0], prereleases=True)
 

@@ -1,234 +1,173 @@
-"""The story of a deploy: build, look, stage everywhere, verify everywhere, switch everywhere, or take back everywhere.
+"""The story of a deploy: build, inspect, choose, stage everywhere, verify everywhere, switch everywhere, or roll back everywhere.
 
 Until `activate` nothing that runs is touched. From then on each host can bring back its former release by itself, and
-does so when we fail, when we say so because another host failed, and when we are gone before having confirmed.
+does so when the switch fails, when another host failed, and when the control machine is gone before it confirmed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from percore.deploy.build.artifact import Artifact, build
-from percore.deploy.report import Report, describe_apps
+from percore.deploy.report import Report
+from percore.deploy.rollout.choose import choose, common_release, find_release, find_standings, require_release
 from percore.deploy.rollout.diff import (
     ChangesPending,
-    ask,
     compare,
     compare_release,
-    describe_plan,
     must_ask,
-    require_somebody_to_ask,
+    require_terminal,
+    require_yes,
     show,
+    to_json,
 )
 from percore.deploy.rollout.hooks import Hooks
-from percore.deploy.rollout.hosts import Host, Scope, close_all, connect_all, count_hosts, load_fleet, stop_at
-from percore.deploy.rollout.inspect import (
-    choose_release,
-    connect_hosts,
-    find_common_release,
-    find_release,
-    look,
-    require_release,
-)
+from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
+from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host
 from percore.deploy.rollout.load_balancer import write_edge_config
+from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.preflight import preflight
-from percore.deploy.rollout.probes import describe, mark_probes, start_probes
+from percore.deploy.rollout.probes import start_probes
+from percore.deploy.rollout.results import (
+    HostResult,
+    after_switch,
+    in_order,
+    name_releases,
+    recap,
+    show_urls,
+    unchanged,
+)
 from percore.deploy.rollout.stage import stage
-from percore.deploy.rollout.switch import activate, check_all, confirm, policy_of, take_back
-from percore.errors import PercoreError
+from percore.deploy.rollout.switch import policy_of, switch
+from percore.deploy.rollout.wanted import build_apps, render_hosts
 
 
 def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = False) -> None:
-    hosts = load_fleet(scope)
+    hosts = load_hosts(scope)
     policy = policy_of(hosts)
-    require_somebody_to_ask(hosts)
-    hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
+    require_terminal(hosts)
+    hooks = _hooks_of(hosts, report)
     hooks.run("before_build")
-    artifacts = build_apps(hosts, scope.project, report)
+    artifacts = build_apps(hosts, report)
     hooks.run("after_build")
-    here: list[Host] = []
-    try:
+    with closing_hosts(hosts, wait=True), hooks.told_of_failure():
         hooks.run("before_connect")
-        here = connect_hosts(hosts, report, policy=policy)
+        reached = connect_hosts(hosts, report, policy=policy)
         hooks.run("after_connect")
-        look(here, artifacts, scope.project, report)
-        waiting = [host for host in here if not host.notes["up_to_date"]]
-        start_probes(waiting)
-        if not waiting:
-            report.finish(f"nothing to change: {count_hosts(here)} already on {name_releases(here)}")
+        wanted = render_hosts(reached, artifacts, report)
+        seen = all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report)
+        behind = [one for one in seen if not one.is_up_to_date]
+        done = unchanged(one for one in seen if one.is_up_to_date)
+        if behind:
+            done += _bring(behind, seen, report, hooks, diff=diff, missing=len(hosts) - len(reached))
+            done = in_order(done, reached)
+            recap(done, report)
         else:
-            hooks.values["release"] = choose_release(waiting, here)
-            preflight(waiting, report)
-            if diff or must_ask(waiting):
-                compare(waiting, report, diff=diff)
-                show(waiting, report)
-            ask(waiting, report)
-            hooks.run("before_stage")
-            stage(waiting, report)
-            hooks.run("after_stage")
-            verb = f"deploy {scope.selection}".rstrip()
-            _switch(waiting, report, hooks, verb=verb, missing=len(hosts) - len(here))
-            recap(here, report)
+            report.finish(_nothing_to_change(seen))
         if scope.brings_the_app:
-            write_edge_config(scope.env, hosts, scope.project)
-            show_urls(here, report)
+            write_edge_config(hosts)
+            show_urls(reached, report)
         if as_json:
-            report.json([describe_result(host) for host in here])
-    except PercoreError as error:
-        hooks.values["error"] = str(error)
-        hooks.run("failed")
-        raise
-    finally:
-        close_all(hosts, wait=True)
+            report.json([result._asdict() for result in done])
+
+
+def _bring(
+    behind: Sequence[Seen], seen: Sequence[Seen], report: Report, hooks: Hooks, *, diff: bool, missing: int
+) -> list[HostResult]:
+    """The hosts that differ get a release, have it staged, and switch to it."""
+    hosts = [one.host for one in behind]
+    probes = start_probes(hosts)
+    choices = choose(behind, seen)
+    hooks.tell(release=name_releases(choice.release for choice in choices))
+    preflight(choices, report)
+    if diff or must_ask(hosts):
+        show(compare(behind, report, diff=diff), report)
+    require_yes(hosts, report)
+    hooks.run("before_stage")
+    stage(choices, report)
+    hooks.run("after_stage")
+    verb = f"deploy {hosts[0].scope.selection}".rstrip()
+    switched = switch(choices, report, hooks, probes, verb=verb, missing=missing)
+    return after_switch(choices, switched)
 
 
 def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) -> None:
     """What `deploy` would do now. Builds, asks the hosts, and touches nothing there; ChangesPending when it would do anything."""
-    hosts = load_fleet(scope)
-    artifacts = build_apps(hosts, scope.project, report)
-    try:
+    hosts = load_hosts(scope)
+    artifacts = build_apps(hosts, report)
+    with closing_hosts(hosts):
         connect_hosts(hosts, report)
-        look(hosts, artifacts, scope.project, report, only=True)
-        compare(hosts, report, diff=diff)
-    finally:
-        close_all(hosts)
+        wanted = render_hosts(hosts, artifacts, report)
+        seen = all_or_stop(wanted, lambda one: inspect_host(one, owner=None), report)
+        differences = compare(seen, report, diff=diff)
     if as_json:
-        report.json([describe_plan(host) for host in hosts])
+        report.json(to_json(differences))
     else:
         report.phase("plan", count_hosts(hosts))
-        show(hosts, report)
-    waiting = [host for host in hosts if not host.notes["up_to_date"]]
-    if waiting:
+        show(differences, report)
+    behind = [one for one in seen if not one.is_up_to_date]
+    if behind:
         raise ChangesPending(
-            f"{len(waiting)} of {count_hosts(hosts)} would change; nothing was touched",
+            f"{len(behind)} of {count_hosts(hosts)} would change; nothing was touched",
             next=f"invoke deploy --env {scope.env}",
         )
-    report.finish(f"nothing to change: {count_hosts(hosts)} already on {name_releases(hosts)}")
+    report.finish(_nothing_to_change(seen))
+
+
+def _nothing_to_change(seen: Sequence[Seen]) -> str:
+    return f"nothing to change: {count_hosts(seen)} already on {name_releases(one.current for one in seen)}"
 
 
 def rollback(scope: Scope, report: Report, *, release: str | None = None) -> None:
     """Back to the named release, or to the newest good one before the current, by the same switch as a deploy."""
-    hosts = load_fleet(scope)
-    require_somebody_to_ask(hosts)
-    hooks = Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=" ".join(h.name for h in hosts))
-    try:
+    hosts = load_hosts(scope)
+    require_terminal(hosts)
+    hooks = _hooks_of(hosts, report)
+    with closing_hosts(hosts, wait=True):
         connect_hosts(hosts, report)
-        find_release(hosts, release, report)
-        compare_release(hosts, report)
-        show(hosts, report)
-        ask(hosts, report)
-        start_probes(hosts)
-        hooks.values["release"] = hosts[0].notes["release"]
-        _switch(hosts, report, hooks, verb="rollback")
-        recap(hosts, report)
-    finally:
-        close_all(hosts, wait=True)
+        moves = find_release(hosts, release, report)
+        show(compare_release(moves, report), report)
+        require_yes(hosts, report)
+        probes = start_probes(hosts)
+        hooks.tell(release=moves[0].release)
+        switched = switch(moves, report, hooks, probes, verb="rollback")
+        recap(after_switch(moves, switched), report)
 
 
 def converge(scope: Scope, report: Report) -> None:
-    """Bring hosts that were away, or were taken back alone, to the release that the rest of the environment runs.
+    """Bring hosts that were away, or were rolled back alone, to the release that the rest of the environment runs.
 
-    A switch that nobody confirmed is taken back first. Nothing is built, and the other hosts are only asked.
+    A switch that was not confirmed is rolled back first. Nothing is built, and the other hosts are only asked.
     """
-    everyone = load_fleet(dataclasses.replace(scope, limit="all"))
-    wanted = {host.name for host in load_fleet(scope)}
-    try:
+    everyone = load_hosts(dataclasses.replace(scope, limit="all"))
+    named = {host.name for host in load_hosts(scope)}
+    with closing_hosts(everyone, wait=True):
         faults = connect_all(everyone)
-        stop_at({name: fault for name, fault in faults.items() if name in wanted}, report)
-        hosts = [host for host in everyone if host.name not in faults]
-        release = find_common_release(hosts, report)
-        # A host that died in its switch has the former release still linked, and perhaps runs the other one.
-        behind = [
-            host
-            for host in hosts
-            if host.name in wanted and (host.notes["current"] != release or host.notes["is_unfinished"])
-        ]
+        stop_at({name: fault for name, fault in faults.items() if name in named}, report)
+        standings = find_standings([host for host in everyone if host.name not in faults], report)
+        release = common_release(standings)
+        behind = [one.host for one in standings if one.name in named and one.is_behind(release)]
         if not behind:
-            report.finish(f"nothing to change: {count_hosts(list(wanted))} on {release}")
+            report.finish(f"nothing to change: {count_hosts(named)} on {release}")
             return
-        require_release(behind, release, report)
-        start_probes(behind)
-        hooks = Hooks(behind[0].settings.hooks, scope.project, report, env=scope.env, release=release)
-        _switch(behind, report, hooks, verb="converge")
-        recap(behind, report)
-    finally:
-        close_all(everyone, wait=True)
+        moves = require_release(behind, release, report)
+        probes = start_probes(behind)
+        hooks = _hooks_of(behind, report)
+        hooks.tell(release=release)
+        switched = switch(moves, report, hooks, probes, verb="converge")
+        recap(after_switch(moves, switched), report)
 
 
-def _switch(hosts: list[Host], report: Report, hooks: Hooks, *, verb: str = "deploy", missing: int = 0) -> None:
-    """Activate everywhere and confirm: a hook that fails in between takes every host back."""
-    hooks.run("before_activate")
-    mark_probes(hosts)
-    faults = activate(hosts, report, verb=verb, missing=missing)
-    well = [host for host in hosts if host.name not in faults]
-    for host in hosts:
-        if host.name in faults:
-            host.notes["result"] = "failed, on its former release"
-            host.notes["release"] = host.notes.get("seen", host.notes)["current"]
-    try:
-        hooks.run("after_activate")
-        hooks.run("before_confirm")
-    except PercoreError as error:
-        raise take_back(hosts, well, {"hook": error}, report) from None
-    probes = check_all(well, report)
-    if probes:
-        report.step(f"probed all the while: {describe(probes)}")
-    confirm(well, report, verb=verb, notes=probes)
-    hooks.run("after_confirm")
-
-
-def build_apps(hosts: Iterable[Host], project: Path, report: Report) -> dict[str, Artifact]:
-    """One artifact per app; by the app's name. Hosts of one app share it. None where the run is not about the app."""
-    artifacts: dict[str, Artifact] = {}
-    for host in hosts:
-        if not host.scope.brings_the_app:
-            continue
-        settings = host.settings
-        if settings.name in artifacts:
-            continue
-        report.phase("build", settings.name)
-        artifact = build(settings, project, report.step)
-        artifacts[settings.name] = artifact
-        if not artifact.was_built:
-            report.step(f"unchanged, {artifact.size_text} from the cache")
-    return artifacts
-
-
-def describe_result(host: Host) -> dict[str, Any]:
-    """What runs on a host after the run; JSON-ready, and its names stay."""
-    return {
-        "host": host.name,
-        "release": host.notes["release"],
-        "apps": describe_apps(host.notes.get("status", {})),
-        "result": host.notes.get("result") or ("unchanged" if host.notes.get("up_to_date") else "healthy"),
-    }
-
-
-def recap(hosts: list[Host], report: Report) -> None:
-    rows = [list(describe_result(host).values()) for host in hosts]
-    report.line()
-    report.table(["host", "release", "apps", "result"], rows)
-    report.finish(f"done: {count_hosts(hosts)} on {name_releases(hosts)}")
-
-
-def show_urls(hosts: list[Host], report: Report) -> None:
-    for host in hosts[:5]:
-        port = host.settings.shown_port
-        if port is not None:
-            report.line(f"  http://{host.url_host}{'' if port == 80 else f':{port}'}/")
+def _hooks_of(hosts: Sequence[Host], report: Report) -> Hooks:
+    scope, names = hosts[0].scope, " ".join(host.name for host in hosts)
+    return Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=names)
 
 
 def build_only(scope: Scope, report: Report) -> None:
     """Build what a deploy of this environment would send, and the load balancer's configuration."""
-    hosts = load_fleet(scope)
-    artifacts = build_apps(hosts, scope.project, report)
-    write_edge_config(scope.env, hosts, scope.project)
+    hosts = load_hosts(scope)
+    artifacts = build_apps(hosts, report)
+    write_edge_config(hosts)
     for name, artifact in artifacts.items():
         report.finish(f"{name}: {artifact.path.relative_to(scope.project)}")
-
-
-def name_releases(hosts: Iterable[Host]) -> str:
-    return ", ".join(sorted({str(host.notes["release"]) for host in hosts}))

@@ -6,7 +6,6 @@ A value that was not changed keeps its ciphertext, so that a diff shows what was
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -14,32 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
-from percore.common.bounds import YamlFault, compose_yaml, read_file
+from percore.common.bounds import read_file
 from percore.common.passwords import for_programs
 from percore.deploy.vault.envelope import DEFAULT_ID, HEADER, parse_envelope, seal
 from percore.deploy.vault.passwords import Keyring
+from percore.deploy.vault.values import VaultValue, find_values, plain_scalar, replace_values, scalar, sealed_scalar
 from percore.errors import UsageError
-
-TAGS = ("!vault", "!vault-encrypted")
-
-
-@dataclass(frozen=True)
-class Value:
-    """A scalar under `!vault` in the text of a YAML file."""
-
-    path: tuple[str, ...]
-    text: str
-    start: int
-    end: int
-    line: int
-    indent: int
-    in_flow: bool
 
 
 def encrypt(path: Path, ring: Keyring, vault_id: str = DEFAULT_ID) -> None:
@@ -56,16 +38,16 @@ def decrypt(path: Path, ring: Keyring) -> None:
         _write(path, ring.open_bytes(_text(content, path), str(path)))
     else:
         text = _text(content, path)
-        _write(path, replace_values(text, path, lambda value: _plain_scalar(value, ring, path, tag="")).encode())
+        _write(path, replace_values(text, path, lambda value: plain_scalar(value, ring, path, tag="")).encode())
 
 
 def view(path: Path, ring: Keyring) -> bytes:
-    """What the file says in plain text; nothing is written."""
+    """The file in plain text; nothing is written."""
     content = _read(path)
     if content.startswith(HEADER.encode()):
         return ring.open_bytes(_text(content, path), str(path))
     return replace_values(
-        _text(content, path), path, lambda value: _plain_scalar(value, ring, path, tag="!vault ")
+        _text(content, path), path, lambda value: plain_scalar(value, ring, path, tag="!vault ")
     ).encode()
 
 
@@ -81,9 +63,9 @@ def rekey(path: Path, ring: Keyring, new: Keyring, new_id: str, *, only: str = "
             _write(path, _sealed_file(ring.open_bytes(_text(content, path), str(path)), new, new_id))
         return
 
-    def change(value: Value) -> str | None:
+    def change(value: VaultValue) -> str | None:
         place = f"{path}:{value.line}"
-        return _sealed_scalar(ring.open(value.text, place), new, new_id, value) if is_meant(value.text, place) else None
+        return sealed_scalar(ring.open(value.text, place), new, new_id, value) if is_meant(value.text, place) else None
 
     _write(path, replace_values(_text(content, path), path, change, required=True).encode())
 
@@ -112,71 +94,22 @@ def encrypt_string(plain: str, ring: Keyring, vault_id: str = DEFAULT_ID, *, nam
     return f"{name + ': ' if name else ''}!vault |\n{lines}"
 
 
-# -- single values ----------------------------------------------------------------------------------------------------
-
-
-def find_values(text: str, path: Path) -> list[Value]:
-    """All `!vault` scalars of a YAML text, in the order of the text."""
-    try:
-        root = compose_yaml(text, yaml.SafeLoader)
-    except YamlFault as fault:
-        raise UsageError(
-            f"not valid YAML: {fault.what}", where=fault.place(str(path)), next="mend that line" if fault.line else ""
-        ) from None
-    found: dict[int, Value] = {}
-    if root is not None:
-        _collect(root, (), text, found, in_flow=False)
-    return [found[start] for start in sorted(found)]
-
-
-def _collect(node: yaml.Node, path: tuple[str, ...], text: str, found: dict[int, Value], *, in_flow: bool) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _collect(
-                value, (*path, str(getattr(key, "value", ""))), text, found, in_flow=in_flow or bool(node.flow_style)
-            )
-    elif isinstance(node, yaml.SequenceNode):
-        for index, entry in enumerate(node.value):
-            _collect(entry, (*path, str(index)), text, found, in_flow=in_flow or bool(node.flow_style))
-    elif isinstance(node, yaml.ScalarNode) and node.tag in TAGS:
-        start, end = node.start_mark.index, node.end_mark.index
-        line = text[text.rfind("\n", 0, start) + 1 :]
-        indent = len(line) - len(line.lstrip(" -")) + 2
-        if node.style in ("|", ">"):
-            end = start + len(text[start:end].rstrip())  # the blank lines and comments behind a block are not its own
-        found[start] = Value(path, node.value, start, end, node.start_mark.line + 1, indent, in_flow)
-
-
-def replace_values(text: str, path: Path, change: Callable[[Value], str | None], *, required: bool = False) -> str:
-    """The text with every `!vault` scalar replaced by what `change` says; None keeps it to the letter."""
-    values = find_values(text, path)
-    if not values and required:
-        raise UsageError("nothing in it is encrypted", where=str(path), next=f"invoke secrets.encrypt {path}")
-    parts: list[str] = []
-    position = 0
-    for value in values:
-        new = change(value)
-        parts += [text[position : value.start], text[value.start : value.end] if new is None else new]
-        position = value.end
-    return "".join([*parts, text[position:]])
-
-
 def _edit_values(path: Path, text: str, ring: Keyring, vault_id: str, editor: str) -> bool:
     if not find_values(text, path):
         raise UsageError("nothing in it is encrypted", where=str(path), next=f"invoke secrets.encrypt {path}")
     before = {value.path: value for value in find_values(text, path)}
     plain = {key: ring.open(value.text, f"{path}:{value.line}") for key, value in before.items()}
-    shown = replace_values(text, path, lambda value: _plain_scalar(value, ring, path, tag="!vault "))
+    shown = replace_values(text, path, lambda value: plain_scalar(value, ring, path, tag="!vault "))
 
-    def close(value: Value) -> str:
+    def close(value: VaultValue) -> str:
         former = before.get(value.path)
         if former is not None and plain[value.path] == value.text and former.indent == value.indent:
             return text[former.start : former.end]
         kept = next((before[key].text for key in before if plain[key] == value.text), None)
         if kept or value.text.startswith(HEADER):
-            return _scalar(kept or value.text, value)
+            return scalar(kept or value.text, value)
         kept_id = parse_envelope(former.text, str(path)).vault_id if former else vault_id
-        return _sealed_scalar(value.text, ring, kept_id, value)
+        return sealed_scalar(value.text, ring, kept_id, value)
 
     with private_copy(shown.encode(), path.suffix) as copy:
         while True:
@@ -193,46 +126,22 @@ def _edit_values(path: Path, text: str, ring: Keyring, vault_id: str, editor: st
     return True
 
 
-def _plain_scalar(value: Value, ring: Keyring, path: Path, *, tag: str) -> str:
-    plain = ring.open(value.text, f"{path}:{value.line}")
-    first, *others = plain.removesuffix("\n").split("\n")
-    is_block = others and not value.in_flow and first[:1].strip() and not plain.endswith("\n\n")
-    if is_block and all(line.replace("\t", "").isprintable() for line in (first, *others)):
-        sign = "|" if plain.endswith("\n") else "|-"
-        return _indented(f"{tag}{sign}", [first, *others], value)
-    return f"{tag}{json.dumps(plain, ensure_ascii=False)}"
-
-
-def _sealed_scalar(plain: str, ring: Keyring, vault_id: str, value: Value) -> str:
-    return _scalar(seal(plain.encode(), ring.password(vault_id), vault_id), value)
-
-
-def _scalar(ciphertext: str, value: Value) -> str:
-    if value.in_flow:
-        return f"!vault {json.dumps(ciphertext)}"
-    return _indented("!vault |", ciphertext.split("\n"), value)
-
-
-def _indented(head: str, lines: list[str], value: Value) -> str:
-    return "\n".join([head, *(f"{' ' * value.indent}{line}" if line else "" for line in lines)])
-
-
 # -- the editor and its file ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def private_copy(content: bytes, suffix: str) -> Iterator[Path]:
-    """A file in a folder that only this user can enter, in memory where there is such a place; always removed."""
-    with _signals_raise(), tempfile.TemporaryDirectory(prefix="percore-", dir=_memory_folder()) as folder:
-        path = Path(folder) / f"secrets{suffix}"
+    """A file in a directory that only this user can enter, in memory where there is such a place; always removed."""
+    with _signals_raise(), tempfile.TemporaryDirectory(prefix="percore-", dir=_memory_directory()) as directory:
+        path = Path(directory) / f"secrets{suffix}"
         path.touch(mode=0o600)
         path.write_bytes(content)
         yield path
 
 
-def _memory_folder() -> str | None:
-    folders = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
-    return next((folder for folder in folders if folder and os.access(folder, os.W_OK | os.X_OK)), None)
+def _memory_directory() -> str | None:
+    directories = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
+    return next((directory for directory in directories if directory and os.access(directory, os.W_OK | os.X_OK)), None)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ class Envelope:
 
 
 def parse_envelope(text: str, place: str) -> Envelope:
-    """Raises UsageError for what is not a vault text, or one of a version or cipher that nobody writes any more."""
+    """Raises UsageError for what is not a vault text, or one of a version or cipher that is out of use."""
     lines = text.strip().splitlines()
     fields = lines[0].strip().split(";") if lines else [""]
     if f"{fields[0]};" != HEADER or len(fields) < 3:

@@ -77,7 +77,7 @@ class Keyring:
 
 
 def keyring_from(environment: Mapping[str, str], named: str = "") -> Keyring:
-    """`named` are `--vault-id` words, `ID@SOURCE` or SOURCE; then what the environment says, in Ansible's names and ours."""
+    """`named` are `--vault-id` words, `ID@SOURCE` or SOURCE; then those of the environment, under Ansible's names and ours."""
     sources = [_parse_identity(word) for word in named.split(",") if word]
     sources += [_parse_identity(word.strip()) for word in environment.get(IDENTITIES, "").split(",") if word.strip()]
     known: dict[str, bytes] = {}

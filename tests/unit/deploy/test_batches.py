@@ -8,12 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.deploy.plan.batches import Policy, read_policy
+from percore.deploy.plan.batches import Policy
+from percore.deploy.schema import read_fields
 from percore.errors import UsageError
 
 
+class Given(dict[str, Any]):
+    """Variables as an inventory gives them."""
+
+    def where(self, name: str = "") -> str:
+        return "host web1"
+
+
 def policy(serial: Any = "100%", canary: Any = 1, max_fail: Any = 0, soak: Any = 0) -> Policy:
-    return read_policy(serial, canary, max_fail, soak, where="host web1")
+    given = Given(serial=serial, canary=canary, max_fail_percentage=max_fail, soak_seconds=soak)
+    return Policy(**read_fields(Policy, given))
 
 
 def sizes(policy: Policy, hosts: int) -> list[int]:
@@ -60,13 +69,15 @@ def test_more_failures_than_allowed_stop_a_rollout(allowed: int, failed: int, ho
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"serial": "many"}, "host web1: 'serial' should be a number of hosts or a percentage, not 'many'"),
+        ({"serial": "many"}, "host web1: variable 'serial' should be a number of hosts, a percentage such as 30%"),
+        ({"serial": "many"}, "or a list of them and is 'many'"),
         ({"serial": "120%"}, "'serial' should be"),
         ({"serial": 0}, "'serial' should be"),
-        ({"serial": []}, "'serial' is an empty list"),
-        ({"canary": -1}, "'canary' should be a number from 0 to 1000000, not -1"),
-        ({"max_fail": 101}, "'max_fail_percentage' should be a number from 0 to 100, not 101"),
-        ({"soak": "long"}, "'soak_seconds' should be a number from 0 to 1000000, not 'long'"),
+        ({"serial": []}, "'serial' should be .* and is a list"),
+        ({"canary": -1}, "variable 'canary' should be a number from 0 to 1000000 and is -1"),
+        ({"max_fail": 101}, "variable 'max_fail_percentage' should be a number from 0 to 100 and is 101"),
+        ({"soak": "long"}, "variable 'soak_seconds' should be a number from 0 to 1000000 and is 'long'"),
+        ({"soak": True}, "variable 'soak_seconds' should be a number from 0 to 1000000 and is True"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_by_name(values: dict[str, Any], sentence: str) -> None:

@@ -15,9 +15,10 @@ from percore.deploy.build import artifact as build_module
 from percore.deploy.build.artifact import Artifact, build, hash_source
 from percore.deploy.build.host_package import make_package
 from percore.deploy.build.source_tree import BuildError
-from percore.deploy.plan.host_plan import AppSettings, make_plan
-from percore.deploy.plan.settings import plan_settings
+from percore.deploy.plan.host_plan import make_plan
+from percore.deploy.plan.settings import AppSettings
 from percore.errors import PreflightError, UsageError
+from tests.unit.deploy.planned import settings_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 PROCESS_FILE = {"apps": [{"name": "web", "script": "./dist/web.js"}]}
@@ -41,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def settings(project: Path, **variables: Any) -> AppSettings:
     given = {"app_name": "web", "app_path": "web", "build_command": "sh build.sh", **variables}
     plan = make_plan("here", given, env="test", project=PROJECT)
-    return dataclasses.replace(plan_settings(plan), path=project / "web")
+    return dataclasses.replace(settings_of(plan), path=project / "web")
 
 
 def make(project: Path, **variables: Any) -> Artifact:

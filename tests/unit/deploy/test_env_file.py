@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from percore.deploy.plan.host_plan import make_plan
-from percore.deploy.plan.settings import plan_settings
 from percore.errors import UsageError
 from percore.supervisor.config import env_file
+from tests.unit.deploy.planned import settings_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 TEXT = r"""# production
@@ -67,7 +67,7 @@ def settings_env(folder: Path, variables: dict[str, object]) -> dict[str, str]:
             (folder / name).symlink_to(PROJECT / name)
     (folder / "app").mkdir(exist_ok=True)
     plan = make_plan("web1", {"app_name": "shop", "app_path": "app", **variables}, env="production", project=folder)
-    return dict(plan_settings(plan).env)
+    return dict(settings_of(plan).env)
 
 
 def test_the_env_file_of_the_environment_is_merged_with_the_inventory(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_yaml_that_cannot_be_read_is_refused_with_its_line(text: str, line: int,
     [
         ("exit 3", "the inventory program ended with 3"),
         ("echo nonsense", "the inventory program's output is not JSON"),
-        ("echo '[]'", "the output should be a mapping and is list"),
+        ("echo '[]'", "the output should be a mapping and is a list"),
         ('echo \'{"g": {"hosts": "h"}}\'', "g.hosts should be a list of names"),
     ],
 )

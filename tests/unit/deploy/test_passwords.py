@@ -13,7 +13,7 @@ import pytest
 
 import percore
 from percore.common.passwords import for_programs, without_passwords
-from percore.deploy.build.artifact import _run
+from percore.deploy.build.tools import run_step
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
 from percore.deploy.report import Report
@@ -61,7 +61,7 @@ def got_nothing_of_ours(noted: Path) -> None:
 
 def test_builds_are_not_given_our_passwords(tmp_path: Path) -> None:
     path, noted = program(tmp_path)
-    _run([str(path)], tmp_path, what="the build")
+    run_step([str(path)], tmp_path, what="the build")
     got_nothing_of_ours(noted)
 
 

@@ -12,7 +12,11 @@ import pytest
 
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.report import Report
-from percore.deploy.rollout.preflight import _refusal, preflight
+from percore.deploy.rollout.choose import Choice
+from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.preflight import preflight
+from percore.deploy.rollout.preflight import refusal as refuse
+from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import PreflightError
 
 SEEN = {
@@ -33,9 +37,18 @@ def artifact(tmp_path: Path) -> Artifact:
     return Artifact("0" * 64, path, 1_000_000, 5_000_000, tree, "ecosystem.config.js", is_node=True, was_built=True)
 
 
+def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
+    """What a deploy chose for a host that has never had the release."""
+    reply: Any = {**SEEN, **seen}
+    app = WantedApp(artifact, record={}, fingerprint="")
+    state: Any = SimpleNamespace()
+    found = Seen(host, WantedHost(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
+    return Choice(host, "r1", None, reply["status"], gives_up_app=False, seen=found, is_staged=False, reason="")
+
+
 def refusal(
     artifact: Artifact, *, skew: float = 0.0, facts: dict[str, str] | None = None,
-    strangers: dict[str, str] | None = None, **seen: Any,
+    port_owners: dict[str, str] | None = None, **seen: Any,
 ) -> str:  # fmt: skip
     import platform
 
@@ -43,9 +56,8 @@ def refusal(
     host: Any = SimpleNamespace(
         name="web1", agent=SimpleNamespace(facts=known, clock_skew=skew),
         settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60, port=5000),
-        notes={"strangers": strangers or {}, "artifact": artifact, "seen": {**SEEN, **seen}, "is_staged": False},
     )  # fmt: skip
-    return str(_refusal(host) or "")
+    return str(refuse(choice(host, artifact, **seen), port_owners or {}) or "")
 
 
 def test_a_host_with_room_for_all_is_not_refused(artifact: Artifact) -> None:
@@ -88,24 +100,22 @@ def test_native_modules_of_another_machine_are_refused(artifact: Artifact) -> No
     assert refusal(artifact, facts={"machine": "riscv64"}) == ""
 
 
-def test_a_stranger_on_a_port_is_named_and_nginx_is_none(artifact: Artifact) -> None:
-    assert refusal(artifact, strangers={"80": "nginx (pid 7)"}) == ""
+def test_the_owner_of_a_port_is_named_and_nginx_is_no_conflict(artifact: Artifact) -> None:
+    assert refusal(artifact, port_owners={"80": "nginx (pid 7)"}) == ""
     assert "port 5000 is in use by node (pid 8) -> stop it there, or set another 'port'" in refusal(
-        artifact, strangers={"5000": "node (pid 8)"}
+        artifact, port_owners={"5000": "node (pid 8)"}
     )
-    assert "port 80 is in use by apache2 (pid 9)" in refusal(artifact, strangers={"80": "apache2 (pid 9)"})
+    assert "port 80 is in use by apache2 (pid 9)" in refusal(artifact, port_owners={"80": "apache2 (pid 9)"})
 
 
 def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     hosts: list[Any] = [
         SimpleNamespace(
-            name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0),
+            name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), forks=2,
             settings=SimpleNamespace(port=5000, nginx=False), ask=lambda op, ports: {"strangers": {}},
-            scope=SimpleNamespace(brings_the_app=True, forks=2),
-            notes={"artifact": artifact, "seen": {**SEEN, "versions": {}}, "is_staged": False, "release": "r1"},
         )
         for name in ("web1", "web2")
     ]  # fmt: skip
     with pytest.raises(PreflightError, match=r"web1: Node\.js is missing"):
-        preflight(hosts, Report())
+        preflight([choice(host, artifact, versions={}) for host in hosts], Report())
     assert "web2  Node.js is missing" in capsys.readouterr().out

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.plan.host_plan import HostPlan, HostState, make_plan
-from percore.deploy.plan.render import render_plan
+from percore.deploy.plan.host_plan import HostPlan, make_plan
+from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.roles import EVERYWHERE, HANDLER_KEYS, ITEM_KEYS
-from percore.deploy.plan.settings import plan_settings
 from percore.deploy.plan.variables import render_text
 from percore.deploy.vault import passwords
 from percore.deploy.vault.envelope import seal
 from percore.errors import UsageError
+from tests.unit.deploy.planned import render_state, settings_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 KNOWN = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc123"}
@@ -26,7 +26,7 @@ def plan(variables: dict[str, Any] | None = None, project: Path = PROJECT) -> Ho
 
 
 def render(variables: dict[str, Any] | None = None) -> HostState:
-    return render_plan(plan(variables), known=KNOWN)
+    return render_state(plan(variables), known=KNOWN)
 
 
 def own_role(folder: Path, text: str, **templates: str) -> HostPlan:
@@ -85,26 +85,26 @@ def test_the_same_input_gives_the_same_fingerprint_and_every_change_another() ->
 
 
 def test_inventory_variables_win_over_the_defaults_of_roles() -> None:
-    assert plan_settings(plan()).deploy_to == "/srv/shop"
-    assert plan_settings(plan({"deploy_to": "/opt/{{ app_name }}"})).deploy_to == "/opt/shop"
+    assert settings_of(plan()).deploy_to == "/srv/shop"
+    assert settings_of(plan({"deploy_to": "/opt/{{ app_name }}"})).deploy_to == "/opt/shop"
 
 
 def test_a_value_that_is_one_expression_keeps_its_type() -> None:
-    settings = plan_settings(plan({"base": 4000, "port": "{{ base + 80 }}", "nginx": "{{ base > 5000 }}"}))
+    settings = settings_of(plan({"base": 4000, "port": "{{ base + 80 }}", "nginx": "{{ base > 5000 }}"}))
     assert settings.port == 4080
     assert settings.nginx is False
 
 
 def test_variables_in_a_circle_are_refused_with_the_circle() -> None:
     with pytest.raises(UsageError, match="circle: a > b > a"):
-        plan_settings(plan({"deploy_to": "{{ a }}", "a": "{{ b }}", "b": "{{ a }}"}))
+        settings_of(plan({"deploy_to": "{{ a }}", "a": "{{ b }}", "b": "{{ a }}"}))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("port", "http", "variable 'port' should be a whole number and is 'http'"),
-        ("port", True, "variable 'port' should be a whole number and is True"),
+        ("port", "http", "variable 'port' should be a port from 1 to 65535 and is 'http'"),
+        ("port", True, "variable 'port' should be a port from 1 to 65535 and is True"),
         ("nginx", "yes", "variable 'nginx' should be true or false and is 'yes'"),
         ("service_manager", "sysv", "variable 'service_manager' should be systemd or process and is 'sysv'"),
         ("deploy_to", "srv", "variable 'deploy_to' should be an absolute path without '..', and not / and is 'srv'"),
@@ -113,14 +113,14 @@ def test_variables_in_a_circle_are_refused_with_the_circle() -> None:
 )
 def test_a_setting_of_the_wrong_kind_is_named(name: str, value: object, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        plan_settings(plan({name: value}))
+        settings_of(plan({name: value}))
     assert told in str(caught.value)
     assert caught.value.where == "host web1"
 
 
 def test_an_undefined_variable_is_told_with_host_place_and_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
-        plan_settings(plan({"deploy_to": "/srv/{{ app_nane }}"}))
+        settings_of(plan({"deploy_to": "/srv/{{ app_nane }}"}))
     assert str(caught.value) == (
         "host web1, variable deploy_to: variable 'app_nane' is not defined -> did you mean 'app_name'?"
     )
@@ -129,24 +129,24 @@ def test_an_undefined_variable_is_told_with_host_place_and_the_nearest() -> None
 def test_an_undefined_variable_in_a_template_is_told_with_its_line(tmp_path: Path) -> None:
     text = "files:\n  - {path: /etc/own, template: own.j2}\n"
     with pytest.raises(UsageError, match=r"template own\.j2:2: variable 'prot' is not defined -> did you mean 'port'"):
-        render_plan(own_role(tmp_path, text, **{"own.j2": "first\nsecond {{ prot }}\n"}), known=KNOWN)
+        render_state(own_role(tmp_path, text, **{"own.j2": "first\nsecond {{ prot }}\n"}), known=KNOWN)
 
 
 def test_a_template_that_does_not_parse_is_told_with_its_line(tmp_path: Path) -> None:
     text = "files:\n  - {path: /etc/own, template: own.j2}\n"
     with pytest.raises(UsageError, match=r"own\.j2:2: template is not valid"):
-        render_plan(own_role(tmp_path, text, **{"own.j2": "first\n{% if %}\n"}), known=KNOWN)
+        render_state(own_role(tmp_path, text, **{"own.j2": "first\n{% if %}\n"}), known=KNOWN)
 
 
 def test_a_missing_template_is_told_with_the_role(tmp_path: Path) -> None:
     text = "files:\n  - {path: /etc/own, template: none.j2}\n"
     with pytest.raises(UsageError, match=r"own/role\.yml: template 'none\.j2' does not exist"):
-        render_plan(own_role(tmp_path, text), known=KNOWN)
+        render_state(own_role(tmp_path, text), known=KNOWN)
 
 
 def test_items_and_roles_are_left_out_when_their_condition_is_false(tmp_path: Path) -> None:
     text = "files:\n  - {path: /a, content: x, when: port > 6000}\n  - {path: /b, content: x, when: port < 6000}\n"
-    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    state = render_state(own_role(tmp_path, text), known=KNOWN)
     paths = [spec.get("path") for spec in state.before]
     assert "/b" in paths
     assert "/a" not in paths
@@ -154,12 +154,12 @@ def test_items_and_roles_are_left_out_when_their_condition_is_false(tmp_path: Pa
 
 def test_commands_are_split_as_a_shell_splits_them(tmp_path: Path) -> None:
     text = "commands:\n  - {run: sh -c 'touch \"/a b\"', unless: test -e '/a b'}\n"
-    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    state = render_state(own_role(tmp_path, text), known=KNOWN)
     command = next(spec for spec in state.before if spec["kind"] == "command" and spec["run"][0] == "sh")
     assert (command["run"], command["unless"]) == (["sh", "-c", 'touch "/a b"'], ["test", "-e", "/a b"])
     (tmp_path / "roles" / "own" / "role.yml").write_text("commands:\n  - run: echo 'open\n")
     with pytest.raises(UsageError, match="cannot be split into words"):
-        render_plan(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
+        render_state(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
 
 
 def test_an_encrypted_file_of_a_role_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,19 +168,19 @@ def test_an_encrypted_file_of_a_role_is_opened(tmp_path: Path, monkeypatch: pyte
     made = own_role(tmp_path, "files:\n  - {path: /etc/key, copy: key}\n")
     (tmp_path / "roles" / "own" / "files").mkdir()
     (tmp_path / "roles" / "own" / "files" / "key").write_text(seal(b"the key", b"pw"))
-    assert content_of(render_plan(made, known=KNOWN), "/etc/key") == "the key"
+    assert content_of(render_state(made, known=KNOWN), "/etc/key") == "the key"
     passwords.keyring.cache_clear()
 
 
 def test_a_mode_written_as_a_number_means_what_it_looks_like(tmp_path: Path) -> None:
     text = "files:\n  - {path: /a, content: x, mode: 0640}\n  - {path: /b, content: x, mode: '0640'}\n"
-    state = render_plan(own_role(tmp_path, text), known=KNOWN)
+    state = render_state(own_role(tmp_path, text), known=KNOWN)
     assert [spec["mode"] for spec in state.before if spec.get("path") in ("/a", "/b")] == ["0640", "0640"]
 
 
 def test_templates_cannot_reach_into_python() -> None:
     with pytest.raises(UsageError, match="template fails: access to attribute"):
-        plan_settings(plan({"deploy_to": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}))
+        settings_of(plan({"deploy_to": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}))
 
 
 def test_the_edge_configuration_lists_every_host() -> None:
@@ -203,7 +203,7 @@ def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> N
         shown = {key for item in role[kind] for key in item}
         assert set(keys.required) <= shown
     assert {*EVERYWHERE} <= {key for kind in ITEM_KEYS for item in role[kind] for key in item}
-    state = render_plan(made, known={**KNOWN, "facts": {"os": "debian"}})
+    state = render_state(made, known={**KNOWN, "facts": {"os": "debian"}})
     assert content_of(state, "/etc/motd") == "Welcome to web1\n"
     assert {spec["kind"] for spec in state.resources()} >= {
         "packages",
@@ -231,7 +231,7 @@ units:
 
 
 def test_a_change_notifies_the_handlers_that_there_are_and_a_unit_its_own_restart(tmp_path: Path) -> None:
-    state = render_plan(own_role(tmp_path, NOTIFYING, **{"x.j2": "[Unit]\n"}), known=KNOWN)
+    state = render_state(own_role(tmp_path, NOTIFYING, **{"x.j2": "[Unit]\n"}), known=KNOWN)
     notified = {spec.get("path", spec.get("name")): spec.get("notify") for spec in state.before}
     assert notified["/a"] == ["last"]
     assert notified["/etc/systemd/system/x.service"] == ["restart x.service", "last"]
@@ -243,17 +243,17 @@ def test_a_change_notifies_the_handlers_that_there_are_and_a_unit_its_own_restar
 def test_a_handler_that_does_not_exist_is_told_with_the_nearest(tmp_path: Path) -> None:
     made = own_role(tmp_path, NOTIFYING.replace("notify: [last", "notify: [lasst"), **{"x.j2": ""})
     with pytest.raises(UsageError, match=r"files\[0\].notify: handler 'lasst' does not exist -> did you mean 'last'"):
-        render_plan(made, known=KNOWN)
+        render_state(made, known=KNOWN)
 
 
 def test_tags_of_a_role_and_of_an_item_add_up_and_make_no_other_release(tmp_path: Path) -> None:
     text = "tags: [base]\nfiles:\n  - {path: /a, content: x, tags: 'b, c'}\n"
-    made = render_plan(own_role(tmp_path, text), known=KNOWN)
+    made = render_state(own_role(tmp_path, text), known=KNOWN)
     assert next(spec["tags"] for spec in made.before if spec.get("path") == "/a") == ["base", "b", "c"]
     (tmp_path / "roles" / "own" / "role.yml").write_text(
         text.replace("tags: [base]\n", "").replace(", tags: 'b, c'", "")
     )
-    without = render_plan(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
+    without = render_state(plan({"roles": ["app", "own"]}, tmp_path), known=KNOWN)
     assert made.fingerprint("", {}) == without.fingerprint("", {})
 
 
@@ -271,7 +271,7 @@ def test_what_a_host_says_is_never_a_template(tmp_path: Path, monkeypatch: pytes
     made = own_role(
         tmp_path, role, **{"own.j2": "{{ facts.os }} {{ facts.deep.list[1][facts.os][0] }} {{ whole }} {{ facts }}"}
     )
-    state = render_plan(made, known={**KNOWN, "facts": facts, "python_path": said, "package_id": said})
+    state = render_state(made, known={**KNOWN, "facts": facts, "python_path": said, "package_id": said})
     assert content_of(state, "/etc/a") == "|".join([said] * 5)
     for path in ("/etc/b", "/etc/c", "/usr/local/bin/percore"):
         assert said in content_of(state, path).replace("\\'", "'")

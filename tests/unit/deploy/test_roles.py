@@ -70,7 +70,7 @@ def test_invalid_yaml_is_told_with_line_and_column(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[a, b]", "role should be a mapping and is a list"),
-        ("packages: nginx", "packages should be a list and is a text"),
+        ("packages: nginx", "packages should be a list and is 'nginx'"),
         ("files: [{content: x}]", "files[0] needs the key 'path'"),
         ("files: [{path: /a}]", "exactly one of 'template', 'copy' and 'content'"),
         ("files: [{path: /a, content: x, template: y}]", "exactly one of"),

@@ -14,6 +14,7 @@ from percore.deploy.masking import MASK, REDACTOR
 from percore.deploy.vault import edit, passwords
 from percore.deploy.vault.envelope import parse_envelope, seal
 from percore.deploy.vault.passwords import Keyring, keyring_from
+from percore.deploy.vault.values import find_values
 from percore.deploy.yaml_files import read_document
 from percore.errors import UsageError
 from tests.waiting import wait_for
@@ -123,13 +124,13 @@ def test_the_values_inside_a_file_are_shown_in_place(tmp_path: Path) -> None:
 def test_an_edit_changes_only_the_ciphertexts_of_changed_values(tmp_path: Path) -> None:
     path = inline_file(tmp_path)
     before = path.read_text()
-    former = {value.path: value.text for value in edit.find_values(before, path)}
+    former = {value.path: value.text for value in find_values(before, path)}
     editor = program(
         tmp_path / "editor", """sed -i 's/line two/line 2/; s/end: 1/end: !vault new/; s/# top/# head/' "$1" """
     )
     assert edit.edit(path, OLD, editor=editor)
     after = path.read_text()
-    values = {value.path: value.text for value in edit.find_values(after, path)}
+    values = {value.path: value.text for value in find_values(after, path)}
     assert {key for key in values if values[key] != former.get(key)} == {("list", "0", "b"), ("end",)}
     opened = {key: OLD.open(text, "") for key, text in values.items()}
     assert opened[("list", "0", "b")] == "line one\nline 2\n"
@@ -147,7 +148,7 @@ def test_a_rekey_of_one_vault_id_leaves_the_others(tmp_path: Path) -> None:
     kept = path.read_text().split("b:")[0]
     edit.rekey(path, prod, NEW, "default", only="prod")
     assert path.read_text().startswith(kept)
-    values = {value.path[0]: value.text for value in edit.find_values(path.read_text(), path)}
+    values = {value.path[0]: value.text for value in find_values(path.read_text(), path)}
     assert OLD.open(values["a"], "") == "one"
     assert NEW.open(values["b"], "") == "two"
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasks
+from percore.host.tags import Selection
 
 PROJECT = Path(__file__).resolve().parents[3]
+
+
+def parameters(body: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(body).parameters)
 
 
 def run(*words: str, text: str = "", **env: str) -> tuple[int, str, str]:
@@ -80,3 +92,17 @@ def test_check_outside_the_environment_of_run_names_the_tools_that_are_missing(t
     )  # fmt: skip
     assert done.returncode == 3
     assert done.stderr == ("percore: the developers' tools are missing here -> pip install -e '.[deploy,dev]'\n")
+
+
+@pytest.mark.parametrize("task", [one for one in tasks.namespace.tasks.values() if "forks" in parameters(one.body)])
+def test_every_task_that_talks_to_hosts_has_the_options_of_a_scope(task: Any) -> None:
+    names = parameters(task.body)
+    assert names[:2] == ["context", "env"]
+    assert names[-3:] == ["limit", "forks", "verbose"]
+    assert not {name.replace("_", "-") for name in names[1:]} - set(task.help)
+
+
+def test_the_options_of_a_run_make_its_scope() -> None:
+    scope = tasks.make_scope("lab", "web*", 4, yes=True, tags="web, app,", skip_tags="slow")
+    assert (scope.env, scope.limit, scope.forks, scope.yes) == ("lab", "web*", 4, True)
+    assert scope.selection == Selection(["web", "app"], ["slow"])

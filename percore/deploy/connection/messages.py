@@ -1,0 +1,282 @@
+"""What an agent may answer: the shape of each event and reply, and how long it may take.
+
+`replies` reads what a host said by these shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+
+from percore.common.names import RELEASE_ID
+
+
+class Rule(NamedTuple):
+    """What a value must be, beside its type."""
+
+    wanted: str
+    fits: Callable[[Any], object]
+
+
+def _pattern(wanted: str, pattern: str) -> Rule:
+    return Rule(wanted, re.compile(pattern, re.ASCII).fullmatch)
+
+
+def _between(least: float, most: float) -> Rule:
+    return Rule(f"between {least:g} and {most:g}", lambda number: least <= number <= most)
+
+
+def _is_path(text: str) -> bool:
+    return len(text) < 4096 and bool(_PATH.fullmatch(text)) and not {".", ".."} & {*text.split("/")}
+
+
+_PATH = re.compile(r"(/[A-Za-z0-9_.+@~=,-]+)+")
+
+Line = Annotated[str, Rule("a text of at most 100,000 characters", lambda text: len(text) <= 100_000)]
+Word = Annotated[str, _pattern("a word", r"[A-Za-z0-9_.+~:@ -]{0,255}")]
+Name = Annotated[str, _pattern("a word of letters and digits", r"[A-Za-z0-9_]{1,32}")]
+User = Annotated[str, _pattern("a user's name", r"([A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,254}\$?)?")]
+ReleaseId = Annotated[str, Rule("a release id", RELEASE_ID.fullmatch)]
+Path = Annotated[str, Rule("a path of letters, digits and ._+@~=,-", _is_path)]
+Sha256 = Annotated[str, _pattern("a SHA-256", r"[0-9a-f]{64}")]
+PythonVersion = Annotated[str, _pattern("a version of Python", r"[0-9]{1,3}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,32}")]
+Version = Annotated[str, _pattern("a version", r"([0-9]{1,9}(\.[0-9]{1,9}){0,2}([-+][0-9A-Za-z.+-]{1,64})?)?")]
+Count = Annotated[int, _between(0, 2**63)]
+Port = Annotated[int, _between(0, 65535)]
+Figure = Annotated[float, _between(0, 1e18)]
+Moment = Annotated[float, _between(0, 2**35)]
+PortName = Annotated[str, _pattern("the number of a port", r"[0-9]{1,5}")]
+
+
+class HostFacts(TypedDict):
+    hostname: Word
+    system: Name
+    machine: Name
+    kernel: Word
+    os: Word
+    os_version: Word
+    os_codename: Word
+    python: PythonVersion
+    python_path: Path
+    uid: Count
+    user: User
+    cores: Count
+    memory_bytes: Count
+    systemd: bool
+    nginx: Path | None
+    node: Path | None
+    disk_free_bytes: Count
+    time: Moment
+
+
+class WorkerStatus(TypedDict):
+    slot: Count
+    pid: Count | None
+    state: Word
+    release: Line | None
+    port: Port | None
+    memory_bytes: Count
+    cpu_percent: Figure
+    uptime_seconds: Figure
+    restarts: Count
+    config_hash: NotRequired[Word]
+    env_hash: NotRequired[Word]
+
+
+class AppStatus(TypedDict):
+    name: Line
+    mode: Word
+    wanted: Count
+    workers: list[WorkerStatus]
+
+
+class Status(TypedDict):
+    apps: list[AppStatus]
+
+
+class Mark(TypedDict):
+    mark: Word
+    fingerprint: NotRequired[Line]
+    artifact: NotRequired[Line]
+
+
+class Inspected(TypedDict):
+    current: ReleaseId | None
+    marks: dict[ReleaseId, Mark]
+    changes: list[Line]
+    owed: list[Line]
+    unfinished: bool
+    status: Status
+    disk_free_bytes: Count
+    inodes_free: Count | None
+    memory_free_bytes: Count | None
+    versions: dict[Name, Version]
+
+
+class FileChange(TypedDict):
+    text: Line
+    diff: str
+
+
+class Compared(TypedDict):
+    changes: list[FileChange]
+    reasons: list[Line]
+    handlers: list[Line]
+
+
+class Drift(TypedDict):
+    current: ReleaseId | None
+    status: Status
+    workers: list[Line]
+    files: list[FileChange]
+    owed: NotRequired[list[Line]]
+
+
+class ProbePhase(TypedDict):
+    asked: Count
+    failed: Count
+    faults: list[Line]
+    p99: Figure | None
+
+
+class ProbeSummary(TypedDict):
+    target: Line | None
+    before: ProbePhase
+    during: ProbePhase
+
+
+class Probed(TypedDict):
+    probe: ProbeSummary | None
+
+
+class HistoryEntry(TypedDict):
+    """One of the history. The names of its releases are shown, and lead nowhere."""
+
+    at: Moment
+    who: Line
+    what: Line
+    release: Line | None
+    result: Line
+
+
+class HistoryReply(TypedDict):
+    entries: list[HistoryEntry]
+
+
+class FoundRelease(TypedDict):
+    release: ReleaseId
+    current: ReleaseId | None
+
+
+class LockHolder(TypedDict):
+    owner: NotRequired[Line]
+    why: NotRequired[Line]
+
+
+class LetGo(TypedDict):
+    holder: LockHolder
+
+
+class Ports(TypedDict):
+    strangers: dict[PortName, Line]
+
+
+class Current(TypedDict):
+    current: ReleaseId | None
+    status: Status
+
+
+class WithStatus(TypedDict):
+    status: Status
+
+
+class Changed(TypedDict):
+    changed: list[Line]
+
+
+class CommandEnded(TypedDict):
+    code: Annotated[int, _between(-(2**31), 2**31)]
+
+
+class Done(TypedDict):
+    """Nothing but that it is done."""
+
+
+class Failure(TypedDict):
+    what: Line
+    exit_code: Count
+    where: NotRequired[str]
+    next: NotRequired[str]
+    detail: NotRequired[str]
+    trace: NotRequired[str]
+
+
+class Need(TypedDict):
+    parts: list[Sha256]
+    offsets: NotRequired[dict[Sha256, Count]]
+
+
+class Progress(TypedDict):
+    text: Line
+
+
+class LogLine(TypedDict):
+    text: str
+
+
+class WorkerEvent(TypedDict):
+    app: Line
+    slot: Count
+    state: Word
+    pid: NotRequired[Count | None]
+    failure: NotRequired[Line | None]
+
+
+class ReplyLimits(NamedTuple):
+    """In seconds: `idle` without anything but `alive`, `whole` altogether; None: for as long as the operator waits."""
+
+    idle: float | None
+    whole: float | None
+    streams: bool = False  # it may say as much as it likes
+
+
+QUESTION = ReplyLimits(900.0, 1800.0)
+WORK = ReplyLimits(3600.0, 6 * 3600.0)
+COMMAND = ReplyLimits(3600.0, None, streams=True)
+STREAM = ReplyLimits(None, None, streams=True)
+
+OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
+    "inspect": (Inspected, QUESTION),
+    "compare": (Compared, QUESTION),
+    "compare_release": (Compared, QUESTION),
+    "drift": (Drift, QUESTION),
+    "find": (FoundRelease, QUESTION),
+    "status": (Current, QUESTION),
+    "history": (HistoryReply, QUESTION),
+    "ports": (Ports, QUESTION),
+    "probe": (Probed, QUESTION),
+    "hold": (Done, QUESTION),
+    "let_go": (LetGo, QUESTION),
+    "health": (WithStatus, QUESTION),
+    "attach": (WithStatus, QUESTION),
+    "stage": (Changed, WORK),
+    "amend": (Changed, WORK),
+    "prepare": (Changed, WORK),
+    "stop": (Changed, WORK),
+    "activate": (WithStatus, WORK),
+    "revert": (WithStatus, WORK),
+    "confirm": (Done, WORK),
+    "exec": (CommandEnded, COMMAND),
+    "stream": (Done, STREAM),
+}
+"""Every operation of the agent: what it answers, and how long it may take."""
+
+EVENTS: dict[str, type] = {
+    "facts": TypedDict("FactsEvent", {"facts": HostFacts}),  # type: ignore[operator]
+    "need": Need,
+    "progress": Progress,
+    "line": LogLine,
+    "worker": WorkerEvent,
+}
+"""Beside `result` and `alive`. Others, such as `changes`, are passed over."""

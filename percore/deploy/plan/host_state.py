@@ -1,0 +1,65 @@
+"""Everything a host should have, ready to send: what `render` makes of a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from percore.deploy.plan.settings import AppSettings
+from percore.host.tags import Selection
+
+
+@dataclass(frozen=True)
+class HostState:
+    """Everything a host should have, ready to send. Specs are those of percore/host/resources/registry.py.
+
+    `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
+    apps are switched, and rolled back when that fails; `handlers` run after all that, those that were notified. `files` are
+    contents by SHA-256.
+    """
+
+    host: str
+    settings: AppSettings
+    prepare: tuple[dict[str, Any], ...]
+    before: tuple[dict[str, Any], ...]
+    after: tuple[dict[str, Any], ...]
+    handlers: tuple[dict[str, Any], ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def select(self, selection: Selection) -> HostState:
+        """Only what a run is about."""
+        prepare, before, after = (tuple(selection.of(specs)) for specs in (self.prepare, self.before, self.after))
+        used = {spec.get("sha256") for spec in (*before, *after)}
+        files = {sha256: content for sha256, content in self.files.items() if sha256 in used}
+        return replace(self, prepare=prepare, before=before, after=after, files=files)
+
+    def health(self) -> dict[str, Any]:
+        settings = self.settings
+        site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
+        if site.get("site_host") in ("_", ""):
+            del site["site_host"]
+        return {"path": settings.health_path, "seconds": settings.health_seconds, **site}
+
+    def activation(self) -> dict[str, Any]:
+        return {
+            "before": list(self.before),
+            "after": list(self.after),
+            "handlers": list(self.handlers),
+            "health": self.health(),
+        }
+
+    def resources(self) -> list[dict[str, Any]]:
+        return [*self.prepare, *self.before, *self.after]
+
+    def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
+        """Differs when anything of the host should differ. The release's own id and path, and mere remarks, do not count."""
+        wanted = json.loads(json.dumps([self.prepare, self.activation()]), object_hook=_without_remarks)
+        text = json.dumps([artifact, record, wanted], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_remarks(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("tags", "secret", "shown")}

@@ -1,0 +1,140 @@
+"""One host of a run, and what the run is about."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from percore.deploy.connection.address import Address
+from percore.deploy.connection.agent import Remote, connect
+from percore.deploy.connection.stream import Event
+from percore.deploy.plan.host_plan import HostPlan
+from percore.deploy.plan.host_state import HostState
+from percore.deploy.plan.render import render_plan
+from percore.deploy.plan.roles import RELEASE_TAG
+from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.variables import Variables
+from percore.deploy.report import Report
+from percore.errors import UnreachableError
+from percore.host.tags import Selection
+
+FORKS = 32
+"""Hosts worked on at the same time."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run is about: the environment, a pattern of its hosts, what of them; how many at once. `run` names it."""
+
+    env: str
+    project: Path
+    limit: str = "all"
+    forks: int = FORKS
+    selection: Selection = field(default_factory=Selection)
+    yes: bool = False  # no question is asked
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def brings_the_app(self) -> bool:
+        """A release is made and switched to; otherwise the one that runs gets other files and units."""
+        return self.selection.covers([RELEASE_TAG])
+
+
+@dataclass(eq=False)
+class Host:
+    """One host of the run: its plan, its variables and settings, resolved once, and its connection."""
+
+    scope: Scope
+    plan: HostPlan
+    variables: Variables
+    settings: AppSettings
+    address: Address
+    absent_apps: frozenset[str]  # pinned to other hosts
+    remote: Remote | None = None
+
+    @property
+    def name(self) -> str:
+        return self.plan.host
+
+    @property
+    def forks(self) -> int:
+        return self.scope.forks
+
+    def connect(self) -> None:
+        self.remote = connect(self.address, project=self.scope.project, package_path=self.settings.package_path)
+
+    @property
+    def agent(self) -> Remote:
+        if self.remote is None:
+            raise UnreachableError("there is no connection", where=self.name)
+        return self.remote
+
+    @property
+    def url_host(self) -> str:
+        return "localhost" if self.address.local else self.address.address
+
+    def render(self, package_id: str) -> HostState:
+        """What it should be, now that its facts are known."""
+        facts = self.agent.facts
+        known = {"facts": facts, "python_path": facts["python_path"], "package_id": package_id}
+        return render_plan(self.plan, self.variables.knowing(known), self.settings)
+
+    def target(self) -> dict[str, Any]:
+        """How the agent finds the app and the supervisor on this host."""
+        settings = self.settings
+        return {
+            "deploy_to": settings.deploy_to,
+            "command": [settings.launcher_path],
+            "home": settings.percore_home,
+            "user": settings.percore_user,
+            "package": settings.package_path,
+            "confirm_seconds": settings.confirm_seconds,
+        }
+
+    def ask(self, op: str, report: Report | None = None, **message: Any) -> Any:
+        """One message to this host's agent, its progress shown when a report is given. The reply is typed (`messages`)."""
+        on_event = None if report is None else lambda event: show_event(report, self.name, event)
+        return self.agent.ask(op, target=self.target(), on_event=on_event, **message)
+
+
+@dataclass(frozen=True)
+class HostValue:
+    """Base of what the phases of a run find out about one host."""
+
+    host: Host = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    @property
+    def forks(self) -> int:
+        return self.host.forks
+
+
+def show_event(report: Report, host: str, event: Event) -> None:
+    """The agent's progress as a line of ours; the events are read (`replies`)."""
+    if event["event"] == "progress":
+        report.host(host, event["text"])
+    elif event["event"] == "sent":
+        report.host(host, f"{event['bytes'] / 1e6:.0f} of {event['total'] / 1e6:.0f} MB sent")
+    elif event["event"] == "worker" and event["state"] == "running":
+        report.host(host, f"{event['app']} {event['slot']}: running (pid {event.get('pid')})")
+    elif event["event"] == "worker" and event.get("failure") and event["state"] in ("backoff", "fatal"):
+        report.host(host, f"{event['app']} {event['slot']}: {event['failure']}")
+    elif event["event"] == "line":
+        report.log(host, event["text"])
+
+
+def lock_owner() -> str:
+    """The lock's owner as others will read it: `ann@laptop (pid 1234)`."""
+    user = "unknown"
+    with contextlib.suppress(KeyError, OSError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()} (pid {os.getpid()})"

@@ -1,0 +1,71 @@
+"""Rolling back: every host that was switched goes to its former release again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from percore.deploy.connection.messages import Current
+from percore.deploy.report import Report, describe_apps
+from percore.deploy.rollout.choose import Move
+from percore.deploy.rollout.host import Host
+from percore.deploy.rollout.parallel import Faults, on_all
+from percore.deploy.rollout.reattach import reattach
+from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+
+
+def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, report: Report) -> PercoreError:
+    """Roll back wherever the new release runs; returns the error to end with."""
+    switched = [move for move in activated if move.name not in faults]  # the others rolled back by themselves
+    report.phase("roll back", f"{len(faults)} failed; {len(switched)} more to roll back")
+    partial = on_all([move.host for move in switched if not move.gives_up_app], roll_back_host).faults
+    # Last: the app they gave up must first have ended elsewhere.
+    partial.update(on_all([move.host for move in switched if move.gives_up_app], roll_back_host).faults)
+    for name, error in faults.items():
+        report.host(name, str(error).removeprefix(f"{name}: "))
+    # A host that is out of reach rolls back as soon as it misses the connection; until it is seen again that is not certain.
+    lost = [
+        name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
+    ]
+    _show_what_runs([move.host for move in moves], lost, report)
+    return _final_error(next(iter(faults.values())), lost, moves[0].host.scope.env)
+
+
+def _final_error(first: PercoreError, lost: Sequence[str], env: str) -> PercoreError:
+    if lost:
+        return PartialError(
+            f"{first.what}; not certain to be back on the former release: {', '.join(lost)}",
+            where=first.where,
+            next=f"invoke status --env {env}, then deploy again",
+            detail=first.detail,
+        )
+    return RolloutError(
+        f"{first.what}; every host is back on its former release",
+        where=first.where,
+        next=first.next or "fix it and deploy again",
+        detail=first.detail,
+    )
+
+
+def roll_back_host(host: Host) -> None:
+    try:
+        host.ask("revert")
+    except UnreachableError as lost:
+        try:
+            reattach(host, lost)
+        except RolloutError:
+            return  # it did so by itself
+        host.ask("revert")
+
+
+def _show_what_runs(hosts: Sequence[Host], lost: Sequence[str], report: Report) -> None:
+    """What runs where now, as each host reports."""
+
+    def ask(host: Host) -> tuple[str, str]:
+        now: Current = host.ask("status")
+        return now["current"] or "-", describe_apps(now["status"])
+
+    running = on_all([host for host in hosts if host.name not in lost], ask).results
+    report.line("what runs now:")
+    report.table(
+        ["host", "release", "apps"], [[host.name, *running.get(host.name, ("?", "unknown"))] for host in hosts]
+    )

@@ -1,0 +1,163 @@
+"""What each host should be: its rendered state, percore's package for it, and the app's artifact with its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from percore.deploy.build.artifact import Artifact, build, naming_the_source
+from percore.deploy.build.host_package import Package, make_package
+from percore.deploy.build.tools import PYTHON_PACKAGES
+from percore.deploy.masking import REDACTOR
+from percore.deploy.plan.host_state import HostState
+from percore.deploy.plan.settings import AppSettings
+from percore.deploy.report import Report
+from percore.deploy.rollout.host import Host, HostValue
+from percore.deploy.rollout.parallel import try_one
+from percore.deploy.schema import suggest
+from percore.errors import PercoreError, UsageError
+from percore.supervisor.config.process_file import resolve_for_release
+
+PLACE = "@release@"
+"""Stands for a release's id in a record until the id is known."""
+
+Record = Mapping[str, Any]
+"""The resolved process file, as the supervisor reads it."""
+
+
+@dataclass(frozen=True)
+class WantedApp:
+    """What is built and run. The fingerprint differs when anything of the host should differ."""
+
+    artifact: Artifact
+    record: Record
+    fingerprint: str
+
+    def record_of(self, release: str) -> dict[str, Any]:
+        """The record with the release's id in all its places."""
+        filled: dict[str, Any] = json.loads(json.dumps(self.record).replace(PLACE, release))
+        return filled
+
+
+@dataclass(frozen=True)
+class WantedHost(HostValue):
+    """What a host should be. Without `app` the run only brings files and units for the release that runs there."""
+
+    state: HostState
+    package: Package
+    app: WantedApp | None
+
+    @property
+    def selected(self) -> HostState:
+        """What this run is about."""
+        return self.state.select(self.host.scope.selection)
+
+    def comparable(self) -> list[dict[str, Any]]:
+        """The resources that can be compared before the release is there."""
+        return [spec for spec in self.selected.resources() if spec["kind"] != "command" or is_guarded(spec)]
+
+
+def is_guarded(spec: Mapping[str, Any]) -> bool:
+    """A command with its own condition; others run with every switch."""
+    return "creates" in spec or "unless" in spec
+
+
+def build_apps(hosts: Iterable[Host], report: Report) -> dict[str, Artifact]:
+    """One artifact per app, by the app's name; hosts of one app share it. None where the run is not about the app."""
+    artifacts: dict[str, Artifact] = {}
+    for host in hosts:
+        settings = host.settings
+        if not host.scope.brings_the_app or settings.name in artifacts:
+            continue
+        report.phase("build", settings.name)
+        artifacts[settings.name] = build(settings, host.scope.project, report.step)
+        if not artifacts[settings.name].was_built:
+            report.step(f"unchanged, {artifacts[settings.name].size_text} from the cache")
+    return artifacts
+
+
+def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], report: Report) -> list[WantedHost]:
+    """What every host should be, by its facts. Asks no host."""
+    maker = _Maker(artifacts, hosts[0].scope.project, report)
+    made = []
+    for host in hosts:
+        wanted = try_one(host, maker.make)
+        if isinstance(wanted, PercoreError):
+            raise wanted
+        made.append(wanted)
+    return made
+
+
+class _Maker:
+    """Makes what hosts share once: a package per kind of machine, a record per directory and environment."""
+
+    def __init__(self, artifacts: Mapping[str, Artifact], project: Path, report: Report) -> None:
+        self._artifacts = artifacts
+        self._project = project
+        self._report = report
+        self._packages: dict[tuple[str, str], Package] = {}
+        self._records: dict[str, Record] = {}
+
+    def make(self, host: Host) -> WantedHost:
+        package = self._package(host)
+        state = host.render(package.id)
+        return WantedHost(host, state, package, self._app(host, state) if host.scope.brings_the_app else None)
+
+    def _app(self, host: Host, state: HostState) -> WantedApp:
+        artifact = self._artifacts[host.settings.name]
+        record = _place_apps(self._record(host.settings, artifact), host)
+        fingerprint = f"{state.fingerprint(artifact.sha256, record)} {host.scope.selection}".rstrip()
+        return WantedApp(artifact, record, fingerprint)
+
+    def _package(self, host: Host) -> Package:
+        machine = host.agent.facts["system"], host.agent.facts["machine"]
+        if machine not in self._packages:
+            self._packages[machine] = make_package(self._project, system=machine[0], machine=machine[1])
+        return self._packages[machine]
+
+    def _record(self, settings: AppSettings, artifact: Artifact) -> Record:
+        """node reads the process file for it."""
+        key = json.dumps(
+            [settings.deploy_to, sorted(settings.env.items()), settings.port, settings.health_path, artifact.sha256]
+        )
+        if key not in self._records:
+            self._records[key] = _make_record(settings, artifact, self._report)
+        return self._records[key]
+
+
+def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> Record:
+    path = f"{settings.deploy_to}/releases/{PLACE}"
+    port = {"PORT": str(settings.port)} if settings.port else {}
+    with naming_the_source(settings, artifact):
+        record = resolve_for_release(
+            str(artifact.tree / artifact.process_file),
+            release_id=PLACE,
+            release_path=path,
+            env_name=settings.process_env,
+            extra_env={**port, **_python_env(artifact, path), **settings.env},
+        )
+    for warning in record.pop("warnings", []):
+        report.warn(warning.replace(str(artifact.tree), str(settings.path)))
+    for app in record["apps"]:
+        if app.get("mode") == "cluster" and settings.health_path:
+            app.setdefault("health", settings.health_path)
+    secret = {app["name"]: fields for app in record["apps"] if (fields := REDACTOR.fields(app))}
+    return {**record, "secret": secret} if secret else record
+
+
+def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
+    """Where a Python app finds the packages that were installed into its release."""
+    return {"PYTHONPATH": f"{path}/{PYTHON_PACKAGES}"} if artifact.has_python_packages else {}
+
+
+def _place_apps(record: Record, host: Host) -> Record:
+    """Without the apps that are pinned to other hosts."""
+    names = [app["name"] for app in record["apps"]]
+    for app in host.settings.placement:
+        if app not in names:
+            advice = suggest(app, names, f"its apps: {', '.join(names)}")
+            raise UsageError(f"'placement' names '{app}', which is no app of {host.settings.name}", next=advice)
+    return {**record, "apps": [app for app in record["apps"] if app["name"] not in host.absent_apps]}

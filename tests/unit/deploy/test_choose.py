@@ -1,0 +1,71 @@
+"""Which release the hosts of a deploy go to, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from percore.deploy.build.artifact import Artifact
+from percore.deploy.rollout.choose import Standing, choose, common_release
+from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.wanted import WantedApp, WantedHost
+
+SHA256 = "0a1b2c3d" * 8
+OLD, NEW = "20260101120000-99999999", "20260102120000-0a1b2c3d"
+ARTIFACT = Artifact(SHA256, Path("a.tar.gz"), 1, 1, Path(), "ecosystem.json", is_node=True, was_built=True)
+
+
+def seen(
+    name: str, *, current: str = OLD, known: str | None = None, up_to_date: bool = False, absent: tuple[str, ...] = ()
+) -> Seen:
+    host: Any = SimpleNamespace(name=name, absent_apps=frozenset(absent))
+    status = {"apps": [{"name": "tick", "wanted": 1, "workers": []}]}
+    reply: Any = {"current": current, "marks": {name: {} for name in (current, known) if name}, "status": status}
+    wanted = WantedHost(host, state=host, package=host, app=WantedApp(ARTIFACT, record={}, fingerprint=""))
+    return Seen(host, wanted, reply, known, up_to_date)
+
+
+def test_hosts_without_the_release_get_a_new_one_named_by_the_artifact() -> None:
+    one, two = choose([seen("web1"), seen("web2")], [seen("web1"), seen("web2")])
+    assert one.release == two.release
+    assert one.release.endswith("-0a1b2c3d")
+    assert (one.is_staged, one.reason, one.current) == (False, "", OLD)
+
+
+def test_a_release_that_all_of_them_have_is_switched_to_without_being_sent() -> None:
+    behind = [seen("web1", known=NEW), seen("web2", known=NEW)]
+    assert [(one.release, one.is_staged, one.reason) for one in choose(behind, behind)] == [
+        (NEW, True, "it is staged already")
+    ] * 2
+
+
+def test_a_host_that_fell_behind_goes_to_the_release_that_it_has_and_the_others_run() -> None:
+    behind = [seen("web2", known=NEW)]
+    (choice,) = choose(behind, [seen("web1", current=NEW, known=NEW, up_to_date=True), *behind])
+    assert (choice.release, choice.is_staged) == (NEW, True)
+
+
+def test_a_new_host_gets_the_release_that_the_others_run() -> None:
+    behind = [seen("web3")]
+    (choice,) = choose(behind, [seen("web1", current=NEW, known=NEW, up_to_date=True), *behind])
+    assert (choice.release, choice.is_staged, choice.reason) == (NEW, False, "the other hosts run it")
+
+
+def test_where_only_some_have_the_release_all_get_a_new_one() -> None:
+    behind = [seen("web1", known=NEW), seen("web2")]
+    assert {choice.release for choice in choose(behind, behind)}.isdisjoint({OLD, NEW})
+
+
+def test_a_host_that_runs_an_app_pinned_elsewhere_gives_it_up() -> None:
+    behind = [seen("web1", absent=("tick",)), seen("web2", absent=("other",))]
+    assert [choice.gives_up_app for choice in choose(behind, behind)] == [True, False]
+
+
+def test_the_release_of_the_environment_is_what_most_good_hosts_run_and_the_newest_of_equals() -> None:
+    def standing(current: str, is_good: bool = True) -> Standing:
+        return Standing(SimpleNamespace(name=current), current, is_good, is_unfinished=False)  # type: ignore[arg-type]
+
+    assert common_release([standing(OLD), standing(NEW)]) == NEW
+    assert common_release([standing(OLD), standing(OLD), standing(NEW)]) == OLD
+    assert common_release([standing(OLD, is_good=False), standing(NEW)]) == NEW
