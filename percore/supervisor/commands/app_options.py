@@ -12,6 +12,7 @@ from typing import Any, Callable
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import Parser
 from percore.supervisor.config.options import BY_NAME, KEYS, MODIFIERS, Key, count, flag, milliseconds, numbers, whole
+from percore.supervisor.config.records import recorded_as
 
 # Spellings of PM2's command line that are no aliases in a process file.
 _SHORT = {"name": "-n", "instances": "-i", "out_file": "-o", "error_file": "-e", "log_file": "-l", "pid_file": "-p",
@@ -147,7 +148,7 @@ def changed_fields(written: Mapping[str, Any], worker: Mapping[str, Any], comman
         if name in MODIFIERS or name == "instances":
             hint = f"percore scale {worker['name']} {value}" if name == "instances" else "percore delete, then start"
             raise UsageError(f"{option_of(name)} does not change an app that is known", where=command, next=hint)
-        changes[BY_NAME[name].field] = read_key(name, value, command)
+        changes[recorded_as(BY_NAME[name].field)] = read_key(name, value, command)
     if isinstance(changes.get("watch"), bool):
         # PM2's restart --watch is a switch: on, then off again.
         is_on = changes["watch"] and not worker["config"].get("watch")

@@ -15,13 +15,14 @@ from percore.supervisor.commands.output import duration, size, table
 from percore.supervisor.commands.pm2_json import pm2_env, shown_state, watched
 from percore.supervisor.commands.programs import app_version, node_version
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.records import field_of
 from percore.supervisor.user import filter_environment
 
 _DEFAULTS = AppConfig._field_defaults
 # Shown where the app sets them: the field, and what its value is.
 _WHERE_SET = (
     ("cron_restart", "cron restart", str),
-    ("max_memory", "max memory", size),
+    ("max_memory_restart", "max memory", size),
     ("log_file", "combined log", str),
     ("pid_file", "pid file", str),
     ("health", "health check", str),
@@ -52,7 +53,7 @@ def describe_workers(arguments: list[str]) -> int:
 
 
 def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
-    config = worker["config"]
+    config = {field_of(key): value for key, value in worker["config"].items()}
     wished = {**_DEFAULTS, **config}
     state = shown_state(worker) + (f" ({worker['failure']})" if worker["failure"] else "")
     started = (

@@ -14,6 +14,7 @@ from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.asking import ask_or_nothing
 from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
 from percore.supervisor.commands.monit_view import short_size
+from percore.supervisor.config.records import recorded_as
 from percore.supervisor.home import Home
 
 _MB = 1 << 20
@@ -165,7 +166,7 @@ def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
                 f"{name} was restarted {worker['restarts']} times, {worker['uptime_seconds']:.0f} s ago ({worker['last_end']})",
                 f"percore logs {worker['id']} --err",
             )
-        limit = worker["config"].get("max_memory")
+        limit = worker["config"].get(recorded_as("max_memory_restart"))
         if limit and worker["memory_bytes"] > 0.9 * limit:
             yield Finding(
                 f"{name} uses {short_size(worker['memory_bytes'])} of its limit of {short_size(limit)}", "percore monit"

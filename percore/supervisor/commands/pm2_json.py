@@ -12,6 +12,7 @@ from percore.common.typing import Any
 from percore.supervisor.commands.asking import select_workers, take_none
 from percore.supervisor.commands.programs import app_version, node_version
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.records import field_of
 from percore.supervisor.home import Home
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
@@ -60,7 +61,7 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
-    config = worker["config"]
+    config = {field_of(key): value for key, value in worker["config"].items()}
     wished = {**_DEFAULTS, **config}
     env = {str(name): str(value) for name, value in config["env"].items()}
     started = int(worker["started_time"] * 1000)
@@ -76,7 +77,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_of(wished["user"]),
         "version": app_version(worker) or "N/A", "node_version": node_version(worker) or "N/A",
         "watch": watched(wished["watch"], worker["cwd"]), "ignore_watch": list(wished["ignore_watch"]), "vizion": False,
-        "max_memory_restart": wished["max_memory"], "disable_logs": wished["disable_logs"],
+        "max_memory_restart": wished["max_memory_restart"], "disable_logs": wished["disable_logs"],
         **{name: wished[name] for name in _AS_THEY_ARE},
         **{name: round(wished[name] * 1000) for name in _MILLISECONDS},
         **{name: config[name] for name in _WHERE_SET if name in config},

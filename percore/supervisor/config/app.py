@@ -73,7 +73,7 @@ class AppConfig(NamedTuple):
     max_restarts: Optional[Count] = None  # only when set does the supervisor ever give up
     restart_delay: Seconds = 0.0
     exp_backoff_restart_delay: Seconds = 0.0
-    max_memory: Optional[Bytes] = None
+    max_memory_restart: Optional[Bytes] = None
     memory_max: Optional[Bytes] = None  # the kernel lets it have no more
     cron_restart: Optional[Cron] = None
     watch: tuple[str, ...] = ()  # paths; empty: off
@@ -114,7 +114,7 @@ class AppConfig(NamedTuple):
                 value = list(value)
             elif isinstance(value, Mapping):
                 value = dict(value)
-            record[field] = value
+            record[records.recorded_as(field)] = value
         return record
 
     @classmethod

@@ -250,7 +250,7 @@ KEYS = (
     Key("max_restarts", "max_restarts", count),
     Key("restart_delay", "restart_delay", milliseconds),
     Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
-    Key("max_memory_restart", "max_memory", memory),
+    Key("max_memory_restart", "max_memory_restart", memory),
     Key("memory_max", "memory_max", memory),
     Key("cron_restart", "cron_restart", schedule, ("cron",)),
     Key("watch", "watch", watched),

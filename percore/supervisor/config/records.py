@@ -16,6 +16,10 @@ from percore.supervisor.config.kinds import KINDS, Wanted
 
 Reader = Callable[[Any], Any]
 
+# Fields under the name that records have for them: a version that knows the older name only would refuse the record.
+# Both names are read.
+_RECORDED_AS = {"max_memory_restart": "max_memory"}
+_FIELDS = {recorded: field for field, recorded in _RECORDED_AS.items()}
 _LONGEST_SHOWN = 40
 
 
@@ -31,6 +35,16 @@ class WrongField(ValueError):
         return WrongField(f"{field}.{self.field}" if self.field else str(field), self.reason)
 
 
+def recorded_as(field: str) -> str:
+    """The name of a field in a record."""
+    return _RECORDED_AS.get(field, field)
+
+
+def field_of(key: str) -> str:
+    """The field that a record means by this key."""
+    return _FIELDS.get(key, key)
+
+
 def read(kind: Any, record: Any) -> Any:
     """A NamedTuple of this class. Raises WrongField."""
     readers = _readers_of(kind)
@@ -39,8 +53,9 @@ def read(kind: Any, record: Any) -> Any:
     if not isinstance(record, Mapping):
         raise WrongField("", f"is {_shown(record)}, not an object")
     for key, value in record.items():
-        if key in readers:
-            fields[key] = read_field(readers[key], key, value)
+        field = field_of(key)
+        if field in readers:
+            fields[field] = read_field(readers[field], key, value)
         else:
             unknown[key] = value
     for field in readers:

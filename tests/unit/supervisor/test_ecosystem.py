@@ -44,7 +44,7 @@ def test_the_seed_file_is_read_as_it_stands(tmp_path: Path) -> None:
     api, worker = loaded.apps
     assert loaded.warnings == ()
     assert (api.name, api.mode, api.instances, api.interpreter) == ("boltlink-api", "cluster", "max", "node")
-    assert (api.max_memory, api.kill_timeout, api.listen_timeout) == (500 << 20, 5.0, 3.0)
+    assert (api.max_memory_restart, api.kill_timeout, api.listen_timeout) == (500 << 20, 5.0, 3.0)
     assert api.interpreter_args == ("--max_old_space_size=1024",)
     assert (worker.mode, worker.instances) == ("fork", 1)
 
@@ -326,7 +326,7 @@ def test_values_of_pm2s_forms_arrive_typed(tmp_path: Path) -> None:
     )  # fmt: skip
     (shop,) = load("sections.json")
     assert (shop.args, shop.interpreter_args) == (("--a", "1"), ("--inspect=0", "--expose-gc"))
-    assert (shop.max_memory, shop.stop_exit_codes, shop.instances, shop.mode) == (3 << 29, (0,), -1, "cluster")
+    assert (shop.max_memory_restart, shop.stop_exit_codes, shop.instances, shop.mode) == (3 << 29, (0,), -1, "cluster")
 
 
 @pytest.mark.parametrize(("wished", "cores", "count"), [("max", 4, 4), (0, 4, 4), (-1, 4, 3), (-9, 4, 1), (3, 1, 3)])
@@ -370,7 +370,7 @@ fields = {
     "listen_timeout": st.floats(0, 1e6),
     "stop_exit_codes": st.lists(st.integers(0, 255)).map(tuple),
     "max_restarts": st.none() | st.integers(0, 1 << 52),
-    "max_memory": st.none() | st.integers(1, 1 << 62),
+    "max_memory_restart": st.none() | st.integers(1, 1 << 62),
     "out_file": st.none() | words,
     "depends_on": st.lists(words).map(tuple),
 }
