@@ -1,4 +1,7 @@
-"""One request to the supervisor, and its replies as they come; starts a supervisor where one is needed."""
+"""Requests to the supervisor and its replies; starts a supervisor where one is needed.
+
+`ask` waits for the result of one request; a `OpenLink` stays open and never waits, for a view that has other things to do.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from percore.common import control
 from percore.common.passwords import for_programs
-from percore.common.typing import Any
-from percore.errors import PercoreError
+from percore.common.typing import Any, Callable, Optional
+from percore.errors import PercoreError, UsageError
 from percore.supervisor import lock
 from percore.supervisor.home import Home, connect
 from percore.supervisor.logs.files import open_log
 from percore.supervisor.program import this_program
+from percore.supervisor.user import Identity, identity_or_none
 
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
@@ -115,6 +119,44 @@ def _refuse_silence(home: Home) -> None:
     )  # fmt: skip
 
 
+def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:
+    """The result of one request; raises the error that the supervisor reports."""
+    result: dict[str, Any] = {}
+    for message in request(Home.of_user(), op, **arguments):
+        if message["event"] == "result":
+            result = message
+        else:
+            on_event(message)
+    if not result["ok"]:
+        error = PercoreError(result["error"], detail="\n".join(result.get("log_tail", ())))
+        error.exit_code = result["exit_code"]
+        error.app = result.get("app", "")
+        raise error
+    return result
+
+
+def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
+    """As `ask`, but None when no supervisor runs: nothing runs then, which is an answer."""
+    try:
+        return ask(op, **arguments)
+    except NoDaemon:
+        return None
+
+
+def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, Any]]:
+    """The supervisor selects, by the same rules as for `stop`; where none runs, there is nothing to select."""
+    wanted = selectors or ("all",)
+    answer = ask_or_nothing("describe", selectors=wanted, with_env=with_env)
+    if answer is None and wanted != ("all",):
+        raise UsageError(f"no app, id or namespace is called '{wanted[0]}'", next="see 'percore list'")
+    return answer["workers"] if answer else []
+
+
+def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:
+    """With whose rights its files are read and changed; None: with our own."""
+    return identity_or_none(worker["config"].get("user"), worker["config"].get("group"))
+
+
 def was_running(home: Home) -> bool:
     """True where a supervisor left a state that the next one takes up."""
     return os.path.exists(home.state)
@@ -170,3 +212,53 @@ def wait_until_gone(home: Home, pid: int) -> None:
         if time.monotonic() > deadline:
             raise PercoreError("the supervisor did not end", where=home.path, next="see 'percore list'")
         time.sleep(0.005)
+
+
+class OpenLink:
+    """Sends requests and takes the replies as they come. `is_open` turns False when the supervisor goes away."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._socket: Optional[socket.socket] = None
+        self._unread = b""
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        assert self._socket
+        return self._socket.fileno()
+
+    def open(self) -> bool:
+        """Tries to connect; False where no supervisor runs."""
+        if self._socket is None:
+            with contextlib.suppress(OSError):
+                self._socket = connect(self._home.control_socket)
+                self._unread = b""
+        return self.is_open
+
+    def send(self, op: str, **arguments: Any) -> None:
+        try:
+            assert self._socket
+            self._socket.sendall(control.encode({"version": control.VERSION, "op": op, **arguments}))
+        except OSError:
+            self.close()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The replies that are here by now."""
+        try:
+            assert self._socket
+            part = self._socket.recv(1 << 20)
+        except OSError:
+            part = b""
+        if not part:
+            self.close()
+            return []
+        *lines, self._unread = (self._unread + part).split(b"\n")
+        return [control.decode(line) for line in lines]
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None

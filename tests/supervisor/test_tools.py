@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.commands.elsewhere import ELSEWHERE
+from percore.supervisor.commands.registry import instead_of
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import free_port, wait_for
 
@@ -123,7 +123,9 @@ def test_help_of_a_command_and_commands_that_are_elsewhere(supervisor: Superviso
     for name in ("deepUpdate", "pull", "deploy", "module:install", "plus"):
         done = supervisor.run(name, "x", check=False)
         assert done.returncode == 2
-        assert done.stderr == f"percore: '{name}' is PM2's and not here -> {ELSEWHERE[name]}\n"
+        assert (
+            done.stderr == f"percore: '{name}' is a command of PM2 that percore does not have -> {instead_of(name)}\n"
+        )
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 
 from percore.common.control import failure
 from percore.errors import PercoreError
-from percore.supervisor.client import ensure_daemon
+from percore.supervisor.client import ask, ask_or_nothing, ensure_daemon
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import ask, ask_or_nothing, say, show_progress
-from percore.supervisor.commands.files import load_apps, shell_environment
+from percore.supervisor.commands.output import say, show_progress
+from percore.supervisor.commands.targets import load_apps, shell_environment
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.home import Home
 

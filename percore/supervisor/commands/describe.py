@@ -9,11 +9,10 @@ from typing import Any
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
+from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.output import duration, size, table
-from percore.supervisor.commands.pm2_json import pm2_env, shown_state, watched
-from percore.supervisor.commands.programs import app_version, node_version
+from percore.supervisor.commands.pm2_json import app_version, node_version, pm2_env, shown_state, watched
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.records import field_of
 from percore.supervisor.user import filter_environment

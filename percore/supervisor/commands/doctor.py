@@ -1,8 +1,12 @@
-"""`percore doctor`: what this host is, what suits it, and what is wrong with it or with the workers, each with what to type."""
+"""`percore doctor`: what this host is, what suits it, and what is wrong with it or its workers, each with what to type.
+`percore report`: what a bug report needs, without secrets.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -10,17 +14,34 @@ import psutil
 
 from percore.common.printable import printable
 from percore.common.procfs import tree_of
+from percore.supervisor.client import ask_or_nothing
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import ask_or_nothing
-from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
+from percore.supervisor.commands.host_facts import HostFacts, Sizing, read_facts, recommend
+from percore.supervisor.commands.list import print_list
 from percore.supervisor.commands.monit_view import short_size
 from percore.supervisor.config.records import recorded_as
 from percore.supervisor.home import Home
+from percore.supervisor.logs.files import last_lines
 
 _MB = 1 << 20
 _BACKLOG = 4096  # what the supervisor asks for
 _FEW_OPEN_FILES = 8192
 _LITTLE_DISK = 512 * _MB
+_LOG_LINES = 20
+_HIDDEN = "[hidden]"
+_SECRETS = (
+    (re.compile(r"(://[^/\s:@]*:)[^@\s/]+(@)"), rf"\1{_HIDDEN}\2"),
+    (re.compile(r"(\bBearer\s+|\bBasic\s+)\S+", re.IGNORECASE), rf"\1{_HIDDEN}"),
+    (
+        re.compile(
+            # Each name is looked at once, from its beginning on: a long word must not be tried from each of its characters.
+            r"""(?<![\w.-])(?=[\w.-]*(?:secret|token|passw(?:or)?d|pwd|passphrase|credential|api_?key|private_?key|auth))"""
+            r"""([\w.-]+["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)""",
+            re.IGNORECASE,
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+)
 
 
 class Finding(NamedTuple):
@@ -66,7 +87,7 @@ def supervisor_pid() -> int:
     return int(answer["pid"]) if answer else 0
 
 
-def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
+def describe(facts: HostFacts, home: Home, pid: int) -> Iterator[str]:
     """The facts, one a line."""
     limit = f", limited to {short_size(facts.memory_limit_bytes)}" if facts.memory_limit_bytes else ""
     clock = {True: "synchronized", False: "not synchronized", None: "unknown"}[facts.clock_is_synchronized]
@@ -114,7 +135,7 @@ def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Findi
         )
 
 
-def about_host(facts: Facts) -> Iterator[Finding]:
+def about_host(facts: HostFacts) -> Iterator[Finding]:
     if facts.somaxconn < _BACKLOG:
         yield Finding(
             f"somaxconn is {facts.somaxconn}: more clients than that at once are turned away",
@@ -193,3 +214,30 @@ def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
         return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in strangers), None)
     except psutil.Error:
         return None
+
+
+# -- the report ---------------------------------------------------------------------------------------------------------
+
+
+def print_report(_: list[str]) -> int:
+    home = Home.of_user()
+    answer = ask_or_nothing("ping")
+    print("--- versions and host")
+    for line in describe(read_facts(home), home, int(answer["pid"]) if answer else 0):
+        print(printable(redact(line)))
+    print(f"user     uid {os.geteuid()}, gid {os.getegid()}")
+    if answer:
+        print(f"running  supervisor of version {answer['version']}")
+    print("--- workers")
+    print_list()
+    print(f"--- the last {_LOG_LINES} lines of {home.daemon_log}")
+    for line in last_lines(home.daemon_log, _LOG_LINES):
+        print(printable(redact(line)))
+    return 0
+
+
+def redact(line: str) -> str:
+    """Without what looks like a secret: values of telling names, passwords in addresses, credentials of HTTP."""
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    return line

@@ -8,7 +8,7 @@ import shlex
 
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
+from percore.supervisor.commands.output import say
 from percore.supervisor.program import this_program
 
 _FILE = "ecosystem.config.js"

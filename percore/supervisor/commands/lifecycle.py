@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone, was_running
-from percore.supervisor.commands.asking import (
+from percore.supervisor.client import (
+    NoDaemon,
     ask,
     ask_or_nothing,
-    is_silent,
-    say,
+    ensure_daemon,
     select_workers,
-    show_progress,
-    take_none,
-    warn,
+    wait_until_gone,
+    was_running,
 )
+from percore.supervisor.commands.output import is_silent, say, show_progress, warn
 from percore.supervisor.home import Home
 
 _SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
@@ -54,8 +53,7 @@ def renew(op: str, arguments: list[str]) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
     from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
     from percore.supervisor.commands.arguments import Name, make_parser
-    from percore.supervisor.commands.files import shell_environment
-    from percore.supervisor.commands.targets import is_file, load_files
+    from percore.supervisor.commands.targets import is_file, load_files, shell_environment
 
     parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
@@ -170,8 +168,7 @@ def show_list() -> int:
     return 0
 
 
-def kill_daemon(arguments: list[str]) -> int:
-    take_none("kill", arguments)
+def kill_daemon(_: list[str]) -> int:
     running = ask_or_nothing("ping")
     try:
         ask("kill", show_progress)
@@ -183,8 +180,7 @@ def kill_daemon(arguments: list[str]) -> int:
     return 0
 
 
-def ping(arguments: list[str]) -> int:
-    take_none("ping", arguments)
+def ping(_: list[str]) -> int:
     ensure_daemon(Home.of_user())
     print(f"pong from pid {ask('ping')['pid']}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from percore.common.printable import printable
 from percore.common.typing import Any, Callable
 from percore.errors import UsageError, nearest
-from percore.supervisor.client import is_running, was_running
-from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
-from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width
-from percore.supervisor.commands.pm2_json import shown_state, user_of, watched
-from percore.supervisor.commands.programs import app_version
+from percore.supervisor.client import ask_or_nothing, is_running, select_workers, was_running
+from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
+from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
 from percore.supervisor.home import Home
 
 Worker = Mapping[str, Any]
@@ -31,7 +30,7 @@ _COLUMNS: dict[str, Callable[[Worker], str]] = {
     "status": shown_state,
     "cpu": lambda worker: f"{worker['cpu_percent']:.0f}%",
     "mem": lambda worker: size(worker["memory_bytes"]),
-    "user": lambda worker: user_of(worker["config"].get("user")),
+    "user": lambda worker: user_name(worker["config"].get("user")),
     "watching": lambda worker: "enabled" if watched(worker["config"].get("watch"), worker["cwd"]) else "disabled",
 }
 _CONDENSED = ("id", "name", "mode", "↺", "status", "cpu", "mem")
@@ -86,12 +85,24 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     if not workers and has_left_apps(Home.of_user()):
         warn("no supervisor runs -> percore ping starts one, which takes up what the last one left")
     if sys.stdout.isatty():
-        from percore.supervisor.commands.hostline import host_line
-
         print(colour(host_line(), "dim"))
     for worker in workers:
         if worker["failure"] and worker["wanted"]:
             print(printable(f"{worker['name']} {worker['slot']}: {worker['failure']}"))
+
+
+def host_line() -> str:
+    """Read from /proc by hand: psutil takes longer to load than the rest of this command."""
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        sizes = {key: int(rest.split()[0]) << 10 for key, _, rest in (line.partition(":") for line in file)}
+    memory, disk = sizes["MemTotal"], os.statvfs("/")
+    load = " ".join(f"{number:.2f}" for number in os.getloadavg())
+    return (
+        f"host: load {load} on {os.cpu_count()} cores, "
+        f"memory {100 * (memory - sizes['MemAvailable']) / memory:.0f}% of {memory / 2**30:.1f}gb used, "
+        f"disk {100 * (1 - disk.f_bavail / (disk.f_blocks or 1)):.0f}% of "
+        f"{disk.f_blocks * disk.f_frsize / 2**30:.0f}gb used"
+    )
 
 
 def has_left_apps(home: Home) -> bool:

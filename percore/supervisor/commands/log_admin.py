@@ -9,15 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor.commands.asking import (
-    ask,
-    ask_or_nothing,
-    say,
-    select_workers,
-    show_progress,
-    take_none,
-    user_of,
-)
+from percore.supervisor.client import ask, ask_or_nothing, select_workers, user_of
+from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.home import Home
 from percore.supervisor.logs.rotate import finish_interrupted, locked, older_files
 from percore.supervisor.user import Identity
@@ -68,9 +61,8 @@ def _empty(path: str, user: Optional[Identity]) -> bool:
     return False
 
 
-def reload_logs(arguments: list[str]) -> int:
+def reload_logs(_: list[str]) -> int:
     """Workers whose log was moved or deleted are replaced without losing a request; the others keep theirs."""
-    take_none("reloadLogs", arguments)
     answer = ask_or_nothing("reload_logs")
     stale = [worker for worker in select_workers() if worker["has_lost_log"]] if answer else []
     left = []
@@ -88,8 +80,7 @@ def reload_logs(arguments: list[str]) -> int:
     return 0
 
 
-def explain_logrotate(arguments: list[str]) -> int:
-    take_none("logrotate", arguments)
+def explain_logrotate(_: list[str]) -> int:
     say(
         "Logs rotate by themselves, without a lost line: by size (log_max_size, 10M) and by age (log_max_age, 7d);\n"
         "log_keep, log_max_total, log_min_free and log_compress say what is kept (docs/reference/logs.md).\n"

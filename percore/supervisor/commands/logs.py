@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Optional
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
+from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import select_workers, user_of, warn
+from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
 

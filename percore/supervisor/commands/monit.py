@@ -19,10 +19,9 @@ import psutil
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.client import OpenLink, user_of
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import user_of
 from percore.supervisor.commands.connections import count_connections
-from percore.supervisor.commands.links import Link
 from percore.supervisor.commands.monit_view import Dashboard, Span, plain, short_size
 from percore.supervisor.home import Home
 from percore.supervisor.logs.follow import Follower
@@ -70,8 +69,8 @@ class Monitor:
         self._home = home
         self._interval = interval
         self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
-        self._looks = Link(home)
-        self._orders: list[Link] = []  # one each, so that a long reload holds nothing up
+        self._looks = OpenLink(home)
+        self._orders: list[OpenLink] = []  # one each, so that a long reload holds nothing up
         self._followed: Optional[int] = None
         self._followers: dict[str, tuple[Follower, str]] = {}
         self._is_asked = False
@@ -124,7 +123,7 @@ class Monitor:
             self._is_asked = True
             self._looks.send("describe", selector="all")
 
-    def _take_replies(self, link: Link) -> None:
+    def _take_replies(self, link: OpenLink) -> None:
         for reply in link.read():
             if link is self._looks:
                 self._is_asked = False
@@ -268,7 +267,7 @@ class Monitor:
             self._order(f"scale {worker['name']} {count}", "scale", name=worker["name"], count=count)
 
     def _order(self, title: str, op: str, **arguments: Any) -> None:
-        link = Link(self._home)
+        link = OpenLink(self._home)
         if link.open():
             link.send(op, **arguments)
             self._orders.append(link)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping
 
-from percore.common.typing import Any
-from percore.supervisor.commands.asking import select_workers, take_none
-from percore.supervisor.commands.programs import app_version, node_version
+from percore.common.typing import Any, NamedTuple, Optional
+from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.records import field_of
 from percore.supervisor.home import Home
+from percore.supervisor.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
@@ -24,6 +25,11 @@ _AS_THEY_ARE = ("autorestart", "autostart", "wait_ready", "merge_logs", "treekil
 # Shown only where the app sets them.
 _WHERE_SET = ("stop_exit_codes", "max_restarts", "log_date_format", "log_type", "filter_env", "increment_var", "kill_signal",
               "health", "port")  # fmt: skip
+_NODES = ("node", "nodejs")
+_VERSION_SECONDS = 5.0
+_VERSION = re.compile(rb"v?(\d[\w.+-]{0,60})\s*")
+_LONGEST_VERSION = 64
+_found: dict[str, str] = {}  # by folder
 
 
 def shown_state(worker: Mapping[str, Any]) -> str:
@@ -31,14 +37,12 @@ def shown_state(worker: Mapping[str, Any]) -> str:
     return "crash-looping" if worker["crash_looping"] else PM2_STATES[worker["state"]]
 
 
-def print_jlist(arguments: list[str]) -> int:
-    take_none("jlist", arguments)
+def print_jlist(_: list[str]) -> int:
     sys.stdout.write(json.dumps(list_processes()))
     return 0
 
 
-def print_prettylist(arguments: list[str]) -> int:
-    take_none("prettylist", arguments)
+def print_prettylist(_: list[str]) -> int:
     print(js_literal(list_processes()))
     return 0
 
@@ -74,7 +78,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         "node_args": list(wished["interpreter_args"]), "args": list(wished["args"]), "instances": worker["instances"],
         "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])), "pm_cwd": worker["cwd"],
         "pm_out_log_path": worker["out_file"], "pm_err_log_path": worker["error_file"], "pm_pid_path": worker["pid_file"],
-        "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_of(wished["user"]),
+        "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_name(wished["user"]),
         "version": app_version(worker) or "N/A", "node_version": node_version(worker) or "N/A",
         "watch": watched(wished["watch"], worker["cwd"]), "ignore_watch": list(wished["ignore_watch"]), "vizion": False,
         "max_memory_restart": wished["max_memory_restart"], "disable_logs": wished["disable_logs"],
@@ -100,7 +104,7 @@ def watched(paths: Any, cwd: str) -> Any:
     return list(paths) if paths and list(paths) != [cwd] else bool(paths)
 
 
-def user_of(user: Any) -> str:
+def user_name(user: Any) -> str:
     if user:
         return str(user)
     import pwd
@@ -145,3 +149,132 @@ def js_key(key: str) -> str:
 def js_text(text: str) -> str:
     escaped = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"')
     return "'" + escaped.replace("'", "\\'") + "'"
+
+
+# -- the app's program: its own version, and that of the Node that runs it ---------------------------------------------
+
+
+class VersionedProgram(NamedTuple):
+    path: str
+    user: AnyUser  # who runs it, or would
+
+
+def app_version(worker: Mapping[str, Any]) -> str:
+    """Of the nearest package.json above the script; empty where there is none."""
+    script = os.path.join(worker["cwd"], worker["config"]["script"])
+    return version_above(os.path.dirname(script) if os.path.isfile(script) else worker["cwd"], user_of(worker))
+
+
+def version_above(folder: str, user: Optional[AnyUser]) -> str:
+    if folder not in _found:
+        parent = os.path.dirname(folder)
+        try:
+            content = json.loads(read_text(os.path.join(folder, "package.json"), user))
+            _found[folder] = str(content.get("version") or "")[:_LONGEST_VERSION]
+        except (OSError, ValueError, AttributeError, RecursionError):
+            _found[folder] = version_above(parent, user) if parent != folder else ""
+    return _found[folder]
+
+
+def node_version(worker: Mapping[str, Any]) -> str:
+    """Of the Node that runs the worker; asked of each Node once, then remembered. Empty for other programs."""
+    interpreter = worker["config"].get("interpreter", "")
+    if os.path.basename(interpreter) not in _NODES:
+        return ""
+    program = running_program(worker["pid"]) or find_in_path(interpreter, worker)
+    if program is None:
+        return ""
+    try:
+        key = f"{program.path}:{os.stat(program.path).st_mtime_ns}"
+    except OSError:
+        return ""
+    place = os.path.join(Home.of_user().run, "node-versions.json")
+    known = read_versions(place)
+    if key not in known:
+        known[key] = ask_version(program)
+        write_versions(place, known)
+    return known[key]
+
+
+def running_program(pid: int) -> Optional[VersionedProgram]:
+    """What process `pid` executes, where that is a Node and not a launcher of one, and whose process it is."""
+    if not pid:
+        return None
+    try:
+        process = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        path = os.readlink("exe", dir_fd=process)
+        with open(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        uid, gid = (int(fields[name].split()[0]) for name in ("Uid", "Gid"))
+        user = User(uid, gid, tuple(map(int, fields["Groups"].split())))
+        return VersionedProgram(path, user) if os.path.basename(path) in _NODES else None
+    except (OSError, ValueError, KeyError):
+        return None
+    finally:
+        os.close(process)
+
+
+def find_in_path(interpreter: str, worker: Mapping[str, Any]) -> Optional[VersionedProgram]:
+    """What would be executed, and as whom."""
+    path = worker.get("base_env", os.environ).get("PATH", os.defpath)
+    folders = [worker["cwd"]] if os.sep in interpreter else path.split(os.pathsep)
+    user = user_of(worker)
+    with acting(user):
+        places = (os.path.join(worker["cwd"], folder, interpreter) for folder in folders)
+        found = next((os.path.realpath(place) for place in places if may_execute(place)), "")
+    return VersionedProgram(found, user or ourselves()) if found else None
+
+
+def ask_version(program: VersionedProgram) -> str:
+    """Executed by nobody but whose it is: with our own rights only what nobody else could have put there."""
+    if program.user.uid == os.geteuid():
+        return _say_version(program, {}) if os.geteuid() != 0 or is_only_ours(program.path) else ""
+    if os.geteuid() != 0:
+        return ""
+    user = program.user
+    return _say_version(program, {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)})
+
+
+def _say_version(program: VersionedProgram, rights: Mapping[str, Any]) -> str:
+    """It gets nothing of ours: no terminal, no environment, no descriptor; and only so much time, and room for an answer."""
+    import select
+    import signal
+    import subprocess
+
+    try:
+        process = subprocess.Popen(
+            [program.path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/", env={"PATH": os.defpath}, **rights,
+        )  # fmt: skip
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    with process:
+        assert process.stdout
+        is_there = select.select([process.stdout], [], [], _VERSION_SECONDS)[0]
+        said = os.read(process.stdout.fileno(), _LONGEST_VERSION) if is_there else b""
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+    version = _VERSION.fullmatch(said)
+    return version[1].decode(errors="replace") if version else ""
+
+
+def read_versions(place: str) -> dict[str, str]:
+    try:
+        with open(place, encoding="utf-8") as file:
+            known = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_versions(place: str, known: Mapping[str, str]) -> None:
+    """Nothing is lost when it cannot be written: it is asked again."""
+    try:
+        with open(f"{place}.{os.getpid()}", "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        os.replace(f"{place}.{os.getpid()}", place)
+    except OSError:
+        return

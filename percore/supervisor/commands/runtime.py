@@ -12,8 +12,7 @@ from percore.common.passwords import for_programs
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.files import make_script_app, shell_environment
-from percore.supervisor.commands.targets import is_file, load_files
+from percore.supervisor.commands.targets import is_file, load_files, make_script_app, shell_environment
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.home import Home
 from percore.supervisor.program import PLAN_VARIABLE, this_program

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError
-from percore.supervisor.client import NoDaemon, ensure_daemon
-from percore.supervisor.commands.asking import ask, say, show_progress, take_none
+from percore.supervisor.client import NoDaemon, ask, ensure_daemon
 from percore.supervisor.commands.lifecycle import show_list
+from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.home import Home
 from percore.supervisor.state.state_file import StateFile
 
@@ -25,8 +25,7 @@ def save_apps(arguments: list[str]) -> int:
     return 0
 
 
-def resurrect_apps(arguments: list[str]) -> int:
-    take_none("resurrect", arguments)
+def resurrect_apps(_: list[str]) -> int:
     home = Home.of_user()
     if not StateFile(home.dump).exists():
         raise PercoreError("nothing was saved", where=home.dump, next="percore save")
@@ -35,8 +34,7 @@ def resurrect_apps(arguments: list[str]) -> int:
     return show_list()
 
 
-def clear_dump(arguments: list[str]) -> int:
-    take_none("cleardump", arguments)
+def clear_dump(_: list[str]) -> int:
     StateFile(Home.of_user().dump).remove()
     say("what was saved is forgotten")
     return 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from percore.errors import UsageError
-from percore.supervisor.client import ensure_daemon
+from percore.supervisor.client import ask, ensure_daemon
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import ask, show_progress
-from percore.supervisor.commands.files import shell_environment
 from percore.supervisor.commands.lifecycle import show_list
+from percore.supervisor.commands.output import show_progress
+from percore.supervisor.commands.targets import shell_environment
 from percore.supervisor.config.process_file import make_app
 from percore.supervisor.config.sites import site_app
 from percore.supervisor.home import Home

@@ -8,7 +8,7 @@ import os
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
+from percore.supervisor.commands.output import say
 from percore.supervisor.config.options import BY_NAME
 from percore.supervisor.home import Home
 

@@ -10,13 +10,18 @@ from typing import Any, NamedTuple, Union
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.client import ensure_daemon, is_running, was_running
+from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
 from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, option_of, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import ask, select_workers, show_progress
-from percore.supervisor.commands.files import find_process_file, make_script_app, shell_environment
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
-from percore.supervisor.commands.targets import is_file, load_files
+from percore.supervisor.commands.output import show_progress
+from percore.supervisor.commands.targets import (
+    find_process_file,
+    is_file,
+    load_files,
+    make_script_app,
+    shell_environment,
+)
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.home import Home
 from percore.supervisor.process.command import find_program

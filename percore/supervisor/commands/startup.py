@@ -1,27 +1,34 @@
-"""`percore startup`: systemd starts the supervisor at boot, and again whenever it dies. `unstartup` takes that back."""
+"""`percore startup`: systemd starts the supervisor at boot, and again whenever it dies. `unstartup` ends that.
+
+`percore daemon` is what other service managers run. It stays in the supervisor's memory, so what only the others need is
+imported by them.
+"""
 
 from __future__ import annotations
 
 import os
-import pwd
-import shlex
-import subprocess
 import sys
-from typing import Any
 
+from percore.common.typing import Any
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import NoDaemon, request
-from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
 from percore.supervisor.home import Home
-from percore.supervisor.program import this_program
-from percore.supervisor.systemd_unit import command_line, make_unit
 
 _UNITS = "/etc/systemd/system"
 _MARK = "# Made by: percore startup"
 
 
+def run_daemon(_: list[str]) -> int:
+    from percore.supervisor import daemon
+
+    daemon.main()
+    return 0
+
+
 def add_startup(arguments: list[str]) -> int:
+    from percore.supervisor.commands.output import say
+    from percore.supervisor.program import this_program
+    from percore.supervisor.systemd_unit import command_line, make_unit
+
     options = parse("startup", arguments)
     if os.geteuid() != 0:
         return ask_for_root("startup", options)
@@ -55,6 +62,8 @@ def refuse_somebody_elses(unit: str) -> None:
 
 
 def remove_startup(arguments: list[str]) -> int:
+    from percore.supervisor.commands.output import say
+
     options = parse("unstartup", arguments)
     if os.geteuid() != 0:
         return ask_for_root("unstartup", options)
@@ -72,6 +81,10 @@ def remove_startup(arguments: list[str]) -> int:
 
 
 def parse(name: str, arguments: list[str]) -> Any:
+    import pwd
+
+    from percore.supervisor.commands.arguments import make_parser
+
     parser = make_parser(name)
     parser.add_argument("platform", nargs="?", default="systemd", help="systemd, the only one there is")
     parser.add_argument("-u", "--user", default=pwd.getpwuid(os.geteuid()).pw_name, help="who the supervisor runs as")
@@ -91,6 +104,8 @@ def parse(name: str, arguments: list[str]) -> Any:
 
 def home_of(options: Any) -> Home:
     """Of the user that the supervisor is to run as."""
+    import pwd
+
     try:
         entry = pwd.getpwnam(options.user)
     except KeyError:
@@ -105,6 +120,11 @@ def default_name(user: str) -> str:
 
 
 def ask_for_root(name: str, options: Any) -> int:
+    import pwd
+    import shlex
+
+    from percore.supervisor.commands.output import say
+
     say("only root can change what starts at boot. Copy and paste this line:")
     home = f"PERCORE_HOME={home_of(options).path}"  # sudo keeps few variables
     words = ["env", home, *this_command(), name, "systemd", "-u", options.user]
@@ -130,6 +150,8 @@ def refuse_without_systemd() -> None:
 
 
 def systemctl(*arguments: str) -> None:
+    import subprocess
+
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
@@ -137,7 +159,9 @@ def systemctl(*arguments: str) -> None:
 
 
 def start_unit(home: Home, unit: str) -> None:
-    """A supervisor that runs already leaves to systemd's, which adopts the workers."""
+    """A supervisor that runs already hands over to systemd's, which adopts the workers."""
+    from percore.supervisor.client import NoDaemon, request
+
     systemctl("start", unit)
     try:
         list(request(home, "ping"))

@@ -1,19 +1,37 @@
-"""What a command is about: apps by name, id, namespace or /regex/, or those of a process file, or of one on stdin."""
+"""What a command is about: apps by name, id, namespace or /regex/, or those of a process file or release record."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
+from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import Name
-from percore.supervisor.commands.asking import select_workers
-from percore.supervisor.commands.files import load_apps
+from percore.supervisor.commands.output import warn
+from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_names import PROCESS_FILE
+from percore.supervisor.config.options import BY_NAME
+from percore.supervisor.config.process_file import load_process_file, make_app
+
+_PROCESS_FILES = (
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.json",
+    "ecosystem.yml",
+    "ecosystem.yaml",
+)
+# What a shell carries for itself; it would make each terminal another environment.
+_SHELL_ONLY = re.compile(
+    r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD"
+)
 
 
 def is_file(target: str) -> bool:
@@ -55,3 +73,84 @@ def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[s
     if not found and not selectors:
         raise UsageError(f"none of its apps is known ({', '.join(named)})", where=targets[0], next="see 'percore list'")
     return selectors + found
+
+
+def load_apps(
+    path: str, env_name: Optional[str], *, text: Optional[str] = None, overrides: Optional[Mapping[str, Any]] = None
+) -> tuple[list[AppConfig], str]:
+    """The apps of a process file (or of its `text`) or of a release record, and the release's id (empty for a process file).
+
+    `overrides` are keys that the command line gives.
+    """
+    if os.path.basename(path) == ".percore.json":
+        return load_release(path)
+    loaded = load_process_file(path, env_name=env_name, text=text, defaults=defaults(), overrides=overrides or {})
+    for warning in loaded.warnings:
+        warn(warning)
+    return [app._replace(source=os.path.abspath(path)) for app in loaded.apps], ""
+
+
+def load_release(path: str) -> tuple[list[AppConfig], str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"it cannot be read as a release record: {error}", where=path) from None
+    # All releases of one place are the same set of apps: what a newer one no longer names goes.
+    owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+    return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
+
+
+def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
+    """The app of a script or a command line, in the present folder, with the keys that the command line gives."""
+    warnings: list[str] = []
+    app = make_app(
+        {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
+        defaults=defaults(), overrides=written,
+    )  # fmt: skip
+    for warning in warnings:
+        warn(warning)
+    return app._replace(source="")
+
+
+_DEFAULTS = {
+    "PM2_KILL_TIMEOUT": "kill_timeout",
+    "PM2_KILL_SIGNAL": "kill_signal",
+    "PM2_KILL_USE_MESSAGE": "shutdown_with_message",
+    "PM2_GRACEFUL_LISTEN_TIMEOUT": "listen_timeout",
+    "PM2_LOG_DATE_FORMAT": "log_date_format",
+}
+
+
+def defaults() -> dict[str, Any]:
+    """What an app does not say itself, by PM2's variables, else by the settings of this home."""
+    return {**read_settings(), **pm2_defaults()}
+
+
+def pm2_defaults() -> dict[str, Any]:
+    """What PM2's variables say about apps that do not say it themselves."""
+    found: dict[str, Any] = {}
+    for variable, name in _DEFAULTS.items():
+        value = os.environ.get(variable)
+        if not value:
+            continue
+        if variable == "PM2_KILL_USE_MESSAGE":
+            value = "true" if value in ("1", "true") else "false"
+        try:
+            BY_NAME[name].read(value)
+        except ValueError as error:
+            raise UsageError(f"must be {error}, not '{value}'", where=variable) from None
+        found[name] = value
+    return found
+
+
+def shell_environment() -> dict[str, str]:
+    return {name: value for name, value in for_programs().items() if not _SHELL_ONLY.fullmatch(name)}
+
+
+def find_process_file() -> str:
+    for name in _PROCESS_FILES:
+        if os.path.isfile(name):
+            return name
+    raise UsageError(f"there is no process file here ({_PROCESS_FILES[0]})", next="percore start FILE")

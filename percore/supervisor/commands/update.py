@@ -8,8 +8,8 @@ import time
 
 from percore import __version__
 from percore.errors import PercoreError
-from percore.supervisor.client import NoDaemon
-from percore.supervisor.commands.asking import ask, ask_or_nothing, say
+from percore.supervisor.client import NoDaemon, ask, ask_or_nothing
+from percore.supervisor.commands.output import say
 from percore.supervisor.home import Home
 from percore.supervisor.program import this_program
 
@@ -17,10 +17,7 @@ _CHECK_SECONDS = 20.0
 _START_SECONDS = 20.0
 
 
-def update_supervisor(arguments: list[str]) -> int:
-    from percore.supervisor.commands.arguments import make_parser
-
-    make_parser("update").parse_args(arguments)
+def update_supervisor(_: list[str]) -> int:
     running = ask_or_nothing("ping")
     if running is None:
         say(f"no supervisor runs; the next one will be version {__version__}")
