@@ -83,15 +83,16 @@ def find_changes(apps: list[AppConfig], owner: str) -> list[dict[str, Any]]:
 
 
 def describe_changes(changes: list[dict[str, Any]]) -> Iterator[str]:
-    from percore.supervisor.config.options import KEYS
+    from percore.supervisor.config.options import OPTIONS
+    from percore.supervisor.config.records import field_of
 
-    keys = {key.field: key.name for key in reversed(KEYS)}
+    keys = {option.field: option.key for option in OPTIONS}
     for change in changes:
         kind = change["change"]
         yield f"{_SIGNS.get(kind, '~')} {change['app']}" + ("" if kind in _SIGNS else f" (will be {kind})")
         for entry in change["fields"]:
             before = "" if kind == "added" else f"{shown(entry['from'])} -> "
-            yield f"    {keys.get(entry['field'], entry['field'])}: {before}{shown(entry['to'])}"
+            yield f"    {keys.get(field_of(entry['field']), entry['field'])}: {before}{shown(entry['to'])}"
         names = [f"{_SIGNS[how]} {name}" for how in _SIGNS for name in change["env"].get(how, ())]
         if names:
             yield f"    env: {', '.join(names)} (values are not shown)"

@@ -11,20 +11,13 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.client import select_workers, user_of
-from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.records import field_of
 from percore.supervisor.home import Home
 from percore.supervisor.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
-_DEFAULTS = AppConfig._field_defaults
-_MILLISECONDS = ("kill_timeout", "listen_timeout", "restart_delay", "exp_backoff_restart_delay", "min_uptime")
-_AS_THEY_ARE = ("autorestart", "autostart", "wait_ready", "merge_logs", "treekill", "shutdown_with_message", "instance_var",
-                "cron_restart")  # fmt: skip
-# Shown only where the app sets them.
-_WHERE_SET = ("stop_exit_codes", "max_restarts", "log_date_format", "log_type", "filter_env", "increment_var", "kill_signal",
-              "health", "port")  # fmt: skip
 _NODES = ("node", "nodejs")
 _VERSION_SECONDS = 5.0
 _VERSION = re.compile(rb"v?(\d[\w.+-]{0,60})\s*")
@@ -64,28 +57,41 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def fields_of(worker: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the app sets, by their names here; `watch` as in PM2."""
+    fields = {field_of(key): value for key, value in worker["config"].items()}
+    return {**fields, "watch": watched(fields.get("watch"), worker["cwd"])}
+
+
 def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
-    config = {field_of(key): value for key, value in worker["config"].items()}
-    wished = {**_DEFAULTS, **config}
+    config = fields_of(worker)
     env = {str(name): str(value) for name, value in config["env"].items()}
     started = int(worker["started_time"] * 1000)
     fields = {
-        "name": worker["name"], "namespace": worker["namespace"], "pm_id": worker["id"],
-        "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"],
-        "unstable_restarts": worker["unstable_restarts"], "exit_code": worker["exit_code"],
+        "name": worker["name"],
+        "namespace": worker["namespace"],
+        "pm_id": worker["id"],
+        "status": PM2_STATES[worker["state"]],
+        "restart_time": worker["restarts"],
+        "unstable_restarts": worker["unstable_restarts"],
+        "exit_code": worker["exit_code"],
         "prev_restart_delay": round(1000 * worker["last_delay"]),
-        "exec_mode": f"{worker['mode']}_mode", "exec_interpreter": wished["interpreter"],
-        "node_args": list(wished["interpreter_args"]), "args": list(wished["args"]), "instances": worker["instances"],
-        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])), "pm_cwd": worker["cwd"],
-        "pm_out_log_path": worker["out_file"], "pm_err_log_path": worker["error_file"], "pm_pid_path": worker["pid_file"],
-        "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_name(wished["user"]),
-        "version": app_version(worker) or "N/A", "node_version": node_version(worker) or "N/A",
-        "watch": watched(wished["watch"], worker["cwd"]), "ignore_watch": list(wished["ignore_watch"]), "vizion": False,
-        "max_memory_restart": wished["max_memory_restart"], "disable_logs": wished["disable_logs"],
-        **{name: wished[name] for name in _AS_THEY_ARE},
-        **{name: round(wished[name] * 1000) for name in _MILLISECONDS},
-        **{name: config[name] for name in _WHERE_SET if name in config},
-    }  # fmt: skip
+        "exec_mode": f"{worker['mode']}_mode",
+        "instances": worker["instances"],
+        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])),
+        "pm_cwd": worker["cwd"],
+        "pm_out_log_path": worker["out_file"],
+        "pm_err_log_path": worker["error_file"],
+        "pm_pid_path": worker["pid_file"],
+        "pm_uptime": started,
+        "created_at": started,
+        "unique_id": unique_id(worker),
+        "username": user_name(config.get("user")),
+        "version": app_version(worker) or "N/A",
+        "node_version": node_version(worker) or "N/A",
+        "vizion": False,
+        **options_in_json(config),
+    }
     if worker.get("log_file"):
         fields["pm_log_path"] = worker["log_file"]
     increment_var = config.get("increment_var")
@@ -94,13 +100,23 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         fields[increment_var] = int(env[increment_var])
     if "port" in config:
         env["PORT"] = str(config["port"])
-    env[wished["instance_var"]] = str(worker["slot"])
-    fields[wished["instance_var"]] = worker["slot"]
+    instance_var = fields["instance_var"]
+    env[instance_var] = str(worker["slot"])
+    fields[instance_var] = worker["slot"]
     return {**fields, "env": env, "axm_monitor": {}, "axm_actions": [], "axm_options": {}, "axm_dynamic": {}}
 
 
+def options_in_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for option in OPTIONS:
+        if option.listed == ALWAYS or (option.listed == WHERE_SET and option.field in config):
+            value = config.get(option.field, option.default)
+            found[option.listed_as or option.key] = value if isinstance(value, bool) else option.type.to_json(value)
+    return found
+
+
 def watched(paths: Any, cwd: str) -> Any:
-    """PM2's `watch`: true for the whole folder, else the paths."""
+    """PM2's `watch`: true for the working directory, else the paths."""
     return list(paths) if paths and list(paths) != [cwd] else bool(paths)
 
 

@@ -10,8 +10,7 @@ from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import show_list
 from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import shell_environment
-from percore.supervisor.config.process_file import make_app
-from percore.supervisor.config.sites import site_app
+from percore.supervisor.config.process_file import make_app, static_app
 from percore.supervisor.home import Home
 
 
@@ -53,7 +52,7 @@ def serve_files(arguments: list[str]) -> int:
     }
     if options.basic_auth_username:
         entry["basic_auth"] = {"username": options.basic_auth_username, "password": password}
-    written = {**site_app(entry), "instances": options.instances}
+    written = {**static_app(entry), "instances": options.instances}
     app = make_app(written, path=os.path.join(path, "serve"), number=0, env_name=None, warnings=[])._replace(source="")
     ensure_daemon(Home.of_user())
     ask("start", show_progress, apps=[app.to_record()], env=shell_environment())

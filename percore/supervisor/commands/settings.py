@@ -9,19 +9,10 @@ from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import say
-from percore.supervisor.config.options import BY_NAME
+from percore.supervisor.config.options import BY_NAME, OPTIONS
 from percore.supervisor.home import Home
 
-# Keys that mean the same for every app. What an app is, no setting should say.
-SETTINGS = tuple(
-    name
-    for name in (
-        "log_max_size", "log_keep", "log_max_age", "log_max_total", "log_min_free", "log_compress", "log_date_format",
-        "log_type", "merge_logs", "disable_logs", "kill_timeout", "kill_signal", "listen_timeout", "min_uptime",
-        "max_restarts", "restart_delay", "exp_backoff_restart_delay", "max_memory_restart", "liveness_timeout",
-    )
-    if name in BY_NAME
-)  # fmt: skip
+SETTINGS = tuple(option.key for option in OPTIONS if option.is_setting)
 # What PM2's users have typed for the module that rotates logs there.
 _OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
 
@@ -96,7 +87,7 @@ def known_name(given: str, *, where: str = "") -> str:
 def checked(name: str, value: Any, *, where: str = "") -> Any:
     """The value as it is written, once the key takes it."""
     try:
-        BY_NAME[name].read(value)
+        BY_NAME[name].type.read(value)
     except (ValueError, TypeError) as error:
         raise UsageError(f"'{name}' must be {error}, not '{value}'", where=where) from None
     return value

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
-from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, option_of, written_keys
+from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
 from percore.supervisor.commands.output import show_progress
@@ -23,6 +23,7 @@ from percore.supervisor.commands.targets import (
     shell_environment,
 )
 from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.config.options import option_of
 from percore.supervisor.home import Home
 from percore.supervisor.process.command import find_program
 

@@ -16,8 +16,8 @@ from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_names import PROCESS_FILE
-from percore.supervisor.config.options import BY_NAME
+from percore.supervisor.config.app_bounds import PROCESS_FILE
+from percore.supervisor.config.options import FLAG, OPTIONS
 from percore.supervisor.config.process_file import load_process_file, make_app
 
 _PROCESS_FILES = (
@@ -114,15 +114,6 @@ def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
     return app._replace(source="")
 
 
-_DEFAULTS = {
-    "PM2_KILL_TIMEOUT": "kill_timeout",
-    "PM2_KILL_SIGNAL": "kill_signal",
-    "PM2_KILL_USE_MESSAGE": "shutdown_with_message",
-    "PM2_GRACEFUL_LISTEN_TIMEOUT": "listen_timeout",
-    "PM2_LOG_DATE_FORMAT": "log_date_format",
-}
-
-
 def defaults() -> dict[str, Any]:
     """What an app does not say itself, by PM2's variables, else by the settings of this home."""
     return {**read_settings(), **pm2_defaults()}
@@ -131,17 +122,17 @@ def defaults() -> dict[str, Any]:
 def pm2_defaults() -> dict[str, Any]:
     """What PM2's variables say about apps that do not say it themselves."""
     found: dict[str, Any] = {}
-    for variable, name in _DEFAULTS.items():
-        value = os.environ.get(variable)
+    for option in OPTIONS:
+        value = os.environ.get(option.variable) if option.variable else None
         if not value:
             continue
-        if variable == "PM2_KILL_USE_MESSAGE":
+        if option.type is FLAG:
             value = "true" if value in ("1", "true") else "false"
         try:
-            BY_NAME[name].read(value)
+            option.type.read(value)
         except ValueError as error:
-            raise UsageError(f"must be {error}, not '{value}'", where=variable) from None
-        found[name] = value
+            raise UsageError(f"must be {error}, not '{value}'", where=option.variable) from None
+        found[option.key] = value
     return found
 
 

@@ -1,283 +1,332 @@
-"""Every key of a process file, declared once: its names, what it accepts, and the `AppConfig` field it becomes."""
+"""Every option of an app, declared once: its key in a process file, how it is read, and where it appears.
+
+From this table are made the keys of process files, the options of the command line, the defaults of `percore set` and of PM2's
+variables, and what `describe` and `jlist` show. Kind and default of the field, and whether a change of it needs a new worker,
+are in `AppConfig`, which the supervisor loads; a test compares docs/reference/process-file.md.
+"""
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import shlex
 
-from percore.common.typing import Any, Callable, NamedTuple, Optional
-from percore.supervisor.config import cron, globs, kinds
-from percore.supervisor.config.app_names import why_no_name
-from percore.supervisor.config.kinds import CLUSTER, FORK, LONGEST_SECONDS, is_plain
+from percore.common.typing import Any, Callable, NamedTuple
+from percore.supervisor.config import readers
+from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
+
+# Where `describe` and `jlist` show an option.
+ALWAYS, WHERE_SET, NEVER = "always", "where set", "never"
 
 
-class Key(NamedTuple):
-    """`read` turns the written value into the field's, and raises ValueError with what it wanted instead."""
-
-    name: str
-    field: str
-    read: Callable[[Any], Any]
-    aliases: tuple[str, ...] = ()
-
-
-_SMALLEST_LOG = 64 << 10
-_MOST_DIGITS = 18
-
-
-def text(value: Any) -> str:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        if is_plain(found := str(value)):
-            return found
-        raise ValueError("a text that a program can be given (UTF-8, no zero byte)")
-    raise ValueError("a text")
-
-
-def app_name(value: Any) -> str:
-    if reason := why_no_name(name := text(value)):
-        raise ValueError(reason)
-    return name
-
-
-def variable(value: Any) -> str:
-    if (name := text(value)) and "=" not in name:
-        return name
-    raise ValueError("the name of a variable")
-
-
-def url_path(value: Any) -> str:
-    return kinds.url_path(text(value))
-
-
-def flag(value: Any) -> bool:
+def shown(value: Any) -> str:
+    """A value in `describe`."""
     if isinstance(value, bool):
-        return value
-    if value in ("true", "false"):
-        return bool(value == "true")
-    raise ValueError("true or false")
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple, dict)):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
 
 
-def whole(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MOST_DIGITS:
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MOST_DIGITS:
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
-        return int(value)
-    raise ValueError("a whole number")
-
-
-def words(value: Any) -> tuple[str, ...]:
-    """A list, or a text that is split at blanks with quotes respected."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        try:
-            return tuple(shlex.split(text(value)))
-        except ValueError as error:
-            raise ValueError(f"a text that can be split at blanks ({error})") from None
-    if isinstance(value, (list, tuple)):
-        return tuple(text(item) for item in value)
-    raise ValueError("a list, or a text with blanks between its parts")
-
-
-def names(value: Any) -> tuple[str, ...]:
-    return (text(value),) if isinstance(value, str) else words(value)
-
-
-def numbers(value: Any) -> tuple[int, ...]:
-    return tuple(whole(item) for item in value) if isinstance(value, (list, tuple)) else (whole(value),)
-
-
-def milliseconds(value: Any) -> float:
-    """PM2 counts in milliseconds; `10s`, `5m`, `1h` and `500ms` are understood too. Returns seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", value.strip())
-        seconds = (
-            float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 0.001}[match[2]]
-            if match
-            else -1
-        )
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST_SECONDS * 1000:
-        seconds = value / 1000
-    else:
-        seconds = -1
-    if 0 <= seconds < LONGEST_SECONDS:
-        return seconds
-    raise ValueError("milliseconds, or a time such as 10s")
-
-
-def memory(value: Any) -> Optional[int]:
-    """Bytes, or a number with K, M or G (1024 each); 0 means no limit."""
-    size = -1.0
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])?B?", value.strip(), re.IGNORECASE)
-        if match:
-            size = float(match[1]) * 1024.0 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
-        size = float(value)
-    if math.isfinite(size) and 0 <= size < 2**63:
-        return int(size) or None
-    raise ValueError("bytes, or a size such as 300M")
-
-
-def bytes_or_none(value: Any) -> int:
-    return memory(value) or 0
-
-
-def log_size(value: Any) -> int:
-    size = memory(value) or 0
-    if 0 < size < _SMALLEST_LOG:
-        raise ValueError("0, or a size from 64K on")
-    return size
-
-
-def instances(value: Any) -> Any:
-    return kinds.instances(value if value == kinds.MAX else whole(value))
-
-
-def mode(value: Any) -> str:
-    if value in (CLUSTER, "cluster_mode"):
-        return CLUSTER
-    if value in (FORK, "fork_mode"):
-        return FORK
-    raise ValueError("cluster or fork")
-
-
-def port(value: Any) -> int:
-    return kinds.port(whole(value))
-
-
-def listen_addresses(value: Any) -> tuple[str, ...]:
-    """A port, an address, or a list of them; what they mean is in `address`."""
-    written = tuple(text(item) for item in value) if isinstance(value, (list, tuple)) else (text(value),)
-    return tuple(map(kinds.listen, written))
-
-
-def signal_name(value: Any) -> str:
-    name = text(value).upper()
-    name = name if name.startswith("SIG") else f"SIG{name}"
-    return kinds.signal_name(name)
-
-
-def count(value: Any) -> int:
-    return kinds.count(whole(value))
-
-
-def log_path(value: Any) -> str:
-    return os.devnull if value is False or value in ("NULL", "null", "/dev/null") else text(value)
-
-
-def combined_log(value: Any) -> Optional[str]:
-    """Empty: at the usual place."""
-    return ("" if value else None) if isinstance(value, bool) else log_path(value)
-
-
-def date_format(value: Any) -> Optional[str]:
-    return ("YYYY-MM-DDTHH:mm:ss" if value else None) if isinstance(value, bool) else text(value)
-
-
-def watched(value: Any) -> Any:
-    if isinstance(value, bool) or value in ("true", "false"):
-        return flag(value)
-    return globs_or_regexes(value)
-
-
-def globs_or_regexes(value: Any) -> tuple[str, ...]:
-    for pattern in (found := names(value)):
-        globs.check(pattern)
-    return found
-
-
-def schedule(value: Any) -> Optional[str]:
-    """None where it is taken away, which PM2's users write as 0."""
-    if value in (False, 0, "0", "", "false"):
-        return None
+def split_at_blanks(written: str) -> list[str]:
     try:
-        cron.parse(expression := text(value))
-    except ValueError as error:
-        raise ValueError(f"a cron expression: {error}") from None
-    return expression
+        return shlex.split(written)
+    except ValueError:
+        return [written]
 
 
-def variables(value: Any) -> tuple[str, ...]:
-    """Parts of names. Every name contains the empty one: `true` means all variables."""
-    return (("",) if value else ()) if isinstance(value, bool) else names(value)
+class ValueType(NamedTuple):
+    """`read` raises ValueError that says what it wanted instead."""
+
+    read: Callable[[Any], Any]
+    unit: str = ""  # stands for the value in the help; otherwise the last word of the key
+    show: Callable[[Any], str] = shown  # in `describe`
+    to_json: Callable[[Any], Any] = lambda value: value  # in `jlist`
+    split: Callable[[str], Any] = lambda written: written  # a value of the command line, as a process file has it
+    is_path: bool = False
 
 
-EVENTS = ("crash", "crash_loop", "given_up", "memory", "reload_failed", "recovered")
+TEXT = ValueType(readers.text)
+FLAG = ValueType(readers.flag)
+COUNT = ValueType(readers.count, "N")
+DURATION = ValueType(
+    readers.milliseconds, "MS", lambda seconds: f"{seconds:g} s", lambda seconds: round(1000 * seconds)
+)
+# PM2 counts seconds on its command line, and milliseconds in a file.
+DELAY = DURATION._replace(split=lambda written: f"{written}s" if re.fullmatch(r"[\d.]+", written) else written)
+SIZE = ValueType(readers.memory, "SIZE", lambda size: f"{size / 1048576:.1f}mb" if size else "-")
+SIZE_OR_0 = SIZE._replace(read=readers.bytes_or_none)
+PATH = ValueType(readers.text, is_path=True)
+LOG_FILE = ValueType(readers.log_path, is_path=True)
+ARGUMENTS = ValueType(readers.words, "TEXT", lambda words: " ".join(words) or "-", list)
+NAMES = ValueType(readers.names, to_json=list, split=split_at_blanks)
+PATTERNS = ValueType(readers.globs_or_regexes, to_json=list, split=split_at_blanks)
+VARIABLE = ValueType(readers.variable)
 
 
-def hooks(value: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(value, dict):
-        raise ValueError(f"a mapping of events ({', '.join(EVENTS)}) to commands or addresses")
-    for event in value:
-        if event not in EVENTS:
-            raise ValueError(f"a mapping whose keys are among {', '.join(EVENTS)}")
-    return {event: names(targets) for event, targets in value.items() if targets}
+class Option(NamedTuple):
+    """`key` is its name in a process file; on the command line, `--` and dashes."""
+
+    key: str
+    type: ValueType
+    help: str
+    aliases: tuple[str, ...] = ()
+    stored_as: str = ""  # the field of AppConfig, where it is not called as the key
+    short: str = ""
+    unit: str = ""
+    title: str = ""  # in `describe`; otherwise the words of the key
+    described: str = WHERE_SET
+    listed: str = WHERE_SET
+    listed_as: str = ""  # in `jlist`, where PM2 does not call it as the key
+    variable: str = ""  # PM2's environment variable with a default
+    is_setting: bool = False  # may mean the same for every app: `percore set`
+    is_switch: bool = False  # on the command line its value may be left out
+    is_typed: bool = True  # there is an option of the command line
+
+    @property
+    def field(self) -> str:
+        return self.stored_as or self.key
+
+    @property
+    def default(self) -> Any:
+        return AppConfig._field_defaults.get(self.field)
+
+    @property
+    def is_live(self) -> bool:
+        """True when a change of it takes effect without a new worker."""
+        return self.field in LIVE_FIELDS
 
 
-KEYS = (
-    Key("script", "script", text, ("exec", "cmd", "command")),
-    Key("name", "name", app_name),
-    Key("namespace", "namespace", text),
-    Key("cwd", "cwd", text),
-    Key("args", "args", words),
-    Key("interpreter", "interpreter", text, ("exec_interpreter",)),
-    Key("node_args", "interpreter_args", words, ("interpreter_args",)),
-    Key("instances", "instances", instances),
-    Key("exec_mode", "mode", mode),
-    Key("share_port", "share_port", flag),
-    Key("port", "port", port),
-    Key("port_per_worker", "port_per_worker", flag),
-    Key("listen", "listen", listen_addresses),
-    Key("health", "health", url_path),
-    Key("instance_var", "instance_var", variable),
-    Key("increment_var", "increment_var", variable),
-    Key("wait_ready", "wait_ready", flag),
-    Key("listen_timeout", "listen_timeout", milliseconds),
-    Key("health_interval", "health_interval", milliseconds),
-    Key("liveness_timeout", "liveness_timeout", milliseconds),
-    Key("kill_timeout", "kill_timeout", milliseconds),
-    Key("kill_signal", "kill_signal", signal_name),
-    Key("shutdown_with_message", "shutdown_with_message", flag),
-    Key("treekill", "treekill", flag),
-    Key("autostart", "autostart", flag),
-    Key("autorestart", "autorestart", flag),
-    Key("stop_exit_codes", "stop_exit_codes", numbers),
-    Key("min_uptime", "min_uptime", milliseconds),
-    Key("max_restarts", "max_restarts", count),
-    Key("restart_delay", "restart_delay", milliseconds),
-    Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
-    Key("max_memory_restart", "max_memory_restart", memory),
-    Key("memory_max", "memory_max", memory),
-    Key("cron_restart", "cron_restart", schedule, ("cron",)),
-    Key("watch", "watch", watched),
-    Key("ignore_watch", "ignore_watch", globs_or_regexes),
-    Key("watch_delay", "watch_delay", milliseconds),
-    Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
-    Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
-    Key("log_file", "log_file", combined_log, ("log",)),
-    Key("log_max_size", "log_max_size", log_size),
-    Key("log_keep", "log_keep", count),
-    Key("log_max_age", "log_max_age", milliseconds),
-    Key("log_max_total", "log_max_total", bytes_or_none),
-    Key("log_min_free", "log_min_free", bytes_or_none),
-    Key("log_compress", "log_compress", flag),
-    Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
-    Key("log_date_format", "log_date_format", date_format, ("time",)),
-    Key("log_type", "log_type", text),
-    Key("disable_logs", "disable_logs", flag),
-    Key("pid_file", "pid_file", text, ("pid",)),
-    Key("filter_env", "filter_env", variables),
-    Key("depends_on", "depends_on", names),
-    Key("user", "user", text, ("uid",)),
-    Key("group", "group", text, ("gid",)),
-)  # fmt: skip
+def option_of(key: str) -> str:
+    """How a key is called on the command line."""
+    return f"--{key.replace('_', '-')}"
+
+
+OPTIONS = (
+    Option(
+        "script",
+        PATH,
+        "what is run",
+        ("exec", "cmd", "command"),
+        title="script path",
+        described=ALWAYS,
+        listed=NEVER,
+        is_typed=False,
+    ),
+    Option(
+        "name",
+        ValueType(readers.app_name),
+        "name of the app; otherwise the script's name",
+        short="-n",
+        described=NEVER,
+        listed=NEVER,
+    ),
+    Option("namespace", TEXT, "a second selector for commands", described=NEVER, listed=NEVER),
+    Option("cwd", PATH, "working directory; otherwise this one", title="exec cwd", described=ALWAYS, listed=NEVER),
+    Option(
+        "args",
+        ARGUMENTS,
+        "arguments of the script; easier to read after --",
+        title="script args",
+        described=ALWAYS,
+        listed=ALWAYS,
+    ),
+    Option(
+        "interpreter",
+        PATH,
+        "program that runs the script; none: run the script itself",
+        ("exec_interpreter",),
+        described=ALWAYS,
+        listed=ALWAYS,
+        listed_as="exec_interpreter",
+    ),
+    Option(
+        "node_args",
+        ARGUMENTS,
+        "arguments of the interpreter",
+        ("interpreter_args",),
+        stored_as="interpreter_args",
+        title="interpreter args",
+        described=ALWAYS,
+        listed=ALWAYS,
+    ),
+    Option(
+        "instances",
+        ValueType(readers.instances, "N|max|-N"),
+        "number of workers; max: one per core",
+        short="-i",
+        described=NEVER,
+        listed=NEVER,
+    ),
+    Option(
+        "exec_mode",
+        ValueType(readers.mode, "fork|cluster"),
+        "cluster: workers share their port",
+        stored_as="mode",
+        described=NEVER,
+        listed=NEVER,
+    ),
+    Option("share_port", FLAG, "workers of a cluster bind one port together"),
+    Option("port", ValueType(readers.port, "PORT"), "set PORT, and open the shared port before the workers start"),
+    Option("port_per_worker", FLAG, "each worker gets a PORT of its own, counted from --port"),
+    Option(
+        "listen",
+        ValueType(readers.listen_addresses, "ADDRESS", to_json=list),
+        "address to open at the start and pass to every worker",
+    ),
+    Option("health", ValueType(readers.url_path, "PATH"), "path that a worker must answer", title="health check"),
+    Option("instance_var", VARIABLE, "variable with the worker's number", listed=ALWAYS),
+    Option("increment_var", VARIABLE, "variable that grows by one from worker to worker"),
+    Option("wait_ready", FLAG, "a worker is ready when it says so", listed=ALWAYS),
+    Option(
+        "listen_timeout",
+        DURATION,
+        "a worker that is not ready within this time has failed",
+        listed=ALWAYS,
+        variable="PM2_GRACEFUL_LISTEN_TIMEOUT",
+        is_setting=True,
+    ),
+    Option("health_interval", DURATION, "time between two health checks of a running worker; 0: none"),
+    Option("liveness_timeout", DURATION, "replace a worker that is unhealthy for this long; 0: never", is_setting=True),
+    Option(
+        "kill_timeout",
+        DURATION,
+        "time between the stop signal and SIGKILL",
+        short="-k",
+        described=ALWAYS,
+        listed=ALWAYS,
+        variable="PM2_KILL_TIMEOUT",
+        is_setting=True,
+    ),
+    Option(
+        "kill_signal",
+        ValueType(readers.signal_name),
+        "the stop signal",
+        title="stop signal",
+        described=ALWAYS,
+        variable="PM2_KILL_SIGNAL",
+        is_setting=True,
+    ),
+    Option(
+        "shutdown_with_message",
+        FLAG,
+        "send Node the message 'shutdown' instead of a signal",
+        listed=ALWAYS,
+        variable="PM2_KILL_USE_MESSAGE",
+    ),
+    Option("treekill", FLAG, "send the stop signal to the whole process group", listed=ALWAYS),
+    Option("autostart", FLAG, "start it now", listed=ALWAYS),
+    Option("autorestart", FLAG, "restart it when it ends", described=ALWAYS, listed=ALWAYS),
+    Option(
+        "stop_exit_codes",
+        ValueType(readers.numbers, "CODES", to_json=list, split=lambda written: re.findall(r"[^,\s]+", written)),
+        "exit codes after which it is not restarted",
+    ),
+    Option("min_uptime", DURATION, "a shorter life counts as a quick failure", listed=ALWAYS, is_setting=True),
+    Option("max_restarts", COUNT, "give up after this many quick failures", is_setting=True),
+    Option("restart_delay", DURATION, "wait before each restart", listed=ALWAYS, is_setting=True),
+    Option(
+        "exp_backoff_restart_delay",
+        DURATION,
+        "first wait of a growing back-off",
+        title="first back-off",
+        listed=ALWAYS,
+        is_setting=True,
+    ),
+    Option(
+        "max_memory_restart",
+        SIZE,
+        "replace a worker above this size",
+        title="max memory",
+        listed=ALWAYS,
+        is_setting=True,
+    ),
+    Option("memory_max", SIZE, "the kernel kills a worker above this size", described=NEVER),
+    Option(
+        "cron_restart",
+        ValueType(readers.schedule, "CRON"),
+        "replace the workers at these times",
+        ("cron",),
+        short="-c",
+        listed=ALWAYS,
+    ),
+    Option(
+        "watch",
+        PATTERNS._replace(read=readers.watched),
+        "replace the workers when files change (here, or these paths)",
+        unit="PATHS",
+        title="watch & reload",
+        described=ALWAYS,
+        listed=ALWAYS,
+        is_switch=True,
+    ),
+    Option("ignore_watch", PATTERNS, "paths that are not watched", unit="PATHS", listed=ALWAYS),
+    Option("watch_delay", DELAY, "seconds between a change and the replacement"),
+    Option(
+        "out_file",
+        LOG_FILE,
+        "file of standard output",
+        ("out", "output", "out_log"),
+        short="-o",
+        described=NEVER,
+        listed=NEVER,
+    ),
+    Option(
+        "error_file",
+        LOG_FILE,
+        "file of standard error",
+        ("error", "err", "err_file", "err_log"),
+        short="-e",
+        described=NEVER,
+        listed=NEVER,
+    ),
+    Option(
+        "log_file",
+        LOG_FILE._replace(read=readers.combined_log),
+        "one more file with both",
+        ("log",),
+        short="-l",
+        described=NEVER,
+        listed=NEVER,
+        is_switch=True,
+    ),
+    Option("log_max_size", SIZE._replace(read=readers.log_size), "rotate a larger log; 0: never", is_setting=True),
+    Option("log_keep", COUNT, "rotated files to keep of each log", is_setting=True),
+    Option("log_max_age", DURATION, "rotate an older log; 0: never", is_setting=True),
+    Option("log_max_total", SIZE_OR_0, "size of all logs of the app together; 0: no limit", is_setting=True),
+    Option("log_min_free", SIZE_OR_0, "space to leave free on the disk of the logs", is_setting=True),
+    Option("log_compress", FLAG, "compress rotated files, from the second on", is_setting=True),
+    Option("merge_logs", FLAG, "one log for all workers", ("combine_logs",), listed=ALWAYS, is_setting=True),
+    Option(
+        "log_date_format",
+        ValueType(readers.date_format),
+        "date before each line, such as YYYY-MM-DD",
+        ("time",),
+        variable="PM2_LOG_DATE_FORMAT",
+        is_setting=True,
+    ),
+    Option("log_type", TEXT, "json: write each line as an object", is_setting=True),
+    Option("disable_logs", FLAG, "write no logs", listed=ALWAYS, is_setting=True),
+    Option("pid_file", PATH, "file with the worker's pid", ("pid",), short="-p", listed=NEVER),
+    Option(
+        "filter_env",
+        NAMES._replace(read=readers.variables),
+        "variables of the caller that the app does not get",
+        is_switch=True,
+    ),
+    Option("depends_on", NAMES, "apps that must be ready first", unit="APPS"),
+    Option(
+        "hooks", ValueType(readers.hooks), "commands and addresses for events of the app", listed=NEVER, is_typed=False
+    ),
+    Option("user", TEXT, "run as this user", ("uid",), listed=NEVER),
+    Option("group", TEXT, "run with this group", ("gid",)),
+)
 
 # Keys that change how others are read.
-MODIFIERS = frozenset({"append_env_to_name", "execute_command", "source_map_support"})
+MODIFIERS = (
+    Option("append_env_to_name", FLAG, "with --env NAME, call the app <name>-NAME"),
+    Option("execute_command", FLAG, "fork mode, whatever --exec-mode says", short="-x"),
+    Option("source_map_support", FLAG, "give Node --enable-source-maps"),
+)
 
 # Keys that PM2 knows and that have no meaning here: taken without a word, so that a PM2 file loads unchanged.
 WITHOUT_MEANING = frozenset({
@@ -292,7 +341,15 @@ def camel_case(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-BY_NAME: dict[str, Key] = {}
-for _key in KEYS:
-    for _name in (_key.name, *_key.aliases):
-        BY_NAME[_name] = BY_NAME[camel_case(_name)] = _key
+def _spelled(options: tuple[Option, ...]) -> dict[str, Option]:
+    """By each of their names, also in camelCase."""
+    return {
+        spelling: option
+        for option in options
+        for name in (option.key, *option.aliases)
+        for spelling in (name, camel_case(name))
+    }
+
+
+BY_NAME = _spelled(OPTIONS)
+MODIFIER_BY_NAME = _spelled(MODIFIERS)

@@ -17,30 +17,20 @@ from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import env_file, records
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_names import why_no_name
+from percore.supervisor.config.app_bounds import why_no_name
 from percore.supervisor.config.dependencies import refuse_cycle
 from percore.supervisor.config.formats import YamlMapping, line_of, read_content
 from percore.supervisor.config.kinds import CLUSTER, FORK, is_plain
-from percore.supervisor.config.options import (
-    BY_NAME,
-    KEYS,
-    MODIFIERS,
-    WITHOUT_MEANING,
-    camel_case,
-    flag,
-    hooks,
-    names,
-    port,
-)
-from percore.supervisor.config.sites import KNOWN_KEYS, is_site, settle_site, site_app
+from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, OPTIONS, WITHOUT_MEANING, camel_case
+from percore.supervisor.config.readers import flag, names, port
 
 NOTHING: Mapping[str, Any] = {}
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
 _INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
                  ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
-_PATHS = ("cwd", "script", "interpreter", "out_file", "error_file", "log_file", "pid_file")
-_TEXTS = ("args", "interpreter_args", "listen", "watch", "ignore_watch")
+_PATHS = [option.field for option in OPTIONS if option.type.is_path]
+_LISTS = [option.field for option in OPTIONS if option.default == ()]
 
 
 class ProcessFile(NamedTuple):
@@ -143,8 +133,8 @@ def move_app(app: AppConfig, move: Callable[[str], str]) -> AppConfig:
         place = getattr(app, field)
         if place and os.path.isabs(place) and (moved := move(os.path.normpath(place))) != os.path.normpath(place):
             changed[field] = moved.replace(os.sep, "/")
-    for field in _TEXTS:
-        changed[field] = tuple(move(text) for text in getattr(app, field))
+    for field in _LISTS:
+        changed[field] = tuple(move(item) if isinstance(item, str) else item for item in getattr(app, field))
     return app._replace(env={name: move(value) for name, value in app.env.items()}, **changed)
 
 
@@ -164,7 +154,7 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     if isinstance(apps, Mapping):
         apps = [apps]
     if isinstance(content, Mapping) and content.get("static"):
-        apps = [*(apps if isinstance(apps, list) else ()), *list_sites(content, path, warnings)]
+        apps = [*(apps if isinstance(apps, list) else ()), *list_static(content, path, warnings)]
     if not isinstance(apps, list) or not apps:
         raise UsageError("it names no apps", where=path, next="see docs/reference/process-file.md")
     for number, app in enumerate(apps):
@@ -173,17 +163,17 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     return apps
 
 
-def list_sites(content: Mapping[str, Any], path: str, warnings: list[str]) -> list[Mapping[str, Any]]:
+def list_static(content: Mapping[str, Any], path: str, warnings: list[str]) -> list[Mapping[str, Any]]:
     """The entries of `static`, as apps."""
     entries = content["static"]
-    sites: list[Mapping[str, Any]] = []
+    found: list[Mapping[str, Any]] = []
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
         if not isinstance(entry, Mapping):
             raise UsageError(f"entry {number} of 'static' must be a mapping, not {shown(entry)}", where=path)
         where = line_of(content, "static", path)
-        warnings += [unknown_key(key, KNOWN_KEYS, where, "'static'") for key in entry if key not in KNOWN_KEYS]
-        sites.append(site_app(entry))
-    return sites
+        warnings += [unknown_key(key, _STATIC_KEYS, where, "'static'") for key in entry if key not in _STATIC_KEYS]
+        found.append(static_app(entry))
+    return found
 
 
 def _check_names(apps: Sequence[AppConfig], path: str) -> None:
@@ -231,7 +221,7 @@ def settle(written: Mapping[str, Any], defaults: Mapping[str, Any], overrides: M
 def key_name(spelling: object) -> str:
     """The name of the key that is spelled so."""
     known = BY_NAME.get(str(spelling))
-    return known.name if known else str(spelling)
+    return known.key if known else str(spelling)
 
 
 def make_app(
@@ -254,14 +244,6 @@ def make_app(
         raise UsageError(f"{title} has no 'script'", where=path, next=f"is '{like}' meant to be it?" if like else "")
     base = os.path.dirname(path)
     fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
-    if written.get("hooks"):
-        try:
-            fields["hooks"] = hooks(written["hooks"])
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"key 'hooks' of {title} must be {error}, not {shown(written['hooks'])}",
-                where=line_of(written, "hooks", path),
-            ) from None
     given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
@@ -288,8 +270,7 @@ def _checked(app: AppConfig, path: str, title: str) -> AppConfig:
     return app
 
 
-_SILENT = WITHOUT_MEANING | MODIFIERS
-_ACCEPTED = {"env", "hooks", "env_file", "envFile", *_SILENT, *(camel_case(name) for name in _SILENT)}
+_ACCEPTED = {"env", "env_file", "envFile", *MODIFIER_BY_NAME, *WITHOUT_MEANING, *map(camel_case, WITHOUT_MEANING)}
 
 
 def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: list[str]) -> dict[str, Any]:
@@ -301,12 +282,12 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
         known = BY_NAME.get(str(key))
         if known is None:
             if key not in _ACCEPTED and not re.match(r"env_\S+$", str(key)):
-                warnings.append(unknown_key(key, [key.name for key in KEYS], where, title))
+                warnings.append(unknown_key(key, [option.key for option in OPTIONS], where, title))
             continue
         if value is None:
             continue
         try:
-            read = known.read(value)
+            read = known.type.read(value)
         except (ValueError, TypeError) as error:
             wanted = str(error) if isinstance(error, ValueError) else "another kind of value"
             raise UsageError(f"key '{key}' of {title} must be {wanted}, not {shown(value)}", where=where) from None
@@ -387,8 +368,8 @@ def variable_text(value: Any) -> Optional[str]:
 def _settle_script(fields: dict[str, Any]) -> None:
     """Works out what is executed: an interpreter by extension, a program from PATH, or a shell for a command line."""
     script, cwd = fields["script"], fields["cwd"]
-    if is_site(fields):
-        settle_site(fields)
+    if is_static_server(fields):
+        settle_static_server(fields)
         return
     is_file = os.path.isfile(os.path.join(cwd, script))
     if re.search(r"\s", script) and not is_file and fields.get("interpreter", "none") == "none":
@@ -444,3 +425,40 @@ def _apply_modifiers(
         fields["name"] = f"{fields['name']}-{env_name}"
     if is_on("source_map_support") and os.path.basename(fields["interpreter"]) == "node":
         fields["interpreter_args"] = (*fields.get("interpreter_args", ()), "--enable-source-maps")
+
+
+# -- static files: entries of `static`, and `percore serve`, as apps whose script is "serve" ------------------------------
+
+_STATIC_SERVER = "serve"
+_STATIC_PORT = 8080
+# A connection that is kept open may be idle for five seconds before the server closes it.
+_STATIC_KILL_TIMEOUT = 8.0
+_STATIC_VARIABLES = {"path": "PATH", "port": "PORT", "host": "HOST", "spa": "SPA", "ftp": "FTP", "directory": "DIRECTORY",
+         "homepage": "HOMEPAGE"}  # fmt: skip
+_STATIC_KEYS = (*_STATIC_VARIABLES, "basic_auth", "monitor", "name")
+
+
+def static_app(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The app, as a process file would write it."""
+    port = entry.get("port", _STATIC_PORT)
+    env = {
+        f"PM2_SERVE_{variable}": entry[key] for key, variable in _STATIC_VARIABLES.items() if entry.get(key) is not None
+    }
+    credentials = entry.get("basic_auth")
+    if isinstance(credentials, Mapping):
+        env["PM2_SERVE_BASIC_AUTH"] = True
+        env["PM2_SERVE_BASIC_AUTH_USERNAME"] = credentials.get("username", "")
+        env["PM2_SERVE_BASIC_AUTH_PASSWORD"] = credentials.get("password", "")
+    return {"name": entry.get("name") or f"static-page-server-{port}", "script": _STATIC_SERVER,
+            "env": {"PM2_SERVE_PORT": port, **env}}  # fmt: skip
+
+
+def is_static_server(fields: Mapping[str, Any]) -> bool:
+    """True when the script is this server, not a file of that name."""
+    return fields["script"] == _STATIC_SERVER and not os.path.isfile(os.path.join(fields["cwd"], _STATIC_SERVER))
+
+
+def settle_static_server(fields: dict[str, Any]) -> None:
+    fields["interpreter"] = "none"
+    fields.setdefault("mode", CLUSTER)
+    fields.setdefault("kill_timeout", _STATIC_KILL_TIMEOUT)

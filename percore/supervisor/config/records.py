@@ -84,6 +84,8 @@ def _readers_of(kind: Any) -> dict[str, Reader]:
 def _reader_of(text: str, names: Mapping[str, Any]) -> Reader:
     outer, _, inner = text.partition("[")
     inner = inner[:-1]
+    if outer == "Live":
+        return _reader_of(inner, names)
     if outer == "Optional":
         reader = _reader_of(inner, names)
         return lambda value: None if value is None else reader(value)

@@ -12,7 +12,7 @@ import os
 
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_names import file_name
+from percore.supervisor.config.app_bounds import file_name
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.user_files import AnyUser, Found, find
 
