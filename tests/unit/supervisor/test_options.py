@@ -1,4 +1,4 @@
-"""The table of options: what the command line, the page, `describe` and `jlist` make of it, and what counts when several say something."""
+"""The table of options: what the command line, the page, `describe` and `jlist` make of it, and what wins over what."""
 
 from __future__ import annotations
 
