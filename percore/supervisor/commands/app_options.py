@@ -10,8 +10,9 @@ from typing import Any
 
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import Parser
-from percore.supervisor.config.options import BY_NAME, FLAG, MODIFIER_BY_NAME, MODIFIERS, OPTIONS, Option, option_of
+from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, MODIFIERS, OPTIONS, Option, option_of
 from percore.supervisor.config.records import recorded_as
+from percore.supervisor.config.value_types import FLAG
 
 # Of PM2's own agent and tools: taken without a word, as their keys are.
 _WITHOUT_MEANING = (

@@ -13,7 +13,8 @@ from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import duration, size, table
 from percore.supervisor.commands.pm2_json import app_version, fields_of, node_version, pm2_env, shown_state
-from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET, shown
+from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
+from percore.supervisor.config.value_types import shown
 from percore.supervisor.user import filter_environment
 
 
@@ -72,7 +73,7 @@ def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def described_options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for option in OPTIONS:
-        if option.described == ALWAYS or (option.described == WHERE_SET and option.field in config):
+        if option.describe == ALWAYS or (option.describe == WHERE_SET and option.field in config):
             value = config.get(option.field, option.default)
             yield (
                 option.title or option.key.replace("_", " "),

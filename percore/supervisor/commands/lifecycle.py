@@ -139,7 +139,7 @@ def reset_counters(arguments: list[str]) -> int:
 def send_signal(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import find_selectors
-    from percore.supervisor.config.readers import signal_name
+    from percore.supervisor.config.value_types import signal_name
 
     parser = make_parser("sendSignal")
     parser.add_argument("signal", metavar="SIGNAL", help="such as SIGUSR2")

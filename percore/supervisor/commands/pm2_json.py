@@ -109,9 +109,9 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
 def options_in_json(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for option in OPTIONS:
-        if option.listed == ALWAYS or (option.listed == WHERE_SET and option.field in config):
+        if option.jlist == ALWAYS or (option.jlist == WHERE_SET and option.field in config):
             value = config.get(option.field, option.default)
-            found[option.listed_as or option.key] = value if isinstance(value, bool) else option.type.to_json(value)
+            found[option.jlist_as or option.key] = value if isinstance(value, bool) else option.type.to_json(value)
     return found
 
 

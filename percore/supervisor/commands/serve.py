@@ -10,7 +10,8 @@ from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import show_list
 from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import shell_environment
-from percore.supervisor.config.process_file import make_app, static_app
+from percore.supervisor.config.app_reader import make_app
+from percore.supervisor.config.process_file import static_app
 from percore.supervisor.home import Home
 
 

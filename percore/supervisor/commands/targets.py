@@ -17,8 +17,10 @@ from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import PROCESS_FILE
-from percore.supervisor.config.options import FLAG, OPTIONS
-from percore.supervisor.config.process_file import load_process_file, make_app
+from percore.supervisor.config.app_reader import make_app
+from percore.supervisor.config.options import OPTIONS
+from percore.supervisor.config.process_file import load_process_file
+from percore.supervisor.config.value_types import FLAG
 
 _PROCESS_FILES = (
     "ecosystem.config.js",

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from percore.errors import UsageError
 from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.config.app_reader import make_app
 from percore.supervisor.config.options import OPTIONS
-from percore.supervisor.config.process_file import load_process_file, make_app, resolve_for_release
+from percore.supervisor.config.process_file import load_process_file, resolve_for_release
 
 SEED = """
 module.exports = {

@@ -15,8 +15,10 @@ from percore.supervisor.commands.describe import described_options
 from percore.supervisor.commands.pm2_json import js_literal, options_in_json
 from percore.supervisor.commands.start import make_start_parser
 from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
-from percore.supervisor.config.options import FLAG, MODIFIERS, OPTIONS, SIZE, SIZE_OR_0, Option, option_of
-from percore.supervisor.config.process_file import load_process_file, settle
+from percore.supervisor.config.app_reader import settle
+from percore.supervisor.config.options import MODIFIERS, OPTIONS, Option, option_of
+from percore.supervisor.config.process_file import load_process_file
+from percore.supervisor.config.value_types import FLAG, SIZE, SIZE_OR_0
 
 
 def written(*arguments: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Readers of a process file: each turns what is written into the value of a field, or raises ValueError that says what it wanted.
+"""The types of options: how a value is read from a process file and a command line, and how it is shown.
 
-They take every form that PM2 takes. `kinds` is stricter: it reads what percore itself wrote.
+A reader turns what is written into the value of a field, in every form that PM2 takes, or raises ValueError that says what it
+wanted. `kinds` is stricter: it reads what percore itself wrote.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 
-from percore.common.typing import Any, Optional
-from percore.supervisor.config import cron, globs, kinds
+from percore.common.typing import Any, Callable, NamedTuple, Optional
+from percore.supervisor.config import kinds
 from percore.supervisor.config.app_bounds import why_no_name
 from percore.supervisor.config.kinds import CLUSTER, FORK, LONGEST_SECONDS, is_plain
 
@@ -66,6 +66,8 @@ def words(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
+        import shlex  # not for those who only show values
+
         try:
             return tuple(shlex.split(text(value)))
         except ValueError as error:
@@ -178,6 +180,8 @@ def watched(value: Any) -> Any:
 
 
 def globs_or_regexes(value: Any) -> tuple[str, ...]:
+    from percore.supervisor.config import globs
+
     for pattern in (found := names(value)):
         globs.check(pattern)
     return found
@@ -187,6 +191,8 @@ def schedule(value: Any) -> Optional[str]:
     """None where it is taken away, which PM2's users write as 0."""
     if value in (False, 0, "0", "", "false"):
         return None
+    from percore.supervisor.config import cron
+
     try:
         cron.parse(expression := text(value))
     except ValueError as error:
@@ -211,3 +217,72 @@ def hooks(value: Any) -> dict[str, tuple[str, ...]]:
         if event not in EVENTS:
             raise ValueError(f"a mapping whose keys are among {', '.join(EVENTS)}")
     return {event: names(targets) for event, targets in value.items() if targets}
+
+
+def shown(value: Any) -> str:
+    """A value in `describe`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple, dict)):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+def split_at_blanks(written: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(written)
+    except ValueError:
+        return [written]
+
+
+def split_at_commas(written: str) -> list[str]:
+    return re.findall(r"[^,\s]+", written)
+
+
+Reader = Callable[[Any], Any]
+Shower = Callable[[Any], str]
+Splitter = Callable[[str], Any]
+
+
+class ValueType(NamedTuple):
+    """`read` raises ValueError that says what it wanted instead."""
+
+    read: Reader
+    unit: str = ""  # stands for the value in the help; otherwise the last word of the key
+    show: Shower = shown  # in `describe`
+    to_json: Reader = lambda value: value  # in `jlist`
+    split: Splitter = lambda written: written  # a value of the command line, as a process file has it
+    is_path: bool = False
+
+
+TEXT = ValueType(text)
+FLAG = ValueType(flag)
+COUNT = ValueType(count, "N")
+DURATION = ValueType(milliseconds, "MS", lambda seconds: f"{seconds:g} s", lambda seconds: round(1000 * seconds))
+# PM2 counts seconds on its command line, and milliseconds in a file.
+DELAY = DURATION._replace(split=lambda written: f"{written}s" if re.fullmatch(r"[\d.]+", written) else written)
+SIZE = ValueType(memory, "SIZE", lambda size: f"{size / 1048576:.1f}mb" if size else "-")
+SIZE_OR_0 = SIZE._replace(read=bytes_or_none)
+PATH = ValueType(text, is_path=True)
+LOG_FILE = ValueType(log_path, is_path=True)
+ARGUMENTS = ValueType(words, "TEXT", lambda words: " ".join(words) or "-", list)
+NAMES = ValueType(names, to_json=list, split=split_at_blanks)
+PATTERNS = ValueType(globs_or_regexes, to_json=list, split=split_at_blanks)
+VARIABLE = ValueType(variable)
+APP_NAME = ValueType(app_name)
+INSTANCES = ValueType(instances, "N|max|-N")
+MODE = ValueType(mode, "fork|cluster")
+ADDRESSES = ValueType(listen_addresses, "ADDRESS", to_json=list)
+CODES = ValueType(numbers, "CODES", to_json=list, split=split_at_commas)
+PORT = ValueType(port, "PORT")
+SCHEDULE = ValueType(schedule, "CRON")
+SIGNAL = ValueType(signal_name)
+URL_PATH = ValueType(url_path, "PATH")
+DATE_FORMAT = ValueType(date_format)
+HOOKS = ValueType(hooks)
+WATCHED = PATTERNS._replace(read=watched)
+COMBINED_LOG = LOG_FILE._replace(read=combined_log)
+LOG_SIZE = SIZE._replace(read=log_size)
+VARIABLES = NAMES._replace(read=variables)
