@@ -21,7 +21,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader (head, grep -q) has enough; Python would complain once more while closing stdout.
+        # The reader (head, grep -q) closed the pipe; Python would complain once more while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
     sys.exit(code)
@@ -62,7 +62,7 @@ def refuse_unknown(name: str) -> NoReturn:
     if hint := instead_of(name):
         raise UsageError(f"'{name}' is a command of PM2 that percore does not have", next=hint)
     known = nearest(name, all_names())
-    raise UsageError(f"'{name}' is no command", next=f"did you mean '{known}'?" if known else "percore --help")
+    raise UsageError(f"'{name}' is not a command", next=f"did you mean '{known}'?" if known else "percore --help")
 
 
 def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
@@ -80,7 +80,7 @@ def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
 def report_error(error: PercoreError) -> int:
     if os.environ.get("PERCORE_DEBUG"):
         raise error
-    from percore.common.printable import lines_of, printable  # the daemon, which starts here too, does without
+    from percore.common.printable import lines_of, printable  # the daemon starts here too, and does not need it
 
     print(printable(f"percore: {error}"), file=sys.stderr)
     for line in lines_of(error.detail):
@@ -95,7 +95,7 @@ def print_help() -> None:
         for verb in verbs:
             name, *aliases = verb.names.split()
             print(f"  {name + (' (' + ', '.join(aliases) + ')' if aliases else ''):<34} {verb.summary}")
-    print("\npercore help COMMAND tells its options; -s (--silent) anywhere keeps all but the answer and errors back")
+    print("\npercore help COMMAND shows its options; -s (--silent) anywhere prints only results and errors")
 
 
 if __name__ == "__main__":

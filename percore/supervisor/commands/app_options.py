@@ -14,7 +14,7 @@ from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, MODIFIE
 from percore.supervisor.config.records import recorded_as
 from percore.supervisor.config.value_types import FLAG
 
-# Of PM2's own agent and tools: taken without a word, as their keys are.
+# Of PM2's own agent and tools: accepted silently, as their keys are.
 _WITHOUT_MEANING = (
     *("automation", "deep-monitoring", "disable-source-map-support", "disable-trace", "event-loop-inspector"),
     *("pmx", "trace", "v8", "vizion", "write"),
@@ -87,8 +87,12 @@ def changed_fields(written: Mapping[str, Any], worker: Mapping[str, Any], comman
     changes: dict[str, Any] = {}
     for key, value in written.items():
         if key in MODIFIER_BY_NAME or key == "instances":
-            hint = f"percore scale {worker['name']} {value}" if key == "instances" else "percore delete, then start"
-            raise UsageError(f"{option_of(key)} does not change an app that is known", where=command, next=hint)
+            hint = (
+                f"percore scale {worker['name']} {value}"
+                if key == "instances"
+                else "percore delete, then percore start"
+            )
+            raise UsageError(f"{option_of(key)} cannot be changed for an existing app", where=command, next=hint)
         changes[recorded_as(BY_NAME[key].field)] = read_key(BY_NAME[key], value, command)
     if isinstance(changes.get("watch"), bool):
         # PM2's restart --watch is a switch: on, then off again.

@@ -1,4 +1,4 @@
-"""`percore apply`: makes what runs match a file, and says before what that changes."""
+"""`percore apply`: makes the running apps match a file, and prints the changes first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def make_apply_parser() -> Parser:
     parser.add_argument("file")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument(
-        "--check", "--dry-run", action="store_true", help="only say what would change; ends with 8 when something would"
+        "--check",
+        "--dry-run",
+        action="store_true",
+        help="only print what would change; exit code 8 when something would",
     )
     parser.add_argument("--release", default="", metavar="ID")
     parser.add_argument("--json", action="store_true")
@@ -47,7 +50,7 @@ def apply_file(arguments: list[str]) -> int:
             if options.check:
                 return PENDING if changes else 0
         ensure_daemon(Home.of_user())
-        # A release must not depend on the shell of whoever deploys it; a process file started by hand does, as in PM2.
+        # A release must not depend on the shell of the user who deploys it; a process file started by hand does, as in PM2.
         env = None if release else shell_environment()
         result = ask(
             "apply", print_json if options.json else show_progress, apps=[app.to_record() for app in apps],

@@ -70,7 +70,7 @@ def print_completion(arguments: list[str]) -> int:
 
 
 def names() -> list[str]:
-    """Those that can be typed as one word; no error may stand in somebody's prompt."""
+    """Names that can be typed as one word; an error must not appear in the prompt."""
     try:
         workers = select_workers()
     except PercoreError:

@@ -1,4 +1,4 @@
-"""`percore describe`, `env`, `pid`, `id`: one worker, or one app, looked at closely."""
+"""`percore describe`, `env`, `pid`, `id`: one worker or app in detail."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def examine(arguments: list[str]) -> int:
         for finding in findings:
             print(printable(f"! {finding.what} -> {finding.next}"))
         if not findings:
-            print("nothing is wrong")
+            print("no problems found")
     return 1 if findings else 0
 
 
@@ -116,7 +116,7 @@ def describe(facts: HostFacts, home: Home, pid: int) -> Iterator[str]:
 
 def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"sizing   one clustered app alone here: instances {sizing.workers}, "
+        f"sizing   for one clustered app on this host: instances {sizing.workers}, "
         f"max_memory_restart {sizing.memory_bytes // _MB}M, node_args --max-old-space-size={sizing.heap_bytes // _MB}"
     )
     for name in sorted({worker["name"] for worker in workers if worker["mode"] == "cluster"}):
@@ -126,11 +126,11 @@ def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Finding]:
-    """Those of the supervisor itself, since it began; an older one counts none."""
+    """Unexpected errors of the supervisor since its start; an older version counts none."""
     if faults and faults["count"]:
         times = "once" if faults["count"] == 1 else f"{faults['count']} times"
         yield Finding(
-            f"something unexpected failed in the supervisor {times}, and nothing else with it; the last: {faults['last']}",
+            f"the supervisor had an unexpected error {times}; nothing else was affected; the last: {faults['last']}",
             f"report it with the traceback in {home.daemon_log}",
         )
 
@@ -138,28 +138,30 @@ def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Findi
 def about_host(facts: HostFacts) -> Iterator[Finding]:
     if facts.somaxconn < _BACKLOG:
         yield Finding(
-            f"somaxconn is {facts.somaxconn}: more clients than that at once are turned away",
+            f"somaxconn is {facts.somaxconn}: further simultaneous connections are refused",
             f"sysctl -w net.core.somaxconn={_BACKLOG}, and the same in /etc/sysctl.d/",
         )
     if facts.open_files < _FEW_OPEN_FILES:
         yield Finding(
-            f"only {facts.open_files} files and connections may be open in one process",
+            f"only {facts.open_files} files and connections can be open per process",
             "ulimit -n 65536 before percore starts (LimitNOFILE=65536 in its unit)",
         )
     if facts.available_bytes < facts.memory_bytes // 10:
-        yield Finding(f"only {short_size(facts.available_bytes)} of memory are left", "percore list --sort memory:desc")
+        yield Finding(
+            f"only {short_size(facts.available_bytes)} of memory is available", "percore list --sort memory:desc"
+        )
     if facts.swap_bytes and facts.swap_used_bytes > facts.swap_bytes // 2:
         yield Finding(
-            "more than half of the swap is used: workers are slow when they are paged out",
+            "more than half of the swap is used: swapped workers are slow",
             "fewer workers, or more memory",
         )
     if facts.disk_free_bytes < min(_LITTLE_DISK, facts.disk_bytes // 20):
-        yield Finding(f"only {short_size(facts.disk_free_bytes)} are free for logs and state", "percore flush")
+        yield Finding(f"only {short_size(facts.disk_free_bytes)} is free for logs and state", "percore flush")
     if facts.clock_is_synchronized is False:
         yield Finding("the clock is not synchronized", "timedatectl set-ntp true")
     if not facts.has_steering:
         yield Finding(
-            "this kernel does not steer connections to the ready workers: all workers of an app share one queue",
+            "this kernel cannot steer connections to ready workers: all workers of an app share one queue",
             "Linux 4.6 or newer, without a sandbox that lacks SO_ATTACH_REUSEPORT_CBPF",
         )
     if not facts.has_pidfd_getfd:
@@ -168,7 +170,8 @@ def about_host(facts: HostFacts) -> Iterator[Finding]:
         )
     if not facts.has_bind_shim:
         yield Finding(
-            "there is no bind shim for this machine, so workers cannot share a port", "install gcc, then percore again"
+            "there is no bind shim for this machine, so workers cannot share a port",
+            "install gcc, then reinstall percore",
         )
 
 
@@ -177,7 +180,7 @@ def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
         name = f"{worker['name']} {worker['slot']}"
         if worker["crash_looping"] or worker["state"] == "fatal":
             yield Finding(
-                f"{name} does not stay up: {worker['failure'] or worker['last_end']}",
+                f"{name} keeps failing: {worker['failure'] or worker['last_end']}",
                 f"percore logs {worker['id']} --err",
             )
         elif worker["wanted"] and worker["failure"]:
@@ -193,16 +196,16 @@ def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
                 f"{name} uses {short_size(worker['memory_bytes'])} of its limit of {short_size(limit)}", "percore monit"
             )
         port = worker["config"].get("port")
-        holder = find_stranger(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
+        holder = find_port_owner(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
         if holder:
             yield Finding(
-                f"port {port}, which {name} wants, is in use by {holder}",
-                f"end that, or give '{worker['name']}' another port",
+                f"port {port} of {name} is in use by {holder}",
+                f"stop that process, or give '{worker['name']}' another port",
             )
 
 
-def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
-    """Who listens on the port instead of the worker; None when nobody does, or when we may not know."""
+def find_port_owner(port: int, worker: dict[str, Any]) -> Optional[str]:
+    """The process that listens on the port instead of the worker; None without one, or where we may not see it."""
     own = set(tree_of(worker["pid"])) if worker["pid"] else set()
     try:
         listening = {
@@ -210,8 +213,8 @@ def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
             for connection in psutil.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
         }
-        strangers = sorted(pid for pid in listening if pid) if not listening & own else ()
-        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in strangers), None)
+        others = sorted(pid for pid in listening if pid) if not listening & own else ()
+        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in others), None)
     except psutil.Error:
         return None
 

@@ -131,7 +131,7 @@ def memory_limit() -> Optional[int]:
 
 
 def clock_is_synchronized() -> Optional[bool]:
-    """What the kernel says (adjtimex(2)); None where it may not be asked."""
+    """What the kernel says (adjtimex(2)); None where the call is not allowed."""
     answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
     return None if answer < 0 else bool(answer != _TIME_ERROR)
 
@@ -150,10 +150,10 @@ def has_pidfd_getfd() -> bool:
     return taken >= 0
 
 
-def has_collapse_range(folder: str) -> Optional[bool]:
+def has_collapse_range(directory: str) -> Optional[bool]:
     """With it the files of rotated logs become shorter; without it they only look long. None where nothing can be written."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=directory) as file:
             block = os.fstatvfs(file.fileno()).f_bsize
             file.write(b"x" * (2 * block))
             file.flush()

@@ -61,7 +61,7 @@ def list_apps(arguments: list[str]) -> int:
     parser = make_parser("list")
     parser.add_argument("-m", "--mini-list", action="store_true", help="a few lines for each worker instead of a table")
     parser.add_argument("--sort", metavar="FIELD[:desc]", default="id", help=", ".join(_ORDERS))
-    parser.add_argument("--watch", action="store_true", help="draw it again and again")
+    parser.add_argument("--watch", action="store_true", help="refresh it continuously")
     options = parser.parse_args(arguments)
     order_by(options.sort, [])
     while True:
@@ -75,7 +75,7 @@ def list_apps(arguments: list[str]) -> int:
 
 
 def print_after_change() -> None:
-    """A table for people; scripts get plain lines."""
+    """A table on a terminal; scripts get plain lines."""
     print_list(is_mini=not sys.stdout.isatty())
 
 
@@ -83,7 +83,7 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     workers = order_by(sort, select_workers())
     print(plain_text(workers) if is_mini else widest_table(workers))
     if not workers and has_left_apps(Home.of_user()):
-        warn("no supervisor runs -> percore ping starts one, which takes up what the last one left")
+        warn("no supervisor runs -> percore ping starts one, which restores the apps of the last one")
     if sys.stdout.isatty():
         print(colour(host_line(), "dim"))
     for worker in workers:
@@ -114,7 +114,7 @@ def has_left_apps(home: Home) -> bool:
     try:
         return bool(StateFile(home.state).read()["apps"])
     except (OSError, ValueError):
-        return True  # the next supervisor says what is wrong with it
+        return True  # the next supervisor reports what is wrong with it
 
 
 def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:
@@ -122,7 +122,7 @@ def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:
     if field not in _ORDERS or direction not in ("", "asc", "desc"):
         like = nearest(field, list(_ORDERS))
         hint = f"did you mean '{like}'?" if like and like != field else f"one of {', '.join(_ORDERS)}, with :desc"
-        raise UsageError(f"it cannot be sorted by '{sort}'", where="list", next=hint)
+        raise UsageError(f"the list cannot be sorted by '{sort}'", where="list", next=hint)
     return sorted(workers, key=_ORDERS[field], reverse=direction == "desc")
 
 

@@ -1,4 +1,4 @@
-"""`percore monit`: a live view of all workers. Keys, the supervisor's answers and new log lines meet here; `dashboard` lays out.
+"""`percore monit`: a live view of all workers. It handles keys, replies and new log lines; `monit_view` does the layout.
 
 curses is the terminal library of Python itself: it draws only what changed, so nothing flickers, and it is on every host.
 """
@@ -33,14 +33,16 @@ except ImportError:  # some builds of Python are without it
 
 _LOG_SECONDS = 0.25
 _FIRST_LOG_LINES = 100
-# Counting the connections of a busy host costs time: it is done so seldom that it takes at most this part of a core.
+# Counting the connections of a busy host costs time: it is limited to this share of one core.
 _COUNTING_SHARE = 0.03
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
 
 
 def show_monitor(arguments: list[str]) -> int:
     parser = make_parser("monit")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="seconds between two refreshes (1)"
+    )
     options = parser.parse_args(arguments)
     if not 0.2 <= options.interval <= 60:
         raise UsageError("--interval must be between 0.2 and 60 seconds")
@@ -53,7 +55,7 @@ def show_monitor(arguments: list[str]) -> int:
         curses.setupterm()
     except curses.error:
         raise UsageError(
-            f"the terminal '{os.environ.get('TERM', '')}' is not known here", next="TERM=xterm percore monit"
+            f"there is no description of the terminal '{os.environ.get('TERM', '')}'", next="TERM=xterm percore monit"
         ) from None
     os.environ.setdefault("ESCDELAY", "25")  # milliseconds for which Esc might be the beginning of an arrow key
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -70,7 +72,7 @@ class Monitor:
         self._interval = interval
         self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
         self._looks = OpenLink(home)
-        self._orders: list[OpenLink] = []  # one each, so that a long reload holds nothing up
+        self._orders: list[OpenLink] = []  # one each, so that a long reload does not block other requests
         self._followed: Optional[int] = None
         self._followers: dict[str, tuple[Follower, str]] = {}
         self._is_asked = False

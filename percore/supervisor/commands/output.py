@@ -25,7 +25,7 @@ def is_silent() -> bool:
 
 
 def say(text: str) -> None:
-    """What is not the answer itself; --silent keeps it back."""
+    """For messages other than the result; --silent suppresses them."""
     if not _is_silent:
         print(printable(text))
 
@@ -74,7 +74,7 @@ def table_width(lines: Sequence[Sequence[str]]) -> int:
 
 
 def terminal_width() -> int:
-    """Of the terminal that stdout is; without one there is no limit."""
+    """Width of the terminal; without one there is no limit."""
     if not sys.stdout.isatty():
         return _WIDEST
     given = os.environ.get("COLUMNS", "")

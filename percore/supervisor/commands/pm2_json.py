@@ -22,11 +22,11 @@ _NODES = ("node", "nodejs")
 _VERSION_SECONDS = 5.0
 _VERSION = re.compile(rb"v?(\d[\w.+-]{0,60})\s*")
 _LONGEST_VERSION = 64
-_found: dict[str, str] = {}  # by folder
+_found: dict[str, str] = {}  # by directory
 
 
 def shown_state(worker: Mapping[str, Any]) -> str:
-    """As people see it; scripts that know PM2's words read those in `jlist`."""
+    """The state in tables; `jlist` has PM2's words, for scripts."""
     return "crash-looping" if worker["crash_looping"] else PM2_STATES[worker["state"]]
 
 
@@ -172,7 +172,7 @@ def js_text(text: str) -> str:
 
 class VersionedProgram(NamedTuple):
     path: str
-    user: AnyUser  # who runs it, or would
+    user: AnyUser  # the user who runs it, or would
 
 
 def app_version(worker: Mapping[str, Any]) -> str:
@@ -181,19 +181,19 @@ def app_version(worker: Mapping[str, Any]) -> str:
     return version_above(os.path.dirname(script) if os.path.isfile(script) else worker["cwd"], user_of(worker))
 
 
-def version_above(folder: str, user: Optional[AnyUser]) -> str:
-    if folder not in _found:
-        parent = os.path.dirname(folder)
+def version_above(directory: str, user: Optional[AnyUser]) -> str:
+    if directory not in _found:
+        parent = os.path.dirname(directory)
         try:
-            content = json.loads(read_text(os.path.join(folder, "package.json"), user))
-            _found[folder] = str(content.get("version") or "")[:_LONGEST_VERSION]
+            content = json.loads(read_text(os.path.join(directory, "package.json"), user))
+            _found[directory] = str(content.get("version") or "")[:_LONGEST_VERSION]
         except (OSError, ValueError, AttributeError, RecursionError):
-            _found[folder] = version_above(parent, user) if parent != folder else ""
-    return _found[folder]
+            _found[directory] = version_above(parent, user) if parent != directory else ""
+    return _found[directory]
 
 
 def node_version(worker: Mapping[str, Any]) -> str:
-    """Of the Node that runs the worker; asked of each Node once, then remembered. Empty for other programs."""
+    """Of the Node that runs the worker; asked of each Node once, then cached. Empty for other programs."""
     interpreter = worker["config"].get("interpreter", "")
     if os.path.basename(interpreter) not in _NODES:
         return ""
@@ -213,7 +213,7 @@ def node_version(worker: Mapping[str, Any]) -> str:
 
 
 def running_program(pid: int) -> Optional[VersionedProgram]:
-    """What process `pid` executes, where that is a Node and not a launcher of one, and whose process it is."""
+    """What process `pid` executes, where that is a Node and not a launcher of one, and the user of the process."""
     if not pid:
         return None
     try:
@@ -234,28 +234,28 @@ def running_program(pid: int) -> Optional[VersionedProgram]:
 
 
 def find_in_path(interpreter: str, worker: Mapping[str, Any]) -> Optional[VersionedProgram]:
-    """What would be executed, and as whom."""
+    """What would be executed, and by which user."""
     path = worker.get("base_env", os.environ).get("PATH", os.defpath)
-    folders = [worker["cwd"]] if os.sep in interpreter else path.split(os.pathsep)
+    directories = [worker["cwd"]] if os.sep in interpreter else path.split(os.pathsep)
     user = user_of(worker)
     with acting(user):
-        places = (os.path.join(worker["cwd"], folder, interpreter) for folder in folders)
+        places = (os.path.join(worker["cwd"], directory, interpreter) for directory in directories)
         found = next((os.path.realpath(place) for place in places if may_execute(place)), "")
     return VersionedProgram(found, user or ourselves()) if found else None
 
 
 def ask_version(program: VersionedProgram) -> str:
-    """Executed by nobody but whose it is: with our own rights only what nobody else could have put there."""
+    """Executed only with the rights of its owner; with our own rights only where no other user could have put it there."""
     if program.user.uid == os.geteuid():
-        return _say_version(program, {}) if os.geteuid() != 0 or is_only_ours(program.path) else ""
+        return _run_version(program, {}) if os.geteuid() != 0 or is_only_ours(program.path) else ""
     if os.geteuid() != 0:
         return ""
     user = program.user
-    return _say_version(program, {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)})
+    return _run_version(program, {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)})
 
 
-def _say_version(program: VersionedProgram, rights: Mapping[str, Any]) -> str:
-    """It gets nothing of ours: no terminal, no environment, no descriptor; and only so much time, and room for an answer."""
+def _run_version(program: VersionedProgram, rights: Mapping[str, Any]) -> str:
+    """It gets no terminal, environment or descriptor of ours; its time and the length of its answer are limited."""
     import select
     import signal
     import subprocess
@@ -270,10 +270,10 @@ def _say_version(program: VersionedProgram, rights: Mapping[str, Any]) -> str:
     with process:
         assert process.stdout
         is_there = select.select([process.stdout], [], [], _VERSION_SECONDS)[0]
-        said = os.read(process.stdout.fileno(), _LONGEST_VERSION) if is_there else b""
+        answer = os.read(process.stdout.fileno(), _LONGEST_VERSION) if is_there else b""
         with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
-    version = _VERSION.fullmatch(said)
+            os.killpg(process.pid, signal.SIGKILL)  # it is not reaped yet, so the pid is still its own
+    version = _VERSION.fullmatch(answer)
     return version[1].decode(errors="replace") if version else ""
 
 
@@ -287,7 +287,7 @@ def read_versions(place: str) -> dict[str, str]:
 
 
 def write_versions(place: str, known: Mapping[str, str]) -> None:
-    """Nothing is lost when it cannot be written: it is asked again."""
+    """Where it cannot be written, the version is asked for again."""
     try:
         with open(f"{place}.{os.getpid()}", "w", encoding="utf-8") as file:
             json.dump(known, file)

@@ -13,7 +13,7 @@ from percore.supervisor.config.options import BY_NAME, OPTIONS
 from percore.supervisor.home import Home
 
 SETTINGS = tuple(option.key for option in OPTIONS if option.is_setting)
-# What PM2's users have typed for the module that rotates logs there.
+# Settings of PM2's module for log rotation.
 _OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
 
 
@@ -25,7 +25,7 @@ def set_setting(arguments: list[str]) -> int:
     name = known_name(options.name)
     value = checked(name, options.value)
     write({**read_settings(), name: value})
-    say(f"{name} is {value} for apps that do not say it themselves, when they are next started or applied from a file")
+    say(f"{name} is {value} for apps that do not set it, from their next start or apply from a file")
     return 0
 
 
@@ -51,12 +51,12 @@ def print_settings(arguments: list[str]) -> int:
     for name, value in sorted(settings.items()):
         print(f"{name} = {value}")
     if not settings:
-        say("nothing is set; what can be: " + ", ".join(SETTINGS))
+        say("nothing is set; possible settings: " + ", ".join(SETTINGS))
     return 0
 
 
 def read_settings() -> dict[str, Any]:
-    """Raises UsageError when somebody wrote something else into the file."""
+    """Raises UsageError where the file holds anything else."""
     path = settings_path()
     try:
         with open(path, encoding="utf-8") as file:
@@ -64,7 +64,7 @@ def read_settings() -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"it cannot be read: {error}", where=path, next=f"repair it, or rm {path}") from None
+        raise UsageError(f"the settings cannot be read: {error}", where=path, next=f"repair it, or rm {path}") from None
     if not isinstance(content, dict):
         raise UsageError("it must be a mapping of names to values", where=path, next=f"rm {path}")
     return {known_name(name, where=path): checked(name, value, where=path) for name, value in content.items()}

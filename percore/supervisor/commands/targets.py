@@ -30,14 +30,14 @@ _PROCESS_FILES = (
     "ecosystem.yml",
     "ecosystem.yaml",
 )
-# What a shell carries for itself; it would make each terminal another environment.
+# Variables of the shell itself; they would differ from terminal to terminal.
 _SHELL_ONLY = re.compile(
     r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD"
 )
 
 
 def is_file(target: str) -> bool:
-    """True for what a process file is called, and for `-`, which is one on stdin; never for what stands behind `--`."""
+    """True for what a process file is called, and for `-`, which is one on stdin; never for what follows `--`."""
     return not isinstance(target, Name) and (target == "-" or bool(PROCESS_FILE.search(target)))
 
 
@@ -59,7 +59,7 @@ def load_files(
         if name not in known:
             like = nearest(name, known)
             raise UsageError(
-                f"--only names '{name}', which is in no file", next=f"did you mean '{like}'?" if like else ""
+                f"--only names '{name}', but no file contains it", next=f"did you mean '{like}'?" if like else ""
             )
     return [app for app in apps if app.name in wanted]
 
@@ -73,7 +73,7 @@ def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[s
     known = {worker["name"] for worker in select_workers()}
     found = [name for name in named if name in known]
     if not found and not selectors:
-        raise UsageError(f"none of its apps is known ({', '.join(named)})", where=targets[0], next="see 'percore list'")
+        raise UsageError(f"none of its apps exists ({', '.join(named)})", where=targets[0], next="see 'percore list'")
     return selectors + found
 
 
@@ -98,14 +98,14 @@ def load_release(path: str) -> tuple[list[AppConfig], str]:
             record = json.load(file)
         apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"it cannot be read as a release record: {error}", where=path) from None
-    # All releases of one place are the same set of apps: what a newer one no longer names goes.
+        raise UsageError(f"it is not a valid release record: {error}", where=path) from None
+    # All releases of one place are the same set of apps: an app that a newer one does not name is removed.
     owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
     return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
 
 
 def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
-    """The app of a script or a command line, in the present folder, with the keys that the command line gives."""
+    """The app of a script or a command line, in the working directory, with the keys that the command line gives."""
     warnings: list[str] = []
     app = make_app(
         {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
@@ -117,12 +117,12 @@ def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
 
 
 def defaults() -> dict[str, Any]:
-    """What an app does not say itself, by PM2's variables, else by the settings of this home."""
+    """Defaults for what an app does not set: PM2's variables, then the settings of this home."""
     return {**read_settings(), **pm2_defaults()}
 
 
 def pm2_defaults() -> dict[str, Any]:
-    """What PM2's variables say about apps that do not say it themselves."""
+    """Defaults from PM2's variables."""
     found: dict[str, Any] = {}
     for option in OPTIONS:
         value = os.environ.get(option.variable) if option.variable else None
@@ -146,4 +146,4 @@ def find_process_file() -> str:
     for name in _PROCESS_FILES:
         if os.path.isfile(name):
             return name
-    raise UsageError(f"there is no process file here ({_PROCESS_FILES[0]})", next="percore start FILE")
+    raise UsageError(f"there is no process file in this directory ({_PROCESS_FILES[0]})", next="percore start FILE")

@@ -122,8 +122,8 @@ class AppConfig(NamedTuple):
     ) -> AppConfig:
         """The reverse of `to_record`; UsageError names a key that is missing or of another kind.
 
-        One that is not known is refused as well: who asks for something must be told that he does not get it. What only is
-        reported by another version has it kept.
+        An unknown key is refused as well: the caller must learn that it has no effect. Only in what another version reports
+        is it kept.
         """
         try:
             config: AppConfig = records.read(cls, record)

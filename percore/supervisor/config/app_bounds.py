@@ -49,12 +49,12 @@ def check_count(config: AppConfig, count: int) -> None:
     """Raises UsageError for more workers than one app can have."""
     if count > MOST_WORKERS:
         shown = count if count < 10**9 else "so many"
-        raise UsageError(f"'{config.name}' cannot have {shown} workers: {MOST_WORKERS} is the most of one app")
+        raise UsageError(f"'{config.name}' cannot have {shown} workers: {MOST_WORKERS} is the maximum for one app")
     last = config.port_of(count - 1)
     if last is not None and not 0 < last <= _HIGHEST_PORT:
         raise UsageError(
-            f"'{config.name}' cannot have {count} workers: its last one would get port {last}, over {_HIGHEST_PORT}",
-            next="start from a lower port, or have fewer workers",
+            f"'{config.name}' cannot have {count} workers: the last one would get port {last}, over {_HIGHEST_PORT}",
+            next="use a lower port or fewer workers",
         )
 
 
@@ -74,7 +74,7 @@ def check_environment(env: Any) -> None:
 
 
 def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> None:
-    """Raises UsageError where a new app would write another's log without anybody having asked for it."""
+    """Raises UsageError where a new app would write another's log, unless its file says so."""
     owners = {_OWN_LOG: ""}
     for config in known:
         owners.update(dict.fromkeys(_log_names(config), config.name))
@@ -84,7 +84,7 @@ def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> Non
             if other != config.name:
                 owner = f"'{other}'" if other else "the supervisor itself"
                 raise UsageError(
-                    f"the logs of '{config.name}' and of {owner} would be one file, {name}.log",
+                    f"the logs of '{config.name}' and of {owner} would be the same file, {name}.log",
                     next="give the app another name, or set out_file, error_file and log_file",
                 )
 

@@ -89,7 +89,9 @@ def make_app(
     fields = _read_fields(written, path, title, warnings)
     if not fields.get("script"):
         like = nearest("script", [str(key) for key in written if str(key) not in BY_NAME])
-        raise UsageError(f"{title} has no 'script'", where=path, next=f"is '{like}' meant to be it?" if like else "")
+        raise UsageError(
+            f"{title} has no 'script'", where=path, next=f"did you mean '{like}' to be it?" if like else ""
+        )
     base = os.path.dirname(path)
     fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
     given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
@@ -149,7 +151,7 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
         if read is None and known.field in fields:
             continue
         if known.field in given:
-            warnings.append(f"{where}: '{given[known.field]}' and '{key}' of {title} mean the same -> '{key}' counts")
+            warnings.append(f"{where}: '{given[known.field]}' and '{key}' of {title} mean the same -> '{key}' is used")
         given[known.field] = str(key)
         fields[known.field] = read
     return fields
@@ -249,12 +251,12 @@ def _settle_mode(fields: dict[str, Any]) -> None:
 
 def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
     if fields.get("port_per_worker") and not fields.get("port"):
-        raise UsageError(f"'port_per_worker' of {title} counts from 'port' on, which it does not name", where=path)
+        raise UsageError(f"'port_per_worker' of {title} needs 'port', the first port", where=path)
     is_shared = fields["mode"] == CLUSTER and fields.get("share_port", True) and not fields.get("port_per_worker")
     if fields.get("listen") and not is_shared:
         raise UsageError(
-            f"'listen' of {title} opens addresses that its workers share, and they share none", where=path,
-            next="set exec_mode: cluster, and neither share_port: false nor port_per_worker",
+            f"'listen' of {title} needs workers that share ports, and its workers do not", where=path,
+            next="set exec_mode: cluster, without share_port: false and port_per_worker",
         )  # fmt: skip
 
 

@@ -52,10 +52,10 @@ def load_process_file(
         for number, written in enumerate(list_apps(content, path, warnings))
     ]
     _check_names(apps, path)
-    folder = os.path.dirname(path)
-    if os.path.realpath(folder) != folder:
+    directory = os.path.dirname(path)
+    if os.path.realpath(directory) != directory:
         # Node's __dirname is the real path: the apps of `current/` stay below the link, whatever it points to.
-        move = make_mover([os.path.realpath(folder)], folder)
+        move = make_mover([os.path.realpath(directory)], directory)
         apps = [move_app(app, move) for app in apps]
     return ProcessFile(tuple(apps), tuple(warnings))
 
@@ -85,13 +85,13 @@ def resolve_for_release(
 def set_environment(
     apps: Sequence[AppConfig], extra_env: Mapping[str, str], path: str, warnings: list[str]
 ) -> list[AppConfig]:
-    """The apps with the operator's variables over their own."""
+    """The apps, with the operator's variables over their own."""
     own_ports = {app.name: str(app.port or app.env["PORT"]) for app in apps if app.port or "PORT" in app.env}
     given = extra_env.get("PORT")
     keep_ports = given is not None and len(set(own_ports.values())) > 1
     if keep_ports:
         warnings.append(
-            f"{path}: PORT={given} of the environment does not reach the apps that name ports of their own: "
+            f"{path}: PORT={given} of the environment does not apply to apps with their own port: "
             + ", ".join(own_ports)
         )
     changed = []
@@ -108,7 +108,7 @@ def set_environment(
     return changed
 
 
-# -- moving an app to another folder ---------------------------------------------------------------------------------
+# -- moving an app to another directory ---------------------------------------------------------------------------------
 
 
 def make_mover(trees: Sequence[str], target: str) -> Callable[[str], str]:
@@ -148,7 +148,7 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     if isinstance(content, Mapping) and content.get("static"):
         apps = [*(apps if isinstance(apps, list) else ()), *list_static(content, path, warnings)]
     if not isinstance(apps, list) or not apps:
-        raise UsageError("it names no apps", where=path, next="see docs/reference/process-file.md")
+        raise UsageError("it contains no apps", where=path, next="see docs/reference/process-file.md")
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
             raise UsageError(f"app {number} must be a mapping of keys to values, not {shown(app)}", where=path)
@@ -187,12 +187,12 @@ def _check_names(apps: Sequence[AppConfig], path: str) -> None:
     names = [app.name for app in apps]
     for app in apps:
         if names.count(app.name) > 1:
-            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each a name of its own")
+            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each its own name")
         for other in app.depends_on:
             if other not in names or other == app.name:
                 like = nearest(other, [name for name in names if name != app.name])
                 raise UsageError(
-                    f"'depends_on' of app '{app.name}' names '{other}', which is no other app of this file", where=path,
+                    f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name", where=path,
                     next=f"did you mean '{like}'?" if like else "",
                 )  # fmt: skip
     refuse_cycle({app.name: app.depends_on for app in apps}, where=path)

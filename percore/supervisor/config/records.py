@@ -24,7 +24,7 @@ _LONGEST_SHOWN = 40
 
 
 class WrongField(ValueError):
-    """`field` is the way to it, such as `slots.0.id`; `reason` never holds a value out of a mapping, which may be secret."""
+    """`field` is its path, such as `slots.0.id`; `reason` never contains a value of a mapping, which may be secret."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}" if field else reason)
@@ -132,7 +132,7 @@ def _entry(reader: Reader, name: object, value: Any) -> Any:
     try:
         return reader(value)
     except WrongField:
-        raise WrongField(str(name), "holds something else than a text") from None
+        raise WrongField(str(name), "contains a value that is not a text") from None
     except Wanted as error:
         raise WrongField(f"{name!r}", f"is not {error}") from None
 

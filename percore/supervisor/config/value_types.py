@@ -62,7 +62,7 @@ def whole(value: Any) -> int:
 
 
 def words(value: Any) -> tuple[str, ...]:
-    """A list, or a text that is split at blanks with quotes respected."""
+    """A list, or a text that is split at spaces, outside quotes."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -71,10 +71,10 @@ def words(value: Any) -> tuple[str, ...]:
         try:
             return tuple(shlex.split(text(value)))
         except ValueError as error:
-            raise ValueError(f"a text that can be split at blanks ({error})") from None
+            raise ValueError(f"a text that can be split at spaces ({error})") from None
     if isinstance(value, (list, tuple)):
         return tuple(text(item) for item in value)
-    raise ValueError("a list, or a text with blanks between its parts")
+    raise ValueError("a list, or a text with spaces between its parts")
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def bytes_or_none(value: Any) -> int:
 def log_size(value: Any) -> int:
     size = memory(value) or 0
     if 0 < size < _SMALLEST_LOG:
-        raise ValueError("0, or a size from 64K on")
+        raise ValueError("0, or a size of at least 64K")
     return size
 
 
@@ -165,7 +165,7 @@ def log_path(value: Any) -> str:
 
 
 def combined_log(value: Any) -> Optional[str]:
-    """Empty: at the usual place."""
+    """Empty: at the default path."""
     return ("" if value else None) if isinstance(value, bool) else log_path(value)
 
 
@@ -188,7 +188,7 @@ def globs_or_regexes(value: Any) -> tuple[str, ...]:
 
 
 def schedule(value: Any) -> Optional[str]:
-    """None where it is taken away, which PM2's users write as 0."""
+    """None where it is removed, which PM2's users write as 0."""
     if value in (False, 0, "0", "", "false"):
         return None
     from percore.supervisor.config import cron
@@ -201,7 +201,7 @@ def schedule(value: Any) -> Optional[str]:
 
 
 def variables(value: Any) -> tuple[str, ...]:
-    """Parts of names. Every name contains the empty one: `true` means all variables."""
+    """Parts of names; the empty one is part of every name: `true` means all variables."""
     return (("",) if value else ()) if isinstance(value, bool) else names(value)
 
 
@@ -215,7 +215,7 @@ def hooks(value: Any) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"a mapping of events ({', '.join(EVENTS)}) to commands or addresses")
     for event in value:
         if event not in EVENTS:
-            raise ValueError(f"a mapping whose keys are among {', '.join(EVENTS)}")
+            raise ValueError(f"a mapping with keys among {', '.join(EVENTS)}")
     return {event: names(targets) for event, targets in value.items() if targets}
 
 
@@ -228,7 +228,7 @@ def shown(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
 
 
-def split_at_blanks(written: str) -> list[str]:
+def split_at_spaces(written: str) -> list[str]:
     import shlex
 
     try:
@@ -268,8 +268,8 @@ SIZE_OR_0 = SIZE._replace(read=bytes_or_none)
 PATH = ValueType(text, is_path=True)
 LOG_FILE = ValueType(log_path, is_path=True)
 ARGUMENTS = ValueType(words, "TEXT", lambda words: " ".join(words) or "-", list)
-NAMES = ValueType(names, to_json=list, split=split_at_blanks)
-PATTERNS = ValueType(globs_or_regexes, to_json=list, split=split_at_blanks)
+NAMES = ValueType(names, to_json=list, split=split_at_spaces)
+PATTERNS = ValueType(globs_or_regexes, to_json=list, split=split_at_spaces)
 VARIABLE = ValueType(variable)
 APP_NAME = ValueType(app_name)
 INSTANCES = ValueType(instances, "N|max|-N")
