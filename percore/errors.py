@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PercoreError(Exception):
-    """Something the operator can act on; printed as one line, never as a traceback.
+    """An error that the operator can act on; printed as one line, never as a traceback.
 
     `what` is the sentence; `where` a file and key, or a host; `next` the command or edit that helps.
     `exit_code` follows the table in docs/reference/exit-codes.md.
@@ -38,19 +38,19 @@ class PreflightError(PercoreError):
 
 
 class RolloutError(PercoreError):
-    """The change failed and was taken back: what ran before still runs."""
+    """The change failed and was rolled back: the previous release is still running."""
 
     exit_code = 4
 
 
 class PartialError(PercoreError):
-    """The change failed and could not be taken back everywhere."""
+    """The change failed and could not be rolled back everywhere."""
 
     exit_code = 5
 
 
 class LockedError(PercoreError):
-    """Somebody else is changing the same hosts."""
+    """Another user or process is changing the same hosts."""
 
     exit_code = 6
 

@@ -1,4 +1,4 @@
-"""Bounds on what people and programs hand us: files, YAML, regular expressions. Shared by all parts."""
+"""Bounds on input from users and programs: files, YAML, regular expressions. Shared by all parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_file(path: str, *, most: int = MOST_FILE_BYTES) -> bytes:
         # O_NONBLOCK: to open a pipe must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError:
-        raise OSError(errno.EINVAL, "its name is no name of a file", ascii(path)) from None
+        raise OSError(errno.EINVAL, "this is not a valid file name", ascii(path)) from None
     try:
         return _read_all(descriptor, path, most)
     finally:
@@ -135,7 +135,7 @@ def _children(node: Any) -> list[Any]:
 
 
 CONSTRUCTION_FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What PyYAML raises for a tag such as !!int or !!bool before what is none, beside errors of its own."""
+"""What PyYAML raises for a tag such as !!int or !!bool before a value that is not one, in addition to its own errors."""
 
 
 # -- regular expressions ---------------------------------------------------------------------------------------------

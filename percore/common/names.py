@@ -20,7 +20,7 @@ def require_release_id(value: Any, *, where: str = "") -> str:
     if isinstance(value, str) and is_release_id(value):
         return value
     raise UsageError(
-        f"{ascii(value)[:80]} is no release id", where=where, next="an id looks like 20260131120000-0a1b2c3d"
+        f"{ascii(value)[:80]} is not a release id", where=where, next="an id looks like 20260131120000-0a1b2c3d"
     )
 
 
@@ -33,7 +33,7 @@ def is_path_word(value: str) -> bool:
 
 
 def is_absolute_path(value: str) -> bool:
-    """True for a path from / on that leads where it says; / itself is nobody's."""
+    """True for a path from / on that leads where it says, other than / itself."""
     return value.startswith("/") and value.strip("/") != "" and value.isprintable() and ".." not in value.split("/")
 
 
@@ -73,5 +73,5 @@ def variable_fault(name: Any, value: Any = "") -> str:
     if not isinstance(name, str) or not name or re.search(r"[=\0\ud800-\udfff]", name):
         return f"{ascii(name)[:80]} cannot be the name of an environment variable"
     if isinstance(value, str) and re.search(r"[\0\ud800-\udfff]", value):
-        return f"the value of '{name}' holds a zero byte or is not UTF-8 text"
+        return f"the value of '{name}' contains a zero byte or is not UTF-8 text"
     return ""

@@ -1,6 +1,6 @@
-"""What percore is told to open vaults and to become root with. No program that it starts gets any of it.
+"""Passwords that percore gets for vaults and for becoming root. No program that it starts receives them.
 
-Every program on the control side is given the environment that `for_programs` makes; a test looks for calls that forget it.
+Every program on the control side is given the environment that `for_programs` makes; a test finds calls that do not use it.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ def without_passwords(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_programs(**more: str) -> dict[str, str]:
-    """Our own environment, as the programs get it that we start: builds, hooks, process files, ssh, editors..."""
+    """Our own environment for the programs that we start: builds, hooks, process files, ssh, editors..."""
     return {**without_passwords(os.environ), **more}

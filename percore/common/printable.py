@@ -1,10 +1,10 @@
-"""Text that others wrote, made fit for a terminal: control characters are shown, not sent. Shared by all parts."""
+"""Text from other sources, made safe for a terminal: control characters are shown, not sent. Shared by all parts."""
 
 from __future__ import annotations
 
 import re
 
-# Tab and the joiners of emoji do no harm. The others move the cursor, end the line, turn the reading direction, or hide text.
+# Tab and the joiners of emoji are harmless. The others move the cursor, end the line, change the reading direction, or hide text.
 _CONTROL = (
     "\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f"
@@ -23,12 +23,12 @@ def printable(text: str, *, colours: bool = False) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Several lines of ours, of which none breaks into more."""
+    """Several lines, none of which can break into more."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def lines_of(text: str) -> list[str]:
-    """Split at line feeds alone: whatever else would begin a new line is shown within its own."""
+    """Split at line feeds alone: any other line separator is shown within its line."""
     return text.removesuffix("\n").split("\n") if text else []
 
 

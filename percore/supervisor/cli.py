@@ -1,4 +1,4 @@
-"""`percore`: the command on a host. Finds what is asked for in the table of commands, and says what went wrong."""
+"""`percore`: the command on a host. Finds the command in the registry, runs it and reports errors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ import os
 import sys
 from importlib import import_module
 
+from percore.common.typing import NoReturn
 from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.commands.registry import GROUPS, find
+from percore.supervisor.commands.registry import GROUPS, all_names, find, instead_of
 from percore.supervisor.home import Home
 from percore.supervisor.home_owner import go_on_as_owner
-
-# These write what is root's, or nothing, and read nothing in the home.
-_WITHOUT_HOME = (
-    "startup:add_startup",
-    "startup:remove_startup",
-    "completing:print_completion",
-    "beginning:write_process_file",
-    "beginning:explain_alias",
-)
 
 
 def main() -> None:
@@ -29,7 +21,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader (head, grep -q) has enough; Python would complain once more while closing stdout.
+        # The reader (head, grep -q) closed the pipe; Python would complain once more while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
     sys.exit(code)
@@ -48,26 +40,29 @@ def run(arguments: list[str]) -> int:
 
         print(__version__)
         return 0
-    command = find(name)
-    if command is None:
-        from percore.supervisor.commands.elsewhere import ELSEWHERE
+    verb = find(name)
+    if verb is None:
+        refuse_unknown(name)
+    if verb.is_plain and len(arguments) > 1:
+        from percore.supervisor.commands.arguments import make_parser
 
-        if name in ELSEWHERE:
-            raise UsageError(f"'{name}' is PM2's and not here", next=ELSEWHERE[name])
-        known = nearest(
-            name, [alias for commands in GROUPS.values() for row in commands for alias in row.names.split()]
-        )
-        hint = f"did you mean '{known}'?" if known else "percore --help"
-        raise UsageError(f"'{name}' is no command", next=hint)
-    if command.place not in _WITHOUT_HOME:
+        make_parser(name).parse_args(arguments[1:])  # refuses them, or shows the help
+    if verb.reads_home:
         go_on_as_owner(Home.of_user())
-    module, _, function = command.place.partition(":")
     if is_silent:
-        from percore.supervisor.commands.asking import be_silent
+        from percore.supervisor.commands.output import be_silent
 
         be_silent()
+    module, _, function = verb.place.partition(":")
     code: int = getattr(import_module(f"percore.supervisor.commands.{module}"), function)(arguments[1:])
     return code
+
+
+def refuse_unknown(name: str) -> NoReturn:
+    if hint := instead_of(name):
+        raise UsageError(f"'{name}' is a command of PM2 that percore does not have", next=hint)
+    known = nearest(name, all_names())
+    raise UsageError(f"'{name}' is not a command", next=f"did you mean '{known}'?" if known else "percore --help")
 
 
 def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
@@ -85,7 +80,7 @@ def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
 def report_error(error: PercoreError) -> int:
     if os.environ.get("PERCORE_DEBUG"):
         raise error
-    from percore.common.printable import lines_of, printable  # the daemon, which starts here too, does without
+    from percore.common.printable import lines_of, printable  # the daemon starts here too, and does not need it
 
     print(printable(f"percore: {error}"), file=sys.stderr)
     for line in lines_of(error.detail):
@@ -95,12 +90,12 @@ def report_error(error: PercoreError) -> int:
 
 def print_help() -> None:
     print("percore: one worker per core on one shared port, and singletons beside them\n\nusage: percore COMMAND ...")
-    for group, commands in GROUPS.items():
+    for group, verbs in GROUPS.items():
         print(f"\n{group}")
-        for command in commands:
-            name, *aliases = command.names.split()
-            print(f"  {name + (' (' + ', '.join(aliases) + ')' if aliases else ''):<34} {command.summary}")
-    print("\npercore help COMMAND tells its options; -s (--silent) anywhere keeps all but the answer and errors back")
+        for verb in verbs:
+            name, *aliases = verb.names.split()
+            print(f"  {name + (' (' + ', '.join(aliases) + ')' if aliases else ''):<34} {verb.summary}")
+    print("\npercore help COMMAND shows its options; -s (--silent) anywhere prints only results and errors")
 
 
 if __name__ == "__main__":

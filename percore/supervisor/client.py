@@ -1,4 +1,7 @@
-"""One request to the supervisor, and its replies as they come; starts a supervisor where one is needed."""
+"""Requests to the supervisor and its replies; starts a supervisor where one is needed.
+
+`ask` waits for the result of one request; a `OpenLink` stays open and never waits, for a view that has other things to do.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from percore.common import control
 from percore.common.passwords import for_programs
-from percore.common.typing import Any
-from percore.errors import PercoreError
+from percore.common.typing import Any, Callable, Optional
+from percore.errors import PercoreError, UsageError
 from percore.supervisor import lock
 from percore.supervisor.home import Home, connect
 from percore.supervisor.logs.files import open_log
 from percore.supervisor.program import this_program
+from percore.supervisor.user import Identity, identity_or_none
 
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
@@ -29,13 +33,13 @@ class NoDaemon(PercoreError):
 
 
 def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-    """Every reply, the result last. Raises NoDaemon, or PercoreError when the supervisor goes away in between."""
+    """Every reply, the result last. Raises NoDaemon, or PercoreError when the supervisor ends in between."""
     try:
         sock = connect(home.control_socket, _SILENCE_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
         if lock.is_held(home.lock):
-            raise NoDaemon(f"the supervisor in {home.path} has lost its socket", next="percore ping") from None
-        hint = "percore ping, which takes up what it left" if was_running(home) else "percore start FILE"
+            raise NoDaemon(f"the socket of the supervisor in {home.path} is missing", next="percore ping") from None
+        hint = "percore ping, which restores its apps" if was_running(home) else "percore start FILE"
         raise NoDaemon(f"no supervisor runs in {home.path}", next=hint) from None
     except _TIMEOUTS:
         raise PercoreError("the supervisor does not answer", where=home.path, next=f"see {home.daemon_log}") from None
@@ -63,7 +67,7 @@ def _send(home: Home, sock: socket.socket, text: bytes) -> None:
 
 
 def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
-    """Whole lines, as they come. A long job says nothing for a while: then the supervisor is asked whether it is there."""
+    """Whole lines, as they come. During a long job without replies, a ping checks that the supervisor is alive."""
     unread = bytearray()
     while True:
         try:
@@ -80,7 +84,7 @@ def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
             unread.clear()
         unread += rest
         if not part or len(unread) > _LONGEST_ANSWER:
-            raise PercoreError("the supervisor's answer was cut off", next="try it again")
+            raise PercoreError("the supervisor's answer was cut off", next="try again")
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _message(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = {}
     if not isinstance(message.get("event"), str):
-        raise PercoreError("the supervisor's answer cannot be read", next="percore update, if it is of another version")
+        raise PercoreError("the supervisor's answer cannot be read", next="percore update, if its version differs")
     return message
 
 
@@ -110,13 +114,51 @@ def _refuse_silence(home: Home) -> None:
     who = f"the supervisor (pid {pid})" if pid else "the supervisor"
     raise PercoreError(
         f"{who} does not answer", where=home.path,
-        next=f"kill -CONT {pid or 'PID'} where somebody stopped it; else kill -9 {pid or 'PID'} and percore ping: "
-        "its workers go on",
+        next=f"kill -CONT {pid or 'PID'} if it was stopped; otherwise kill -9 {pid or 'PID'} and percore ping: "
+        "its workers keep running",
     )  # fmt: skip
 
 
+def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:
+    """The result of one request; raises the error that the supervisor reports."""
+    result: dict[str, Any] = {}
+    for message in request(Home.of_user(), op, **arguments):
+        if message["event"] == "result":
+            result = message
+        else:
+            on_event(message)
+    if not result["ok"]:
+        error = PercoreError(result["error"], detail="\n".join(result.get("log_tail", ())))
+        error.exit_code = result["exit_code"]
+        error.app = result.get("app", "")
+        raise error
+    return result
+
+
+def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
+    """As `ask`, but None when no supervisor runs: then no app runs, which is an answer."""
+    try:
+        return ask(op, **arguments)
+    except NoDaemon:
+        return None
+
+
+def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, Any]]:
+    """The supervisor selects, by the same rules as for `stop`; without a supervisor there is nothing to select."""
+    wanted = selectors or ("all",)
+    answer = ask_or_nothing("describe", selectors=wanted, with_env=with_env)
+    if answer is None and wanted != ("all",):
+        raise UsageError(f"no app, id or namespace is called '{wanted[0]}'", next="see 'percore list'")
+    return answer["workers"] if answer else []
+
+
+def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:
+    """The user whose rights are used for its files; None: our own."""
+    return identity_or_none(worker["config"].get("user"), worker["config"].get("group"))
+
+
 def was_running(home: Home) -> bool:
-    """True where a supervisor left a state that the next one takes up."""
+    """True where a supervisor left a state that the next one restores."""
     return os.path.exists(home.state)
 
 
@@ -124,7 +166,7 @@ def is_running(home: Home) -> bool:
     try:
         connect(home.control_socket, _SILENCE_SECONDS).close()
     except _TIMEOUTS:
-        return True  # it is asked next, and does not answer
+        return True  # the next request reports that it does not answer
     except OSError:
         return False
     return True
@@ -134,14 +176,14 @@ def ensure_daemon(home: Home) -> None:
     """Starts a supervisor in the background unless one runs; returns when it answers."""
     if is_running(home):
         return
-    import subprocess  # not for those who only ask
+    import subprocess  # only where a supervisor is started
 
     try:
         home.make()
         log = open(open_log(home.daemon_log), "ab")  # noqa: SIM115
     except OSError as error:
-        what = f"the supervisor cannot have its folder: {error.strerror}"
-        raise PercoreError(what, where=error.filename, next="make room or set PERCORE_HOME") from None
+        what = f"the home of the supervisor cannot be created: {error.strerror}"
+        raise PercoreError(what, where=error.filename, next="free disk space or set PERCORE_HOME") from None
     with log:
         environment = for_programs(PERCORE_HOME=home.path)
         daemon = subprocess.Popen(
@@ -161,12 +203,62 @@ def ensure_daemon(home: Home) -> None:
 
 
 def wait_until_gone(home: Home, pid: int) -> None:
-    """Returns when the supervisor `pid`, which was told to end, is gone; raises PercoreError when it does not end.
+    """Returns when the supervisor `pid`, which was told to stop, has ended; raises PercoreError when it does not.
 
     A service manager may have started the next one by then, so the lock alone does not tell.
     """
     deadline = time.monotonic() + _START_SECONDS
     while lock.is_held(home.lock) and os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > deadline:
-            raise PercoreError("the supervisor did not end", where=home.path, next="see 'percore list'")
+            raise PercoreError("the supervisor did not stop", where=home.path, next="see 'percore list'")
         time.sleep(0.005)
+
+
+class OpenLink:
+    """Sends requests and takes the replies as they come. `is_open` becomes False when the supervisor ends."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._socket: Optional[socket.socket] = None
+        self._unread = b""
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        assert self._socket
+        return self._socket.fileno()
+
+    def open(self) -> bool:
+        """Tries to connect; False where no supervisor runs."""
+        if self._socket is None:
+            with contextlib.suppress(OSError):
+                self._socket = connect(self._home.control_socket)
+                self._unread = b""
+        return self.is_open
+
+    def send(self, op: str, **arguments: Any) -> None:
+        try:
+            assert self._socket
+            self._socket.sendall(control.encode({"version": control.VERSION, "op": op, **arguments}))
+        except OSError:
+            self.close()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The replies that are here by now."""
+        try:
+            assert self._socket
+            part = self._socket.recv(1 << 20)
+        except OSError:
+            part = b""
+        if not part:
+            self.close()
+            return []
+        *lines, self._unread = (self._unread + part).split(b"\n")
+        return [control.decode(line) for line in lines]
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None

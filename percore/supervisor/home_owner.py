@@ -1,6 +1,6 @@
-"""A command of root in a home of another user goes on as that user: root believes nothing that somebody else wrote.
+"""A command of root in a home of another user continues as that user: root trusts nothing that another user wrote.
 
-What runs is still root's program text, and a process that gave up its rights cannot be traced by whom it became.
+What runs is still root's program text, and a process that dropped its rights cannot be traced by the user it changed to.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from percore.supervisor.home import Home
 from percore.supervisor.user import clean_environment, variables_of
 from percore.supervisor.user_files import user_with
 
-# What is passed on besides: how a command is to behave, and what a service manager tells a supervisor.
+# Also passed on: how a command behaves, and what a service manager passes to a supervisor.
 _KEPT = ("PERCORE_DEBUG", "PERCORE_RUNTIME_PLAN", "PM2_SILENT", "TERM", "NO_COLOR", "COLUMNS", "LINES", "NOTIFY_SOCKET",
          "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")  # fmt: skip
 _MOST_LINKS = 40
-_ANYBODY = -1
+_ANY_USER = -1
 
 
 def go_on_as_owner(home: Home) -> None:
-    """Raises PercoreError where the home is none of our own, and not to be used with the rights of its owner either."""
+    """Raises PercoreError where the home belongs to another user and we cannot change to that user."""
     uid, gid = _owner_of(home)
     if uid in (0, os.geteuid()):
         return
@@ -50,20 +50,20 @@ def _owner_of(home: Home) -> tuple[int, int]:
     entry, changers = _look_along(home.path)
     uid = entry.st_uid if entry else os.geteuid()
     if entry and entry.st_mode & 0o002:
-        changers[_ANYBODY] = home.path
+        changers[_ANY_USER] = home.path
     others = {changer: place for changer, place in changers.items() if changer not in (0, uid)}
     if os.geteuid() == 0 and others:
         changer, place = next(iter(others.items()))
-        who = "other users" if changer == _ANYBODY else f"user {_name_of(changer)}"
+        who = "other users" if changer == _ANY_USER else f"user {_name_of(changer)}"
         raise PercoreError(
-            f"the home {home.path} is not used by root: {place} can be changed by {who}",
+            f"root does not use the home {home.path}: {place} can be changed by {who}",
             next=f"set PERCORE_HOME to a directory that only root can change, or: {_as_user(uid or changer)}",
         )
     return uid, entry.st_gid if entry else os.getegid()
 
 
 def _look_along(path: str) -> tuple[Optional[os.stat_result], dict[int, str]]:
-    """What is at the path (None: nothing), and by user, where he could put something else on the way to it."""
+    """What is at the path (None: nothing), and by user, where that user could replace a part of the path."""
     changers: dict[int, str] = {}
     place, left, links = "/", _names(path), 0
     directory: Optional[os.stat_result] = os.stat(place)
@@ -92,10 +92,10 @@ def _note_changers(
 ) -> None:
     changers.setdefault(directory.st_uid, place)
     if directory.st_mode & stat.S_ISVTX:
-        if entry:  # nobody but its owner can move it away
+        if entry:  # only its owner can move it
             changers.setdefault(entry.st_uid, place)
     elif directory.st_mode & 0o002 or (directory.st_mode & 0o020 and directory.st_gid != 0):
-        changers.setdefault(_ANYBODY, place)
+        changers.setdefault(_ANY_USER, place)
 
 
 def _entry_at(path: str) -> Optional[os.stat_result]:
@@ -122,4 +122,4 @@ def _name_of(uid: int) -> str:
 
 def _as_user(uid: int) -> str:
     """The line to type."""
-    return f"sudo -u {'USER' if uid == _ANYBODY else _name_of(uid)} percore {' '.join(sys.argv[1:])}".rstrip()
+    return f"sudo -u {'USER' if uid == _ANY_USER else _name_of(uid)} percore {' '.join(sys.argv[1:])}".rstrip()

@@ -27,7 +27,7 @@ PLAN_VARIABLE = "PERCORE_RUNTIME_PLAN"  # the number of the descriptor from whic
 
 
 class Program(NamedTuple):
-    """A percore that can run as supervisor: the folder that holds the package, and the Python to run it with."""
+    """A percore that can run as supervisor: the directory with the package, and the Python to run it with."""
 
     root: str
     python: str
@@ -45,7 +45,7 @@ def this_program() -> Program:
 
 
 def trial(loop: Loop, program: Program, wake: Callable[[], None]) -> Job:
-    """Lets the program load itself and read the state, beside us. Raises PercoreError where it cannot.
+    """Runs the new program as a check: it must load and read the state. Raises PercoreError where it cannot.
 
     `wake` is called when the job can go on.
     """
@@ -73,15 +73,15 @@ def trial(loop: Loop, program: Program, wake: Callable[[], None]) -> Job:
         lines = os.pread(said, _LONGEST_TRIAL, 0).decode(errors="replace").strip().splitlines()
         if lines[-1:] != [_CAN]:
             reason = (
-                (lines or ["it said nothing"])[-1] if ended[0] else f"it does not start within {_TRIAL_SECONDS:g} s"
+                (lines or ["it printed nothing"])[-1] if ended[0] else f"it does not start within {_TRIAL_SECONDS:g} s"
             )
-            raise PercoreError(f"that program cannot take over ({reason[:200]}); the supervisor goes on")
+            raise PercoreError(f"that program cannot take over ({reason[:200]}); the supervisor keeps running")
     finally:
         os.close(said)
 
 
 def _start_trial(program: Program, said: int) -> int:
-    """Its pidfd; what it says goes into `said`."""
+    """Its pidfd; its output goes into `said`."""
     argv = program.argv("check", then=f"; print({_CAN!r})")
     places = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2),
               (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # fmt: skip
@@ -92,7 +92,7 @@ def _start_trial(program: Program, said: int) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PercoreError(
-            f"that program cannot be executed ({reason}); the supervisor goes on", where=argv[0]
+            f"that program cannot be executed ({reason}); the supervisor keeps running", where=argv[0]
         ) from None
 
 

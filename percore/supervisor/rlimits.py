@@ -1,9 +1,9 @@
-"""What we take from the kernel, and what we give back.
+"""Resource limits that the supervisor changes for itself, and restores for its workers.
 
-Descriptors: as many as anybody may have, because 200 workers take a thousand. Workers get the limit that we were given:
+Descriptors: as many as the hard limit allows, because 200 workers need a thousand. Workers get the limit that we were given:
 programs that use select(2), or close everything they might have, expect it low.
 
-Cores: none of ours, because the secrets of all apps are in it. Workers get that limit back as well.
+Core dumps: none of the supervisor, because its memory holds the secrets of all apps. Workers get that limit back as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def take_descriptors() -> None:
 
 
 def forbid_cores() -> None:
-    """The hard limit stays: by that, workers get theirs back."""
+    """The hard limit stays, so that workers can get theirs back."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, _given[resource.RLIMIT_CORE][1]))
 
 

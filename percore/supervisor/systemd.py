@@ -1,4 +1,4 @@
-"""Words to systemd, without its library (sd_notify(3)); nothing happens outside systemd."""
+"""Notifications to systemd, without its library (sd_notify(3)); nothing happens outside systemd."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def notify(state: str, descriptors: tuple[int, ...] = ()) -> None:
         try:
             sock.sendmsg([state.encode()], rights, 0, address)
         except OSError as error:
-            sys.stderr.write(f"systemd could not be told {state.splitlines()[0]}: {error.strerror}\n")
+            sys.stderr.write(f"systemd could not be notified of {state.splitlines()[0]}: {error.strerror}\n")
 
 
 def feed_watchdog(loop: Loop) -> None:
-    """From the loop, so that a loop that does not turn any more is found out (WatchdogSec= in the unit)."""
+    """From the loop, so that a blocked loop is detected (WatchdogSec= in the unit)."""
     if os.environ.get("WATCHDOG_PID") != str(os.getpid()):
         return
     seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000

@@ -13,7 +13,8 @@ _NAME = "percore.service.j2"
 _EXPRESSION = re.compile(r'\{\{ (\w+)(?: \| (\w+)(?:\("([^"]*)"\))?)? \}\}')
 
 _OF_ROOT = "CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE CAP_SYS_PTRACE CAP_NET_BIND_SERVICE"
-"""Of a supervisor with apps of other users: become, end and see them, reach their directories; and ports below 1024."""
+"""For a supervisor with apps of other users: change to a user, stop and see its processes, reach its directories; and
+ports below 1024."""
 
 
 def template_path() -> str:
@@ -56,7 +57,7 @@ def unit_capabilities(user: object) -> str:
 
 
 def unit_ambient(user: object) -> str:
-    """systemd 257 takes these two away from a unit with User=root that does not ask for them once more."""
+    """systemd 257 removes these two from a unit with User=root unless it requests them again."""
     return "CAP_SETUID CAP_SETGID" if user == "root" else ""
 
 

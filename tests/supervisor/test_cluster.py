@@ -154,7 +154,7 @@ def test_clients_wait_while_every_worker_is_down(supervisor: Supervisor) -> None
 
 
 def test_a_worker_over_its_memory_limit_is_replaced_without_losing_a_request(supervisor: Supervisor) -> None:
-    supervisor.apply(supervisor.api(max_memory=150 << 20))
+    supervisor.apply(supervisor.api(max_memory_restart=150 << 20))
     leaking = supervisor.get("/leak", source="127.77.0.1")["pid"]
     with Load(supervisor.port) as load:
         wait_for(lambda: leaking not in supervisor.pids("api"), "the leaking worker to be replaced")

@@ -79,7 +79,7 @@ def test_a_script_that_runs_is_refused_unless_another_copy_is_wanted(pm2: Superv
     done = pm2.run("start", "tick.sh", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "'tick' already runs" in done.stderr
-    assert "already runs another program" in pm2.run("start", "tock.sh", "--name", "tick", check=False).stderr
+    assert "is already running another program" in pm2.run("start", "tock.sh", "--name", "tick", check=False).stderr
     assert len(processes(pm2)) == 1
     pm2.run("start", "tick.sh", "--force")
     assert listed(pm2) == [("tick", "online")] * 2
@@ -396,8 +396,8 @@ def test_a_misspelt_option_names_the_nearest_and_changes_nothing(pm2: Supervisor
         (("start", "tick.sh", "tock.sh", "--name", "x"), "several scripts"),
         (("start", "tick.sh", "missing.sh"), "there is no script, program or app called 'missing.sh'"),
         (("start", "missing.json"), "there is no such file"),
-        (("save", "now"), "one argument too many"),
-        (("startOrReload", "tick"), "a process file is needed"),
+        (("save", "now"), "an unexpected argument"),
+        (("startOrReload", "tick"), "a process file is required"),
     ):
         done = pm2.run(*arguments, check=False)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), arguments

@@ -121,7 +121,7 @@ def test_a_circle_is_refused_and_named(supervisor: Supervisor) -> None:
         "start", file_of(supervisor, app(supervisor, "a", "b"), app(supervisor, "b", "a")), check=False
     )
     assert done.returncode == 2
-    assert "'depends_on' goes in a circle: a -> b -> a" in done.stderr
+    assert "'depends_on' contains a cycle: a -> b -> a" in done.stderr
 
 
 def test_a_job_that_has_done_its_work_counts_as_up(supervisor: Supervisor) -> None:

@@ -108,7 +108,7 @@ def test_an_address_gets_the_event_and_what_fails_is_one_line_without_secrets(
 
 
 def test_a_memory_restart_is_told(supervisor: Supervisor) -> None:
-    supervisor.apply(supervisor.api(instances=1, max_memory=120 << 20, hooks={"memory": [WRITE]}))
+    supervisor.apply(supervisor.api(instances=1, max_memory_restart=120 << 20, hooks={"memory": [WRITE]}))
     supervisor.get("/leak")
     told = first(supervisor, "memory")
     assert told["app"] == "api"

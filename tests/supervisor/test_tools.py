@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.commands.elsewhere import ELSEWHERE
+from percore.supervisor.commands.registry import instead_of
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import free_port, wait_for
 
@@ -44,9 +44,9 @@ def test_doctor_knows_the_host_and_says_of_each_trouble_what_to_type(supervisor:
         wait_for(lambda: supervisor.workers("dies")[0]["state"] == "fatal", "it to have given up")
         done = supervisor.run("doctor", check=False)
         assert done.returncode == 1
-        assert "! dies 0 does not stay up" in done.stdout
+        assert "! dies 0 keeps failing" in done.stdout
         assert "-> percore logs 1 --err" in done.stdout
-        holder = f"port {port}, which wants 0 wants, is in use by"
+        holder = f"port {port} of wants 0 is in use by"
         wait_for(lambda: holder in supervisor.run("doctor", check=False).stdout, "the stranger to be named")
     for row in ("percore", "host", "cores", "memory", "disk", "limits", "clock", "kernel", "sizing"):
         assert any(line.startswith(row) for line in done.stdout.splitlines()), row
@@ -123,7 +123,9 @@ def test_help_of_a_command_and_commands_that_are_elsewhere(supervisor: Superviso
     for name in ("deepUpdate", "pull", "deploy", "module:install", "plus"):
         done = supervisor.run(name, "x", check=False)
         assert done.returncode == 2
-        assert done.stderr == f"percore: '{name}' is PM2's and not here -> {ELSEWHERE[name]}\n"
+        assert (
+            done.stderr == f"percore: '{name}' is a command of PM2 that percore does not have -> {instead_of(name)}\n"
+        )
 
 
 @pytest.fixture
@@ -208,5 +210,5 @@ def test_the_alias_never_takes_the_place_of_another_pm2(supervisor: Supervisor, 
     (tmp_path / "pm2").write_text("#!/usr/bin/env node\n")
     done = supervisor.run("pm2-alias", "--install", str(tmp_path), check=False)
     assert done.returncode == 2
-    assert "there is another pm2" in done.stderr
+    assert "another pm2 exists there" in done.stderr
     assert "alias pm2=percore" in supervisor.run("pm2-alias").stdout

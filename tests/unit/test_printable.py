@@ -57,6 +57,6 @@ def test_a_release_id_has_one_form() -> None:
     assert is_release_id("20260131120000-0a1b2c3d")
     assert require_release_id("20260131120000-0a1b2c3d") == "20260131120000-0a1b2c3d"
     for odd in (None, 7, b"20260131120000-0a1b2c3d", ["20260131120000-0a1b2c3d"], "../x\x1b[2J"):
-        with pytest.raises(UsageError, match="is no release id") as caught:
+        with pytest.raises(UsageError, match="is not a release id") as caught:
             require_release_id(odd, where="history")
         assert "\x1b" not in str(caught.value)

@@ -41,7 +41,7 @@ class MemoryWatch:
             if not worker.is_ready:
                 continue
             worker.child.usage.sample(worker.pid)
-            used, limit = worker.child.usage.memory_bytes, worker.config.max_memory or 0
+            used, limit = worker.child.usage.memory_bytes, worker.config.max_memory_restart or 0
             if used > limit:
                 self._replace(worker, f"{used >> 20} MB is over its limit of {limit >> 20} MB")
             else:

@@ -1,4 +1,4 @@
-"""`percore apply`: makes what runs match a file, and says before what that changes."""
+"""`percore apply`: makes the running apps match a file, and prints the changes first."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from percore.common.control import failure
 from percore.errors import PercoreError
-from percore.supervisor.client import ensure_daemon
+from percore.supervisor.client import ask, ask_or_nothing, ensure_daemon
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import ask, ask_or_nothing, say, show_progress
-from percore.supervisor.commands.files import load_apps, shell_environment
+from percore.supervisor.commands.output import say, show_progress
+from percore.supervisor.commands.targets import load_apps, shell_environment
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.home import Home
 
@@ -25,7 +25,10 @@ def make_apply_parser() -> Parser:
     parser.add_argument("file")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument(
-        "--check", "--dry-run", action="store_true", help="only say what would change; ends with 8 when something would"
+        "--check",
+        "--dry-run",
+        action="store_true",
+        help="only print what would change; exit code 8 when something would",
     )
     parser.add_argument("--release", default="", metavar="ID")
     parser.add_argument("--json", action="store_true")
@@ -47,7 +50,7 @@ def apply_file(arguments: list[str]) -> int:
             if options.check:
                 return PENDING if changes else 0
         ensure_daemon(Home.of_user())
-        # A release must not depend on the shell of whoever deploys it; a process file started by hand does, as in PM2.
+        # A release must not depend on the shell of the user who deploys it; a process file started by hand does, as in PM2.
         env = None if release else shell_environment()
         result = ask(
             "apply", print_json if options.json else show_progress, apps=[app.to_record() for app in apps],
@@ -83,15 +86,16 @@ def find_changes(apps: list[AppConfig], owner: str) -> list[dict[str, Any]]:
 
 
 def describe_changes(changes: list[dict[str, Any]]) -> Iterator[str]:
-    from percore.supervisor.config.options import KEYS
+    from percore.supervisor.config.options import OPTIONS
+    from percore.supervisor.config.records import field_of
 
-    keys = {key.field: key.name for key in reversed(KEYS)}
+    keys = {option.field: option.key for option in OPTIONS}
     for change in changes:
         kind = change["change"]
         yield f"{_SIGNS.get(kind, '~')} {change['app']}" + ("" if kind in _SIGNS else f" (will be {kind})")
         for entry in change["fields"]:
             before = "" if kind == "added" else f"{shown(entry['from'])} -> "
-            yield f"    {keys.get(entry['field'], entry['field'])}: {before}{shown(entry['to'])}"
+            yield f"    {keys.get(field_of(entry['field']), entry['field'])}: {before}{shown(entry['to'])}"
         names = [f"{_SIGNS[how]} {name}" for how in _SIGNS for name in change["env"].get(how, ())]
         if names:
             yield f"    env: {', '.join(names)} (values are not shown)"

@@ -13,13 +13,13 @@ _MARK = "\0"  # no argument of a program can hold it
 
 
 class Name(str):
-    """A word from behind `--`: whatever it looks like, it is neither an option nor a file."""
+    """A word after `--`: never an option or a file, whatever it looks like."""
 
 
 class Parser(argparse.ArgumentParser):
     """Options may stand anywhere, and a value may begin with a dash, as PM2's users write them.
 
-    What stands behind `--` is one more argument, or, where the command hands it on (`hands_on`), in `rest`.
+    What follows `--` is one more argument, or, where the command passes it on (`hands_on`), in `rest`.
     """
 
     hands_on = False
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         return self.prog.partition(" ")[2]
 
     def parse_args(self, arguments: Sequence[str]) -> Any:  # type: ignore[override]
-        """The options, and in `rest` what stands behind `--`. Raises UsageError."""
+        """The options, and in `rest` what follows `--`. Raises UsageError."""
         own = list(arguments)
         behind: list[str] = []
         if "--" in own:
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
             setattr(found, name, _unmarked(value))
         for word in left:
             if not word.startswith("-"):
-                self.error(f"'{word.lstrip(_MARK)}' is one argument too many")
+                self.error(f"'{word.lstrip(_MARK)}' is an unexpected argument")
             like = nearest(word.partition("=")[0], list(self._option_string_actions))
             hint = f"did you mean {like}?" if like else f"{self.prog} --help"
             raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
@@ -75,7 +75,7 @@ def _unmarked(value: Any) -> Any:
 
 
 def make_parser(name: str, *, usage: str = "", hands_on: bool = False) -> Parser:
-    """`hands_on`: what stands behind `--` are arguments of an app."""
+    """`hands_on`: what follows `--` are arguments of an app."""
     command = find(name)
     assert command, f"'{name}' is no command"
     parser = Parser(prog=f"percore {name}", description=command.summary, allow_abbrev=False, usage=usage or None)

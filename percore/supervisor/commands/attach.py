@@ -11,8 +11,9 @@ from typing import Any
 
 from percore.common.printable import printable
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say, select_workers, user_of
+from percore.supervisor.commands.output import say
 from percore.supervisor.home import Home
 from percore.supervisor.logs.follow import Follower
 
@@ -22,7 +23,7 @@ _LOOK_SECONDS = 0.1
 def send_line(arguments: list[str]) -> int:
     parser = make_parser("send")
     parser.add_argument("selector", metavar="ID", help="id, or the name of an app with one worker")
-    parser.add_argument("words", metavar="TEXT", nargs="+", help="one line; a line end is added")
+    parser.add_argument("words", metavar="TEXT", nargs="+", help="the text; a newline is added")
     options = parser.parse_args(arguments)
     worker = one_worker("send", options.selector)
     write_input(worker, f"{' '.join(options.words)}\n".encode())
@@ -51,7 +52,7 @@ def attach(arguments: list[str]) -> int:
 
 
 def shown(content: bytes) -> bytes:
-    """The lines of a worker as a terminal may have them; a character that is cut in two is shown as two that are unknown."""
+    """The lines of a worker, safe for a terminal; a character that is cut in two becomes two replacement characters."""
     lines = content.decode(errors="replace").split("\n")
     return "\n".join(printable(line, colours=True) for line in lines).encode()
 
@@ -61,10 +62,10 @@ def one_worker(command: str, selector: str) -> Mapping[str, Any]:
     if len(workers) != 1:
         ids = ", ".join(str(worker["id"]) for worker in workers)
         raise UsageError(
-            f"'{selector}' means {len(workers)} workers ({ids})", where=command, next=f"percore {command} ID"
+            f"'{selector}' matches {len(workers)} workers ({ids})", where=command, next=f"percore {command} ID"
         )
     if workers[0]["mode"] != "fork":
-        raise PercoreError(f"'{selector}' is clustered, and only fork apps take input", where=command)
+        raise PercoreError(f"'{selector}' is a cluster; only fork apps have an input", where=command)
     return workers[0]
 
 
@@ -79,9 +80,10 @@ def write_input(worker: Mapping[str, Any], content: bytes) -> None:
     except BlockingIOError:
         written = 0
     except OSError as error:
-        what = "it does not run" if error.errno in (errno.ENXIO, errno.ENOENT) else str(error.strerror)
+        what = "the worker is not running" if error.errno in (errno.ENXIO, errno.ENOENT) else str(error.strerror)
         raise PercoreError(f"{what}, so nothing was sent", where=f"worker {worker['id']} of {worker['name']}") from None
     if written < len(content):
         raise PercoreError(
-            "it does not read its input, which is full", where=f"worker {worker['id']} of {worker['name']}"
+            "the worker does not read its input, and the buffer is full",
+            where=f"worker {worker['id']} of {worker['name']}",
         )

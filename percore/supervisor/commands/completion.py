@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError
+from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import select_workers
-from percore.supervisor.commands.registry import GROUPS
+from percore.supervisor.commands.registry import all_names
 
 _WITH_FILES = "start|apply|runtime|serve|startOrRestart|startOrReload"
 
@@ -64,13 +64,13 @@ def print_completion(arguments: list[str]) -> int:
     if shell == "names":
         print("\n".join(names()))
         return 0
-    commands = " ".join(name for rows in GROUPS.values() for row in rows for name in row.names.split())
+    commands = " ".join(all_names())
     print(_SHELLS[shell].format(commands=commands, files=_WITH_FILES, fish_files=_WITH_FILES.replace("|", " ")), end="")
     return 0
 
 
 def names() -> list[str]:
-    """Those that can be typed as one word; no error may stand in somebody's prompt."""
+    """Names that can be typed as one word; an error must not appear in the prompt."""
     try:
         workers = select_workers()
     except PercoreError:

@@ -25,7 +25,7 @@ class Connections(NamedTuple):
 
     open: int
     queue: int  # made, and not yet accepted
-    accepted: Optional[int]  # by the processes that live now; None where nobody counts
+    accepted: Optional[int]  # by the processes that are running now; None where they are not counted
 
 
 def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connections]:
@@ -51,7 +51,7 @@ def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connect
 
 
 def inodes_of(pid: int) -> set[str]:
-    """The sockets that a process holds. Raises OSError when it is gone or somebody else's."""
+    """The sockets that a process holds. Raises OSError when it has ended or belongs to another user."""
     return {target[8:-1] for _, target in descriptors_of(pid) if target.startswith("socket:[")}
 
 

@@ -1,38 +1,21 @@
-"""`percore describe`, `env`, `pid`, `id`: one worker, or one app, looked at closely."""
+"""`percore describe`, `env`, `pid`, `id`: one worker or app in detail."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
+from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import select_workers
 from percore.supervisor.commands.output import duration, size, table
-from percore.supervisor.commands.pm2_json import pm2_env, shown_state, watched
-from percore.supervisor.commands.programs import app_version, node_version
-from percore.supervisor.config.app import AppConfig
+from percore.supervisor.commands.pm2_json import app_version, fields_of, node_version, pm2_env, shown_state
+from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
+from percore.supervisor.config.value_types import shown
 from percore.supervisor.user import filter_environment
-
-_DEFAULTS = AppConfig._field_defaults
-# Shown where the app sets them: the field, and what its value is.
-_WHERE_SET = (
-    ("cron_restart", "cron restart", str),
-    ("max_memory", "max memory", size),
-    ("log_file", "combined log", str),
-    ("pid_file", "pid file", str),
-    ("health", "health check", str),
-    ("stop_exit_codes", "stop exit codes", lambda codes: ", ".join(map(str, codes))),
-    ("max_restarts", "max restarts", str),
-    ("restart_delay", "restart delay", lambda seconds: f"{seconds:g} s"),
-    ("exp_backoff_restart_delay", "first back-off", lambda seconds: f"{seconds:g} s"),
-    ("depends_on", "depends on", ", ".join),
-    ("user", "user", str),
-    ("group", "group", str),
-)
 
 
 def describe_workers(arguments: list[str]) -> int:
@@ -52,36 +35,50 @@ def describe_workers(arguments: list[str]) -> int:
 
 
 def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
-    config = worker["config"]
-    wished = {**_DEFAULTS, **config}
+    config = fields_of(worker)
     state = shown_state(worker) + (f" ({worker['failure']})" if worker["failure"] else "")
     started = (
         time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(worker["started_time"])) if worker["started_time"] else "-"
     )
     return [
         ("status", state),
-        ("name", worker["name"]), ("namespace", worker["namespace"]), ("version", app_version(worker) or "N/A"),
-        ("restarts", str(worker["restarts"])), ("unstable restarts", str(worker["unstable_restarts"])),
-        ("uptime", duration(worker["uptime_seconds"])), ("started at", started),
-        ("last end", worker["last_end"] or "-"), ("exit code", str(worker["exit_code"])),
-        ("pid", str(worker["pid"] or "-")), ("release", worker["release"] or "-"),
-        ("script path", config["script"]), ("script args", " ".join(wished["args"]) or "-"), ("exec cwd", worker["cwd"]),
-        ("interpreter", wished["interpreter"]), ("interpreter args", " ".join(wished["interpreter_args"]) or "-"),
-        ("node.js version", node_version(worker) or "N/A"), ("exec mode", f"{worker['mode']}_mode"),
+        ("name", worker["name"]),
+        ("namespace", worker["namespace"]),
+        ("version", app_version(worker) or "N/A"),
+        ("restarts", str(worker["restarts"])),
+        ("unstable restarts", str(worker["unstable_restarts"])),
+        ("uptime", duration(worker["uptime_seconds"])),
+        ("started at", started),
+        ("last end", worker["last_end"] or "-"),
+        ("exit code", str(worker["exit_code"])),
+        ("pid", str(worker["pid"] or "-")),
+        ("release", worker["release"] or "-"),
+        ("node.js version", node_version(worker) or "N/A"),
+        ("exec mode", f"{worker['mode']}_mode"),
         ("instances", str(worker["instances"])),
         ("listens on", ", ".join(worker["addresses"]) or "-"),
         ("port sharing", "; ".join([worker["sharing"], *worker.get("thieves", [])])),
-        ("error log path", worker["error_file"]), ("out log path", worker["out_file"]),
+        ("error log path", worker["error_file"]),
+        ("out log path", worker["out_file"]),
+        *([("combined log", worker["log_file"])] if worker["log_file"] else []),
         *_dropped(worker["log_dropped_bytes"]),
-        *((title, shown(config[field])) for field, title, shown in _WHERE_SET if field in config),
         *([("memory cap", memory_cap(worker))] if "memory_max" in config else []),
-        ("stop signal", wished["kill_signal"]), ("kill timeout", f"{wished['kill_timeout']:g} s"),
-        ("autorestart", "yes" if wished["autorestart"] else "no"),
-        ("watch & reload", shown_watch(wished["watch"], worker["cwd"])),
-        ("process file", wished["source"] or "-"),
-        ("memory", size(worker["memory_bytes"])), ("cpu", f"{worker['cpu_percent']:.1f}%"),
+        *described_options(config),
+        ("process file", config.get("source") or "-"),
+        ("memory", size(worker["memory_bytes"])),
+        ("cpu", f"{worker['cpu_percent']:.1f}%"),
         ("environment", ", ".join(config["env"]) or "-"),
-    ]  # fmt: skip
+    ]
+
+
+def described_options(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for option in OPTIONS:
+        if option.describe == ALWAYS or (option.describe == WHERE_SET and option.field in config):
+            value = config.get(option.field, option.default)
+            yield (
+                option.title or option.key.replace("_", " "),
+                shown(value) if isinstance(value, bool) else option.type.show(value),
+            )
 
 
 def _dropped(count: int) -> list[tuple[str, str]]:
@@ -91,11 +88,6 @@ def _dropped(count: int) -> list[tuple[str, str]]:
 def memory_cap(worker: Mapping[str, Any]) -> str:
     problem = worker.get("uncapped")
     return size(worker["config"]["memory_max"]) + (f", not enforced: {problem}" if problem else "")
-
-
-def shown_watch(paths: Any, cwd: str) -> str:
-    found = watched(paths, cwd)
-    return ", ".join(found) if isinstance(found, list) else "yes" if found else "no"
 
 
 def print_env(arguments: list[str]) -> int:

@@ -1,8 +1,12 @@
-"""`percore doctor`: what this host is, what suits it, and what is wrong with it or with the workers, each with what to type."""
+"""`percore doctor`: what this host is, what suits it, and what is wrong with it or its workers, each with what to type.
+`percore report`: what a bug report needs, without secrets.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -10,16 +14,34 @@ import psutil
 
 from percore.common.printable import printable
 from percore.common.procfs import tree_of
+from percore.supervisor.client import ask_or_nothing
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import ask_or_nothing
-from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
+from percore.supervisor.commands.host_facts import HostFacts, Sizing, read_facts, recommend
+from percore.supervisor.commands.list import print_list
 from percore.supervisor.commands.monit_view import short_size
+from percore.supervisor.config.records import recorded_as
 from percore.supervisor.home import Home
+from percore.supervisor.logs.files import last_lines
 
 _MB = 1 << 20
 _BACKLOG = 4096  # what the supervisor asks for
 _FEW_OPEN_FILES = 8192
 _LITTLE_DISK = 512 * _MB
+_LOG_LINES = 20
+_HIDDEN = "[hidden]"
+_SECRETS = (
+    (re.compile(r"(://[^/\s:@]*:)[^@\s/]+(@)"), rf"\1{_HIDDEN}\2"),
+    (re.compile(r"(\bBearer\s+|\bBasic\s+)\S+", re.IGNORECASE), rf"\1{_HIDDEN}"),
+    (
+        re.compile(
+            # Each name is looked at once, from its beginning on: a long word must not be tried from each of its characters.
+            r"""(?<![\w.-])(?=[\w.-]*(?:secret|token|passw(?:or)?d|pwd|passphrase|credential|api_?key|private_?key|auth))"""
+            r"""([\w.-]+["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)""",
+            re.IGNORECASE,
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+)
 
 
 class Finding(NamedTuple):
@@ -56,7 +78,7 @@ def examine(arguments: list[str]) -> int:
         for finding in findings:
             print(printable(f"! {finding.what} -> {finding.next}"))
         if not findings:
-            print("nothing is wrong")
+            print("no problems found")
     return 1 if findings else 0
 
 
@@ -65,7 +87,7 @@ def supervisor_pid() -> int:
     return int(answer["pid"]) if answer else 0
 
 
-def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
+def describe(facts: HostFacts, home: Home, pid: int) -> Iterator[str]:
     """The facts, one a line."""
     limit = f", limited to {short_size(facts.memory_limit_bytes)}" if facts.memory_limit_bytes else ""
     clock = {True: "synchronized", False: "not synchronized", None: "unknown"}[facts.clock_is_synchronized]
@@ -94,7 +116,7 @@ def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
 
 def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"sizing   one clustered app alone here: instances {sizing.workers}, "
+        f"sizing   for one clustered app on this host: instances {sizing.workers}, "
         f"max_memory_restart {sizing.memory_bytes // _MB}M, node_args --max-old-space-size={sizing.heap_bytes // _MB}"
     )
     for name in sorted({worker["name"] for worker in workers if worker["mode"] == "cluster"}):
@@ -104,40 +126,42 @@ def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Finding]:
-    """Those of the supervisor itself, since it began; an older one counts none."""
+    """Unexpected errors of the supervisor since its start; an older version counts none."""
     if faults and faults["count"]:
         times = "once" if faults["count"] == 1 else f"{faults['count']} times"
         yield Finding(
-            f"something unexpected failed in the supervisor {times}, and nothing else with it; the last: {faults['last']}",
+            f"the supervisor had an unexpected error {times}; nothing else was affected; the last: {faults['last']}",
             f"report it with the traceback in {home.daemon_log}",
         )
 
 
-def about_host(facts: Facts) -> Iterator[Finding]:
+def about_host(facts: HostFacts) -> Iterator[Finding]:
     if facts.somaxconn < _BACKLOG:
         yield Finding(
-            f"somaxconn is {facts.somaxconn}: more clients than that at once are turned away",
+            f"somaxconn is {facts.somaxconn}: further simultaneous connections are refused",
             f"sysctl -w net.core.somaxconn={_BACKLOG}, and the same in /etc/sysctl.d/",
         )
     if facts.open_files < _FEW_OPEN_FILES:
         yield Finding(
-            f"only {facts.open_files} files and connections may be open in one process",
+            f"only {facts.open_files} files and connections can be open per process",
             "ulimit -n 65536 before percore starts (LimitNOFILE=65536 in its unit)",
         )
     if facts.available_bytes < facts.memory_bytes // 10:
-        yield Finding(f"only {short_size(facts.available_bytes)} of memory are left", "percore list --sort memory:desc")
+        yield Finding(
+            f"only {short_size(facts.available_bytes)} of memory is available", "percore list --sort memory:desc"
+        )
     if facts.swap_bytes and facts.swap_used_bytes > facts.swap_bytes // 2:
         yield Finding(
-            "more than half of the swap is used: workers are slow when they are paged out",
+            "more than half of the swap is used: swapped workers are slow",
             "fewer workers, or more memory",
         )
     if facts.disk_free_bytes < min(_LITTLE_DISK, facts.disk_bytes // 20):
-        yield Finding(f"only {short_size(facts.disk_free_bytes)} are free for logs and state", "percore flush")
+        yield Finding(f"only {short_size(facts.disk_free_bytes)} is free for logs and state", "percore flush")
     if facts.clock_is_synchronized is False:
         yield Finding("the clock is not synchronized", "timedatectl set-ntp true")
     if not facts.has_steering:
         yield Finding(
-            "this kernel does not steer connections to the ready workers: all workers of an app share one queue",
+            "this kernel cannot steer connections to ready workers: all workers of an app share one queue",
             "Linux 4.6 or newer, without a sandbox that lacks SO_ATTACH_REUSEPORT_CBPF",
         )
     if not facts.has_pidfd_getfd:
@@ -146,7 +170,8 @@ def about_host(facts: Facts) -> Iterator[Finding]:
         )
     if not facts.has_bind_shim:
         yield Finding(
-            "there is no bind shim for this machine, so workers cannot share a port", "install gcc, then percore again"
+            "there is no bind shim for this machine, so workers cannot share a port",
+            "install gcc, then reinstall percore",
         )
 
 
@@ -155,7 +180,7 @@ def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
         name = f"{worker['name']} {worker['slot']}"
         if worker["crash_looping"] or worker["state"] == "fatal":
             yield Finding(
-                f"{name} does not stay up: {worker['failure'] or worker['last_end']}",
+                f"{name} keeps failing: {worker['failure'] or worker['last_end']}",
                 f"percore logs {worker['id']} --err",
             )
         elif worker["wanted"] and worker["failure"]:
@@ -165,22 +190,22 @@ def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
                 f"{name} was restarted {worker['restarts']} times, {worker['uptime_seconds']:.0f} s ago ({worker['last_end']})",
                 f"percore logs {worker['id']} --err",
             )
-        limit = worker["config"].get("max_memory")
+        limit = worker["config"].get(recorded_as("max_memory_restart"))
         if limit and worker["memory_bytes"] > 0.9 * limit:
             yield Finding(
                 f"{name} uses {short_size(worker['memory_bytes'])} of its limit of {short_size(limit)}", "percore monit"
             )
         port = worker["config"].get("port")
-        holder = find_stranger(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
+        holder = find_port_owner(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
         if holder:
             yield Finding(
-                f"port {port}, which {name} wants, is in use by {holder}",
-                f"end that, or give '{worker['name']}' another port",
+                f"port {port} of {name} is in use by {holder}",
+                f"stop that process, or give '{worker['name']}' another port",
             )
 
 
-def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
-    """Who listens on the port instead of the worker; None when nobody does, or when we may not know."""
+def find_port_owner(port: int, worker: dict[str, Any]) -> Optional[str]:
+    """The process that listens on the port instead of the worker; None without one, or where we may not see it."""
     own = set(tree_of(worker["pid"])) if worker["pid"] else set()
     try:
         listening = {
@@ -188,7 +213,34 @@ def find_stranger(port: int, worker: dict[str, Any]) -> Optional[str]:
             for connection in psutil.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
         }
-        strangers = sorted(pid for pid in listening if pid) if not listening & own else ()
-        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in strangers), None)
+        others = sorted(pid for pid in listening if pid) if not listening & own else ()
+        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in others), None)
     except psutil.Error:
         return None
+
+
+# -- the report ---------------------------------------------------------------------------------------------------------
+
+
+def print_report(_: list[str]) -> int:
+    home = Home.of_user()
+    answer = ask_or_nothing("ping")
+    print("--- versions and host")
+    for line in describe(read_facts(home), home, int(answer["pid"]) if answer else 0):
+        print(printable(redact(line)))
+    print(f"user     uid {os.geteuid()}, gid {os.getegid()}")
+    if answer:
+        print(f"running  supervisor of version {answer['version']}")
+    print("--- workers")
+    print_list()
+    print(f"--- the last {_LOG_LINES} lines of {home.daemon_log}")
+    for line in last_lines(home.daemon_log, _LOG_LINES):
+        print(printable(redact(line)))
+    return 0
+
+
+def redact(line: str) -> str:
+    """Without what looks like a secret: values of telling names, passwords in addresses, credentials of HTTP."""
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    return line

@@ -1,20 +1,23 @@
-"""Facts about this host, for `doctor` and `report`; and the size that suits it."""
+"""Facts about this host, for `doctor`, `report` and `slist`, and the number and size of workers that suit it."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import resource
 import socket
 import tempfile
-from typing import NamedTuple, Optional
+import time
+from typing import Any, NamedTuple, Optional
 
 import psutil
 
 from percore import __version__
 from percore.common.cpus import usable_cores
+from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.home import Home
 from percore.supervisor.sockets.sharing import Mode, find_sharing
 
@@ -26,9 +29,10 @@ _LARGEST_HEAP = 4096 * _MB  # beyond, collecting it stops the worker for longer 
 _SYS_PIDFD_GETFD = 438
 _TIME_ERROR = 5
 _COLLAPSE_RANGE = 0x08
+_SPAN_SECONDS = 0.2  # over which `slist` measures the processor and the network
 
 
-class Facts(NamedTuple):
+class HostFacts(NamedTuple):
     percore: str
     python: str
     system: str
@@ -61,7 +65,7 @@ class Sizing(NamedTuple):
     heap_bytes: int
 
 
-def read_facts(home: Home) -> Facts:
+def read_facts(home: Home) -> HostFacts:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     place = existing_part(home.path)
     disk = psutil.disk_usage(place)
@@ -69,7 +73,7 @@ def read_facts(home: Home) -> Facts:
     shim = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sockets", f"bindshim-{os.uname().machine}.so"
     )
-    return Facts(
+    return HostFacts(
         percore=__version__, python=platform.python_version(), system=system_name(), kernel=platform.release(),
         machine=platform.machine(), cores=usable_cores(), cores_online=os.cpu_count() or 1, memory_bytes=memory.total,
         memory_limit_bytes=memory_limit(), available_bytes=memory.available, swap_bytes=swap.total, swap_used_bytes=swap.used,
@@ -127,7 +131,7 @@ def memory_limit() -> Optional[int]:
 
 
 def clock_is_synchronized() -> Optional[bool]:
-    """What the kernel says (adjtimex(2)); None where it may not be asked."""
+    """What the kernel says (adjtimex(2)); None where the call is not allowed."""
     answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
     return None if answer < 0 else bool(answer != _TIME_ERROR)
 
@@ -146,10 +150,10 @@ def has_pidfd_getfd() -> bool:
     return taken >= 0
 
 
-def has_collapse_range(folder: str) -> Optional[bool]:
+def has_collapse_range(directory: str) -> Optional[bool]:
     """With it the files of rotated logs become shorter; without it they only look long. None where nothing can be written."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=directory) as file:
             block = os.fstatvfs(file.fileno()).f_bsize
             file.write(b"x" * (2 * block))
             file.flush()
@@ -158,3 +162,59 @@ def has_collapse_range(folder: str) -> Optional[bool]:
             return bool(answer == 0)
     except OSError:
         return None
+
+
+# -- slist ------------------------------------------------------------------------------------------------------------
+
+
+def print_snapshot(arguments: list[str]) -> int:
+    parser = make_parser("slist")
+    parser.add_argument("-t", "--tree", action="store_true", help="as text instead of JSON")
+    if parser.parse_args(arguments).tree:
+        print_tree(host_snapshot())
+    else:
+        print(json.dumps(host_snapshot(), indent=2))
+    return 0
+
+
+def host_snapshot() -> dict[str, Any]:
+    before = psutil.net_io_counters(pernic=True)
+    used_percent = psutil.cpu_percent(_SPAN_SECONDS)
+    after = psutil.net_io_counters(pernic=True)
+    memory, disk, name = psutil.virtual_memory(), psutil.disk_usage("/"), os.uname()
+    return {
+        "host": {
+            "name": name.nodename,
+            "system": f"{name.sysname} {name.release}",
+            "machine": name.machine,
+            "uptime_seconds": round(time.time() - psutil.boot_time()),
+        },
+        "cpu": {
+            "cores": os.cpu_count(),
+            "used_percent": used_percent,
+            "load": [round(number, 2) for number in os.getloadavg()],
+        },
+        "memory": space(memory.total, memory.available),
+        "disk": {"path": "/", **space(disk.total, disk.free)},
+        "network": {
+            nic: {
+                "received_bytes_per_second": round((after[nic].bytes_recv - counts.bytes_recv) / _SPAN_SECONDS),
+                "sent_bytes_per_second": round((after[nic].bytes_sent - counts.bytes_sent) / _SPAN_SECONDS),
+            }
+            for nic, counts in before.items()
+            if nic in after and nic != "lo"
+        },
+    }
+
+
+def space(total: int, available: int) -> dict[str, int]:
+    return {"total": total, "available": available, "used_percent": round(100 * (1 - available / (total or 1)))}
+
+
+def print_tree(value: dict[str, Any], indent: str = "") -> None:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            print(f"{indent}{key}")
+            print_tree(item, indent + "  ")
+        else:
+            print(f"{indent}{key}: {item}")

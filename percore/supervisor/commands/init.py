@@ -1,4 +1,4 @@
-"""`percore init`: a process file to begin with. `percore pm2-alias`: how to go on typing `pm2`."""
+"""`percore init`: a first process file. `percore pm2-alias`: how to keep typing `pm2`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
+from percore.supervisor.commands.output import say
 from percore.supervisor.program import this_program
 
 _FILE = "ecosystem.config.js"
@@ -23,18 +23,18 @@ module.exports = {{
 """
 _FULL = """\
 // percore start            starts it; percore reload {plain_name} replaces it without losing a request
-// percore apply {file}  makes what runs match this file
+// percore apply {file}  makes the running apps match this file
 module.exports = {{
   apps: [
     {{
       name: {name},
       script: {script},
-      exec_mode: "cluster",     // one port for all workers; it need not be named here
+      exec_mode: "cluster",     // all workers share one port
       instances: "max",         // one per core
-      // health: "/health",     // asked of every worker before it gets clients, and while it runs
-      // wait_ready: true,      // the program says process.send('ready') by itself
+      // health: "/health",     // requested from every worker before it gets traffic, and while it runs
+      // wait_ready: true,      // the program calls process.send('ready')
       max_memory_restart: "1G", // replaced gracefully when it uses more
-      kill_timeout: 5000,       // milliseconds to finish what it has begun
+      kill_timeout: 5000,       // milliseconds to finish open requests
       env: {{ NODE_ENV: "development" }},
       env_production: {{ NODE_ENV: "production" }}, // percore start --env production
     }},
@@ -42,20 +42,20 @@ module.exports = {{
 }};
 """
 _PM2 = """\
-# Type pm2, run percore. In this shell, and for good in ~/.bashrc or ~/.zshrc:
+# Run percore when pm2 is typed. In this shell, or permanently in ~/.bashrc or ~/.zshrc:
 alias pm2=percore
 
-# For scripts, cron and other programs, commands called pm2, pm2-runtime and pm2-docker in a folder of PATH:
+# For scripts, cron and other programs, commands called pm2, pm2-runtime and pm2-docker in a directory of PATH:
 #   percore pm2-alias --install /usr/local/bin
 
-# PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and the like are understood. Apps that PM2 runs now stay its own: stop them there first
-# (pm2 delete all; pm2 kill), then start the same process file here.
+# PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and similar variables are supported. percore does not take over apps that PM2
+# runs: stop them there first (pm2 delete all; pm2 kill), then start the same process file here.
 """
 
 
 def write_process_file(arguments: list[str]) -> int:
     parser = make_parser("init")
-    parser.add_argument("form", nargs="?", choices=["simple"], help="only name and script")
+    parser.add_argument("form", nargs="?", choices=["simple"], help="with name and script only")
     options = parser.parse_args(arguments)
     script = find_script()
     name = os.path.basename(os.getcwd()) or "app"
@@ -66,13 +66,13 @@ def write_process_file(arguments: list[str]) -> int:
         with open(_FILE, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise UsageError("it exists", where=os.path.abspath(_FILE), next="percore start") from None
-    say(f"{_FILE} is written, with the script {script} -> edit it, then: percore start")
+        raise UsageError("the file already exists", where=os.path.abspath(_FILE), next="percore start") from None
+    say(f"{_FILE} is written for the script {script} -> edit it, then: percore start")
     return 0
 
 
 def find_script() -> str:
-    """What package.json calls the main file, or what is usually one."""
+    """The main file of package.json, or a usual name of one."""
     try:
         with open("package.json", encoding="utf-8") as file:
             main = json.load(file).get("main")
@@ -84,23 +84,27 @@ def find_script() -> str:
 
 def explain_alias(arguments: list[str]) -> int:
     parser = make_parser("pm2-alias")
-    parser.add_argument("--install", metavar="FOLDER", help="put the commands pm2, pm2-runtime and pm2-docker there")
-    folder = parser.parse_args(arguments).install
-    if folder is None:
+    parser.add_argument(
+        "--install", metavar="DIRECTORY", help="install the commands pm2, pm2-runtime and pm2-docker there"
+    )
+    directory = parser.parse_args(arguments).install
+    if directory is None:
         print(_PM2, end="")
         return 0
-    if not os.path.isdir(folder):
-        raise UsageError("there is no such folder", where=folder)
+    if not os.path.isdir(directory):
+        raise UsageError("there is no such directory", where=directory)
     commands = {"pm2": "", "pm2-runtime": " runtime", "pm2-docker": " runtime"}
     for name in commands:
-        path = os.path.join(folder, name)
+        path = os.path.join(directory, name)
         if os.path.lexists(path) and not is_ours(path):
             raise UsageError(
-                f"there is another {name}", where=path, next="npm uninstall -g pm2, or another folder of PATH"
+                f"another {name} exists there",
+                where=path,
+                next="npm uninstall -g pm2, or choose another directory of PATH",
             )
     for name, command in commands.items():
-        write_command(os.path.join(folder, name), command)
-    say(f"{', '.join(commands)} in {folder} run percore")
+        write_command(os.path.join(directory, name), command)
+    say(f"{', '.join(commands)} in {directory} run percore")
     return 0
 
 

@@ -1,19 +1,18 @@
-"""Stopping, replacing, forgetting, and how many."""
+"""Commands that change which workers run."""
 
 from __future__ import annotations
 
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import NoDaemon, ensure_daemon, wait_until_gone, was_running
-from percore.supervisor.commands.asking import (
+from percore.supervisor.client import (
+    NoDaemon,
     ask,
     ask_or_nothing,
-    is_silent,
-    say,
+    ensure_daemon,
     select_workers,
-    show_progress,
-    take_none,
-    warn,
+    wait_until_gone,
+    was_running,
 )
+from percore.supervisor.commands.output import is_silent, say, show_progress, warn
 from percore.supervisor.home import Home
 
 _SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
@@ -34,36 +33,35 @@ def change_selected(op: str, arguments: list[str]) -> int:
     parser = make_parser(op)
     parser.add_argument("targets", nargs="+", metavar="TARGET", help=_SELECTOR)
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
-    parser.add_argument("-f", "--force", action="store_true", help="accepted; nothing has to be forced")
-    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
-    parser.add_argument("--watch", action="store_true", help="accepted; what is stopped is not watched")
+    parser.add_argument("-f", "--force", action="store_true", help="accepted; has no effect")
+    parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
+    parser.add_argument("--watch", action="store_true", help="accepted; stopped apps are never watched")
     options = parser.parse_args(arguments)
     ask(op, show_progress, selectors=find_selectors(options.targets, options.only))
     return show_list()
 
 
 def restart_apps(arguments: list[str]) -> int:
-    return renew("restart", arguments)
+    return replace_workers("restart", arguments)
 
 
 def reload_apps(arguments: list[str]) -> int:
-    return renew("reload", arguments)
+    return replace_workers("reload", arguments)
 
 
-def renew(op: str, arguments: list[str]) -> int:
+def replace_workers(op: str, arguments: list[str]) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
     from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
     from percore.supervisor.commands.arguments import Name, make_parser
-    from percore.supervisor.commands.files import shell_environment
-    from percore.supervisor.commands.targets import is_file, load_files
+    from percore.supervisor.commands.targets import is_file, load_files, shell_environment
 
     parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
-    parser.add_argument("-a", "--update-env", action="store_true", help="take the variables of this shell")
-    parser.add_argument("-f", "--force", action="store_true", help="accepted; what is asked meanwhile waits in a queue")
-    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
+    parser.add_argument("-a", "--update-env", action="store_true", help="use the variables of this shell")
+    parser.add_argument("-f", "--force", action="store_true", help="accepted; requests are queued")
+    parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
     add_app_options(parser)
     options = parser.parse_args(join_codes(arguments))
     if not options.targets:  # `restart -- -x`: without a target before it, it is one
@@ -76,12 +74,12 @@ def renew(op: str, arguments: list[str]) -> int:
     apps = load_files(options.targets, options.env_name, options.only, written)
     selectors = [target for target in options.targets if not is_file(target)]
     if was_running(Home.of_user()):
-        ensure_daemon(Home.of_user())  # what it left is known then
+        ensure_daemon(Home.of_user())  # its apps are known then
     changes = {}
     if selectors:
         if options.env_name and not apps:
             warn(
-                f"--env {options.env_name} has no effect without a process file; --update-env takes this shell's variables"
+                f"--env {options.env_name} has no effect without a process file; --update-env applies this shell's variables"
             )
         chosen = select_workers(*selectors)
         if written and chosen:
@@ -110,8 +108,8 @@ def start_file(name: str, how: str, arguments: list[str]) -> int:
     parser = make_parser(name, usage=f"percore {name} FILE [options of '{how}']")
     files = [word for word in arguments if is_file(word)]
     if not files and "--help" not in arguments and "-h" not in arguments:
-        parser.error("a process file is needed")
-    return renew(how, arguments)
+        parser.error("a process file is required")
+    return replace_workers(how, arguments)
 
 
 def scale_app(arguments: list[str]) -> int:
@@ -119,7 +117,9 @@ def scale_app(arguments: list[str]) -> int:
 
     parser = make_parser("scale")
     parser.add_argument("name")
-    parser.add_argument("count", metavar="N|+N|-N|max", help="so many workers, so many more or fewer, or one per core")
+    parser.add_argument(
+        "count", metavar="N|+N|-N|max", help="number of workers, how many to add or remove, or one per core"
+    )
     options = parser.parse_args(arguments)
     count = options.count
     if count != "max" and not count.lstrip("+-").isdecimal():
@@ -141,7 +141,7 @@ def reset_counters(arguments: list[str]) -> int:
 def send_signal(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
     from percore.supervisor.commands.targets import find_selectors
-    from percore.supervisor.config.options import signal_name
+    from percore.supervisor.config.value_types import signal_name
 
     parser = make_parser("sendSignal")
     parser.add_argument("signal", metavar="SIGNAL", help="such as SIGUSR2")
@@ -156,13 +156,13 @@ def send_signal(arguments: list[str]) -> int:
         raise UsageError(f"there is no signal '{options.signal}'", where="sendSignal", next="such as SIGUSR2") from None
     count = ask("signal", selectors=find_selectors(options.targets), number=int(number))["count"]
     if not count:
-        raise PercoreError(f"none of its processes runs, so {name} was sent to nobody", where="sendSignal")
+        raise PercoreError(f"none of its processes runs, so {name} was not sent", where="sendSignal")
     say(f"{name} was sent to {count} {'process' if count == 1 else 'processes'}")
     return 0
 
 
 def show_list() -> int:
-    """What every change ends with."""
+    """Every change ends with it."""
     from percore.supervisor.commands.list import print_after_change
 
     if not is_silent():
@@ -170,8 +170,7 @@ def show_list() -> int:
     return 0
 
 
-def kill_daemon(arguments: list[str]) -> int:
-    take_none("kill", arguments)
+def kill_daemon(_: list[str]) -> int:
     running = ask_or_nothing("ping")
     try:
         ask("kill", show_progress)
@@ -183,8 +182,7 @@ def kill_daemon(arguments: list[str]) -> int:
     return 0
 
 
-def ping(arguments: list[str]) -> int:
-    take_none("ping", arguments)
+def ping(_: list[str]) -> int:
     ensure_daemon(Home.of_user())
     print(f"pong from pid {ask('ping')['pid']}")
     return 0

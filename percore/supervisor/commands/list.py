@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from percore.common.printable import printable
 from percore.common.typing import Any, Callable
 from percore.errors import UsageError, nearest
-from percore.supervisor.client import is_running, was_running
-from percore.supervisor.commands.asking import ask_or_nothing, select_workers, warn
-from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width
-from percore.supervisor.commands.pm2_json import shown_state, user_of, watched
-from percore.supervisor.commands.programs import app_version
+from percore.supervisor.client import ask_or_nothing, is_running, select_workers, was_running
+from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
+from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
 from percore.supervisor.home import Home
 
 Worker = Mapping[str, Any]
@@ -31,7 +30,7 @@ _COLUMNS: dict[str, Callable[[Worker], str]] = {
     "status": shown_state,
     "cpu": lambda worker: f"{worker['cpu_percent']:.0f}%",
     "mem": lambda worker: size(worker["memory_bytes"]),
-    "user": lambda worker: user_of(worker["config"].get("user")),
+    "user": lambda worker: user_name(worker["config"].get("user")),
     "watching": lambda worker: "enabled" if watched(worker["config"].get("watch"), worker["cwd"]) else "disabled",
 }
 _CONDENSED = ("id", "name", "mode", "↺", "status", "cpu", "mem")
@@ -62,7 +61,7 @@ def list_apps(arguments: list[str]) -> int:
     parser = make_parser("list")
     parser.add_argument("-m", "--mini-list", action="store_true", help="a few lines for each worker instead of a table")
     parser.add_argument("--sort", metavar="FIELD[:desc]", default="id", help=", ".join(_ORDERS))
-    parser.add_argument("--watch", action="store_true", help="draw it again and again")
+    parser.add_argument("--watch", action="store_true", help="refresh it continuously")
     options = parser.parse_args(arguments)
     order_by(options.sort, [])
     while True:
@@ -76,7 +75,7 @@ def list_apps(arguments: list[str]) -> int:
 
 
 def print_after_change() -> None:
-    """A table for people; scripts get plain lines."""
+    """A table on a terminal; scripts get plain lines."""
     print_list(is_mini=not sys.stdout.isatty())
 
 
@@ -84,14 +83,26 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     workers = order_by(sort, select_workers())
     print(plain_text(workers) if is_mini else widest_table(workers))
     if not workers and has_left_apps(Home.of_user()):
-        warn("no supervisor runs -> percore ping starts one, which takes up what the last one left")
+        warn("no supervisor runs -> percore ping starts one, which restores the apps of the last one")
     if sys.stdout.isatty():
-        from percore.supervisor.commands.hostline import host_line
-
         print(colour(host_line(), "dim"))
     for worker in workers:
         if worker["failure"] and worker["wanted"]:
             print(printable(f"{worker['name']} {worker['slot']}: {worker['failure']}"))
+
+
+def host_line() -> str:
+    """Read from /proc by hand: psutil takes longer to load than the rest of this command."""
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        sizes = {key: int(rest.split()[0]) << 10 for key, _, rest in (line.partition(":") for line in file)}
+    memory, disk = sizes["MemTotal"], os.statvfs("/")
+    load = " ".join(f"{number:.2f}" for number in os.getloadavg())
+    return (
+        f"host: load {load} on {os.cpu_count()} cores, "
+        f"memory {100 * (memory - sizes['MemAvailable']) / memory:.0f}% of {memory / 2**30:.1f}gb used, "
+        f"disk {100 * (1 - disk.f_bavail / (disk.f_blocks or 1)):.0f}% of "
+        f"{disk.f_blocks * disk.f_frsize / 2**30:.0f}gb used"
+    )
 
 
 def has_left_apps(home: Home) -> bool:
@@ -103,7 +114,7 @@ def has_left_apps(home: Home) -> bool:
     try:
         return bool(StateFile(home.state).read()["apps"])
     except (OSError, ValueError):
-        return True  # the next supervisor says what is wrong with it
+        return True  # the next supervisor reports what is wrong with it
 
 
 def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:
@@ -111,7 +122,7 @@ def order_by(sort: str, workers: Sequence[Worker]) -> list[Worker]:
     if field not in _ORDERS or direction not in ("", "asc", "desc"):
         like = nearest(field, list(_ORDERS))
         hint = f"did you mean '{like}'?" if like and like != field else f"one of {', '.join(_ORDERS)}, with :desc"
-        raise UsageError(f"it cannot be sorted by '{sort}'", where="list", next=hint)
+        raise UsageError(f"the list cannot be sorted by '{sort}'", where="list", next=hint)
     return sorted(workers, key=_ORDERS[field], reverse=direction == "desc")
 
 

@@ -1,4 +1,4 @@
-"""What is done to log files by hand: emptying them, and what PM2's users do around rotation."""
+"""Log files by hand: `flush`, `reloadLogs`, `logrotate`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from percore.errors import PercoreError
-from percore.supervisor.commands.asking import (
-    ask,
-    ask_or_nothing,
-    say,
-    select_workers,
-    show_progress,
-    take_none,
-    user_of,
-)
+from percore.supervisor.client import ask, ask_or_nothing, select_workers, user_of
+from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.home import Home
 from percore.supervisor.logs.rotate import finish_interrupted, locked, older_files
 from percore.supervisor.user import Identity
@@ -27,7 +20,7 @@ _BUSY_SECONDS = 10.0
 
 
 def flush_logs(arguments: list[str]) -> int:
-    """Empties the logs in place, so that who writes them goes on; what was rotated out of them goes as well."""
+    """Empties the logs in place, so that their writers are not disturbed, and deletes their rotated files."""
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("flush")
@@ -42,7 +35,7 @@ def flush_logs(arguments: list[str]) -> int:
             if _empty(path, user):
                 say(f"flushed {path}")
         except OSError as error:
-            raise PercoreError(f"it cannot be emptied: {error.strerror}", where=path) from None
+            raise PercoreError(f"the log cannot be emptied: {error.strerror}", where=path) from None
     return 0
 
 
@@ -63,14 +56,13 @@ def _empty(path: str, user: Optional[Identity]) -> bool:
                         os.unlink(older)
                 return True
         if time.monotonic() > deadline:
-            raise PercoreError("it is being rotated, which does not end", where=path, next="try again")
+            raise PercoreError("its rotation does not end", where=path, next="try again")
         time.sleep(0.02)
     return False
 
 
-def reload_logs(arguments: list[str]) -> int:
+def reload_logs(_: list[str]) -> int:
     """Workers whose log was moved or deleted are replaced without losing a request; the others keep theirs."""
-    take_none("reloadLogs", arguments)
     answer = ask_or_nothing("reload_logs")
     stale = [worker for worker in select_workers() if worker["has_lost_log"]] if answer else []
     left = []
@@ -81,18 +73,17 @@ def reload_logs(arguments: list[str]) -> int:
             ask("reload", show_progress, selector=str(worker["id"]))
     if left:
         raise PercoreError(
-            f"the logs of {', '.join(left)} were moved or deleted, and only a restart opens them again",
+            f"the logs of {', '.join(left)} were moved or deleted, and only a restart reopens them",
             next=f"percore restart {left[0].partition(' ')[0]}",
         )
-    say("every log is written where it should be")
+    say("every log is written to its own file")
     return 0
 
 
-def explain_logrotate(arguments: list[str]) -> int:
-    take_none("logrotate", arguments)
+def explain_logrotate(_: list[str]) -> int:
     say(
-        "Logs rotate by themselves, without a lost line: by size (log_max_size, 10M) and by age (log_max_age, 7d);\n"
-        "log_keep, log_max_total, log_min_free and log_compress say what is kept (docs/reference/logs.md).\n"
-        "A file in /etc/logrotate.d must not rotate them as well: remove it. Nothing was changed."
+        "Logs are rotated automatically, without losing a line: by size (log_max_size, 10M) and by age (log_max_age, 7d);\n"
+        "log_keep, log_max_total, log_min_free and log_compress set what is kept (docs/reference/logs.md).\n"
+        "Remove any file in /etc/logrotate.d that rotates them as well. Nothing was changed."
     )
     return 0

@@ -1,4 +1,4 @@
-"""`percore logs`: the last lines of the logs, then what follows, in the order of time as far as the lines tell it."""
+"""`percore logs`: the last lines of the logs, then new lines, ordered by time as far as the lines have timestamps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Optional
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
+from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import select_workers, user_of, warn
+from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
 
@@ -25,7 +26,7 @@ _GREEN, _RED, _MARKED, _PLAIN = b"\x1b[32m", b"\x1b[31m", b"\x1b[7m", b"\x1b[0m"
 class Line(NamedTuple):
     source: Source
     text: bytes
-    moment: Optional[float]  # what it tells of itself
+    moment: Optional[float]  # its own timestamp
 
 
 class Source:
@@ -45,7 +46,7 @@ class Source:
         lines = self._lines(self.follower.read().splitlines())
         if self.follower.has_lost and not self._has_warned:
             self._has_warned = True
-            warn(f"{self.path}: lines were rotated away before they could be shown")
+            warn(f"{self.path}: some lines were rotated before they could be shown")
         return lines
 
     def last(self, count: int) -> list[Line]:
@@ -58,8 +59,10 @@ class Source:
 def make_logs_parser() -> Parser:
     parser = make_parser("logs")
     parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
-    parser.add_argument("--lines", type=int, default=15, metavar="N", help="lines of each log to begin with; 0: none")
-    parser.add_argument("--nostream", action="store_true", help="print them and end")
+    parser.add_argument(
+        "--lines", type=int, default=15, metavar="N", help="first print this many lines of each log; 0: none"
+    )
+    parser.add_argument("--nostream", action="store_true", help="print these lines only, do not follow")
     parser.add_argument("--follow", action="store_true", help="the default; for symmetry with --nostream")
     parser.add_argument("--err", action="store_true", help="only standard error")
     parser.add_argument("--out", action="store_true", help="only standard output")
@@ -67,8 +70,8 @@ def make_logs_parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="each line as a JSON object")
     parser.add_argument("--format", action="store_true", help="timestamp= app= id= type= message=")
     parser.add_argument("--timestamp", nargs="?", const="YYYY-MM-DD-HH:mm:ss", metavar="FORMAT",
-                        help="put before each line when it is shown")  # fmt: skip
-    parser.add_argument("--highlight", metavar="TEXT", help="mark it in each line, on a terminal")
+                        help="date before each line, at the time it is shown")  # fmt: skip
+    parser.add_argument("--highlight", metavar="TEXT", help="highlight it in each line, on a terminal")
     return parser
 
 
@@ -113,7 +116,7 @@ def follow(options: Namespace, sources: dict[str, Source], write: Callable[[Line
 
 
 def add_new(options: Namespace, sources: dict[str, Source]) -> None:
-    """Apps and workers that were started meanwhile. Whatever became of the supervisor, the logs are there."""
+    """Apps and workers that were started meanwhile. The logs stay readable without the supervisor."""
     try:
         for path, worker, stream, start in find_logs(options):
             if path not in sources:

@@ -1,4 +1,4 @@
-"""`percore monit`: a live view of all workers. Keys, the supervisor's answers and new log lines meet here; `dashboard` lays out.
+"""`percore monit`: a live view of all workers. It handles keys, replies and new log lines; `monit_view` does the layout.
 
 curses is the terminal library of Python itself: it draws only what changed, so nothing flickers, and it is on every host.
 """
@@ -19,10 +19,9 @@ import psutil
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.client import OpenLink, user_of
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import user_of
 from percore.supervisor.commands.connections import count_connections
-from percore.supervisor.commands.links import Link
 from percore.supervisor.commands.monit_view import Dashboard, Span, plain, short_size
 from percore.supervisor.home import Home
 from percore.supervisor.logs.follow import Follower
@@ -34,14 +33,16 @@ except ImportError:  # some builds of Python are without it
 
 _LOG_SECONDS = 0.25
 _FIRST_LOG_LINES = 100
-# Counting the connections of a busy host costs time: it is done so seldom that it takes at most this part of a core.
+# Counting the connections of a busy host costs time: it is limited to this share of one core.
 _COUNTING_SHARE = 0.03
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
 
 
 def show_monitor(arguments: list[str]) -> int:
     parser = make_parser("monit")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="seconds between two refreshes (1)"
+    )
     options = parser.parse_args(arguments)
     if not 0.2 <= options.interval <= 60:
         raise UsageError("--interval must be between 0.2 and 60 seconds")
@@ -54,7 +55,7 @@ def show_monitor(arguments: list[str]) -> int:
         curses.setupterm()
     except curses.error:
         raise UsageError(
-            f"the terminal '{os.environ.get('TERM', '')}' is not known here", next="TERM=xterm percore monit"
+            f"there is no description of the terminal '{os.environ.get('TERM', '')}'", next="TERM=xterm percore monit"
         ) from None
     os.environ.setdefault("ESCDELAY", "25")  # milliseconds for which Esc might be the beginning of an arrow key
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -70,8 +71,8 @@ class Monitor:
         self._home = home
         self._interval = interval
         self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
-        self._looks = Link(home)
-        self._orders: list[Link] = []  # one each, so that a long reload holds nothing up
+        self._looks = OpenLink(home)
+        self._orders: list[OpenLink] = []  # one each, so that a long reload does not block other requests
         self._followed: Optional[int] = None
         self._followers: dict[str, tuple[Follower, str]] = {}
         self._is_asked = False
@@ -124,7 +125,7 @@ class Monitor:
             self._is_asked = True
             self._looks.send("describe", selector="all")
 
-    def _take_replies(self, link: Link) -> None:
+    def _take_replies(self, link: OpenLink) -> None:
         for reply in link.read():
             if link is self._looks:
                 self._is_asked = False
@@ -268,7 +269,7 @@ class Monitor:
             self._order(f"scale {worker['name']} {count}", "scale", name=worker["name"], count=count)
 
     def _order(self, title: str, op: str, **arguments: Any) -> None:
-        link = Link(self._home)
+        link = OpenLink(self._home)
         if link.open():
             link.send(op, **arguments)
             self._orders.append(link)

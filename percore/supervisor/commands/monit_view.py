@@ -1,4 +1,4 @@
-"""What `percore monit` shows: the workers, their short history, and the lines of one screen. Pure; `monitoring` draws it."""
+"""What `percore monit` shows: the workers, their short history, and the lines of one screen. Pure; `monit` draws it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HELP = (
     "r  R           restart the worker; the whole app",
     "s  S           stop the worker; the whole app",
     "t  T           start the worker; the whole app",
-    "+  -           one worker more, one fewer",
+    "+  -           add a worker, remove one",
     "/              show only names that contain a text; Esc shows all",
     "o              sort by the next column",
     "q              quit",
     "",
-    "connections: accepted so far by the processes that live, conns open now, queue not yet accepted",
+    "connections: accepted: total of the running processes; conns: open now; queue: not yet accepted",
 )
 
 
@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
 
 class Dashboard:
-    """`update` takes what the supervisor said, `lines` gives what is to be seen of it."""
+    """`update` takes the reply of the supervisor, `lines` returns the screen."""
 
     def __init__(self, *, is_ascii: bool = False) -> None:
         self.workers: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ class Dashboard:
                 history.setdefault(worker["id"], deque(maxlen=_HISTORY)).append(worker[field])
         self._keep_selection()
 
-    # -- what is chosen ----------------------------------------------------------------------------------------------
+    # -- selection ----------------------------------------------------------------------------------------------
 
     @property
     def rows(self) -> list[dict[str, Any]]:

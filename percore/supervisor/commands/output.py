@@ -1,16 +1,45 @@
-"""Tables, colours and units as people read them."""
+"""What commands print: messages, tables, colours and units."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.printable import printable
+from percore.common.typing import Any
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _WIDEST = 1 << 16
+_is_silent = False
 _has_colours = not os.environ.get("NO_COLOR")
+
+
+def be_silent() -> None:
+    global _is_silent
+    _is_silent = True
+
+
+def is_silent() -> bool:
+    return _is_silent
+
+
+def say(text: str) -> None:
+    """For messages other than the result; --silent suppresses them."""
+    if not _is_silent:
+        print(printable(text))
+
+
+def warn(text: str) -> None:
+    print(printable(f"percore: {text}"), file=sys.stderr)
+
+
+def show_progress(event: Mapping[str, Any]) -> None:
+    pid = f" (pid {event['pid']})" if event["pid"] else ""
+    trouble = f": {event['failure']}" if event.get("failure") else ""
+    if not _is_silent:
+        text = f"{event['app']} {event['slot']}: {event['state']}{pid}{trouble}"
+        print(printable(text), file=sys.stderr)
 
 
 def leave_out_colours() -> None:
@@ -45,7 +74,7 @@ def table_width(lines: Sequence[Sequence[str]]) -> int:
 
 
 def terminal_width() -> int:
-    """Of the terminal that stdout is; without one there is no limit."""
+    """Width of the terminal; without one there is no limit."""
     if not sys.stdout.isatty():
         return _WIDEST
     given = os.environ.get("COLUMNS", "")

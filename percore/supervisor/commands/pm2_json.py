@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping
 
-from percore.common.typing import Any
-from percore.supervisor.commands.asking import select_workers, take_none
-from percore.supervisor.commands.programs import app_version, node_version
-from percore.supervisor.config.app import AppConfig
+from percore.common.typing import Any, NamedTuple, Optional
+from percore.supervisor.client import select_workers, user_of
+from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
+from percore.supervisor.config.records import field_of
 from percore.supervisor.home import Home
+from percore.supervisor.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
-_DEFAULTS = AppConfig._field_defaults
-_MILLISECONDS = ("kill_timeout", "listen_timeout", "restart_delay", "exp_backoff_restart_delay", "min_uptime")
-_AS_THEY_ARE = ("autorestart", "autostart", "wait_ready", "merge_logs", "treekill", "shutdown_with_message", "instance_var",
-                "cron_restart")  # fmt: skip
-# Shown only where the app sets them.
-_WHERE_SET = ("stop_exit_codes", "max_restarts", "log_date_format", "log_type", "filter_env", "increment_var", "kill_signal",
-              "health", "port")  # fmt: skip
+_NODES = ("node", "nodejs")
+_VERSION_SECONDS = 5.0
+_VERSION = re.compile(rb"v?(\d[\w.+-]{0,60})\s*")
+_LONGEST_VERSION = 64
+_found: dict[str, str] = {}  # by directory
 
 
 def shown_state(worker: Mapping[str, Any]) -> str:
-    """As people see it; scripts that know PM2's words read those in `jlist`."""
+    """The state in tables; `jlist` has PM2's words, for scripts."""
     return "crash-looping" if worker["crash_looping"] else PM2_STATES[worker["state"]]
 
 
-def print_jlist(arguments: list[str]) -> int:
-    take_none("jlist", arguments)
+def print_jlist(_: list[str]) -> int:
     sys.stdout.write(json.dumps(list_processes()))
     return 0
 
 
-def print_prettylist(arguments: list[str]) -> int:
-    take_none("prettylist", arguments)
+def print_prettylist(_: list[str]) -> int:
     print(js_literal(list_processes()))
     return 0
 
@@ -59,28 +57,41 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def fields_of(worker: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the app sets, by their names here; `watch` as in PM2."""
+    fields = {field_of(key): value for key, value in worker["config"].items()}
+    return {**fields, "watch": watched(fields.get("watch"), worker["cwd"])}
+
+
 def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
-    config = worker["config"]
-    wished = {**_DEFAULTS, **config}
+    config = fields_of(worker)
     env = {str(name): str(value) for name, value in config["env"].items()}
     started = int(worker["started_time"] * 1000)
     fields = {
-        "name": worker["name"], "namespace": worker["namespace"], "pm_id": worker["id"],
-        "status": PM2_STATES[worker["state"]], "restart_time": worker["restarts"],
-        "unstable_restarts": worker["unstable_restarts"], "exit_code": worker["exit_code"],
+        "name": worker["name"],
+        "namespace": worker["namespace"],
+        "pm_id": worker["id"],
+        "status": PM2_STATES[worker["state"]],
+        "restart_time": worker["restarts"],
+        "unstable_restarts": worker["unstable_restarts"],
+        "exit_code": worker["exit_code"],
         "prev_restart_delay": round(1000 * worker["last_delay"]),
-        "exec_mode": f"{worker['mode']}_mode", "exec_interpreter": wished["interpreter"],
-        "node_args": list(wished["interpreter_args"]), "args": list(wished["args"]), "instances": worker["instances"],
-        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])), "pm_cwd": worker["cwd"],
-        "pm_out_log_path": worker["out_file"], "pm_err_log_path": worker["error_file"], "pm_pid_path": worker["pid_file"],
-        "pm_uptime": started, "created_at": started, "unique_id": unique_id(worker), "username": user_of(wished["user"]),
-        "version": app_version(worker) or "N/A", "node_version": node_version(worker) or "N/A",
-        "watch": watched(wished["watch"], worker["cwd"]), "ignore_watch": list(wished["ignore_watch"]), "vizion": False,
-        "max_memory_restart": wished["max_memory"], "disable_logs": wished["disable_logs"],
-        **{name: wished[name] for name in _AS_THEY_ARE},
-        **{name: round(wished[name] * 1000) for name in _MILLISECONDS},
-        **{name: config[name] for name in _WHERE_SET if name in config},
-    }  # fmt: skip
+        "exec_mode": f"{worker['mode']}_mode",
+        "instances": worker["instances"],
+        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])),
+        "pm_cwd": worker["cwd"],
+        "pm_out_log_path": worker["out_file"],
+        "pm_err_log_path": worker["error_file"],
+        "pm_pid_path": worker["pid_file"],
+        "pm_uptime": started,
+        "created_at": started,
+        "unique_id": unique_id(worker),
+        "username": user_name(config.get("user")),
+        "version": app_version(worker) or "N/A",
+        "node_version": node_version(worker) or "N/A",
+        "vizion": False,
+        **options_in_json(config),
+    }
     if worker.get("log_file"):
         fields["pm_log_path"] = worker["log_file"]
     increment_var = config.get("increment_var")
@@ -89,17 +100,27 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         fields[increment_var] = int(env[increment_var])
     if "port" in config:
         env["PORT"] = str(config["port"])
-    env[wished["instance_var"]] = str(worker["slot"])
-    fields[wished["instance_var"]] = worker["slot"]
+    instance_var = fields["instance_var"]
+    env[instance_var] = str(worker["slot"])
+    fields[instance_var] = worker["slot"]
     return {**fields, "env": env, "axm_monitor": {}, "axm_actions": [], "axm_options": {}, "axm_dynamic": {}}
 
 
+def options_in_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for option in OPTIONS:
+        if option.jlist == ALWAYS or (option.jlist == WHERE_SET and option.field in config):
+            value = config.get(option.field, option.default)
+            found[option.jlist_as or option.key] = value if isinstance(value, bool) else option.type.to_json(value)
+    return found
+
+
 def watched(paths: Any, cwd: str) -> Any:
-    """PM2's `watch`: true for the whole folder, else the paths."""
+    """PM2's `watch`: true for the working directory, else the paths."""
     return list(paths) if paths and list(paths) != [cwd] else bool(paths)
 
 
-def user_of(user: Any) -> str:
+def user_name(user: Any) -> str:
     if user:
         return str(user)
     import pwd
@@ -144,3 +165,132 @@ def js_key(key: str) -> str:
 def js_text(text: str) -> str:
     escaped = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"')
     return "'" + escaped.replace("'", "\\'") + "'"
+
+
+# -- the app's program: its own version, and that of the Node that runs it ---------------------------------------------
+
+
+class VersionedProgram(NamedTuple):
+    path: str
+    user: AnyUser  # the user who runs it, or would
+
+
+def app_version(worker: Mapping[str, Any]) -> str:
+    """Of the nearest package.json above the script; empty where there is none."""
+    script = os.path.join(worker["cwd"], worker["config"]["script"])
+    return version_above(os.path.dirname(script) if os.path.isfile(script) else worker["cwd"], user_of(worker))
+
+
+def version_above(directory: str, user: Optional[AnyUser]) -> str:
+    if directory not in _found:
+        parent = os.path.dirname(directory)
+        try:
+            content = json.loads(read_text(os.path.join(directory, "package.json"), user))
+            _found[directory] = str(content.get("version") or "")[:_LONGEST_VERSION]
+        except (OSError, ValueError, AttributeError, RecursionError):
+            _found[directory] = version_above(parent, user) if parent != directory else ""
+    return _found[directory]
+
+
+def node_version(worker: Mapping[str, Any]) -> str:
+    """Of the Node that runs the worker; asked of each Node once, then cached. Empty for other programs."""
+    interpreter = worker["config"].get("interpreter", "")
+    if os.path.basename(interpreter) not in _NODES:
+        return ""
+    program = running_program(worker["pid"]) or find_in_path(interpreter, worker)
+    if program is None:
+        return ""
+    try:
+        key = f"{program.path}:{os.stat(program.path).st_mtime_ns}"
+    except OSError:
+        return ""
+    place = os.path.join(Home.of_user().run, "node-versions.json")
+    known = read_versions(place)
+    if key not in known:
+        known[key] = ask_version(program)
+        write_versions(place, known)
+    return known[key]
+
+
+def running_program(pid: int) -> Optional[VersionedProgram]:
+    """What process `pid` executes, where that is a Node and not a launcher of one, and the user of the process."""
+    if not pid:
+        return None
+    try:
+        process = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        path = os.readlink("exe", dir_fd=process)
+        with open(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        uid, gid = (int(fields[name].split()[0]) for name in ("Uid", "Gid"))
+        user = User(uid, gid, tuple(map(int, fields["Groups"].split())))
+        return VersionedProgram(path, user) if os.path.basename(path) in _NODES else None
+    except (OSError, ValueError, KeyError):
+        return None
+    finally:
+        os.close(process)
+
+
+def find_in_path(interpreter: str, worker: Mapping[str, Any]) -> Optional[VersionedProgram]:
+    """What would be executed, and by which user."""
+    path = worker.get("base_env", os.environ).get("PATH", os.defpath)
+    directories = [worker["cwd"]] if os.sep in interpreter else path.split(os.pathsep)
+    user = user_of(worker)
+    with acting(user):
+        places = (os.path.join(worker["cwd"], directory, interpreter) for directory in directories)
+        found = next((os.path.realpath(place) for place in places if may_execute(place)), "")
+    return VersionedProgram(found, user or ourselves()) if found else None
+
+
+def ask_version(program: VersionedProgram) -> str:
+    """Executed only with the rights of its owner; with our own rights only where no other user could have put it there."""
+    if program.user.uid == os.geteuid():
+        return _run_version(program, {}) if os.geteuid() != 0 or is_only_ours(program.path) else ""
+    if os.geteuid() != 0:
+        return ""
+    user = program.user
+    return _run_version(program, {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)})
+
+
+def _run_version(program: VersionedProgram, rights: Mapping[str, Any]) -> str:
+    """It gets no terminal, environment or descriptor of ours; its time and the length of its answer are limited."""
+    import select
+    import signal
+    import subprocess
+
+    try:
+        process = subprocess.Popen(
+            [program.path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/", env={"PATH": os.defpath}, **rights,
+        )  # fmt: skip
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    with process:
+        assert process.stdout
+        is_there = select.select([process.stdout], [], [], _VERSION_SECONDS)[0]
+        answer = os.read(process.stdout.fileno(), _LONGEST_VERSION) if is_there else b""
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # it is not reaped yet, so the pid is still its own
+    version = _VERSION.fullmatch(answer)
+    return version[1].decode(errors="replace") if version else ""
+
+
+def read_versions(place: str) -> dict[str, str]:
+    try:
+        with open(place, encoding="utf-8") as file:
+            known = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_versions(place: str, known: Mapping[str, str]) -> None:
+    """Where it cannot be written, the version is asked for again."""
+    try:
+        with open(f"{place}.{os.getpid()}", "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        os.replace(f"{place}.{os.getpid()}", place)
+    except OSError:
+        return

@@ -12,8 +12,7 @@ from percore.common.passwords import for_programs
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.files import make_script_app, shell_environment
-from percore.supervisor.commands.targets import is_file, load_files
+from percore.supervisor.commands.targets import is_file, load_files, make_script_app, shell_environment
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.home import Home
 from percore.supervisor.program import PLAN_VARIABLE, this_program
@@ -23,12 +22,10 @@ _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs
 
 def make_runtime_parser() -> Parser:
     parser = make_parser("runtime", usage="percore runtime FILE [options] [-- ARGUMENTS]", hands_on=True)
-    parser.add_argument(
-        "file", metavar="FILE", help="a process file, or a script; what follows -- are the script's arguments"
-    )
+    parser.add_argument("file", metavar="FILE", help="a process file, or a script; arguments of the script follow --")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
-    parser.add_argument("--no-auto-exit", action="store_true", help="stay when nothing runs any more")
+    parser.add_argument("--no-auto-exit", action="store_true", help="keep running when no app runs any more")
     parser.add_argument("--auto-exit", action="store_true", help="the default")
     parser.add_argument("--timestamp", action="store_true", help="the time before each line")
     style = parser.add_mutually_exclusive_group()
@@ -41,7 +38,7 @@ def make_runtime_parser() -> Parser:
 
 
 def run_in_foreground(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # pid 1 would not even notice it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # pid 1 ignores signals without a handler
     if arguments[:1] == ["start"] and len(arguments) > 1:  # `pm2-runtime start FILE`
         arguments = arguments[1:]
     options = make_runtime_parser().parse_args(join_codes(arguments))
@@ -56,8 +53,8 @@ def run_in_foreground(arguments: list[str]) -> int:
         home.make()
     except OSError as error:
         raise PercoreError(
-            f"its folder cannot be made: {error.strerror}", where=home.path,
-            next="set PERCORE_HOME to a folder that can be written, such as a tmpfs",
+            f"the home cannot be created: {error.strerror}", where=home.path,
+            next="set PERCORE_HOME to a writable directory, such as a tmpfs",
         ) from None  # fmt: skip
     become_supervisor(plan, home)
     return 0
@@ -67,9 +64,9 @@ def read_apps(options: Any) -> list[AppConfig]:
     written = written_keys(options, "runtime")
     if is_file(options.file):
         if options.file == "-":
-            raise UsageError("it needs a file", where="runtime", next="percore runtime FILE")
+            raise UsageError("a file is required", where="runtime", next="percore runtime FILE")
         if options.rest:
-            raise UsageError("the arguments of an app stand in the process file", where=options.file)
+            raise UsageError("arguments of an app belong in the process file", where=options.file)
         return load_files([options.file], options.env_name, options.only, written)
     if not os.path.isfile(options.file):
         raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")
@@ -79,7 +76,7 @@ def read_apps(options: Any) -> list[AppConfig]:
 
 
 def become_supervisor(plan: dict[str, Any], home: Home) -> None:
-    """Executes the supervisor in this very process: the parsers are out of memory then, and pid 1 is the supervisor."""
+    """Executes the supervisor in this very process: the parsers are no longer in memory then, and pid 1 is the supervisor."""
     descriptor = os.memfd_create("plan", 0)  # neither arguments nor files: it holds environments
     with os.fdopen(os.dup(descriptor), "w") as file:
         json.dump(plan, file)

@@ -1,11 +1,11 @@
-"""`percore save`, `resurrect`, `cleardump`. What runs comes back after a reboot without them; they keep a list beside that."""
+"""`percore save`, `resurrect`, `cleardump`. Apps are started after a reboot without them; they keep a separate list."""
 
 from __future__ import annotations
 
 from percore.errors import PercoreError
-from percore.supervisor.client import NoDaemon, ensure_daemon
-from percore.supervisor.commands.asking import ask, say, show_progress, take_none
+from percore.supervisor.client import NoDaemon, ask, ensure_daemon
 from percore.supervisor.commands.lifecycle import show_list
+from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.home import Home
 from percore.supervisor.state.state_file import StateFile
 
@@ -14,29 +14,27 @@ def save_apps(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("save")
-    parser.add_argument("-f", "--force", action="store_true", help="also when there is no app")
+    parser.add_argument("-f", "--force", action="store_true", help="even when there is no app")
     options = parser.parse_args(arguments)
     home = Home.of_user()
     try:
         count = ask("dump", force=options.force)["apps"]
     except NoDaemon:
-        raise PercoreError("no supervisor runs, so there is no app to save", where=home.path) from None
+        raise PercoreError("no supervisor runs, so there are no apps to save", where=home.path) from None
     say(f"{count} {'app is' if count == 1 else 'apps are'} saved in {home.dump}")
     return 0
 
 
-def resurrect_apps(arguments: list[str]) -> int:
-    take_none("resurrect", arguments)
+def resurrect_apps(_: list[str]) -> int:
     home = Home.of_user()
     if not StateFile(home.dump).exists():
-        raise PercoreError("nothing was saved", where=home.dump, next="percore save")
+        raise PercoreError("there is no saved list", where=home.dump, next="percore save")
     ensure_daemon(home)
     ask("resurrect", show_progress)
     return show_list()
 
 
-def clear_dump(arguments: list[str]) -> int:
-    take_none("cleardump", arguments)
+def clear_dump(_: list[str]) -> int:
     StateFile(Home.of_user().dump).remove()
-    say("what was saved is forgotten")
+    say("the saved list is deleted")
     return 0

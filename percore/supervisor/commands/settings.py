@@ -8,21 +8,12 @@ import os
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
-from percore.supervisor.config.options import BY_NAME
+from percore.supervisor.commands.output import say
+from percore.supervisor.config.options import BY_NAME, OPTIONS
 from percore.supervisor.home import Home
 
-# Keys that mean the same for every app. What an app is, no setting should say.
-SETTINGS = tuple(
-    name
-    for name in (
-        "log_max_size", "log_keep", "log_max_age", "log_max_total", "log_min_free", "log_compress", "log_date_format",
-        "log_type", "merge_logs", "disable_logs", "kill_timeout", "kill_signal", "listen_timeout", "min_uptime",
-        "max_restarts", "restart_delay", "exp_backoff_restart_delay", "max_memory_restart", "liveness_timeout",
-    )
-    if name in BY_NAME
-)  # fmt: skip
-# What PM2's users have typed for the module that rotates logs there.
+SETTINGS = tuple(option.key for option in OPTIONS if option.is_setting)
+# Settings of PM2's module for log rotation.
 _OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
 
 
@@ -34,7 +25,7 @@ def set_setting(arguments: list[str]) -> int:
     name = known_name(options.name)
     value = checked(name, options.value)
     write({**read_settings(), name: value})
-    say(f"{name} is {value} for apps that do not say it themselves, when they are next started or applied from a file")
+    say(f"{name} is {value} for apps that do not set it, from their next start or apply from a file")
     return 0
 
 
@@ -60,12 +51,12 @@ def print_settings(arguments: list[str]) -> int:
     for name, value in sorted(settings.items()):
         print(f"{name} = {value}")
     if not settings:
-        say("nothing is set; what can be: " + ", ".join(SETTINGS))
+        say("nothing is set; possible settings: " + ", ".join(SETTINGS))
     return 0
 
 
 def read_settings() -> dict[str, Any]:
-    """Raises UsageError when somebody wrote something else into the file."""
+    """Raises UsageError where the file holds anything else."""
     path = settings_path()
     try:
         with open(path, encoding="utf-8") as file:
@@ -73,7 +64,7 @@ def read_settings() -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"it cannot be read: {error}", where=path, next=f"repair it, or rm {path}") from None
+        raise UsageError(f"the settings cannot be read: {error}", where=path, next=f"repair it, or rm {path}") from None
     if not isinstance(content, dict):
         raise UsageError("it must be a mapping of names to values", where=path, next=f"rm {path}")
     return {known_name(name, where=path): checked(name, value, where=path) for name, value in content.items()}
@@ -96,7 +87,7 @@ def known_name(given: str, *, where: str = "") -> str:
 def checked(name: str, value: Any, *, where: str = "") -> Any:
     """The value as it is written, once the key takes it."""
     try:
-        BY_NAME[name].read(value)
+        BY_NAME[name].type.read(value)
     except (ValueError, TypeError) as error:
         raise UsageError(f"'{name}' must be {error}, not '{value}'", where=where) from None
     return value

@@ -10,14 +10,20 @@ from typing import Any, NamedTuple, Union
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError, nearest
-from percore.supervisor.client import ensure_daemon, is_running, was_running
-from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, option_of, written_keys
+from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
+from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.asking import ask, select_workers, show_progress
-from percore.supervisor.commands.files import find_process_file, make_script_app, shell_environment
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
-from percore.supervisor.commands.targets import is_file, load_files
+from percore.supervisor.commands.output import show_progress
+from percore.supervisor.commands.targets import (
+    find_process_file,
+    is_file,
+    load_files,
+    make_script_app,
+    shell_environment,
+)
 from percore.supervisor.config.app import AppConfig, resolve_instances
+from percore.supervisor.config.options import option_of
 from percore.supervisor.home import Home
 from percore.supervisor.process.command import find_program
 
@@ -25,7 +31,7 @@ Worker = Mapping[str, Any]
 
 _TARGET = (
     "script, command line in quotes, process file, - (one on stdin), name, id, namespace, /regex/ or all; "
-    "without any: the process file in this folder"
+    "without any: the process file in this directory"
 )
 
 
@@ -40,9 +46,13 @@ def make_start_parser() -> Parser:
     parser = make_parser("start", usage="percore start [TARGET ...] [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
     add_selection_options(parser)
-    parser.add_argument("-f", "--force", action="store_true", help="start another copy of a script that runs already")
-    parser.add_argument("--attach", action="store_true", help="then show the logs")
-    parser.add_argument("--no-daemon", action="store_true", help="show the logs, and end everything with this command")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="start another copy of a script that is already running"
+    )
+    parser.add_argument("--attach", action="store_true", help="show the logs afterwards")
+    parser.add_argument(
+        "--no-daemon", action="store_true", help="show the logs; stop everything when this command ends"
+    )
     add_app_options(parser)
     return parser
 
@@ -50,8 +60,8 @@ def make_start_parser() -> Parser:
 def add_selection_options(parser: Parser) -> None:
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
-    parser.add_argument("-a", "--update-env", action="store_true", help="take the variables of this shell")
-    parser.add_argument("--parallel", metavar="N", help="accepted; what can be done at once is done at once")
+    parser.add_argument("-a", "--update-env", action="store_true", help="use the variables of this shell")
+    parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
 
 
 def start_apps(arguments: list[str]) -> int:
@@ -63,9 +73,9 @@ def start_apps(arguments: list[str]) -> int:
     if not targets and isinstance(written.get("watch"), list):  # `start --watch app.js`
         targets, written["watch"] = written["watch"], True
     if options.no_daemon and is_running(Home.of_user()):
-        raise PercoreError("a supervisor runs already, so this command cannot be it", next="percore kill")
+        raise PercoreError("a supervisor is already running", next="percore kill")
     if was_running(Home.of_user()):
-        ensure_daemon(Home.of_user())  # what it left is known then
+        ensure_daemon(Home.of_user())  # its apps are known then
     orders = plan_orders(targets or [find_process_file()], options, written)
     ensure_daemon(Home.of_user())
     started = [ask(order.op, show_progress, **order.arguments) for order in orders]
@@ -89,14 +99,14 @@ def follow_logs(*, ends_all: bool) -> None:
 
 
 def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]) -> list[Order]:
-    """What to ask for; everything that is wrong with any target is said before the first is asked."""
+    """What to ask for; every error in any target is reported before the first request."""
     apps = load_files(targets, options.env_name, options.only, written)
     workers = select_workers(with_env=True)
     others = [target for target in targets if not is_file(target)]
     selectors = [target for target in others if is_known(target, workers)]
     scripts = [target for target in others if target not in selectors]
     if written.get("name") and len(scripts) > 1:
-        raise UsageError("one name cannot be given to several scripts", where="start", next="start them one by one")
+        raise UsageError("several scripts cannot have one name", where="start", next="start them one at a time")
     orders = []
     for script in scripts:
         app = make_script_app(script, written)
@@ -142,12 +152,14 @@ def settle_script(
         if is_forced:
             return app._replace(name=free_name(app.name, workers))
         raise PercoreError(
-            f"an app called '{app.name}' already runs another program ({' '.join(program_of(known))})",
-            next="give this one a name of its own: -n NAME",
+            f"an app called '{app.name}' is already running another program ({' '.join(program_of(known))})",
+            next="give this one another name: -n NAME",
         )
     if any(worker["wanted"] for worker in same):
         if not is_forced:
-            raise PercoreError(f"'{app.name}' already runs", next=f"percore restart {app.name}, or -f for another copy")
+            raise PercoreError(
+                f"'{app.name}' is already running", next=f"percore restart {app.name}, or -f for another copy"
+            )
         if set(written) <= {"name", "instances"}:
             return Order("scale", {"name": app.name, "count": f"+{resolve_instances(app.instances, usable_cores())}"})
         return app._replace(name=free_name(app.name, workers))
@@ -172,7 +184,7 @@ def order_for_known(selectors: Sequence[str], options: Any, written: Mapping[str
     if not written and not options.update_env:
         return Order("start_selected", {"selectors": selectors})
     if "instances" in written:
-        raise UsageError(f"{option_of('instances')} does not change an app that is known", next="percore scale NAME N")
+        raise UsageError(f"{option_of('instances')} cannot be changed for an existing app", next="percore scale NAME N")
     chosen = select_workers(*selectors)
     changes = changed_fields(written, chosen[0], "start") if chosen else {}
     env = shell_environment() if options.update_env else None

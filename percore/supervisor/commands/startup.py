@@ -1,34 +1,41 @@
-"""`percore startup`: systemd starts the supervisor at boot, and again whenever it dies. `unstartup` takes that back."""
+"""`percore startup`: systemd starts the supervisor at boot, and again whenever it dies. `unstartup` ends that.
+
+`percore daemon` is what other service managers run. It stays in the supervisor's memory, so what only the others need is
+imported by them.
+"""
 
 from __future__ import annotations
 
 import os
-import pwd
-import shlex
-import subprocess
 import sys
-from typing import Any
 
+from percore.common.typing import Any
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import NoDaemon, request
-from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.asking import say
 from percore.supervisor.home import Home
-from percore.supervisor.program import this_program
-from percore.supervisor.systemd_unit import command_line, make_unit
 
 _UNITS = "/etc/systemd/system"
 _MARK = "# Made by: percore startup"
 
 
+def run_daemon(_: list[str]) -> int:
+    from percore.supervisor import daemon
+
+    daemon.main()
+    return 0
+
+
 def add_startup(arguments: list[str]) -> int:
+    from percore.supervisor.commands.output import say
+    from percore.supervisor.program import this_program
+    from percore.supervisor.systemd_unit import command_line, make_unit
+
     options = parse("startup", arguments)
     if os.geteuid() != 0:
         return ask_for_root("startup", options)
     home = home_of(options)
     refuse_without_systemd()
     unit = f"{options.service_name or default_name(options.user)}.service"
-    refuse_somebody_elses(unit)
+    refuse_foreign_unit(unit)
     command = command_line(this_program().argv())
     values = {"percore_user": options.user, "percore_home": home.path, "daemon_command": command, "unit_options": _MARK}
     with open(f"{_UNITS}/{unit}.new", "w", encoding="utf-8") as file:
@@ -37,11 +44,11 @@ def add_startup(arguments: list[str]) -> int:
     systemctl("daemon-reload")
     systemctl("enable", unit)
     start_unit(home, unit)
-    say(f"{unit} is enabled and runs the supervisor of {home.path}; what runs now runs again after a reboot")
+    say(f"{unit} is enabled and runs the supervisor of {home.path}; running apps are started again after a reboot")
     return 0
 
 
-def refuse_somebody_elses(unit: str) -> None:
+def refuse_foreign_unit(unit: str) -> None:
     try:
         with open(f"{_UNITS}/{unit}", encoding="utf-8") as file:
             is_ours = _MARK in file.read()
@@ -49,12 +56,14 @@ def refuse_somebody_elses(unit: str) -> None:
         return
     if not is_ours:
         raise PercoreError(
-            "percore startup did not write this unit, so it stays as it is", where=f"{_UNITS}/{unit}",
+            "this unit was not written by percore startup and is left unchanged", where=f"{_UNITS}/{unit}",
             next="--service-name NAME; after a deploy: ./run startup",
         )  # fmt: skip
 
 
 def remove_startup(arguments: list[str]) -> int:
+    from percore.supervisor.commands.output import say
+
     options = parse("unstartup", arguments)
     if os.geteuid() != 0:
         return ask_for_root("unstartup", options)
@@ -62,22 +71,26 @@ def remove_startup(arguments: list[str]) -> int:
     unit = f"{options.service_name or default_name(options.user)}.service"
     if not os.path.exists(f"{_UNITS}/{unit}"):
         raise PercoreError("there is no such unit", where=f"{_UNITS}/{unit}", next="percore startup")
-    refuse_somebody_elses(unit)
+    refuse_foreign_unit(unit)
     # The running supervisor stays: this is about the next boot. Stopping the unit would stop the apps.
     systemctl("disable", unit)
     os.unlink(f"{_UNITS}/{unit}")
     systemctl("daemon-reload")
-    say(f"{unit} is gone; the supervisor that runs goes on until it is stopped (percore kill)")
+    say(f"{unit} is removed; the running supervisor keeps running until percore kill")
     return 0
 
 
 def parse(name: str, arguments: list[str]) -> Any:
+    import pwd
+
+    from percore.supervisor.commands.arguments import make_parser
+
     parser = make_parser(name)
-    parser.add_argument("platform", nargs="?", default="systemd", help="systemd, the only one there is")
-    parser.add_argument("-u", "--user", default=pwd.getpwuid(os.geteuid()).pw_name, help="who the supervisor runs as")
-    parser.add_argument("--hp", metavar="FOLDER", help="that user's home; otherwise as in the password file")
+    parser.add_argument("platform", nargs="?", default="systemd", help="systemd is the only supported one")
+    parser.add_argument("-u", "--user", default=pwd.getpwuid(os.geteuid()).pw_name, help="user of the supervisor")
+    parser.add_argument("--hp", metavar="DIRECTORY", help="home of that user; otherwise as in the password file")
     parser.add_argument("--service-name", metavar="NAME", help="the unit's name; otherwise percore, or percore-USER")
-    parser.add_argument("--wait-ip", action="store_true", help="accepted; the unit waits for the network anyway")
+    parser.add_argument("--wait-ip", action="store_true", help="accepted; the unit always waits for the network")
     options = parser.parse_args(arguments)
     if options.platform != "systemd":
         raise UsageError(
@@ -85,16 +98,18 @@ def parse(name: str, arguments: list[str]) -> Any:
             next="let your init run: percore daemon; in a container: percore runtime FILE",
         )  # fmt: skip
     if options.service_name and not all(letter.isalnum() or letter in "-_.@" for letter in options.service_name):
-        raise UsageError(f"'{options.service_name}' cannot be a unit's name", where=name)
+        raise UsageError(f"'{options.service_name}' is not a valid name of a unit", where=name)
     return options
 
 
 def home_of(options: Any) -> Home:
     """Of the user that the supervisor is to run as."""
+    import pwd
+
     try:
         entry = pwd.getpwnam(options.user)
     except KeyError:
-        raise UsageError(f"there is no user '{options.user}' here", where="startup") from None
+        raise UsageError(f"there is no user '{options.user}' on this host", where="startup") from None
     if os.environ.get("PERCORE_HOME") or (entry.pw_uid == os.geteuid() and not options.hp):
         return Home.of_user()
     return Home(os.path.join(os.path.abspath(options.hp or entry.pw_dir), ".percore"))
@@ -105,7 +120,12 @@ def default_name(user: str) -> str:
 
 
 def ask_for_root(name: str, options: Any) -> int:
-    say("only root can change what starts at boot. Copy and paste this line:")
+    import pwd
+    import shlex
+
+    from percore.supervisor.commands.output import say
+
+    say("only root can change what starts at boot; run this command:")
     home = f"PERCORE_HOME={home_of(options).path}"  # sudo keeps few variables
     words = ["env", home, *this_command(), name, "systemd", "-u", options.user]
     words += ["--hp", options.hp or pwd.getpwnam(options.user).pw_dir]
@@ -125,11 +145,14 @@ def this_command() -> list[str]:
 def refuse_without_systemd() -> None:
     if not os.path.isdir("/run/systemd/system"):
         raise PercoreError(
-            "systemd does not run here", next="let your init run: percore daemon; in a container: percore runtime FILE"
+            "systemd does not run on this host",
+            next="let your init run: percore daemon; in a container: percore runtime FILE",
         )
 
 
 def systemctl(*arguments: str) -> None:
+    import subprocess
+
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
@@ -137,7 +160,9 @@ def systemctl(*arguments: str) -> None:
 
 
 def start_unit(home: Home, unit: str) -> None:
-    """A supervisor that runs already leaves to systemd's, which adopts the workers."""
+    """A supervisor that runs already hands over to systemd's, which adopts the workers."""
+    from percore.supervisor.client import NoDaemon, request
+
     systemctl("start", unit)
     try:
         list(request(home, "ping"))

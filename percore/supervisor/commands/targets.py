@@ -1,23 +1,43 @@
-"""What a command is about: apps by name, id, namespace or /regex/, or those of a process file, or of one on stdin."""
+"""What a command is about: apps by name, id, namespace or /regex/, or those of a process file or release record."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
+from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import Name
-from percore.supervisor.commands.asking import select_workers
-from percore.supervisor.commands.files import load_apps
+from percore.supervisor.commands.output import warn
+from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_names import PROCESS_FILE
+from percore.supervisor.config.app_bounds import PROCESS_FILE
+from percore.supervisor.config.app_reader import make_app
+from percore.supervisor.config.options import OPTIONS
+from percore.supervisor.config.process_file import load_process_file
+from percore.supervisor.config.value_types import FLAG
+
+_PROCESS_FILES = (
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.json",
+    "ecosystem.yml",
+    "ecosystem.yaml",
+)
+# Variables of the shell itself; they would differ from terminal to terminal.
+_SHELL_ONLY = re.compile(
+    r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD"
+)
 
 
 def is_file(target: str) -> bool:
-    """True for what a process file is called, and for `-`, which is one on stdin; never for what stands behind `--`."""
+    """True for what a process file is called, and for `-`, which is one on stdin; never for what follows `--`."""
     return not isinstance(target, Name) and (target == "-" or bool(PROCESS_FILE.search(target)))
 
 
@@ -39,7 +59,7 @@ def load_files(
         if name not in known:
             like = nearest(name, known)
             raise UsageError(
-                f"--only names '{name}', which is in no file", next=f"did you mean '{like}'?" if like else ""
+                f"--only names '{name}', but no file contains it", next=f"did you mean '{like}'?" if like else ""
             )
     return [app for app in apps if app.name in wanted]
 
@@ -53,5 +73,77 @@ def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[s
     known = {worker["name"] for worker in select_workers()}
     found = [name for name in named if name in known]
     if not found and not selectors:
-        raise UsageError(f"none of its apps is known ({', '.join(named)})", where=targets[0], next="see 'percore list'")
+        raise UsageError(f"none of its apps exists ({', '.join(named)})", where=targets[0], next="see 'percore list'")
     return selectors + found
+
+
+def load_apps(
+    path: str, env_name: Optional[str], *, text: Optional[str] = None, overrides: Optional[Mapping[str, Any]] = None
+) -> tuple[list[AppConfig], str]:
+    """The apps of a process file (or of its `text`) or of a release record, and the release's id (empty for a process file).
+
+    `overrides` are keys that the command line gives.
+    """
+    if os.path.basename(path) == ".percore.json":
+        return load_release(path)
+    loaded = load_process_file(path, env_name=env_name, text=text, defaults=defaults(), overrides=overrides or {})
+    for warning in loaded.warnings:
+        warn(warning)
+    return [app._replace(source=os.path.abspath(path)) for app in loaded.apps], ""
+
+
+def load_release(path: str) -> tuple[list[AppConfig], str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        apps = [AppConfig.from_record(app, where=path) for app in record["apps"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"it is not a valid release record: {error}", where=path) from None
+    # All releases of one place are the same set of apps: an app that a newer one does not name is removed.
+    owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+    return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
+
+
+def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
+    """The app of a script or a command line, in the working directory, with the keys that the command line gives."""
+    warnings: list[str] = []
+    app = make_app(
+        {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
+        defaults=defaults(), overrides=written,
+    )  # fmt: skip
+    for warning in warnings:
+        warn(warning)
+    return app._replace(source="")
+
+
+def defaults() -> dict[str, Any]:
+    """Defaults for what an app does not set: PM2's variables, then the settings of this home."""
+    return {**read_settings(), **pm2_defaults()}
+
+
+def pm2_defaults() -> dict[str, Any]:
+    """Defaults from PM2's variables."""
+    found: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = os.environ.get(option.variable) if option.variable else None
+        if not value:
+            continue
+        if option.type is FLAG:
+            value = "true" if value in ("1", "true") else "false"
+        try:
+            option.type.read(value)
+        except ValueError as error:
+            raise UsageError(f"must be {error}, not '{value}'", where=option.variable) from None
+        found[option.key] = value
+    return found
+
+
+def shell_environment() -> dict[str, str]:
+    return {name: value for name, value in for_programs().items() if not _SHELL_ONLY.fullmatch(name)}
+
+
+def find_process_file() -> str:
+    for name in _PROCESS_FILES:
+        if os.path.isfile(name):
+            return name
+    raise UsageError(f"there is no process file in this directory ({_PROCESS_FILES[0]})", next="percore start FILE")

@@ -120,4 +120,4 @@ class NotShareable(ValueError):
 
 
 class AddressInUse(PercoreError):
-    """Somebody who is not this app holds the address."""
+    """Another process holds the address."""

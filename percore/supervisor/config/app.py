@@ -1,7 +1,8 @@
 """What one app wants: `AppConfig`, the only form in which a process file's app reaches the supervisor.
 
-`ecosystem` makes it from a file; `to_record`/`from_record` carry it as JSON in a release, over the control socket and in the
-state. Every field is declared here once, with its kind (`kinds`), its default and its unit; the daemon loads no other parser.
+`process_file` makes it from a file; `to_record`/`from_record` carry it as JSON in a release, over the control socket and in the
+state. Every field is declared here once, with its kind (`kinds`), default and unit; what a `Live` field holds takes effect
+without a new worker. Keys, options and help are in `options`, which the supervisor does not load.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from percore.supervisor.config.kinds import (
     Glob,
     Instances,
     Listen,
+    Live,
     Mode,
     Name,
     Port,
@@ -32,10 +34,6 @@ from percore.supervisor.config.kinds import (
     UrlPath,
     Variable,
 )
-
-# What a running worker knows nothing of.
-_OF_THE_APP = ("instances", "source", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "hooks",
-               "unknown")  # fmt: skip
 
 
 class AppConfig(NamedTuple):
@@ -49,7 +47,7 @@ class AppConfig(NamedTuple):
     interpreter: str = "none"  # a program name or path put before the script; "none": the script itself is run
     interpreter_args: tuple[str, ...] = ()
     mode: Mode = FORK
-    instances: Instances = 1  # as wished: a number, "max" or 0 (= one per usable core), or -n (= that many fewer)
+    instances: Live[Instances] = 1  # as wished: a number, "max" or 0 (= one per usable core), or -n (= that many fewer)
     share_port: bool = True  # cluster only: whatever address a worker binds is shared by all workers of the app
     port: Optional[Port] = None  # sets PORT, and opens the shared port before the first worker asks
     port_per_worker: bool = False  # nothing is shared: each worker gets a PORT of its own, counted from `port` on
@@ -73,12 +71,12 @@ class AppConfig(NamedTuple):
     max_restarts: Optional[Count] = None  # only when set does the supervisor ever give up
     restart_delay: Seconds = 0.0
     exp_backoff_restart_delay: Seconds = 0.0
-    max_memory: Optional[Bytes] = None
+    max_memory_restart: Optional[Bytes] = None
     memory_max: Optional[Bytes] = None  # the kernel lets it have no more
-    cron_restart: Optional[Cron] = None
-    watch: tuple[str, ...] = ()  # paths; empty: off
-    ignore_watch: tuple[Glob, ...] = ()
-    watch_delay: Seconds = 0.0
+    cron_restart: Live[Optional[Cron]] = None
+    watch: Live[tuple[str, ...]] = ()  # paths; empty: off
+    ignore_watch: Live[tuple[Glob, ...]] = ()
+    watch_delay: Live[Seconds] = 0.0
     out_file: Optional[str] = None
     error_file: Optional[str] = None
     log_file: Optional[str] = None
@@ -94,13 +92,14 @@ class AppConfig(NamedTuple):
     disable_logs: bool = False
     pid_file: Optional[str] = None
     filter_env: tuple[str, ...] = ()
-    depends_on: tuple[str, ...] = ()
-    hooks: Mapping[Name, tuple[str, ...]] = {}  # by event: commands and addresses that are told
+    depends_on: Live[tuple[str, ...]] = ()
+    hooks: Live[Mapping[Name, tuple[str, ...]]] = {}  # noqa: RUF012 - by event: commands and addresses that are told
     user: Optional[Account] = None
     group: Optional[Account] = None
-    source: str = ""  # the process file it came from, for messages
+    source: Live[str] = ""  # the process file it came from, for messages
     release: str = ""
-    unknown: Mapping[str, Any] = {}  # what another version wrote and this one does not know: kept, and of no effect
+    # What another version wrote and this one does not know: kept, and of no effect.
+    unknown: Live[Mapping[str, Any]] = {}  # noqa: RUF012
 
     def to_record(self) -> dict[str, Any]:
         """JSON-ready mapping of the fields that differ from their defaults, and of what is not known here."""
@@ -114,7 +113,7 @@ class AppConfig(NamedTuple):
                 value = list(value)
             elif isinstance(value, Mapping):
                 value = dict(value)
-            record[field] = value
+            record[records.recorded_as(field)] = value
         return record
 
     @classmethod
@@ -123,8 +122,8 @@ class AppConfig(NamedTuple):
     ) -> AppConfig:
         """The reverse of `to_record`; UsageError names a key that is missing or of another kind.
 
-        One that is not known is refused as well: who asks for something must be told that he does not get it. What only is
-        reported by another version has it kept.
+        An unknown key is refused as well: the caller must learn that it has no effect. Only in what another version reports
+        is it kept.
         """
         try:
             config: AppConfig = records.read(cls, record)
@@ -170,7 +169,10 @@ class AppConfig(NamedTuple):
 
     def settled_like(self, other: AppConfig) -> AppConfig:
         """With those fields of `other` that take effect without a new worker."""
-        return self._replace(**{field: getattr(other, field) for field in _OF_THE_APP})
+        return self._replace(**{field: getattr(other, field) for field in LIVE_FIELDS})
+
+
+LIVE_FIELDS = tuple(field for field, kind in AppConfig.__annotations__.items() if str(kind).startswith("Live["))
 
 
 def _hash_of(value: Any) -> str:

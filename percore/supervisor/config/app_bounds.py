@@ -1,19 +1,39 @@
-"""What one supervisor can bear of an app, wherever its config comes from; what is refused says the bound."""
+"""What an app may be called, and the most that one supervisor takes of it, wherever its config comes from."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from percore.common.typing import Any
 from percore.errors import UsageError
 from percore.supervisor.config import kinds
 from percore.supervisor.config.app import AppConfig, resolve_instances
-from percore.supervisor.config.app_names import file_name, why_no_name
 
 # The kernel program that steers connections has room for six steps of each worker in its 4096.
 MOST_WORKERS = 512
 _HIGHEST_PORT = 65535
 _OWN_LOG = "percore"  # of the supervisor itself, in the same directory
+# What a process file is called, for commands that take files and names.
+PROCESS_FILE = re.compile(r"\.(json|ya?ml)$|\.config\.[cm]?js$")
+
+
+def why_no_name(name: str) -> str:
+    """Why an app cannot be called so; empty where it can. What is known by such a name already is reached by its id."""
+    if not name or not name.isprintable():
+        return "a text of printable characters"
+    if name in ("all", "-"):
+        return f"another name: '{name}' means something else in every command"
+    if PROCESS_FILE.search(name):
+        return "another name: commands would take it for a process file"
+    if len(name) > 2 and name.startswith("/") and name.endswith("/"):
+        return "another name: commands would take it for a regular expression"
+    return ""
+
+
+def file_name(app_name: str) -> str:
+    """An app's name as part of a file name: a slash would leave the directory."""
+    return app_name.replace("/", "-")
 
 
 def check(config: AppConfig, cores: int) -> None:
@@ -29,12 +49,12 @@ def check_count(config: AppConfig, count: int) -> None:
     """Raises UsageError for more workers than one app can have."""
     if count > MOST_WORKERS:
         shown = count if count < 10**9 else "so many"
-        raise UsageError(f"'{config.name}' cannot have {shown} workers: {MOST_WORKERS} is the most of one app")
+        raise UsageError(f"'{config.name}' cannot have {shown} workers: {MOST_WORKERS} is the maximum for one app")
     last = config.port_of(count - 1)
     if last is not None and not 0 < last <= _HIGHEST_PORT:
         raise UsageError(
-            f"'{config.name}' cannot have {count} workers: its last one would get port {last}, over {_HIGHEST_PORT}",
-            next="start from a lower port, or have fewer workers",
+            f"'{config.name}' cannot have {count} workers: the last one would get port {last}, over {_HIGHEST_PORT}",
+            next="use a lower port or fewer workers",
         )
 
 
@@ -54,7 +74,7 @@ def check_environment(env: Any) -> None:
 
 
 def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> None:
-    """Raises UsageError where a new app would write another's log without anybody having asked for it."""
+    """Raises UsageError where a new app would write another's log, unless its file says so."""
     owners = {_OWN_LOG: ""}
     for config in known:
         owners.update(dict.fromkeys(_log_names(config), config.name))
@@ -64,7 +84,7 @@ def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> Non
             if other != config.name:
                 owner = f"'{other}'" if other else "the supervisor itself"
                 raise UsageError(
-                    f"the logs of '{config.name}' and of {owner} would be one file, {name}.log",
+                    f"the logs of '{config.name}' and of {owner} would be the same file, {name}.log",
                     next="give the app another name, or set out_file, error_file and log_file",
                 )
 

@@ -2,7 +2,7 @@
 
 Five fields (minute, hour, day of month, month, day of week), or six with the second in front. Where both days are
 restricted, one of them is enough, as in every cron. When clocks change, a time that does not exist that day comes at the moment
-of the change, and one that comes twice counts once; an expression for every hour goes by the real time.
+of the change, and one that comes twice counts once; an expression for every hour follows the elapsed time.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _weekdays(word: str) -> set[tuple[int, int]]:
 
 
 def _range(item: str, field: Field) -> range:
-    """`*`, `a`, `a-b`, each also with `/step`; `a/step` goes on to the highest."""
+    """`*`, `a`, `a-b`, each also with `/step`; `a/step` continues to the highest."""
     span, has_step, step_text = item.partition("/")
     step = int(step_text) if step_text.isascii() and step_text.isdigit() else 0
     if has_step and step < 1:

@@ -14,7 +14,7 @@ def refuse_cycle(needs: Needs, *, where: str = "") -> None:
     cycle = find_cycle(needs)
     if cycle:
         raise UsageError(
-            f"'depends_on' goes in a circle: {' -> '.join(cycle)}", where=where, next="take one of these away"
+            f"'depends_on' contains a cycle: {' -> '.join(cycle)}", where=where, next="remove one of these dependencies"
         )
 
 

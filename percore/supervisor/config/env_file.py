@@ -29,7 +29,7 @@ def load(path: str, *, user: Optional[str] = None, group: Optional[str] = None) 
     secret = next((name for name, value in variables.items() if is_secret(name, value)), None)
     if secret and mode & 0o077:
         raise UsageError(
-            f"it holds secrets ('{secret}'), and others may read it (mode {mode:o})",
+            f"it contains secrets ('{secret}') and is readable by other users (mode {mode:o})",
             where=path,
             next=f"chmod 600 {path}",
         )
@@ -37,7 +37,7 @@ def load(path: str, *, user: Optional[str] = None, group: Optional[str] = None) 
 
 
 def read(path: str, *, strict: bool = False) -> dict[str, str]:
-    """The variables of the file, whoever may read it. Raises UsageError."""
+    """The variables of the file, whatever its mode. Raises UsageError."""
     return _parse_file(lambda: _read(path), path, strict=strict)
 
 
@@ -46,7 +46,7 @@ def _read(path: str) -> str:
 
 
 def _read_for(path: str, user: Optional[str], group: Optional[str]) -> str:
-    """The app's user gets what is in it, so in a directory that is his, root is not led to what he may not read."""
+    """The app's user gets its content, so root reads it with that user's rights: a link must not lead root to other files."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return _read(path)
     from percore.supervisor.user import identity_or_none
@@ -90,7 +90,7 @@ def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise UsageError("this is no NAME=value", where=f"{path}:{start + 1}")
+            raise UsageError("this line is not NAME=value", where=f"{path}:{start + 1}")
         name, value = match[1], match[2]
         quote = value[:1]
         if quote in ("'", '"', "`"):
@@ -98,12 +98,12 @@ def parse(text: str, path: str, *, strict: bool = False) -> dict[str, str]:
             end = 1
             while (end := _closing(value, quote, end)) >= len(value):
                 if number == len(lines) or number > start + _MOST_LINES:
-                    raise UsageError(f"the quote of '{name}' is never closed", where=f"{path}:{start + 1}")
+                    raise UsageError(f"the quote of '{name}' is not closed", where=f"{path}:{start + 1}")
                 value += f"\n{lines[number]}"
                 number += 1
             rest = value[end + 1 :].strip()
             if rest and not rest.startswith("#"):
-                raise UsageError(f"something follows the quoted value of '{name}'", where=f"{path}:{number}")
+                raise UsageError(f"unexpected text after the quoted value of '{name}'", where=f"{path}:{number}")
             value = _unescape(value[1:end]) if quote == '"' else value[1:end]
         else:
             if strict and _HASH_INSIDE.match(value):

@@ -152,10 +152,12 @@ def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:
     if answer.returncode != 0:
         raise UsageError(_explain_node(answer.stderr), where=_node_place(answer.stderr, path))
     try:
-        # What the file itself prints comes first, and is nobody's business here.
+        # What the file itself prints comes first; it does not matter here.
         return json.loads(answer.stdout.rpartition("\0")[2])
     except ValueError:
-        raise UsageError("it gives no object of apps", where=path, next="see docs/reference/process-file.md") from None
+        raise UsageError(
+            "it does not export an object of apps", where=path, next="see docs/reference/process-file.md"
+        ) from None
 
 
 def _explain_node(stderr: str) -> str:

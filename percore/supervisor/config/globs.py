@@ -36,7 +36,7 @@ def check(pattern: str) -> None:
 
 
 def make_filter(patterns: Iterable[str], base: str) -> Callable[[str, str], bool]:
-    """Tells of a path, and the watched folder it lies in, whether one of `patterns` names it or a folder around it.
+    """Tells of a path, and the watched directory it lies in, whether one of `patterns` names it or a directory around it.
 
     A name counts at any depth; what has a slash counts from `base` on.
     """
@@ -71,14 +71,14 @@ def make_filter(patterns: Iterable[str], base: str) -> Callable[[str, str], bool
     return is_named_in_time
 
 
-def below(path: str, folder: str) -> str:
-    """The path from `folder` on; empty when it does not lie in it."""
-    start = folder.rstrip("/") + "/"
+def below(path: str, directory: str) -> str:
+    """The path from `directory` on; empty when it does not lie in it."""
+    start = directory.rstrip("/") + "/"
     return path[len(start) :] if path.startswith(start) else ""
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder of a glob below which everything lies that it can name."""
+    """The directory of a glob below which everything lies that it can name."""
     parts: Sequence[str] = pattern.split("/")
     fixed = next((number for number, part in enumerate(parts) if has_magic(part)), len(parts))
     return "/".join(parts[:fixed])

@@ -7,13 +7,21 @@ import re
 import signal
 import socket
 
-from percore.common.typing import Any, Callable, Union
+from percore.common.typing import TYPE_CHECKING, Any, Callable, Union
 from percore.supervisor.config.address import Address, parse_address
 
 CLUSTER = "cluster"
 FORK = "fork"
 MAX = "max"
 LONGEST_SECONDS = 10 * 365 * 86400.0
+
+if TYPE_CHECKING:
+    from typing import Annotated, TypeVar
+
+    Held = TypeVar("Held")
+    Live = Annotated[Held, "a change takes effect without a new worker"]
+else:
+    Live = None
 
 # For annotations. To mypy they are what they hold; `KINDS` says what each of them takes.
 Words = str

@@ -1,290 +1,271 @@
-"""Every key of a process file, declared once: its names, what it accepts, and the `AppConfig` field it becomes."""
+"""Every option of an app, declared once: its key in a process file, how it is read, and where it appears.
+
+From this table are made the keys of process files, the options of the command line, the defaults of `percore set` and of PM2's
+variables, and what `describe` and `jlist` show. Kind and default of the field, and whether a change of it needs a new worker,
+are in `AppConfig`, which the supervisor loads; a test compares docs/reference/process-file.md.
+"""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-import shlex
+from percore.common.typing import Any, NamedTuple
+from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
+from percore.supervisor.config.value_types import (
+    ADDRESSES,
+    APP_NAME,
+    ARGUMENTS,
+    CODES,
+    COMBINED_LOG,
+    COUNT,
+    DATE_FORMAT,
+    DELAY,
+    DURATION,
+    FLAG,
+    HOOKS,
+    INSTANCES,
+    LOG_FILE,
+    LOG_SIZE,
+    MODE,
+    NAMES,
+    PATH,
+    PATTERNS,
+    PORT,
+    SCHEDULE,
+    SIGNAL,
+    SIZE,
+    SIZE_OR_0,
+    TEXT,
+    URL_PATH,
+    VARIABLE,
+    VARIABLES,
+    WATCHED,
+    ValueType,
+)
 
-from percore.common.typing import Any, Callable, NamedTuple, Optional
-from percore.supervisor.config import cron, globs, kinds
-from percore.supervisor.config.app_names import why_no_name
-from percore.supervisor.config.kinds import CLUSTER, FORK, LONGEST_SECONDS, is_plain
+# Where `describe` and `jlist` show an option.
+ALWAYS, WHERE_SET, NEVER = "always", "where set", "never"
 
 
-class Key(NamedTuple):
-    """`read` turns the written value into the field's, and raises ValueError with what it wanted instead."""
+class Option(NamedTuple):
+    """`key` is its name in a process file; on the command line, `--` and dashes."""
 
-    name: str
-    field: str
-    read: Callable[[Any], Any]
+    key: str
+    type: ValueType
+    help: str
     aliases: tuple[str, ...] = ()
+    stored_as: str = ""  # the field of AppConfig, where it is not called as the key
+    short: str = ""
+    unit: str = ""
+    title: str = ""  # in `describe`; otherwise the words of the key
+    describe: str = WHERE_SET
+    jlist: str = WHERE_SET
+    jlist_as: str = ""  # in `jlist`, where PM2 does not call it as the key
+    variable: str = ""  # PM2's environment variable with a default
+    is_setting: bool = False  # may mean the same for every app: `percore set`
+    is_switch: bool = False  # on the command line its value may be left out
+    is_typed: bool = True  # there is an option of the command line
+
+    @property
+    def field(self) -> str:
+        return self.stored_as or self.key
+
+    @property
+    def default(self) -> Any:
+        return AppConfig._field_defaults.get(self.field)
+
+    @property
+    def is_live(self) -> bool:
+        """True when a change of it takes effect without a new worker."""
+        return self.field in LIVE_FIELDS
 
 
-_SMALLEST_LOG = 64 << 10
-_MOST_DIGITS = 18
+def option_of(key: str) -> str:
+    """How a key is called on the command line."""
+    return f"--{key.replace('_', '-')}"
 
 
-def text(value: Any) -> str:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        if is_plain(found := str(value)):
-            return found
-        raise ValueError("a text that a program can be given (UTF-8, no zero byte)")
-    raise ValueError("a text")
-
-
-def app_name(value: Any) -> str:
-    if reason := why_no_name(name := text(value)):
-        raise ValueError(reason)
-    return name
-
-
-def variable(value: Any) -> str:
-    if (name := text(value)) and "=" not in name:
-        return name
-    raise ValueError("the name of a variable")
-
-
-def url_path(value: Any) -> str:
-    return kinds.url_path(text(value))
-
-
-def flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value in ("true", "false"):
-        return bool(value == "true")
-    raise ValueError("true or false")
-
-
-def whole(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MOST_DIGITS:
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MOST_DIGITS:
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
-        return int(value)
-    raise ValueError("a whole number")
-
-
-def words(value: Any) -> tuple[str, ...]:
-    """A list, or a text that is split at blanks with quotes respected."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        try:
-            return tuple(shlex.split(text(value)))
-        except ValueError as error:
-            raise ValueError(f"a text that can be split at blanks ({error})") from None
-    if isinstance(value, (list, tuple)):
-        return tuple(text(item) for item in value)
-    raise ValueError("a list, or a text with blanks between its parts")
-
-
-def names(value: Any) -> tuple[str, ...]:
-    return (text(value),) if isinstance(value, str) else words(value)
-
-
-def numbers(value: Any) -> tuple[int, ...]:
-    return tuple(whole(item) for item in value) if isinstance(value, (list, tuple)) else (whole(value),)
-
-
-def milliseconds(value: Any) -> float:
-    """PM2 counts in milliseconds; `10s`, `5m`, `1h` and `500ms` are understood too. Returns seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", value.strip())
-        seconds = (
-            float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 0.001}[match[2]]
-            if match
-            else -1
-        )
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST_SECONDS * 1000:
-        seconds = value / 1000
-    else:
-        seconds = -1
-    if 0 <= seconds < LONGEST_SECONDS:
-        return seconds
-    raise ValueError("milliseconds, or a time such as 10s")
-
-
-def memory(value: Any) -> Optional[int]:
-    """Bytes, or a number with K, M or G (1024 each); 0 means no limit."""
-    size = -1.0
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])?B?", value.strip(), re.IGNORECASE)
-        if match:
-            size = float(match[1]) * 1024.0 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
-        size = float(value)
-    if math.isfinite(size) and 0 <= size < 2**63:
-        return int(size) or None
-    raise ValueError("bytes, or a size such as 300M")
-
-
-def bytes_or_none(value: Any) -> int:
-    return memory(value) or 0
-
-
-def log_size(value: Any) -> int:
-    size = memory(value) or 0
-    if 0 < size < _SMALLEST_LOG:
-        raise ValueError("0, or a size from 64K on")
-    return size
-
-
-def instances(value: Any) -> Any:
-    return kinds.instances(value if value == kinds.MAX else whole(value))
-
-
-def mode(value: Any) -> str:
-    if value in (CLUSTER, "cluster_mode"):
-        return CLUSTER
-    if value in (FORK, "fork_mode"):
-        return FORK
-    raise ValueError("cluster or fork")
-
-
-def port(value: Any) -> int:
-    return kinds.port(whole(value))
-
-
-def listen_addresses(value: Any) -> tuple[str, ...]:
-    """A port, an address, or a list of them; what they mean is in `address`."""
-    written = tuple(text(item) for item in value) if isinstance(value, (list, tuple)) else (text(value),)
-    return tuple(map(kinds.listen, written))
-
-
-def signal_name(value: Any) -> str:
-    name = text(value).upper()
-    name = name if name.startswith("SIG") else f"SIG{name}"
-    return kinds.signal_name(name)
-
-
-def count(value: Any) -> int:
-    return kinds.count(whole(value))
-
-
-def log_path(value: Any) -> str:
-    return os.devnull if value is False or value in ("NULL", "null", "/dev/null") else text(value)
-
-
-def combined_log(value: Any) -> Optional[str]:
-    """Empty: at the usual place."""
-    return ("" if value else None) if isinstance(value, bool) else log_path(value)
-
-
-def date_format(value: Any) -> Optional[str]:
-    return ("YYYY-MM-DDTHH:mm:ss" if value else None) if isinstance(value, bool) else text(value)
-
-
-def watched(value: Any) -> Any:
-    if isinstance(value, bool) or value in ("true", "false"):
-        return flag(value)
-    return globs_or_regexes(value)
-
-
-def globs_or_regexes(value: Any) -> tuple[str, ...]:
-    for pattern in (found := names(value)):
-        globs.check(pattern)
-    return found
-
-
-def schedule(value: Any) -> Optional[str]:
-    """None where it is taken away, which PM2's users write as 0."""
-    if value in (False, 0, "0", "", "false"):
-        return None
-    try:
-        cron.parse(expression := text(value))
-    except ValueError as error:
-        raise ValueError(f"a cron expression: {error}") from None
-    return expression
-
-
-def variables(value: Any) -> tuple[str, ...]:
-    """Parts of names. Every name contains the empty one: `true` means all variables."""
-    return (("",) if value else ()) if isinstance(value, bool) else names(value)
-
-
-EVENTS = ("crash", "crash_loop", "given_up", "memory", "reload_failed", "recovered")
-
-
-def hooks(value: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(value, dict):
-        raise ValueError(f"a mapping of events ({', '.join(EVENTS)}) to commands or addresses")
-    for event in value:
-        if event not in EVENTS:
-            raise ValueError(f"a mapping whose keys are among {', '.join(EVENTS)}")
-    return {event: names(targets) for event, targets in value.items() if targets}
-
-
-KEYS = (
-    Key("script", "script", text, ("exec", "cmd", "command")),
-    Key("name", "name", app_name),
-    Key("namespace", "namespace", text),
-    Key("cwd", "cwd", text),
-    Key("args", "args", words),
-    Key("interpreter", "interpreter", text, ("exec_interpreter",)),
-    Key("node_args", "interpreter_args", words, ("interpreter_args",)),
-    Key("instances", "instances", instances),
-    Key("exec_mode", "mode", mode),
-    Key("share_port", "share_port", flag),
-    Key("port", "port", port),
-    Key("port_per_worker", "port_per_worker", flag),
-    Key("listen", "listen", listen_addresses),
-    Key("health", "health", url_path),
-    Key("instance_var", "instance_var", variable),
-    Key("increment_var", "increment_var", variable),
-    Key("wait_ready", "wait_ready", flag),
-    Key("listen_timeout", "listen_timeout", milliseconds),
-    Key("health_interval", "health_interval", milliseconds),
-    Key("liveness_timeout", "liveness_timeout", milliseconds),
-    Key("kill_timeout", "kill_timeout", milliseconds),
-    Key("kill_signal", "kill_signal", signal_name),
-    Key("shutdown_with_message", "shutdown_with_message", flag),
-    Key("treekill", "treekill", flag),
-    Key("autostart", "autostart", flag),
-    Key("autorestart", "autorestart", flag),
-    Key("stop_exit_codes", "stop_exit_codes", numbers),
-    Key("min_uptime", "min_uptime", milliseconds),
-    Key("max_restarts", "max_restarts", count),
-    Key("restart_delay", "restart_delay", milliseconds),
-    Key("exp_backoff_restart_delay", "exp_backoff_restart_delay", milliseconds),
-    Key("max_memory_restart", "max_memory", memory),
-    Key("memory_max", "memory_max", memory),
-    Key("cron_restart", "cron_restart", schedule, ("cron",)),
-    Key("watch", "watch", watched),
-    Key("ignore_watch", "ignore_watch", globs_or_regexes),
-    Key("watch_delay", "watch_delay", milliseconds),
-    Key("out_file", "out_file", log_path, ("out", "output", "out_log")),
-    Key("error_file", "error_file", log_path, ("error", "err", "err_file", "err_log")),
-    Key("log_file", "log_file", combined_log, ("log",)),
-    Key("log_max_size", "log_max_size", log_size),
-    Key("log_keep", "log_keep", count),
-    Key("log_max_age", "log_max_age", milliseconds),
-    Key("log_max_total", "log_max_total", bytes_or_none),
-    Key("log_min_free", "log_min_free", bytes_or_none),
-    Key("log_compress", "log_compress", flag),
-    Key("merge_logs", "merge_logs", flag, ("combine_logs",)),
-    Key("log_date_format", "log_date_format", date_format, ("time",)),
-    Key("log_type", "log_type", text),
-    Key("disable_logs", "disable_logs", flag),
-    Key("pid_file", "pid_file", text, ("pid",)),
-    Key("filter_env", "filter_env", variables),
-    Key("depends_on", "depends_on", names),
-    Key("user", "user", text, ("uid",)),
-    Key("group", "group", text, ("gid",)),
-)  # fmt: skip
+OPTIONS = (
+    Option(
+        "script",
+        PATH,
+        "what is run",
+        ("exec", "cmd", "command"),
+        title="script path",
+        describe=ALWAYS,
+        jlist=NEVER,
+        is_typed=False,
+    ),
+    Option("name", APP_NAME, "name of the app; otherwise the script's name", short="-n", describe=NEVER, jlist=NEVER),
+    Option("namespace", TEXT, "a second selector for commands", describe=NEVER, jlist=NEVER),
+    Option("cwd", PATH, "working directory; otherwise this one", title="exec cwd", describe=ALWAYS, jlist=NEVER),
+    Option(
+        "args",
+        ARGUMENTS,
+        "arguments of the script; easier to read after --",
+        title="script args",
+        describe=ALWAYS,
+        jlist=ALWAYS,
+    ),
+    Option(
+        "interpreter",
+        PATH,
+        "program that runs the script; none: run the script itself",
+        ("exec_interpreter",),
+        describe=ALWAYS,
+        jlist=ALWAYS,
+        jlist_as="exec_interpreter",
+    ),
+    Option(
+        "node_args",
+        ARGUMENTS,
+        "arguments of the interpreter",
+        ("interpreter_args",),
+        stored_as="interpreter_args",
+        title="interpreter args",
+        describe=ALWAYS,
+        jlist=ALWAYS,
+    ),
+    Option("instances", INSTANCES, "number of workers; max: one per core", short="-i", describe=NEVER, jlist=NEVER),
+    Option("exec_mode", MODE, "cluster: workers share their port", stored_as="mode", describe=NEVER, jlist=NEVER),
+    Option("share_port", FLAG, "workers of a cluster bind one port together"),
+    Option("port", PORT, "set PORT, and open the shared port before the workers start"),
+    Option("port_per_worker", FLAG, "each worker gets a PORT of its own, counted from --port"),
+    Option("listen", ADDRESSES, "address to open at the start and pass to every worker"),
+    Option("health", URL_PATH, "path that a worker must answer", title="health check"),
+    Option("instance_var", VARIABLE, "variable with the worker's number", jlist=ALWAYS),
+    Option("increment_var", VARIABLE, "variable that grows by one from worker to worker"),
+    Option("wait_ready", FLAG, "a worker is ready when it says so", jlist=ALWAYS),
+    Option(
+        "listen_timeout",
+        DURATION,
+        "a worker that is not ready within this time has failed",
+        jlist=ALWAYS,
+        variable="PM2_GRACEFUL_LISTEN_TIMEOUT",
+        is_setting=True,
+    ),
+    Option("health_interval", DURATION, "time between two health checks of a running worker; 0: none"),
+    Option("liveness_timeout", DURATION, "replace a worker that is unhealthy for this long; 0: never", is_setting=True),
+    Option(
+        "kill_timeout",
+        DURATION,
+        "time between the stop signal and SIGKILL",
+        short="-k",
+        describe=ALWAYS,
+        jlist=ALWAYS,
+        variable="PM2_KILL_TIMEOUT",
+        is_setting=True,
+    ),
+    Option(
+        "kill_signal",
+        SIGNAL,
+        "the stop signal",
+        title="stop signal",
+        describe=ALWAYS,
+        variable="PM2_KILL_SIGNAL",
+        is_setting=True,
+    ),
+    Option(
+        "shutdown_with_message",
+        FLAG,
+        "send Node the message 'shutdown' instead of a signal",
+        jlist=ALWAYS,
+        variable="PM2_KILL_USE_MESSAGE",
+    ),
+    Option("treekill", FLAG, "send the stop signal to the whole process group", jlist=ALWAYS),
+    Option("autostart", FLAG, "start it now", jlist=ALWAYS),
+    Option("autorestart", FLAG, "restart it when it ends", describe=ALWAYS, jlist=ALWAYS),
+    Option("stop_exit_codes", CODES, "exit codes after which it is not restarted"),
+    Option("min_uptime", DURATION, "a shorter life counts as a quick failure", jlist=ALWAYS, is_setting=True),
+    Option("max_restarts", COUNT, "give up after this many quick failures", is_setting=True),
+    Option("restart_delay", DURATION, "wait before each restart", jlist=ALWAYS, is_setting=True),
+    Option(
+        "exp_backoff_restart_delay",
+        DURATION,
+        "first wait of a growing back-off",
+        title="first back-off",
+        jlist=ALWAYS,
+        is_setting=True,
+    ),
+    Option(
+        "max_memory_restart",
+        SIZE,
+        "replace a worker above this size",
+        title="max memory",
+        jlist=ALWAYS,
+        is_setting=True,
+    ),
+    Option("memory_max", SIZE, "the kernel kills a worker above this size", describe=NEVER),
+    Option("cron_restart", SCHEDULE, "replace the workers at these times", ("cron",), short="-c", jlist=ALWAYS),
+    Option(
+        "watch",
+        WATCHED,
+        "replace the workers when files change (here, or these paths)",
+        unit="PATHS",
+        title="watch & reload",
+        describe=ALWAYS,
+        jlist=ALWAYS,
+        is_switch=True,
+    ),
+    Option("ignore_watch", PATTERNS, "paths that are not watched", unit="PATHS", jlist=ALWAYS),
+    Option("watch_delay", DELAY, "seconds between a change and the replacement"),
+    Option(
+        "out_file",
+        LOG_FILE,
+        "file of standard output",
+        ("out", "output", "out_log"),
+        short="-o",
+        describe=NEVER,
+        jlist=NEVER,
+    ),
+    Option(
+        "error_file",
+        LOG_FILE,
+        "file of standard error",
+        ("error", "err", "err_file", "err_log"),
+        short="-e",
+        describe=NEVER,
+        jlist=NEVER,
+    ),
+    Option(
+        "log_file",
+        COMBINED_LOG,
+        "one more file with both",
+        ("log",),
+        short="-l",
+        describe=NEVER,
+        jlist=NEVER,
+        is_switch=True,
+    ),
+    Option("log_max_size", LOG_SIZE, "rotate a larger log; 0: never", is_setting=True),
+    Option("log_keep", COUNT, "rotated files to keep of each log", is_setting=True),
+    Option("log_max_age", DURATION, "rotate an older log; 0: never", is_setting=True),
+    Option("log_max_total", SIZE_OR_0, "size of all logs of the app together; 0: no limit", is_setting=True),
+    Option("log_min_free", SIZE_OR_0, "space to leave free on the disk of the logs", is_setting=True),
+    Option("log_compress", FLAG, "compress rotated files, from the second on", is_setting=True),
+    Option("merge_logs", FLAG, "one log for all workers", ("combine_logs",), jlist=ALWAYS, is_setting=True),
+    Option(
+        "log_date_format",
+        DATE_FORMAT,
+        "date before each line, such as YYYY-MM-DD",
+        ("time",),
+        variable="PM2_LOG_DATE_FORMAT",
+        is_setting=True,
+    ),
+    Option("log_type", TEXT, "json: write each line as an object", is_setting=True),
+    Option("disable_logs", FLAG, "write no logs", jlist=ALWAYS, is_setting=True),
+    Option("pid_file", PATH, "file with the worker's pid", ("pid",), short="-p", jlist=NEVER),
+    Option("filter_env", VARIABLES, "variables of the caller that the app does not get", is_switch=True),
+    Option("depends_on", NAMES, "apps that must be ready first", unit="APPS"),
+    Option("hooks", HOOKS, "commands and addresses for events of the app", jlist=NEVER, is_typed=False),
+    Option("user", TEXT, "run as this user", ("uid",), jlist=NEVER),
+    Option("group", TEXT, "run with this group", ("gid",)),
+)
 
 # Keys that change how others are read.
-MODIFIERS = frozenset({"append_env_to_name", "execute_command", "source_map_support"})
-
-# Keys that PM2 knows and that have no meaning here: taken without a word, so that a PM2 file loads unchanged.
-WITHOUT_MEANING = frozenset({
-    "automation", "deep_monitoring", "disable_source_map_support", "disable_trace", "event_loop_inspector",
-    "exec_timeout", "force", "install_url", "io", "kill_retry_time", "name_prefix", "pmx", "post_update",
-    "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
-})  # fmt: skip
+MODIFIERS = (
+    Option("append_env_to_name", FLAG, "with --env NAME, call the app <name>-NAME"),
+    Option("execute_command", FLAG, "fork mode, whatever --exec-mode says", short="-x"),
+    Option("source_map_support", FLAG, "give Node --enable-source-maps"),
+)
 
 
 def camel_case(name: str) -> str:
@@ -292,7 +273,15 @@ def camel_case(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-BY_NAME: dict[str, Key] = {}
-for _key in KEYS:
-    for _name in (_key.name, *_key.aliases):
-        BY_NAME[_name] = BY_NAME[camel_case(_name)] = _key
+def _spelled(options: tuple[Option, ...]) -> dict[str, Option]:
+    """By each of their names, also in camelCase."""
+    return {
+        spelling: option
+        for option in options
+        for name in (option.key, *option.aliases)
+        for spelling in (name, camel_case(name))
+    }
+
+
+BY_NAME = _spelled(OPTIONS)
+MODIFIER_BY_NAME = _spelled(MODIFIERS)

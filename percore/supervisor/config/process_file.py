@@ -1,46 +1,28 @@
-"""Process files: PM2's `ecosystem.config.js`, JSON and YAML, read into `AppConfig` values.
-
-Everything is checked here, at the door: what comes out is typed and trusted. An unknown key is a warning that names the
-nearest known one, a wrong value is an error that names file, app and key.
-"""
+"""Process files: PM2's `ecosystem.config.js`, JSON and YAML, read into `AppConfig` values; `app_reader` reads each app."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from percore.common.names import variable_fault
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
-from percore.supervisor.config import env_file, records
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_names import why_no_name
+from percore.supervisor.config.app_reader import NOTHING, STATIC_SERVER, make_app, shown, unknown_key
 from percore.supervisor.config.dependencies import refuse_cycle
-from percore.supervisor.config.formats import YamlMapping, line_of, read_content
-from percore.supervisor.config.kinds import CLUSTER, FORK, is_plain
-from percore.supervisor.config.options import (
-    BY_NAME,
-    KEYS,
-    MODIFIERS,
-    WITHOUT_MEANING,
-    camel_case,
-    flag,
-    hooks,
-    names,
-    port,
-)
-from percore.supervisor.config.sites import KNOWN_KEYS, is_site, settle_site, site_app
-
-NOTHING: Mapping[str, Any] = {}
+from percore.supervisor.config.formats import line_of, read_content
+from percore.supervisor.config.options import OPTIONS
+from percore.supervisor.config.value_types import port
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
-_INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
-                 ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
-_PATHS = ("cwd", "script", "interpreter", "out_file", "error_file", "log_file", "pid_file")
-_TEXTS = ("args", "interpreter_args", "listen", "watch", "ignore_watch")
+_PATHS = [option.field for option in OPTIONS if option.type.is_path]
+_LISTS = [option.field for option in OPTIONS if option.default == ()]
+
+_STATIC_PORT = 8080
+_STATIC_VARIABLES = {"path": "PATH", "port": "PORT", "host": "HOST", "spa": "SPA", "ftp": "FTP", "directory": "DIRECTORY",
+         "homepage": "HOMEPAGE"}  # fmt: skip
+_STATIC_KEYS = (*_STATIC_VARIABLES, "basic_auth", "monitor", "name")
 
 
 class ProcessFile(NamedTuple):
@@ -70,10 +52,10 @@ def load_process_file(
         for number, written in enumerate(list_apps(content, path, warnings))
     ]
     _check_names(apps, path)
-    folder = os.path.dirname(path)
-    if os.path.realpath(folder) != folder:
+    directory = os.path.dirname(path)
+    if os.path.realpath(directory) != directory:
         # Node's __dirname is the real path: the apps of `current/` stay below the link, whatever it points to.
-        move = make_mover([os.path.realpath(folder)], folder)
+        move = make_mover([os.path.realpath(directory)], directory)
         apps = [move_app(app, move) for app in apps]
     return ProcessFile(tuple(apps), tuple(warnings))
 
@@ -103,13 +85,13 @@ def resolve_for_release(
 def set_environment(
     apps: Sequence[AppConfig], extra_env: Mapping[str, str], path: str, warnings: list[str]
 ) -> list[AppConfig]:
-    """The apps with the operator's variables over their own."""
+    """The apps, with the operator's variables over their own."""
     own_ports = {app.name: str(app.port or app.env["PORT"]) for app in apps if app.port or "PORT" in app.env}
     given = extra_env.get("PORT")
     keep_ports = given is not None and len(set(own_ports.values())) > 1
     if keep_ports:
         warnings.append(
-            f"{path}: PORT={given} of the environment does not reach the apps that name ports of their own: "
+            f"{path}: PORT={given} of the environment does not apply to apps with their own port: "
             + ", ".join(own_ports)
         )
     changed = []
@@ -126,7 +108,7 @@ def set_environment(
     return changed
 
 
-# -- moving an app to another folder ---------------------------------------------------------------------------------
+# -- moving an app to another directory ---------------------------------------------------------------------------------
 
 
 def make_mover(trees: Sequence[str], target: str) -> Callable[[str], str]:
@@ -143,8 +125,8 @@ def move_app(app: AppConfig, move: Callable[[str], str]) -> AppConfig:
         place = getattr(app, field)
         if place and os.path.isabs(place) and (moved := move(os.path.normpath(place))) != os.path.normpath(place):
             changed[field] = moved.replace(os.sep, "/")
-    for field in _TEXTS:
-        changed[field] = tuple(move(text) for text in getattr(app, field))
+    for field in _LISTS:
+        changed[field] = tuple(move(item) if isinstance(item, str) else item for item in getattr(app, field))
     return app._replace(env={name: move(value) for name, value in app.env.items()}, **changed)
 
 
@@ -164,283 +146,53 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     if isinstance(apps, Mapping):
         apps = [apps]
     if isinstance(content, Mapping) and content.get("static"):
-        apps = [*(apps if isinstance(apps, list) else ()), *list_sites(content, path, warnings)]
+        apps = [*(apps if isinstance(apps, list) else ()), *list_static(content, path, warnings)]
     if not isinstance(apps, list) or not apps:
-        raise UsageError("it names no apps", where=path, next="see docs/reference/process-file.md")
+        raise UsageError("it contains no apps", where=path, next="see docs/reference/process-file.md")
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
             raise UsageError(f"app {number} must be a mapping of keys to values, not {shown(app)}", where=path)
     return apps
 
 
-def list_sites(content: Mapping[str, Any], path: str, warnings: list[str]) -> list[Mapping[str, Any]]:
+def list_static(content: Mapping[str, Any], path: str, warnings: list[str]) -> list[Mapping[str, Any]]:
     """The entries of `static`, as apps."""
     entries = content["static"]
-    sites: list[Mapping[str, Any]] = []
+    found: list[Mapping[str, Any]] = []
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries]):
         if not isinstance(entry, Mapping):
             raise UsageError(f"entry {number} of 'static' must be a mapping, not {shown(entry)}", where=path)
         where = line_of(content, "static", path)
-        warnings += [unknown_key(key, KNOWN_KEYS, where, "'static'") for key in entry if key not in KNOWN_KEYS]
-        sites.append(site_app(entry))
-    return sites
+        warnings += [unknown_key(key, _STATIC_KEYS, where, "'static'") for key in entry if key not in _STATIC_KEYS]
+        found.append(static_app(entry))
+    return found
+
+
+def static_app(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The app, as a process file would write it."""
+    port = entry.get("port", _STATIC_PORT)
+    env = {
+        f"PM2_SERVE_{variable}": entry[key] for key, variable in _STATIC_VARIABLES.items() if entry.get(key) is not None
+    }
+    credentials = entry.get("basic_auth")
+    if isinstance(credentials, Mapping):
+        env["PM2_SERVE_BASIC_AUTH"] = True
+        env["PM2_SERVE_BASIC_AUTH_USERNAME"] = credentials.get("username", "")
+        env["PM2_SERVE_BASIC_AUTH_PASSWORD"] = credentials.get("password", "")
+    return {"name": entry.get("name") or f"static-page-server-{port}", "script": STATIC_SERVER,
+            "env": {"PM2_SERVE_PORT": port, **env}}  # fmt: skip
 
 
 def _check_names(apps: Sequence[AppConfig], path: str) -> None:
     names = [app.name for app in apps]
     for app in apps:
         if names.count(app.name) > 1:
-            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each a name of its own")
+            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each its own name")
         for other in app.depends_on:
             if other not in names or other == app.name:
                 like = nearest(other, [name for name in names if name != app.name])
                 raise UsageError(
-                    f"'depends_on' of app '{app.name}' names '{other}', which is no other app of this file", where=path,
+                    f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name", where=path,
                     next=f"did you mean '{like}'?" if like else "",
                 )  # fmt: skip
     refuse_cycle({app.name: app.depends_on for app in apps}, where=path)
-
-
-def unknown_key(key: object, known: Sequence[str], path: str, place: str) -> str:
-    like = nearest(str(key), list(known))
-    return f"{path}: key '{key}' of {place} is not known" + (f" -> did you mean '{like}'?" if like else "")
-
-
-def shown(value: object) -> str:
-    """A written value in an error line."""
-    try:
-        text = json.dumps(value, default=str)
-    except (ValueError, TypeError, RecursionError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def settle(written: Mapping[str, Any], defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What counts of the three, whichever spelling of a key each of them uses."""
-    if not defaults and not overrides:
-        return written
-    given = {key_name(key) for key, value in written.items() if value is not None}
-    settled = YamlMapping({key: value for key, value in defaults.items() if key_name(key) not in given})
-    settled.lines = getattr(written, "lines", {})
-    replaced = {key_name(key) for key in overrides}
-    settled.update({key: value for key, value in written.items() if key_name(key) not in replaced})
-    settled.update(overrides)
-    return settled
-
-
-def key_name(spelling: object) -> str:
-    """The name of the key that is spelled so."""
-    known = BY_NAME.get(str(spelling))
-    return known.name if known else str(spelling)
-
-
-def make_app(
-    written: Mapping[str, Any],
-    *,
-    path: str,
-    number: int,
-    env_name: Optional[str],
-    warnings: list[str],
-    defaults: Mapping[str, Any] = NOTHING,
-    overrides: Mapping[str, Any] = NOTHING,
-) -> AppConfig:
-    """One app; `defaults` and `overrides` as in `load_process_file`. Raises UsageError that names the app and the key."""
-    written = settle(written, defaults, overrides)
-    name = written.get("name")
-    title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
-    fields = _read_fields(written, path, title, warnings)
-    if not fields.get("script"):
-        like = nearest("script", [str(key) for key in written if str(key) not in BY_NAME])
-        raise UsageError(f"{title} has no 'script'", where=path, next=f"is '{like}' meant to be it?" if like else "")
-    base = os.path.dirname(path)
-    fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
-    if written.get("hooks"):
-        try:
-            fields["hooks"] = hooks(written["hooks"])
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"key 'hooks' of {title} must be {error}, not {shown(written['hooks'])}",
-                where=line_of(written, "hooks", path),
-            ) from None
-    given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
-    fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
-    fields["source"] = path
-    _settle_script(fields)
-    if not fields.get("name"):
-        fields["name"] = os.path.splitext(os.path.basename(fields["script"]))[0] or fields["script"]
-    _settle_mode(fields)
-    _apply_modifiers(written, fields, path, title, env_name)
-    if reason := why_no_name(fields["name"]):
-        raise UsageError(f"{title} cannot be called {shown(fields['name'])}: it must be {reason}", where=path)
-    _check_ports(fields, path, title)
-    watch = fields.get("watch")
-    if isinstance(watch, bool):
-        fields["watch"] = (fields["cwd"],) if watch else ()
-    return _checked(AppConfig(**fields), path, title)
-
-
-def _checked(app: AppConfig, path: str, title: str) -> AppConfig:
-    """What was worked out, such as a name out of a path, is as right as what was written."""
-    try:
-        records.read(AppConfig, app.to_record())
-    except records.WrongField as error:
-        raise UsageError(f"'{error.field}' of {title} {error.reason}", where=path) from None
-    return app
-
-
-_SILENT = WITHOUT_MEANING | MODIFIERS
-_ACCEPTED = {"env", "hooks", "env_file", "envFile", *_SILENT, *(camel_case(name) for name in _SILENT)}
-
-
-def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: list[str]) -> dict[str, Any]:
-    """The fields of the keys that are written, each through its own reader."""
-    fields: dict[str, Any] = {}
-    given: dict[str, str] = {}  # field -> the key that gave it
-    for key, value in written.items():
-        where = line_of(written, key, path)
-        known = BY_NAME.get(str(key))
-        if known is None:
-            if key not in _ACCEPTED and not re.match(r"env_\S+$", str(key)):
-                warnings.append(unknown_key(key, [key.name for key in KEYS], where, title))
-            continue
-        if value is None:
-            continue
-        try:
-            read = known.read(value)
-        except (ValueError, TypeError) as error:
-            wanted = str(error) if isinstance(error, ValueError) else "another kind of value"
-            raise UsageError(f"key '{key}' of {title} must be {wanted}, not {shown(value)}", where=where) from None
-        if read is None and known.field in fields:
-            continue
-        if known.field in given:
-            warnings.append(f"{where}: '{given[known.field]}' and '{key}' of {title} mean the same -> '{key}' counts")
-        given[known.field] = str(key)
-        fields[known.field] = read
-    return fields
-
-
-def load_env_files(
-    written: Mapping[str, Any], path: str, title: str, cwd: str, user: Optional[str] = None, group: Optional[str] = None
-) -> dict[str, str]:
-    """The variables of the files that `env_file` names; of several files a later one wins."""
-    key = "env_file" if "env_file" in written else "envFile"
-    value = written.get(key)
-    if value is None or value is False:
-        return {}
-    try:
-        places = names(value)
-    except (ValueError, TypeError):
-        raise UsageError(
-            f"key '{key}' of {title} must be a path, or a list of paths, not {shown(value)}",
-            where=line_of(written, key, path),
-        ) from None
-    env: dict[str, str] = {}
-    for place in places:
-        env.update(env_file.load(os.path.join(cwd, os.path.expanduser(place)), user=user, group=group))
-    return env
-
-
-def make_env(
-    written: Mapping[str, Any], path: str, title: str, env_name: Optional[str], warnings: list[str]
-) -> dict[str, str]:
-    """`env`, then `env_<name>` over it. Values become text; nested ones JSON, as in PM2."""
-    env: dict[str, str] = {}
-    chosen = f"env_{env_name}" if env_name and env_name != "file" else None
-    others = [str(key) for key in written if str(key).startswith("env_") and key != "env_file"]
-    if chosen and others and chosen not in others:
-        like = nearest(chosen, others)
-        warnings.append(f"{path}: {title} has no '{chosen}'" + (f" -> did you mean '{like}'?" if like else ""))
-    for key in ("env", chosen):
-        values = written.get(key) if key else None
-        if values is None:
-            continue
-        where = line_of(written, key, path)
-        if not isinstance(values, Mapping):
-            raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=where)
-        for name, value in values.items():
-            if variable_fault(str(name)):
-                raise UsageError(f"{shown(name)} in '{key}' of {title} cannot name a variable", where=where)
-            text = variable_text(value)
-            if text is None:
-                raise UsageError(
-                    f"'{name}' in '{key}' of {title} cannot be the value of a variable (zero byte, no UTF-8, or endless)",
-                    where=line_of(values, name, path),
-                )
-            env[str(name)] = text
-    return env
-
-
-def variable_text(value: Any) -> Optional[str]:
-    """The text a worker gets; None when no variable can hold it."""
-    try:
-        if isinstance(value, (dict, list, bool)):
-            text = json.dumps(value, default=str)
-        elif isinstance(value, float) and value.is_integer():
-            text = str(int(value))  # as JavaScript writes it
-        else:
-            text = "" if value is None else str(value)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return text if is_plain(text) else None
-
-
-def _settle_script(fields: dict[str, Any]) -> None:
-    """Works out what is executed: an interpreter by extension, a program from PATH, or a shell for a command line."""
-    script, cwd = fields["script"], fields["cwd"]
-    if is_site(fields):
-        settle_site(fields)
-        return
-    is_file = os.path.isfile(os.path.join(cwd, script))
-    if re.search(r"\s", script) and not is_file and fields.get("interpreter", "none") == "none":
-        command = " ".join([script.strip(), *map(shlex.quote, fields.get("args", ()))])
-        if not fields.get("name"):
-            fields["name"] = os.path.basename(next(iter(script.split()), script))
-        fields.update(script="-c", args=(command,), interpreter="/bin/sh", interpreter_args=())
-        return
-    if not fields.get("interpreter"):
-        fields["interpreter"] = _INTERPRETERS.get(os.path.splitext(script)[1], "none")
-        if fields["interpreter"] == "none" and is_file and not os.access(os.path.join(cwd, script), os.X_OK):
-            fields["interpreter"] = "node"
-
-
-def _settle_mode(fields: dict[str, Any]) -> None:
-    """PM2's rule: several Node workers form a cluster, and so does one when `instances` is written."""
-    if "mode" not in fields:
-        count = fields.get("instances")
-        is_wide = count == "max" or (isinstance(count, int) and count >= -1)
-        fields["mode"] = CLUSTER if is_wide and _runs_node(fields) else FORK
-
-
-def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
-    if fields.get("port_per_worker") and not fields.get("port"):
-        raise UsageError(f"'port_per_worker' of {title} counts from 'port' on, which it does not name", where=path)
-    is_shared = fields["mode"] == CLUSTER and fields.get("share_port", True) and not fields.get("port_per_worker")
-    if fields.get("listen") and not is_shared:
-        raise UsageError(
-            f"'listen' of {title} opens addresses that its workers share, and they share none", where=path,
-            next="set exec_mode: cluster, and neither share_port: false nor port_per_worker",
-        )  # fmt: skip
-
-
-def _runs_node(fields: Mapping[str, Any]) -> bool:
-    return os.path.basename(fields["interpreter"]).partition("@")[0] in ("node", "bun")
-
-
-def _apply_modifiers(
-    written: Mapping[str, Any], fields: dict[str, Any], path: str, title: str, env_name: Optional[str]
-) -> None:
-    def is_on(name: str) -> bool:
-        key = name if name in written else camel_case(name)
-        value = written.get(key)
-        try:
-            return value is not None and flag(value)
-        except (ValueError, TypeError):
-            where = line_of(written, key, path)
-            raise UsageError(f"key '{key}' of {title} must be true or false, not {shown(value)}", where=where) from None
-
-    if is_on("execute_command"):
-        fields["mode"] = FORK
-    if is_on("append_env_to_name") and env_name:
-        fields["name"] = f"{fields['name']}-{env_name}"
-    if is_on("source_map_support") and os.path.basename(fields["interpreter"]) == "node":
-        fields["interpreter_args"] = (*fields.get("interpreter_args", ()), "--enable-source-maps")

@@ -16,11 +16,15 @@ from percore.supervisor.config.kinds import KINDS, Wanted
 
 Reader = Callable[[Any], Any]
 
+# Fields under the name that records have for them: a version that knows the older name only would refuse the record.
+# Both names are read.
+_RECORDED_AS = {"max_memory_restart": "max_memory"}
+_FIELDS = {recorded: field for field, recorded in _RECORDED_AS.items()}
 _LONGEST_SHOWN = 40
 
 
 class WrongField(ValueError):
-    """`field` is the way to it, such as `slots.0.id`; `reason` never holds a value out of a mapping, which may be secret."""
+    """`field` is its path, such as `slots.0.id`; `reason` never contains a value of a mapping, which may be secret."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}" if field else reason)
@@ -31,6 +35,16 @@ class WrongField(ValueError):
         return WrongField(f"{field}.{self.field}" if self.field else str(field), self.reason)
 
 
+def recorded_as(field: str) -> str:
+    """The name of a field in a record."""
+    return _RECORDED_AS.get(field, field)
+
+
+def field_of(key: str) -> str:
+    """The field that a record means by this key."""
+    return _FIELDS.get(key, key)
+
+
 def read(kind: Any, record: Any) -> Any:
     """A NamedTuple of this class. Raises WrongField."""
     readers = _readers_of(kind)
@@ -39,8 +53,9 @@ def read(kind: Any, record: Any) -> Any:
     if not isinstance(record, Mapping):
         raise WrongField("", f"is {_shown(record)}, not an object")
     for key, value in record.items():
-        if key in readers:
-            fields[key] = read_field(readers[key], key, value)
+        field = field_of(key)
+        if field in readers:
+            fields[field] = read_field(readers[field], key, value)
         else:
             unknown[key] = value
     for field in readers:
@@ -69,6 +84,8 @@ def _readers_of(kind: Any) -> dict[str, Reader]:
 def _reader_of(text: str, names: Mapping[str, Any]) -> Reader:
     outer, _, inner = text.partition("[")
     inner = inner[:-1]
+    if outer == "Live":
+        return _reader_of(inner, names)
     if outer == "Optional":
         reader = _reader_of(inner, names)
         return lambda value: None if value is None else reader(value)
@@ -115,7 +132,7 @@ def _entry(reader: Reader, name: object, value: Any) -> Any:
     try:
         return reader(value)
     except WrongField:
-        raise WrongField(str(name), "holds something else than a text") from None
+        raise WrongField(str(name), "contains a value that is not a text") from None
     except Wanted as error:
         raise WrongField(f"{name!r}", f"is not {error}") from None
 

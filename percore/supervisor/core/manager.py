@@ -637,7 +637,7 @@ class Manager:
     # -- what is watched ---------------------------------------------------------------------------------------------
 
     def _limited_workers(self) -> Iterator[Worker]:
-        return (slot.worker for app in self.apps.values() if app.config.max_memory for slot in app.slots)
+        return (slot.worker for app in self.apps.values() if app.config.max_memory_restart for slot in app.slots)
 
     def compare(self, configs: Sequence[AppConfig], *, owner: str) -> list[dict[str, Any]]:
         """What `apply` would change."""

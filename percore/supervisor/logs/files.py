@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from percore.common.typing import Callable, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.config.app_names import file_name
+from percore.supervisor.config.app_bounds import file_name
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.user import Identity
 from percore.supervisor.user_files import AnyUser, FoundPath, find, open_file

@@ -110,7 +110,7 @@ def read_saved(content: Mapping[str, Any]) -> Saved:
             aside.append(Aside(record, _name_of(record), str(error)))
     while cycle := find_cycle({name: app.config.depends_on for name, app in apps.items()}):
         # They would wait for each other for ever; without one of them the others need not.
-        reason = f"config.depends_on goes in a circle: {' -> '.join(cycle)}"
+        reason = f"config.depends_on contains a cycle: {' -> '.join(cycle)}"
         aside.append(Aside(records_by_name[cycle[0]], cycle[0], reason))
         del apps[cycle[0]]
     unknown = {key: value for key, value in content.items() if key not in _OURS}

@@ -182,9 +182,9 @@ def test_more_workers_than_one_app_can_have_are_refused_with_the_bound(running: 
 
 def test_workers_that_would_get_a_port_above_the_highest_are_refused(running: Supervisor) -> None:
     app = running.api(port=65530, port_per_worker=True, instances=7, autostart=False, env={})
-    assert "its last one would get port 65536" in running.ask("start", apps=[app])["error"]
+    assert "the last one would get port 65536" in running.ask("start", apps=[app])["error"]
     assert running.ask("start", apps=[{**app, "instances": 6}])["ok"] is True
-    assert "its last one would get port 65536" in running.ask("scale", name="api", count="+1")["error"]
+    assert "the last one would get port 65536" in running.ask("scale", name="api", count="+1")["error"]
 
 
 def test_as_many_workers_as_one_app_can_have_are_made_within_seconds(running: Supervisor) -> None:
@@ -389,4 +389,4 @@ def test_two_apps_whose_logs_would_be_one_file_are_refused_and_both_are_named(
 
 def test_no_app_writes_into_the_supervisors_own_log(running: Supervisor) -> None:
     error = running.ask("start", apps=[running.singleton(name="percore", log_file="")])["error"]
-    assert "'percore' and of the supervisor itself would be one file, percore.log" in error
+    assert "'percore' and of the supervisor itself would be the same file, percore.log" in error

@@ -48,9 +48,9 @@ def test_values_comments_and_quotes() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("A=1\nnonsense\n", ".env:2: this is no NAME=value"),
-        ("A='1\nB=2\n", ".env:1: the quote of 'A' is never closed"),
-        ('A="1" 2\n', ".env:1: something follows the quoted value of 'A'"),
+        ("A=1\nnonsense\n", ".env:2: this line is not NAME=value"),
+        ("A='1\nB=2\n", ".env:1: the quote of 'A' is not closed"),
+        ('A="1" 2\n', ".env:1: unexpected text after the quoted value of 'A'"),
         ("A=1\nB=p#w\n", ".env:2: dotenv cuts the value of B off at its # -> put it in quotes"),
         ("A=1\n\nA=2\n", ".env:3: A is written twice"),
     ],

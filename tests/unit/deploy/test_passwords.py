@@ -20,7 +20,7 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.vault import passwords
 from percore.deploy.vault.edit import _run_editor
-from percore.supervisor.commands.files import shell_environment
+from percore.supervisor.commands.targets import shell_environment
 from percore.supervisor.config.process_file import load_process_file
 
 OURS = (

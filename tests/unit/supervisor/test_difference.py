@@ -37,7 +37,7 @@ def test_each_kind_of_change_has_the_word_that_apply_uses() -> None:
 
 
 def test_the_lines_name_keys_as_the_file_does_and_no_value_of_the_environment() -> None:
-    before = app(env={"KEPT": "1", "OLD": "secret1", "CHANGED": "secret2"}, max_memory=1000)
+    before = app(env={"KEPT": "1", "OLD": "secret1", "CHANGED": "secret2"}, max_memory_restart=1000)
     after = app(env={"KEPT": "1", "NEW": "secret3", "CHANGED": "secret4"}, interpreter_args=("--inspect",), instances=2)
     lines = list(describe_changes(compare(running(before), [after], owner="", cores=4)))
     assert lines == [

@@ -36,10 +36,10 @@ def test_lines_mean_what_they_mean_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("A=1\nno variable\n", ".env:2: this is no NAME=value"),
-        ("A=1\n\nB='open\n", ".env:3: the quote of 'B' is never closed"),
-        ("A='1' 2\n", ".env:1: something follows the quoted value of 'A'"),
-        ("1A=2\n", ".env:1: this is no"),
+        ("A=1\nno variable\n", ".env:2: this line is not NAME=value"),
+        ("A=1\n\nB='open\n", ".env:3: the quote of 'B' is not closed"),
+        ("A='1' 2\n", ".env:1: unexpected text after the quoted value of 'A'"),
+        ("1A=2\n", ".env:1: this line is not"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line_and_without_the_value(text: str, told: str) -> None:

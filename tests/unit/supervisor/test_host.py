@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from percore.supervisor.commands.doctor import redact
 from percore.supervisor.commands.host_facts import recommend
-from percore.supervisor.commands.reporting import redact
 
 GB = 1 << 30
 

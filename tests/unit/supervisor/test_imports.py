@@ -40,7 +40,10 @@ TOO_MUCH = {
 }
 IMPORTS = {
     "the supervisor": "percore.supervisor.daemon",
+    "percore daemon": "percore.supervisor.cli, percore.supervisor.commands.startup, percore.supervisor.daemon",
     "jlist": "percore.supervisor.cli, percore.supervisor.commands.pm2_json",
+    "list": "percore.supervisor.cli, percore.supervisor.commands.list",
+    "ping": "percore.supervisor.cli, percore.supervisor.commands.lifecycle",
 }
 
 
@@ -50,6 +53,14 @@ def test_only_what_is_needed_is_imported(who: str) -> None:
     code = f"import sys; sys.path.insert(0, {root!r}); import {IMPORTS[who]}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert not TOO_MUCH.intersection(done.stdout.split())
+
+
+def test_the_supervisor_loads_nothing_that_only_commands_need() -> None:
+    root = str(Path(percore.__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {root!r}); import percore.supervisor.daemon; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    loaded = [name.removeprefix("percore.supervisor.") for name in done.stdout.split()]
+    assert not {"client", "commands", "config.options", "config.process_file", "config.formats"}.intersection(loaded)
 
 
 class Point(NamedTuple):

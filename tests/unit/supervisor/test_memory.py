@@ -25,7 +25,7 @@ def seconds_between_looks(readings_mb: list[int], limit_mb: int) -> list[float]:
         waits.append(seconds)
         looks.append(callback)
 
-    config = SimpleNamespace(max_memory=limit_mb * MB)
+    config = SimpleNamespace(max_memory_restart=limit_mb * MB)
     worker: Any = SimpleNamespace(is_ready=True, pid=1, child=SimpleNamespace(usage=Sampler()), config=config)
     watch = MemoryWatch(SimpleNamespace(later=later), lambda: [worker], lambda *_: None)  # type: ignore[arg-type]
     watch.plan()

@@ -1,33 +1,120 @@
-"""The keys of a process file as options, and what counts when file, command line and environment all say something."""
+"""The table of options: what the command line, the page, `describe` and `jlist` make of it, and what wins over what."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from percore.errors import UsageError
-from percore.supervisor.commands.app_options import join_codes, option_of, written_keys
-from percore.supervisor.commands.pm2_json import js_literal
+from percore.supervisor.commands.app_options import join_codes, written_keys
+from percore.supervisor.commands.describe import described_options
+from percore.supervisor.commands.pm2_json import js_literal, options_in_json
 from percore.supervisor.commands.start import make_start_parser
-from percore.supervisor.config.options import KEYS, flag
-from percore.supervisor.config.process_file import load_process_file, settle
+from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
+from percore.supervisor.config.app_reader import settle
+from percore.supervisor.config.options import MODIFIERS, OPTIONS, Option, option_of
+from percore.supervisor.config.process_file import load_process_file
+from percore.supervisor.config.value_types import FLAG, SIZE, SIZE_OR_0
 
 
 def written(*arguments: str) -> dict[str, Any]:
     return written_keys(make_start_parser().parse_args(join_codes(list(arguments))), "start")
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.name != "script"], ids=lambda key: key.name)
-def test_each_key_and_each_of_its_aliases_is_an_option(key: Any) -> None:
+def by_key(options: tuple[Option, ...]) -> Any:
+    return pytest.mark.parametrize("option", options, ids=lambda option: option.key)
+
+
+@by_key(tuple(option for option in (*OPTIONS, *MODIFIERS) if option.is_typed))
+def test_each_key_and_each_of_its_aliases_is_an_option_with_a_help(option: Option) -> None:
     known = make_start_parser()._option_string_actions
-    for name in (key.name, *key.aliases):
+    for name in (option.key, *option.aliases):
         assert option_of(name) in known
-    if key.read is flag:
-        assert written(option_of(key.name)) == {key.name: True}
-        assert written(f"--no-{option_of(key.name)[2:]}") == {key.name: False}
+    assert known[option_of(option.key)].help == option.help
+    assert not option.short or known[option.short] is known[option_of(option.key)]
+    if option.type is FLAG:
+        assert written(option_of(option.key)) == {option.key: True}
+        assert written(f"--no-{option_of(option.key)[2:]}") == {option.key: False}
+
+
+def test_each_field_of_an_app_has_one_option() -> None:
+    own = {"env", "source", "release", "unknown"}  # those are no options
+    assert sorted(option.field for option in OPTIONS) == sorted(set(AppConfig._fields) - own)
+
+
+# -- the page -----------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "process-file.md").read_text()
+ROWS = {row[0].strip("`"): row for line in PAGE.splitlines() if len(row := re.split(r" ?\| ?", line)[1:-1]) == 3}
+WORKED_OUT = ("script", "name", "cwd", "interpreter")  # where the file does not say it
+
+
+def on_the_page(option: Option) -> str:
+    """A default as the page writes it; empty where words tell what is done without a value."""
+    if option.default is None or option.default in ((), {}, "") or option.key in WORKED_OUT:
+        return ""
+    if option.type in (SIZE, SIZE_OR_0) or option.key == "log_max_size":
+        return next(
+            f"{option.default >> bits}{unit}" for unit, bits in (("G", 30), ("M", 20)) if option.default >> bits
+        )
+    if isinstance(option.default, float):
+        days = f"{option.default / 86400:g}d"
+        return "" if not option.default else days if option.default >= 86400 else f"{option.default:g} s"
+    return str(option.default).lower() if isinstance(option.default, bool) else str(option.default)
+
+
+@by_key((*OPTIONS, *MODIFIERS))
+def test_the_page_of_process_files_has_a_row_with_the_aliases_and_the_default(option: Option) -> None:
+    _, meaning, default = ROWS[option.key]
+    assert [name for name in option.aliases if f"`{name}`" not in meaning] == []
+    assert on_the_page(option) in default
+
+
+def test_the_page_names_no_key_that_is_none() -> None:
+    keys = {option.key for option in (*OPTIONS, *MODIFIERS)}
+    assert set(ROWS) - keys == {"Key", "---", "env", "env_NAME", "env_file"}
+
+
+def test_the_page_says_which_keys_take_effect_without_new_workers() -> None:
+    sentence = re.search(r"Changes of (.*?)\s+take\s+effect", PAGE, re.DOTALL)
+    assert sentence
+    assert set(re.findall(r"`(\w+)`", sentence[1])) == {option.key for option in OPTIONS if option.is_live}
+    assert set(LIVE_FIELDS) >= {"source", "unknown"}
+
+
+# -- what is shown ------------------------------------------------------------------------------------------------------
+
+
+def test_describe_shows_what_the_app_sets_in_the_units_of_people() -> None:
+    config = {
+        "script": "a.js",
+        "cwd": "/srv",
+        "args": ["-x", "y"],
+        "watch": True,
+        "wait_ready": True,
+        "max_memory_restart": 300 << 20,
+        "restart_delay": 2.0,
+        "depends_on": ["db", "cache"],
+        "hooks": ["crash"],
+    }
+    shown = dict(described_options(config))
+    assert (shown["max memory"], shown["restart delay"], shown["script args"]) == ("300.0mb", "2 s", "-x y")
+    assert (shown["depends on"], shown["hooks"], shown["watch & reload"]) == ("db, cache", "crash", "yes")
+    assert (shown["wait ready"], shown["stop signal"], shown["kill timeout"]) == ("yes", "SIGINT", "1.6 s")
+    assert "max restarts" not in shown
+
+
+def test_jlist_shows_options_in_pm2s_units_and_never_where_hooks_lead() -> None:
+    shown = options_in_json(
+        {"restart_delay": 2.0, "interpreter": "node", "port": 80, "hooks": {"crash": ["https://x"]}}
+    )
+    assert (shown["restart_delay"], shown["exec_interpreter"], shown["port"]) == (2000, "node", 80)
+    assert (shown["max_memory_restart"], shown["args"], shown["kill_timeout"]) == (None, [], 1600)
+    assert not {"hooks", "max_restarts", "interpreter"} & set(shown)
 
 
 @pytest.mark.parametrize(

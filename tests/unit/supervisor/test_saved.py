@@ -116,6 +116,17 @@ def test_a_former_commit_finds_all_it_needs_in_what_is_written_today(commit: str
         assert app.config.to_record().keys() <= set(recorded["fields_of_a_config"])
 
 
+def test_a_field_that_was_renamed_is_read_by_both_names_and_written_under_the_one_older_versions_know() -> None:
+    app = {"name": "a", "script": "s", "cwd": "/"}
+    for written in ("max_memory", "max_memory_restart"):
+        config = AppConfig.from_record({**app, written: 1000})
+        assert config.max_memory_restart == 1000
+        assert config.to_record() == {**app, "max_memory": 1000}
+        assert config.changed({"max_memory": 5}) == config.changed({"max_memory_restart": 5})
+    with pytest.raises(UsageError, match="key 'max_memory' is 'many'"):
+        AppConfig.from_record({**app, "max_memory": "many"})
+
+
 def test_what_is_none_of_ours_stays_in_the_file_of_environments(tmp_path: Path) -> None:
     state = written("d3c627e", tmp_path)
     environments = json.loads((tmp_path / "state.env.json").read_text())
