@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text, record_hashes
+from percore.host.files import read_file
 from percore.host.release.handlers import describe
 from percore.host.release.switch import Plan, kept_contents
 from percore.host.release.target import Target
-from percore.host.resources.registry import Contents, Spec, make, read_file, shown
+from percore.host.resources.registry import make
+from percore.host.resources.resource import Contents, Spec, shown
 
 Message = dict[str, Any]
 Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]

@@ -14,8 +14,8 @@ from typing import Any, Optional
 
 from percore.common.process_facts import uids_of
 from percore.errors import LockedError
+from percore.host.files import write_file
 from percore.host.paths import open_private
-from percore.host.resources.registry import write_file
 
 PATIENCE_SECONDS = 5.0
 """So long a newcomer waits at least: an owner whose control side was killed notices within a few seconds."""

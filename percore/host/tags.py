@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from percore.host.resources.registry import Spec
+from percore.host.resources.resource import Spec
 
 
 class Selection(NamedTuple):

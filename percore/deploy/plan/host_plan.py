@@ -75,7 +75,7 @@ class AppSettings:
 
 @dataclass(frozen=True)
 class HostState:
-    """Everything a host should have, ready to send. Specs are those of percore/host/resources/registry.py.
+    """Everything a host should have, ready to send. Specs are those of percore/host/resources.
 
     `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
     apps are switched, and taken back when that fails; `handlers` run after all that, those that something notified. `files` are

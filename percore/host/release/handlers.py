@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from percore.errors import RolloutError
-from percore.host.resources.registry import Spec, journal_of, run, shown, write_file
+from percore.host.files import write_file
+from percore.host.resources.command import run
+from percore.host.resources.resource import Spec, shown
+from percore.host.resources.systemd import journal_of
 
 HANDOVER = "handover"
 """The kind of handler that lets a new supervisor take over the workers; it has a place of its own in a switch."""

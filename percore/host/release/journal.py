@@ -13,8 +13,9 @@ import json
 import os
 from typing import Any
 
+from percore.common.files import write_all
 from percore.errors import PreflightError
-from percore.host.files import append_line, write_all
+from percore.host.files import append_line
 from percore.host.paths import open_private
 
 Entry = dict[str, Any]

@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, Optional
 from percore.common.names import is_release_id, require_release_id
 from percore.errors import PreflightError, RolloutError, UsageError
 from percore.host.facts import free_bytes
+from percore.host.files import replace_link, write_file
 from percore.host.paths import remove_tree
 from percore.host.release.artifacts import Archives
 from percore.host.release.history import History
-from percore.host.resources.registry import replace_link, write_file
 
 GOOD = "good"
 BAD = "bad"

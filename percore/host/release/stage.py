@@ -8,11 +8,13 @@ import sys
 from typing import Any, BinaryIO, Callable, Optional
 
 from percore.errors import PercoreError, UsageError
+from percore.host.files import read_file, write_file
 from percore.host.paths import remove_tree
 from percore.host.release.releases import STAGED, PartReader, Releases, check_room, unpack
 from percore.host.release.switch import Plan, kept_contents
 from percore.host.release.target import Target
-from percore.host.resources.registry import Spec, make, read_file, write_file
+from percore.host.resources.registry import make
+from percore.host.resources.resource import Spec
 from percore.host.tags import Selection
 
 Message = dict[str, Any]

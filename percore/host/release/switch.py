@@ -13,11 +13,14 @@ import os
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError, describe_os_error
+from percore.host.files import read_file
 from percore.host.release import health
 from percore.host.release.handlers import HANDOVER, Debt, Debts, describe, in_order, pay
 from percore.host.release.journal import Journal
 from percore.host.release.releases import BAD, GOOD, Releases
-from percore.host.resources.registry import Contents, Spec, is_active, journal_of, make, read_file
+from percore.host.resources.registry import make
+from percore.host.resources.resource import Contents, Spec
+from percore.host.resources.systemd import is_active, journal_of
 from percore.host.supervisor import Supervisor
 
 Emit = Callable[[dict[str, Any]], None]
