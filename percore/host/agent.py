@@ -28,7 +28,7 @@ from percore.errors import PercoreError, PreflightError, RolloutError, describe_
 from percore.host import diff, facts
 from percore.host.lock import Lock
 from percore.host.output import Output
-from percore.host.ports import find_strangers
+from percore.host.ports import find_conflicts
 from percore.host.probe import Prober
 from percore.host.probe import Target as ProbeTarget
 from percore.host.release.journal import Journal
@@ -305,7 +305,7 @@ class Agent:
         return {"entries": Target(message).releases.history.last(int(message.get("count", 20)))}
 
     def do_ports(self, message: Message) -> Message:
-        return {"strangers": find_strangers(message["ports"], user=_uid_of(message))}
+        return {"strangers": find_conflicts(message["ports"], user=_uid_of(message))}
 
     def do_find(self, message: Message) -> Message:
         """The release to go back to: the named one, or the newest good one before the current."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import time
 from typing import Any, NamedTuple, Optional
 
-from percore.common.process_facts import read, start_time_of, uids_of
+from percore.common import pidfd
+from percore.common.procfs import command_line_of, start_time_of, uids_of
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored
@@ -25,7 +25,6 @@ PROTOCOL_VERSION = 1
 
 _UCRED = struct.Struct("3i")
 _PIECE_BYTES = 65536
-_DYING_SECONDS = 10.0
 
 
 class Daemon(NamedTuple):
@@ -38,18 +37,7 @@ class Daemon(NamedTuple):
 
     def kill(self) -> None:
         """Nothing else is ever ended: a pid that is another process's by now, or runs as another user, is left alone."""
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            if _look_at(self.pid, self.uid) == self:  # from here on the descriptor is that process, or nothing
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                select.select([pidfd], [], [], _DYING_SECONDS)
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(pidfd)
+        pidfd.kill(self.pid, lambda: _look_at(self.pid, self.uid) == self)
 
 
 class Reply(NamedTuple):
@@ -121,7 +109,7 @@ def _look_at(pid: int, uid: int) -> Optional[Daemon]:
     """None unless the process is a supervisor that has the rights of this user and no others."""
     if pid <= 1 or pid == os.getpid():
         return None
-    words = read(pid, "cmdline")
+    words = command_line_of(pid)
     start_time = start_time_of(pid)
     if not start_time or uids_of(pid) != {uid} or not _is_supervisor(words):
         return None

@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Optional
 
-from percore.common.process_facts import uids_of
+from percore.common.procfs import uids_of
 from percore.errors import LockedError
 from percore.host.files import write_file
 from percore.host.paths import open_private

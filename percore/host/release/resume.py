@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 from collections.abc import Sequence
 
-from percore.common.process_facts import start_time_of
+from percore.common import pidfd
+from percore.common.procfs import start_time_of
 from percore.host.release.journal import Entry
-
-_DYING_SECONDS = 10.0
 
 
 def myself() -> dict[str, int]:
@@ -32,20 +29,8 @@ def is_at_work(entries: Sequence[Entry]) -> bool:
 def end_agent(entries: Sequence[Entry]) -> None:
     """Sends away an agent that waits for a connection which will not come back: all that it knows is in the journal."""
     agent = _last_agent(entries)
-    if not _is_alive(agent):
-        return
-    try:
-        pidfd = os.pidfd_open(agent["pid"])
-    except ProcessLookupError:
-        return
-    try:
-        if _is_alive(agent):  # once more, now that its pid cannot become another's unseen
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _DYING_SECONDS)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(pidfd)
+    if _is_alive(agent):
+        pidfd.kill(agent["pid"], lambda: _is_alive(agent))
 
 
 def _last_agent(entries: Sequence[Entry]) -> Entry:
