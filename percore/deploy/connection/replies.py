@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import types
-from collections.abc import Callable
-from functools import cache
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from percore.common.names import RELEASE_ID
+from percore.common.typed import Count, Line, Rule, Sha256, Wrong, between, pattern, read
 
 DEEPEST = 32
 LONGEST_NUMBER = 20
@@ -24,23 +22,8 @@ MOST_BYTES = 64 << 20
 """Of one reply and all that is said before it, where no lines of logs or of a command are streamed."""
 
 
-class WrongReply(Exception):
-    """What is wrong with it, as the end of a sentence that begins with `its agent answered 'OP'`."""
-
-
-class Rule(NamedTuple):
-    """What a value must be, beside its type."""
-
-    wanted: str
-    fits: Callable[[Any], object]
-
-
-def _pattern(wanted: str, pattern: str) -> Rule:
-    return Rule(wanted, re.compile(pattern, re.ASCII).fullmatch)
-
-
-def _between(least: float, most: float) -> Rule:
-    return Rule(f"between {least:g} and {most:g}", lambda number: least <= number <= most)
+WrongReply = Wrong
+"""What is wrong with it, as the end of a sentence that begins with `its agent answered 'OP'`."""
 
 
 def _is_path(text: str) -> bool:
@@ -49,20 +32,17 @@ def _is_path(text: str) -> bool:
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.+@~=,-]+)+")
 
-Line = Annotated[str, Rule("a text of at most 100,000 characters", lambda text: len(text) <= 100_000)]
-Word = Annotated[str, _pattern("a word", r"[A-Za-z0-9_.+~:@ -]{0,255}")]
-Name = Annotated[str, _pattern("a word of letters and digits", r"[A-Za-z0-9_]{1,32}")]
-User = Annotated[str, _pattern("a user's name", r"([A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,254}\$?)?")]
+Word = Annotated[str, pattern("a word", r"[A-Za-z0-9_.+~:@ -]{0,255}")]
+Name = Annotated[str, pattern("a word of letters and digits", r"[A-Za-z0-9_]{1,32}")]
+User = Annotated[str, pattern("a user's name", r"([A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,254}\$?)?")]
 ReleaseId = Annotated[str, Rule("a release id", RELEASE_ID.fullmatch)]
 Path = Annotated[str, Rule("a path of letters, digits and ._+@~=,-", _is_path)]
-Sha256 = Annotated[str, _pattern("a SHA-256", r"[0-9a-f]{64}")]
-PythonVersion = Annotated[str, _pattern("a version of Python", r"[0-9]{1,3}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,32}")]
-Version = Annotated[str, _pattern("a version", r"([0-9]{1,9}(\.[0-9]{1,9}){0,2}([-+][0-9A-Za-z.+-]{1,64})?)?")]
-Count = Annotated[int, _between(0, 2**63)]
-Port = Annotated[int, _between(0, 65535)]
-Figure = Annotated[float, _between(0, 1e18)]
-Moment = Annotated[float, _between(0, 2**35)]
-PortName = Annotated[str, _pattern("the number of a port", r"[0-9]{1,5}")]
+PythonVersion = Annotated[str, pattern("a version of Python", r"[0-9]{1,3}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,32}")]
+Version = Annotated[str, pattern("a version", r"([0-9]{1,9}(\.[0-9]{1,9}){0,2}([-+][0-9A-Za-z.+-]{1,64})?)?")]
+Port = Annotated[int, between(0, 65535)]
+Figure = Annotated[float, between(0, 1e18)]
+Moment = Annotated[float, between(0, 2**35)]
+PortName = Annotated[str, pattern("the number of a port", r"[0-9]{1,5}")]
 
 
 class Facts(TypedDict):
@@ -212,7 +192,7 @@ class Changed(TypedDict):
 
 
 class Ended(TypedDict):
-    code: Annotated[int, _between(-(2**31), 2**31)]
+    code: Annotated[int, between(-(2**31), 2**31)]
 
 
 class Done(TypedDict):
@@ -317,15 +297,15 @@ def read_line(line: bytes) -> dict[str, Any]:
 def read_event(event: dict[str, Any]) -> dict[str, Any]:
     """An event, its values looked at."""
     kind = _EVENTS.get(event["event"])
-    checked: dict[str, Any] = event if kind is None else _read(kind, event, "")
+    checked: dict[str, Any] = event if kind is None else read(kind, event, "")
     return checked
 
 
 def read_result(op: str, event: dict[str, Any]) -> dict[str, Any]:
     """The last line of an answer: `ok` and what the operation returns, or the `error`."""
-    ok = _read(bool, event.get("ok"), "ok")
+    ok = read(bool, event.get("ok"), "ok")
     checked: dict[str, Any] = (
-        _read(_OPERATIONS[op][0], event, "") if ok else {**event, "error": _read(Failure, event.get("error"), "error")}
+        read(_OPERATIONS[op][0], event, "") if ok else {**event, "error": read(Failure, event.get("error"), "error")}
     )
     return checked
 
@@ -357,76 +337,3 @@ def _sound(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {_sound(key): _sound(entry, depth + 1) for key, entry in value.items()}
     return value
-
-
-# -- values against types ----------------------------------------------------------------------------------------------
-
-_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
-    str: ("a text", (str,)),
-    bool: ("true or false", (bool,)),
-    int: ("a whole number", (int,)),
-    float: ("a number", (int, float)),
-}
-
-
-def _read(kind: Any, value: Any, path: str) -> Any:
-    """The value when it is of this kind; WrongReply names the place where it is not."""
-    if kind in _PLAIN:
-        return _read_plain(kind, value, path)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _read_ruled(arguments, value, path)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _read(arguments[0], value, path)
-    if origin is list:
-        return [_read(arguments[0], entry, f"{path}[]") for entry in _of_type(list, "a list", value, path)]
-    mapping = _of_type(dict, "a mapping", value, path)
-    if origin is dict:
-        name = f"a name in {path}"
-        return {_read(arguments[0], key, name): _read(arguments[1], mapping[key], f"{path}.*") for key in mapping}
-    return _read_fields(kind, mapping, path)
-
-
-def _read_plain(kind: Any, value: Any, path: str) -> Any:
-    wanted, types_of_it = _PLAIN[kind]
-    if isinstance(value, bool) and kind is not bool:
-        raise _wrong(path, wanted)
-    return _of_type(types_of_it, wanted, value, path)
-
-
-def _read_ruled(arguments: tuple[Any, ...], value: Any, path: str) -> Any:
-    checked, rule = _read(arguments[0], value, path), arguments[1]
-    if not rule.fits(checked):
-        raise _wrong(path, rule.wanted)
-    return checked
-
-
-def _read_fields(kind: type, mapping: dict[str, Any], path: str) -> dict[str, Any]:
-    checked = dict(mapping)
-    for name, (hint, is_required) in _fields(kind).items():
-        place = f"{path}.{name}" if path else name
-        if name in mapping:
-            checked[name] = _read(hint, mapping[name], place)
-        elif is_required:
-            raise WrongReply(f"without '{place}'")
-    return checked
-
-
-@cache
-def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
-    """By name: the type, and whether it must be there."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {
-        name: (get_args(hint)[0], False) if get_origin(hint) is NotRequired else (hint, True)
-        for name, hint in hints.items()
-    }
-
-
-def _of_type(kind: Any, wanted: str, value: Any, path: str) -> Any:
-    if not isinstance(value, kind):
-        raise _wrong(path, wanted)
-    return value
-
-
-def _wrong(path: str, wanted: str) -> WrongReply:
-    return WrongReply(f"with '{path}' that is not {wanted}" if path else f"with what is not {wanted}")
