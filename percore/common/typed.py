@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -58,10 +58,10 @@ def read(kind: Any, value: Any, path: str = "") -> Any:
         return _read_ruled(arguments, value, path)
     if origin in _UNIONS:
         return None if value is None else read(arguments[0], value, path)
-    if origin is list:
+    if origin in (list, Sequence):
         return [read(arguments[0], entry, f"{path}[]") for entry in _of_type(list, "a list", value, path)]
     mapping = _of_type(dict, "a mapping", value, path)
-    if origin is dict:
+    if origin in (dict, Mapping):
         name = f"a name in {path}"
         return {read(arguments[0], key, name): read(arguments[1], mapping[key], f"{path}.*") for key in mapping}
     return _read_fields(kind, mapping, path)
@@ -71,7 +71,7 @@ def as_json(value: Any) -> Any:
     """A NamedTuple, and those in it, as mappings."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: as_json(entry) for name, entry in value._asdict().items()}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: as_json(entry) for name, entry in value.items()}
     return [as_json(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 

@@ -38,7 +38,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
 
 
 def find_program(name: str) -> Optional[str]:
-    """Absolute path of a program; the sbin folders count too, which an ordinary user's PATH often leaves out."""
+    """Absolute path of a program; the sbin directories count too, which an ordinary user's PATH often leaves out."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return shutil.which(name, path=path)
 

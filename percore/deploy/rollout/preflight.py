@@ -18,7 +18,7 @@ from percore.deploy.build.artifact import Artifact
 from percore.deploy.report import Report
 from percore.deploy.rollout.hosts import Host, on_all, stop_at
 from percore.errors import PercoreError, PreflightError
-from percore.host.release.releases import SPARE_BYTES
+from percore.host.release.parts import SPARE_BYTES
 
 SPARE_INODES = 1000
 SPARE_MEMORY = 64 * 1024 * 1024

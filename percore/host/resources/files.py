@@ -13,9 +13,10 @@ from typing import Callable, Optional
 
 from percore.errors import RolloutError
 from percore.host.files import gid_of, replace_link, uid_of, write_file
+from percore.host.messages import Spec
 from percore.host.paths import link_target, make_parents, open_directory, open_for_reading, parent_of, remove, stat_of
 from percore.host.resources.command import run
-from percore.host.resources.resource import Resource, Spec
+from percore.host.resources.resource import Resource
 
 
 class File(Resource):

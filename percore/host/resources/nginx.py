@@ -11,10 +11,11 @@ from typing import Optional
 from percore.errors import RolloutError
 from percore.host.facts import find_program
 from percore.host.files import replace_link, write_file
+from percore.host.messages import Spec
 from percore.host.paths import remove
 from percore.host.resources.command import run
 from percore.host.resources.files import File, Link, former_of_path
-from percore.host.resources.resource import Resource, Spec
+from percore.host.resources.resource import Resource
 
 
 class Site(Resource):

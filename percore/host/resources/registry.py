@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from percore.errors import PercoreError
+from percore.errors import PercoreError, RolloutError
+from percore.host.messages import Spec
 from percore.host.resources.command import Command
 from percore.host.resources.files import Absent, Directory, File, Link
 from percore.host.resources.nginx import NginxReload, Site
-from percore.host.resources.resource import Contents, Resource, Spec
+from percore.host.resources.resource import Contents, Resource
 from percore.host.resources.systemd import AbsentUnitFile, SystemdReload, Unit, UnitFile
 from percore.host.resources.users_packages import Packages, User
 
@@ -32,4 +33,10 @@ def no_contents(sha256: str) -> bytes:
 
 
 def make(spec: Spec, contents: Contents = no_contents) -> Resource:
-    return KINDS[spec["kind"]](spec, contents)
+    """Raises RolloutError for a kind that only another version knows."""
+    kind = spec.get("kind")
+    if kind not in KINDS:
+        raise RolloutError(
+            f"a resource of kind {ascii(kind)[:40]} is not known here", next="deploy with a newer percore"
+        )
+    return KINDS[kind](spec, contents)

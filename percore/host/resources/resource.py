@@ -9,10 +9,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-Spec = dict[str, Any]
-"""A resource as JSON has it: a `kind`, and what the class of that kind says."""
+from percore.host.messages import Spec
 
 Contents = Callable[[str], bytes]
 """Gives the bytes of a SHA-256."""

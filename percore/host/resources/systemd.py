@@ -6,9 +6,10 @@ import subprocess
 from typing import Optional
 
 from percore.errors import RolloutError
+from percore.host.messages import Spec
 from percore.host.resources.command import run, succeeds
 from percore.host.resources.files import Absent, File
-from percore.host.resources.resource import Resource, Spec
+from percore.host.resources.resource import Resource
 
 
 def is_active(unit: str) -> bool:

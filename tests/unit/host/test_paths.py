@@ -19,12 +19,12 @@ from percore.errors import PercoreError, PreflightError
 from percore.host import paths
 from percore.host.files import read_file
 from percore.host.lock import Lock
+from percore.host.messages import Spec, TargetPaths
 from percore.host.release.history import History
 from percore.host.release.journal import Journal
 from percore.host.release.target import Target
 from percore.host.resources import nginx
 from percore.host.resources.registry import make
-from percore.host.resources.resource import Spec
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -152,8 +152,8 @@ def test_links_in_a_ring_end(tmp_path: Path) -> None:
         read_file(str(tmp_path / "a" / "file"))
 
 
-def message(deploy_to: Path, package: Path) -> dict[str, object]:
-    return {"target": {"deploy_to": str(deploy_to), "command": ["percore"], "home": "/x", "package": str(package)}}
+def paths_of(deploy_to: Path, package: Path) -> TargetPaths:
+    return TargetPaths(str(deploy_to), ["/bin/percore"], "/x", str(package))
 
 
 @pytest.mark.parametrize("place", ["deploy_to", "releases", "parent", "group", "package"])
@@ -163,7 +163,7 @@ def test_root_keeps_its_releases_and_packages_nowhere_where_another_user_may_wri
     app, package = tmp_path / "app", tmp_path / "package"
     (app / "releases").mkdir(parents=True)
     package.mkdir()
-    Target(message(app, package))
+    Target(paths_of(app, package))
     if place == "parent":
         app = theirs / "app"
         app.mkdir()
@@ -173,7 +173,7 @@ def test_root_keeps_its_releases_and_packages_nowhere_where_another_user_may_wri
     else:
         os.chown({"deploy_to": app, "releases": app / "releases", "package": package}[place], NOBODY.pw_uid, 0)
     with pytest.raises(PreflightError, match="another user may write in") as caught:
-        Target(message(app, package))
+        Target(paths_of(app, package))
     assert "chown root:root" in caught.value.next
 
 

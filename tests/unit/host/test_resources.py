@@ -13,9 +13,9 @@ import pytest
 
 from percore.errors import RolloutError
 from percore.host.files import replace_link, write_file
+from percore.host.messages import Spec
 from percore.host.resources.command import run
 from percore.host.resources.registry import make
-from percore.host.resources.resource import Spec
 
 
 def file_spec(path: Path, content: bytes, **keys: Any) -> Spec:
