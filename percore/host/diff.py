@@ -9,10 +9,11 @@ from typing import Any, Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text, record_hashes
 from percore.host.files import read_file
-from percore.host.messages import CompareReply, CompareRequest, DriftReply, ShownChange, Spec
+from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe
 from percore.host.release.plan import kept_contents, load_plan, plan_or_none
 from percore.host.release.target import Target
+from percore.host.replies import CompareReply, DriftReply, ShownChange
 from percore.host.resources.registry import make
 from percore.host.resources.resource import Contents, shown
 

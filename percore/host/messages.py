@@ -1,4 +1,4 @@
-"""What the control side asks, and what the agent answers: a class for each, read with types and bounds.
+"""What the control side asks: a class for each operation, read with types and bounds.
 
 The names of the fields are those on the wire. A field with a default may be left out; one that is not known here passes unread.
 Resources and handlers (`Spec`) are read by the classes in `resources`, which know their kinds.
@@ -83,9 +83,6 @@ class ProbeTarget(NamedTuple):
     port: Port
     path: Optional[Line]
     site: Line = ""  # the Host header
-
-
-# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 class InspectRequest(NamedTuple):
@@ -226,89 +223,3 @@ class ExecRequest(NamedTuple):
 class StreamRequest(NamedTuple):
     target: TargetPaths
     words: list[Line]
-
-
-# -- replies -----------------------------------------------------------------------------------------------------------
-
-
-class EmptyReply(NamedTuple):
-    """Nothing but that it is done."""
-
-
-class InspectReply(NamedTuple):
-    current: Optional[str]
-    marks: Mapping[str, Mapping[str, Any]]
-    changes: list[str]
-    owed: list[str]
-    unfinished: bool
-    status: Mapping[str, Any]
-    disk_free_bytes: int
-    inodes_free: Optional[int]
-    memory_free_bytes: Optional[int]
-    versions: Mapping[str, str]
-
-
-class ShownChange(NamedTuple):
-    text: str
-    diff: str
-
-
-class CompareReply(NamedTuple):
-    changes: list[ShownChange]
-    reasons: list[str]
-    handlers: list[str]
-
-
-class DriftReply(NamedTuple):
-    current: Optional[str]
-    status: Mapping[str, Any]
-    workers: list[str]
-    files: list[ShownChange]
-    owed: list[str]
-
-
-class ChangesReply(NamedTuple):
-    changed: list[str]
-
-
-class ProbeReply(NamedTuple):
-    probe: Optional[Mapping[str, Any]]
-
-
-class ActivateReply(NamedTuple):
-    former: Optional[str]
-    status: Mapping[str, Any]
-
-
-class StatusReply(NamedTuple):
-    status: Mapping[str, Any]
-
-
-class PruneReply(NamedTuple):
-    pruned: list[str]
-
-
-class HolderReply(NamedTuple):
-    holder: Mapping[str, Any]
-
-
-class HistoryReply(NamedTuple):
-    entries: list[dict[str, Any]]
-
-
-class PortsReply(NamedTuple):
-    strangers: Mapping[str, str]
-
-
-class FindReply(NamedTuple):
-    release: str
-    current: Optional[str]
-
-
-class CurrentReply(NamedTuple):
-    current: Optional[str]
-    status: Mapping[str, Any]
-
-
-class ExitReply(NamedTuple):
-    code: int

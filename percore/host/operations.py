@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional, Union
 
 from percore.common import typed
 from percore.errors import PercoreError, RolloutError, UsageError
-from percore.host import diff, facts
+from percore.host import diff, facts, replies
 from percore.host import messages as m
 from percore.host.lock import Lock
-from percore.host.output import Output
 from percore.host.ports import find_conflicts
 from percore.host.probe import Prober
 from percore.host.release.journal import Journal
@@ -24,8 +21,8 @@ from percore.host.release.switch import Activation
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
 from percore.host.session import Session
+from percore.host.streams import execute, stream
 
-LONGEST_SHOWN_LINE = 256 * 1024
 ATTACH_SECONDS = 120.0
 """So long a rollout that came back waits for what its former agent is still doing."""
 
@@ -65,14 +62,14 @@ def perform(session: Session, message: Mapping[str, Any]) -> dict[str, Any]:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def inspect(session: Session, request: m.InspectRequest, target: Target) -> m.InspectReply:
+def inspect(session: Session, request: m.InspectRequest, target: Target) -> replies.InspectReply:
     """What is here now, and what would change; takes the lock when an `owner` asks for it."""
     if request.owner:
         session.take_lock(target, request.owner)
         session.roll_back_unfinished(target)
         target.releases.staging.clean()
     releases = target.releases
-    return m.InspectReply(
+    return replies.InspectReply(
         current=releases.current(),
         marks=releases.marks.read(),
         changes=[text for text in (make(spec).change() for spec in request.resources) if text],
@@ -86,36 +83,36 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> m.In
     )
 
 
-def compare(session: Session, request: m.CompareRequest, target: Target) -> m.CompareReply:
+def compare(session: Session, request: m.CompareRequest, target: Target) -> replies.CompareReply:
     return diff.compare(target, request, session.staging(target).receive_contents)
 
 
-def compare_release(session: Session, request: m.CompareReleaseRequest, target: Target) -> m.CompareReply:
+def compare_release(session: Session, request: m.CompareReleaseRequest, target: Target) -> replies.CompareReply:
     return diff.compare_release(target, request.release)
 
 
-def drift(session: Session, request: m.DriftRequest, target: Target) -> m.DriftReply:
+def drift(session: Session, request: m.DriftRequest, target: Target) -> replies.DriftReply:
     return diff.find_drift(target)
 
 
-def find(session: Session, request: m.FindRequest, target: Target) -> m.FindReply:
+def find(session: Session, request: m.FindRequest, target: Target) -> replies.FindReply:
     """The release to go back to: the named one, or the newest good one before the current."""
     releases = target.releases
     found = releases.find(request.release) if request.release else releases.previous_good()
     session.staging(target).verify(found)
-    return m.FindReply(found, releases.current())
+    return replies.FindReply(found, releases.current())
 
 
-def status(session: Session, request: m.StatusRequest, target: Target) -> m.CurrentReply:
-    return m.CurrentReply(target.releases.current(), target.status())
+def status(session: Session, request: m.StatusRequest, target: Target) -> replies.CurrentReply:
+    return replies.CurrentReply(target.releases.current(), target.status())
 
 
-def read_history(session: Session, request: m.HistoryRequest, target: Target) -> m.HistoryReply:
-    return m.HistoryReply(target.releases.history.last(request.count))
+def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:
+    return replies.HistoryReply(target.releases.history.last(request.count))
 
 
-def ports(session: Session, request: m.PortsRequest) -> m.PortsReply:
-    return m.PortsReply(find_conflicts(request.ports, user=_user_of(request.target)))
+def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
+    return replies.PortsReply(find_conflicts(request.ports, user=_user_of(request.target)))
 
 
 def _user_of(paths: Optional[m.TargetPaths]) -> Optional[int]:
@@ -126,7 +123,7 @@ def _user_of(paths: Optional[m.TargetPaths]) -> Optional[int]:
         return None
 
 
-def probe(session: Session, request: m.ProbeRequest) -> m.ProbeReply:
+def probe(session: Session, request: m.ProbeRequest) -> replies.ProbeReply:
     """Begin to probe where there are `targets`; `mark` the begin of what counts; tell what was found so far."""
     if request.targets:
         if session.prober is not None:
@@ -134,28 +131,28 @@ def probe(session: Session, request: m.ProbeRequest) -> m.ProbeReply:
         session.prober = Prober(request.targets)
         session.prober.start()
     if session.prober is None:
-        return m.ProbeReply(None)
+        return replies.ProbeReply(None)
     if request.mark:
         session.prober.mark()
-    return m.ProbeReply(session.prober.summary())
+    return replies.ProbeReply(session.prober.summary())
 
 
 # -- staging and switching ---------------------------------------------------------------------------------------------
 
 
-def stage(session: Session, request: m.StageRequest, target: Target) -> m.ChangesReply:
-    return m.ChangesReply(session.staging(target).stage(request))
+def stage(session: Session, request: m.StageRequest, target: Target) -> replies.ChangesReply:
+    return replies.ChangesReply(session.staging(target).stage(request))
 
 
-def amend(session: Session, request: m.AmendRequest, target: Target) -> m.ChangesReply:
-    return m.ChangesReply(session.staging(target).amend(request))
+def amend(session: Session, request: m.AmendRequest, target: Target) -> replies.ChangesReply:
+    return replies.ChangesReply(session.staging(target).amend(request))
 
 
-def prepare(session: Session, request: m.PrepareRequest, target: Target) -> m.ChangesReply:
-    return m.ChangesReply(session.staging(target).prepare(request.resources, request.handlers))
+def prepare(session: Session, request: m.PrepareRequest, target: Target) -> replies.ChangesReply:
+    return replies.ChangesReply(session.staging(target).prepare(request.resources, request.handlers))
 
 
-def activate(session: Session, request: m.ActivateRequest, target: Target) -> m.ActivateReply:
+def activate(session: Session, request: m.ActivateRequest, target: Target) -> replies.ActivateReply:
     session.pending = None
     activation = Activation(target.releases, target.supervisor, request.release, session.emit, amended=request.amended)
     try:
@@ -164,10 +161,10 @@ def activate(session: Session, request: m.ActivateRequest, target: Target) -> m.
         session.note(activation, f"failed: {error.what}", verb=request.verb, more=request.note)
         raise
     session.pending = activation
-    return m.ActivateReply(activation.record.former, found)
+    return replies.ActivateReply(activation.record.former, found)
 
 
-def attach(session: Session, request: m.AttachRequest, target: Target) -> m.StatusReply:
+def attach(session: Session, request: m.AttachRequest, target: Target) -> replies.StatusReply:
     """Take up a switch of this rollout whose agent lost its connection; RolloutError when it was rolled back."""
     journal = Journal(target.releases.journal_path)
     deadline = time.monotonic() + ATTACH_SECONDS
@@ -182,27 +179,29 @@ def attach(session: Session, request: m.AttachRequest, target: Target) -> m.Stat
         raise RolloutError("the switch was rolled back while the connection was cut", next="deploy again")
     session.pending = Activation.resume(target.releases, target.supervisor, session.emit)
     journal.note("agent", **myself())
-    return m.StatusReply(target.status())
+    return replies.StatusReply(target.status())
 
 
-def health(session: Session, request: m.HealthRequest) -> m.StatusReply:
+def health(session: Session, request: m.HealthRequest) -> replies.StatusReply:
     """Is the switch of this session still healthy? RolloutError when a worker ended or does not answer."""
     if session.pending is None:
         raise RolloutError("nothing was switched here")
-    return m.StatusReply(session.pending.recheck())
+    return replies.StatusReply(session.pending.recheck())
 
 
-def revert(session: Session, request: m.RevertRequest, target: Target) -> Union[m.StatusReply, m.ActivateReply]:
+def revert(
+    session: Session, request: m.RevertRequest, target: Target
+) -> Union[replies.StatusReply, replies.ActivateReply]:
     """Roll back the activation of this session: another host failed."""
     activation, session.pending = session.pending, None
     if activation is None:
-        return m.StatusReply(target.status())
+        return replies.StatusReply(target.status())
     activation.roll_back()
     session.note(activation, "rolled back: another host failed", verb=request.verb, more=request.note)
-    return m.ActivateReply(activation.record.former, activation.supervisor.status())
+    return replies.ActivateReply(activation.record.former, activation.supervisor.status())
 
 
-def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> m.PruneReply:
+def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> replies.PruneReply:
     """The whole fleet is healthy: the release is good, and older ones may be removed."""
     activation, session.pending = session.pending, None
     if activation is not None:
@@ -214,79 +213,43 @@ def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> m.Pr
         session.note(activation, "good", verb=request.verb, more=request.note)
     pruned = target.releases.prune(request.keep)
     prune_packages(target)
-    return m.PruneReply(pruned)
+    return replies.PruneReply(pruned)
 
 
-def bye(session: Session, request: m.ByeRequest) -> m.EmptyReply:
+def bye(session: Session, request: m.ByeRequest) -> replies.EmptyReply:
     """The control side ends on purpose: it will not come back for what is not confirmed."""
     session.is_over = True
-    return m.EmptyReply()
+    return replies.EmptyReply()
 
 
 # -- the lock of a person ----------------------------------------------------------------------------------------------
 
 
-def hold(session: Session, request: m.HoldRequest, target: Target) -> m.EmptyReply:
+def hold(session: Session, request: m.HoldRequest, target: Target) -> replies.EmptyReply:
     """A person holds the lock."""
     session.lock = session.lock or Lock(target.releases.lock_path)
     session.lock.hold(request.owner, request.why)
-    return m.EmptyReply()
+    return replies.EmptyReply()
 
 
-def let_go(session: Session, request: m.LetGoRequest, target: Target) -> m.HolderReply:
+def let_go(session: Session, request: m.LetGoRequest, target: Target) -> replies.HolderReply:
     lock = Lock(target.releases.lock_path)
     holder = lock.holder()
     lock.let_go()
-    return m.HolderReply(holder)
+    return replies.HolderReply(holder)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def stop(session: Session, request: m.StopRequest, target: Target) -> m.ChangesReply:
+def stop(session: Session, request: m.StopRequest, target: Target) -> replies.ChangesReply:
     """End what runs: the unit where there is one, else the daemon."""
     if request.unit:
         unit = {"kind": "unit", "name": request.unit, "active": False}
-        return m.ChangesReply(session.staging(target).prepare([unit], []))
+        return replies.ChangesReply(session.staging(target).prepare([unit], []))
     is_running = target.status().get("daemon", True)
     target.supervisor.kill()
-    return m.ChangesReply(["stop the supervisor and all its workers"] if is_running else [])
-
-
-def execute(session: Session, request: m.ExecRequest) -> m.ExitReply:
-    """Any command, its output as it comes; `code` is how it ended."""
-    try:
-        child = subprocess.Popen(
-            request.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except OSError as error:
-        raise PercoreError(f"cannot run '{request.words[0]}': {error.strerror}") from None
-    _show(session, Output(child))
-    code = child.wait()
-    return m.ExitReply(code if code >= 0 else 128 - code)
-
-
-def stream(session: Session, request: m.StreamRequest, target: Target) -> m.EmptyReply:
-    """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""
-    child = target.supervisor.start("logs", *request.words, errors=subprocess.STDOUT)
-    if "--follow" in request.words:
-        threading.Thread(target=_end_with_input, args=(session, child), daemon=True).start()
-    output = Output(child)
-    _show(session, output)
-    if (code := output.code()) > 0:
-        raise PercoreError(f"'percore logs' ended with code {code}")
-    return m.EmptyReply()
-
-
-def _show(session: Session, output: Output) -> None:
-    """A line without an end comes in pieces."""
-    for line in output.lines(longest=LONGEST_SHOWN_LINE):
-        session.emit({"event": "line", "text": line.decode(errors="replace")})
-
-
-def _end_with_input(session: Session, child: subprocess.Popen[bytes]) -> None:
-    session.source.read(1)
-    child.terminate()
+    return replies.ChangesReply(["stop the supervisor and all its workers"] if is_running else [])
 
 
 OPERATIONS: dict[str, Union[OnTarget, Simple]] = {

@@ -13,10 +13,11 @@ from percore.common import typed
 from percore.deploy.connection import replies
 from percore.errors import RolloutError
 from percore.host.agent import Agent
-from percore.host.messages import Plan, ShownChange
+from percore.host.messages import Plan
 from percore.host.operations import OPERATIONS
 from percore.host.release.plan import load_plan
 from percore.host.release.releases import Releases
+from percore.host.replies import ShownChange
 from percore.host.resources.registry import make
 
 RELEASE = "20260101120000-0a1b2c3d"
