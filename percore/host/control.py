@@ -10,21 +10,15 @@ import json
 import os
 import select
 import socket
-import struct
 import time
 from typing import Any, NamedTuple, Optional
 
-from percore.common import pidfd
+from percore.common import control, pidfd
 from percore.common.procfs import command_line_of, start_time_of, uids_of
+from percore.common.unix_socket import peer_of
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored
-
-PROTOCOL_VERSION = 1
-"""Of the daemon's control socket (percore/common/control.py)."""
-
-_UCRED = struct.Struct("3i")
-_PIECE_BYTES = 65536
 
 
 class Daemon(NamedTuple):
@@ -58,17 +52,17 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
         try:
             with anchored(path) as place:  # a home may have a longer path than an address may be
                 link.connect(place)
-            pid, peer_uid, _ = _UCRED.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            peer = peer_of(link)
         except OSError:
             return None  # also a queue that is full: nobody accepts
-        daemon = _look_at(pid, uid) if peer_uid == uid else None
+        daemon = _look_at(peer.pid, uid) if peer.uid == uid else None
         if daemon is None:
             raise RolloutError(
-                f"the socket is not the supervisor's: process {pid} of uid {peer_uid} listens there", where=path,
+                f"the socket is not the supervisor's: process {peer.pid} of uid {peer.uid} listens there", where=path,
                 next="look who made it, and remove it",
             )  # fmt: skip
         try:
-            link.sendall(json.dumps({"version": PROTOCOL_VERSION, "op": op}).encode() + b"\n")
+            link.sendall(control.request(op))
             result = _read_result(link, path, deadline)
         except OSError:
             return None  # it ended meanwhile
@@ -79,17 +73,15 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
 
 def _read_result(link: socket.socket, path: str, deadline: float) -> Optional[dict[str, Any]]:
     """The first line that says how it ended; what comes before counts against the same bounds."""
-    unread, total = b"", 0
+    connection = control.Connection(link)  # `received` bounds it here, all lines together
     while (left := deadline - time.monotonic()) > 0:
         if not select.select([link], [], [], left)[0]:
             break
-        piece = link.recv(_PIECE_BYTES)
-        total += len(piece)
-        if not piece:
+        lines = connection.receive()
+        if lines is None:
             return None
-        if total > LONGEST_LINE:
+        if connection.received > LONGEST_LINE:
             raise RolloutError(f"the supervisor's answer is longer than {LONGEST_LINE} bytes", where=path)
-        *lines, unread = (unread + piece).split(b"\n") if b"\n" in piece else (unread + piece,)
         for line in lines:
             message = _parse(line)
             if message is None or message.pop("event", "") == "result":

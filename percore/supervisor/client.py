@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator
 
 from percore.common import control
 from percore.common.passwords import for_programs
 from percore.common.typing import Any
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError
 from percore.supervisor import lock
 from percore.supervisor.home import Home, connect
@@ -21,7 +21,6 @@ from percore.supervisor.program import this_program
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
 _SILENCE_SECONDS = 5.0
-_LONGEST_ANSWER = 1 << 30
 
 
 class NoDaemon(PercoreError):
@@ -44,7 +43,7 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     sock.settimeout(_SILENCE_SECONDS)
     # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
     with sock, contextlib.suppress(ConnectionError):
-        _send(home, sock, control.encode({"version": control.VERSION, "op": op, **arguments}))
+        _send(home, sock, control.request(op, **arguments))
         for line in _lines(home, sock):
             message = _message(line)
             yield message
@@ -64,23 +63,20 @@ def _send(home: Home, sock: socket.socket, text: bytes) -> None:
 
 def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
     """Whole lines, as they come. A long job says nothing for a while: then the supervisor is asked whether it is there."""
-    unread = bytearray()
+    connection = control.Connection(sock)
     while True:
         try:
-            part = sock.recv(1 << 18)
+            lines = connection.receive()
         except _TIMEOUTS:
             _refuse_silence(home)
             continue
-        if not part and not unread:
-            return
-        *lines, rest = part.split(b"\n")
-        for line in lines:
-            unread += line
-            yield bytes(unread)
-            unread.clear()
-        unread += rest
-        if not part or len(unread) > _LONGEST_ANSWER:
+        except ValueError:
+            lines = None
+        if lines is None and connection.is_cut_off:
             raise PercoreError("the supervisor's answer was cut off", next="try it again")
+        if lines is None:
+            return
+        yield from lines
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -98,9 +94,9 @@ def _refuse_silence(home: Home) -> None:
     pid = 0
     try:
         with connect(home.control_socket, _SILENCE_SECONDS) as sock:
-            pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid = peer_of(sock).pid
             sock.settimeout(_SILENCE_SECONDS)
-            sock.sendall(control.encode({"version": control.VERSION, "op": "ping"}))
+            sock.sendall(control.request("ping"))
             if sock.recv(1):
                 return
     except _TIMEOUTS:

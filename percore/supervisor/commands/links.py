@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 
 from percore.common import control
 from percore.common.typing import Any, Optional
@@ -15,46 +14,43 @@ class Link:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._socket: Optional[socket.socket] = None
-        self._unread = b""
+        self._connection: Optional[control.Connection] = None
 
     @property
     def is_open(self) -> bool:
-        return self._socket is not None
+        return self._connection is not None
 
     def fileno(self) -> int:
-        assert self._socket
-        return self._socket.fileno()
+        assert self._connection
+        return self._connection.fileno()
 
     def open(self) -> bool:
         """Tries to connect; False where no supervisor runs."""
-        if self._socket is None:
+        if self._connection is None:
             with contextlib.suppress(OSError):
-                self._socket = connect(self._home.control_socket)
-                self._unread = b""
+                self._connection = control.Connection(connect(self._home.control_socket))
         return self.is_open
 
     def send(self, op: str, **arguments: Any) -> None:
         try:
-            assert self._socket
-            self._socket.sendall(control.encode({"version": control.VERSION, "op": op, **arguments}))
+            assert self._connection
+            self._connection.send(op, **arguments)
         except OSError:
             self.close()
 
     def read(self) -> list[dict[str, Any]]:
-        """The replies that are here by now."""
+        """The replies that are here by now. One that makes no sense ends the connection."""
         try:
-            assert self._socket
-            part = self._socket.recv(1 << 20)
-        except OSError:
-            part = b""
-        if not part:
-            self.close()
-            return []
-        *lines, self._unread = (self._unread + part).split(b"\n")
-        return [control.decode(line) for line in lines]
+            assert self._connection
+            lines = self._connection.receive()
+            if lines is not None:
+                return [control.decode(line) for line in lines]
+        except (OSError, ValueError, RecursionError):
+            pass
+        self.close()
+        return []
 
     def close(self) -> None:
-        if self._socket:
-            self._socket.close()
-            self._socket = None
+        if self._connection:
+            self._connection.close()
+            self._connection = None
