@@ -33,7 +33,7 @@ def is_path_word(value: str) -> bool:
 
 
 def is_absolute_path(value: str) -> bool:
-    """True for a path from / on that leads where it says; / itself is nobody's."""
+    """True for a path from / on that leads where it says; / itself is refused."""
     return value.startswith("/") and value.strip("/") != "" and value.isprintable() and ".." not in value.split("/")
 
 

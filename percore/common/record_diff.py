@@ -22,7 +22,7 @@ MASK = "********"
 class Side(NamedTuple):
     """One side of a diff. `secret` are the lines not to be shown, by number (as JSON has it), and what is shown instead.
 
-    None: nobody knows which they are, so none of its own is shown.
+    None: it is not known which they are, so none of its own is shown.
     """
 
     content: bytes

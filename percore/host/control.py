@@ -42,7 +42,7 @@ class Reply(NamedTuple):
 
 
 def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
-    """None where nobody listens.
+    """None where no process listens.
 
     Raises RolloutError for another process than a supervisor of user `uid`, and for an answer without an end.
     """
@@ -54,7 +54,7 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
                 link.connect(place)
             peer = peer_of(link)
         except OSError:
-            return None  # also a queue that is full: nobody accepts
+            return None  # also a queue that is full: connections are not accepted
         daemon = _look_at(peer.pid, uid) if peer.uid == uid else None
         if daemon is None:
             raise RolloutError(

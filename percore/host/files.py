@@ -16,7 +16,7 @@ from percore.host.paths import open_for_reading, open_private, parent_of
 def write_file(
     path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None
 ) -> None:
-    """In one step: whoever reads sees the old text or the new one."""
+    """In one step: a reader sees the old text or the new one."""
     with parent_of(path) as (directory, name):
         try:
             files.write_file(

@@ -1,8 +1,8 @@
 """Handlers that a change notified and that have not run yet, each kept until it has.
 
 A handler is noted on the disk before the change that notifies it is made, so neither a failed step nor a power cut loses it, and
-the next run of any kind runs it. A unit that was started since has read the change: its handler is no longer pending, whoever
-started it.
+the next run of any kind runs it. A unit that was started since has read the change: its handler is no longer pending, by
+whatever means it was started.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from percore.errors import RolloutError
 
 TRY_SECONDS = 3.0
 WHOLE_SECONDS = 10.0
-"""A program that sends a byte now and then is not well, however long it goes on."""
+"""A program that sends a byte now and then is not healthy, however long it goes on."""
 PAUSE_SECONDS = 0.1
 
 
@@ -58,7 +58,7 @@ class HealthError(RolloutError):
 def wait_healthy(
     address: str, port: int, *, path: Optional[str], deadline: float, source: Optional[str] = None, host: str = ""
 ) -> Optional[str]:
-    """None once it answers well; else what it last answered when the deadline had passed."""
+    """None once it is healthy; else what it last answered when the deadline had passed."""
     while True:
         fault = ask(address, port, path=path, source=source, host=host)
         if fault is None or time.monotonic() >= deadline:
@@ -108,6 +108,6 @@ def try_once(
 
 
 def _hang_up(connection: socket.socket) -> None:
-    """Whoever waits for the rest of an answer reads its end."""
+    """The thread that waits for the rest of an answer reads its end."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

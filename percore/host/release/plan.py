@@ -1,6 +1,6 @@
 """The plan of a release: what lies elsewhere on the host (units, sites, links, files), kept in `.percore/activation.json`.
 
-So going back to a release restores those as well.
+So going back to a release brings those back as well.
 """
 
 from __future__ import annotations

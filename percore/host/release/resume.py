@@ -11,12 +11,12 @@ from percore.host.release.journal import Entry
 
 
 def myself() -> dict[str, int]:
-    """Names this process for ever: a pid alone may be somebody else's one day."""
+    """Names this process for ever: a pid alone may be another process's one day."""
     return {"pid": os.getpid(), "start_time": start_time_of(os.getpid())}
 
 
 def is_switched(entries: Sequence[Entry], run: str) -> bool:
-    """This rollout's switch is done, and nobody began to take it back."""
+    """This rollout's switch is done, and no rollback was begun."""
     names = {entry["what"] for entry in entries}
     return "switched" in names and "undoing" not in names and entries[0]["run"] == run
 

@@ -1,4 +1,4 @@
-"""What a host should have, by kind: each resource compares, then changes, and can say what would restore the present state."""
+"""What a host should have, by kind: each resource compares, then changes, and can say what would bring back the present state."""
 
 from __future__ import annotations
 

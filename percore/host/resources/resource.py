@@ -18,7 +18,7 @@ Contents = Callable[[str], bytes]
 
 
 class Resource:
-    """Answers for a resource that has nothing to verify and nothing to restore."""
+    """Answers for a resource that has nothing to verify and nothing to bring back."""
 
     def __init__(self, spec: Spec, contents: Contents) -> None:
         self.spec = spec

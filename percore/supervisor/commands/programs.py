@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from percore.common.files import write_file
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.commands.asking import user_of
 from percore.supervisor.home import Home
@@ -139,8 +140,6 @@ def read_versions(place: str) -> dict[str, str]:
 def write_versions(place: str, known: Mapping[str, str]) -> None:
     """Nothing is lost when it cannot be written: it is asked again."""
     try:
-        with open(f"{place}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        os.replace(f"{place}.{os.getpid()}", place)
+        write_file(place, json.dumps(known).encode())
     except OSError:
         return
