@@ -13,7 +13,7 @@ def usable_cores(root: str = "/") -> int:
 
     `root` stands in for the file system's root in tests.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(root)
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 

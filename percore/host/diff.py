@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from percore.common.record_diff import Side, app_changes, diff_text, record_hashes
+from percore.common.record_diff import Side, app_changes, diff_text
+from percore.common.record_hash import record_hashes
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any, Optional
 
+from percore.common.cpus import usable_cores
+
 
 def gather(*, disk_path: str = "/") -> dict[str, Any]:
     """JSON-ready facts. Sizes in bytes; `time` in seconds since the epoch, UTC."""
@@ -79,13 +81,6 @@ def free_memory() -> Optional[int]:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
-
-
-def usable_cores() -> int:
-    """Cores this process may be scheduled on; the supervisor also respects cgroup quotas, this is for display."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:

@@ -6,10 +6,9 @@ state. Every field is declared here once, with its kind (`kinds`), its default a
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
 
+from percore.common.record_hash import record_hashes
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import records
@@ -144,11 +143,7 @@ class AppConfig(NamedTuple):
 
     def hashes(self) -> tuple[str, str]:
         """(of what is run and how, of its variables), to compare workers and files by; the release does not count."""
-        record = self._replace(unknown={}).to_record()
-        env = record.pop("env", {})
-        for field in ("release", "source"):
-            record.pop(field, None)
-        return _hash_of(record), _hash_of(env)
+        return record_hashes(self._replace(unknown={}).to_record())
 
     @property
     def shares_port(self) -> bool:
@@ -171,10 +166,6 @@ class AppConfig(NamedTuple):
     def settled_like(self, other: AppConfig) -> AppConfig:
         """With those fields of `other` that take effect without a new worker."""
         return self._replace(**{field: getattr(other, field) for field in _OF_THE_APP})
-
-
-def _hash_of(value: Any) -> str:
-    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def resolve_instances(wished: Instances, cores: int) -> int:
