@@ -33,7 +33,7 @@ def write_file(
             os.close(descriptor)
         os.rename(unfinished, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(unfinished, dir_fd=dir_fd)
         if isinstance(error, OSError):  # the temporary name means nothing to the reader
             raise OSError(error.errno, error.strerror, path) from None

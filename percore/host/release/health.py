@@ -8,17 +8,13 @@ import threading
 import time
 from typing import Any, Optional
 
+from percore.common.probe_source import source_host
 from percore.errors import RolloutError
 
 TRY_SECONDS = 3.0
 WHOLE_SECONDS = 10.0
 """A program that sends a byte now and then is not healthy, however long it goes on."""
 PAUSE_SECONDS = 0.1
-
-
-def worker_source(slot: int) -> str:
-    """A connection to the shared port from this address reaches exactly the worker of that slot."""
-    return f"127.77.{(slot + 1) >> 8}.{(slot + 1) & 255}"
 
 
 def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float) -> int:
@@ -33,7 +29,7 @@ def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float
             continue
         for worker in running:
             port = worker.get("port") or app["port"]
-            fault = wait_healthy("127.0.0.1", port, path=path, source=worker_source(worker["slot"]), deadline=deadline)
+            fault = wait_healthy("127.0.0.1", port, path=path, source=source_host(worker["slot"]), deadline=deadline)
             if fault:
                 name = f"{app['name']} worker {worker['slot']} (pid {worker['pid']})"
                 raise HealthError(f"{name} on port {port}: {fault}", app["name"])

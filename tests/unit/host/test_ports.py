@@ -21,7 +21,7 @@ def answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_stranger_is_told_and_a_worker_is_none() -> None:
+def test_another_program_is_named_and_a_worker_is_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert find_conflicts([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
@@ -37,7 +37,7 @@ def test_a_stranger_is_told_and_a_worker_is_none() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_a_process_of_another_user_that_says_it_is_a_worker_is_a_stranger() -> None:
+def test_a_process_of_another_user_that_says_it_is_a_worker_is_another_program() -> None:
     port = free_port()
     environment = {**os.environ, "PERCORE_HOME": "/x"}
     theirs = subprocess.Popen(["/usr/bin/python3", "-c", LISTENER, str(port)], env=environment, user="nobody")
