@@ -206,7 +206,7 @@ def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> repl
     activation, session.pending = session.pending, None
     if activation is not None:
         if activation.record.amended:
-            target.releases.keep_amendment(activation.record.release)
+            target.releases.end_amendment(activation.record.release, keeps=True)
         activation.record.journal.end()  # this decides; whatever ends us now, the release stays
     target.releases.marks.set(request.release, GOOD, deployed=request.deployed)
     if activation is not None:

@@ -56,14 +56,15 @@ class Releases:
         """The directory of what its plan puts elsewhere, each file named by its SHA-256."""
         return os.path.join(self.path(release), ".percore", "files")
 
-    def keep_amendment(self, release: str) -> None:
-        """What was tried is what the release has from now on; it is none that a deploy made, and has no fingerprint."""
-        os.rename(self.plan_path(release, amended=True), self.plan_path(release))
-        self.marks.set(release, GOOD, fingerprint="")
-
-    def drop_amendment(self, release: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.plan_path(release, amended=True))
+    def end_amendment(self, release: str, *, keeps: bool) -> None:
+        """`keeps`: what was tried is the release's plan from now on; no deploy made that, so it has no fingerprint."""
+        amended = self.plan_path(release, amended=True)
+        if keeps:
+            os.rename(amended, self.plan_path(release))
+            self.marks.set(release, GOOD, fingerprint="")
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(amended)
 
     def exists(self, release: str) -> bool:
         return is_release_id(release) and os.path.isfile(self.record_path(release))

@@ -105,6 +105,6 @@ class Rollback:
 
     def _mark(self, mark: str) -> None:
         if self._record.amended:
-            self._releases.drop_amendment(self._record.release)
+            self._releases.end_amendment(self._record.release, keeps=False)
         elif not self._record.was_good:
             self._releases.marks.set(self._record.release, mark)

@@ -66,7 +66,7 @@ class Staging:
         try:
             self.verify(release, amended=True)
         except BaseException:
-            releases.drop_amendment(release)
+            releases.end_amendment(release, keeps=False)
             raise
         return changed
 
