@@ -13,7 +13,7 @@ def usable_cores(root: str = "/") -> int:
 
     `root` stands in for the file system's root in tests.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(root)
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
@@ -28,34 +28,34 @@ def cgroup_quota(root: str = "/") -> Optional[float]:
     quotas = []
     for _, controllers, path in memberships:
         if controllers == "":
-            folders, read = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), _read_v2
+            directories, read = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), _read_v2
         elif "cpu" in controllers.split(","):
-            folders, read = (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"), _read_v1
+            directories, read = (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"), _read_v1
         else:
             continue
-        for folder in folders:
+        for directory in directories:
             parts = [part for part in path.split("/") if part]
             for depth in range(len(parts) + 1):
-                quota = read(os.path.join(root, folder, *parts[:depth]))
+                quota = read(os.path.join(root, directory, *parts[:depth]))
                 if quota:
                     quotas.append(quota)
     return min(quotas) if quotas else None
 
 
-def _read_v2(folder: str) -> Optional[float]:
+def _read_v2(directory: str) -> Optional[float]:
     try:
-        with open(os.path.join(folder, "cpu.max")) as file:
+        with open(os.path.join(directory, "cpu.max")) as file:
             quota, period = file.read().split()
     except (OSError, ValueError):
         return None
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _read_v1(folder: str) -> Optional[float]:
+def _read_v1(directory: str) -> Optional[float]:
     try:
-        with open(os.path.join(folder, "cpu.cfs_quota_us")) as file:
+        with open(os.path.join(directory, "cpu.cfs_quota_us")) as file:
             quota = int(file.read())
-        with open(os.path.join(folder, "cpu.cfs_period_us")) as file:
+        with open(os.path.join(directory, "cpu.cfs_period_us")) as file:
             period = int(file.read())
     except (OSError, ValueError):
         return None

@@ -1,9 +1,14 @@
-"""What the kernel tells of a process in /proc."""
+"""What the kernel tells in /proc of processes and of their sockets. Shared by all parts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+from percore.common.typing import NamedTuple
+
+LISTEN, ESTABLISHED, UNCONNECTED = "0A", "01", "07"
+"""States of a socket in /proc/net; the last one is that of a UDP socket."""
 
 _LONGEST_ENVIRONMENT = 6 << 20  # what execve(2) takes, at most
 
@@ -80,31 +85,72 @@ def uids_of(pid: int) -> set[int]:
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """The variables that a process was started with, as `NAME=value`; empty where we may not look.
+    """The variables that a process was started with, as `NAME=value`; empty where we may not look."""
+    return _read(pid, "environ").split(b"\0")
 
-    As much of it as a program can be given: the process itself may say that it begins and ends elsewhere in its memory.
-    """
+
+def command_line_of(pid: int) -> bytes:
+    """Its words, each with a zero byte behind it; empty where there is no such process."""
+    return _read(pid, "cmdline")
+
+
+def name_of(pid: int) -> str:
+    """What the process calls itself: any bytes, of which only what can be printed is shown. Empty when it is gone."""
+    name = _read(pid, "comm").decode(errors="replace").strip()
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def _read(pid: int, what: str) -> bytes:
+    """As much of it as a program can be given: the process itself may say that it begins and ends elsewhere in its memory."""
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return file.read(_LONGEST_ENVIRONMENT).split(b"\0")
+        with open(f"/proc/{pid}/{what}", "rb", buffering=0) as file:
+            return file.read(_LONGEST_ENVIRONMENT)
     except OSError:
-        return []
+        return b""
+
+
+class NetSocket(NamedTuple):
+    """A line of /proc/net/tcp, or of another of these tables (proc(5))."""
+
+    state: str
+    port: int
+    inode: int
+    queue: int  # unread bytes; of a listening socket the connections not yet accepted
+
+
+def net_sockets(*protocols: str) -> Iterator[NetSocket]:
+    """The sockets of all processes, over IPv4 and IPv6; none of a table that is not there."""
+    for name in (table for protocol in protocols for table in (protocol, f"{protocol}6")):
+        try:
+            with open(f"/proc/net/{name}") as table:
+                next(table, "")
+                for line in table:
+                    fields = line.split(maxsplit=10)
+                    port, queue = fields[1].rpartition(":")[2], fields[4].rpartition(":")[2]
+                    yield NetSocket(fields[3], int(port, 16), int(fields[9]), int(queue, 16))
+        except OSError:
+            continue
 
 
 def sockets_of(pid: int) -> dict[int, int]:
     """The sockets that a process has open: inode -> descriptor; empty for one that is gone, or is another user's."""
     try:
-        return {int(to[8:-1]): number for number, to in descriptors_of(pid) if to.startswith("socket:[")}
+        return open_sockets_of(pid)
     except OSError:
         return {}
 
 
+def open_sockets_of(pid: int) -> dict[int, int]:
+    """As `sockets_of`, but raises OSError where it knows of none."""
+    return {int(target[8:-1]): number for number, target in descriptors_of(pid) if target.startswith("socket:[")}
+
+
 def all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def name_of(pid: int) -> str:
-    """What the process calls itself: any bytes, of which only what can be printed is shown. Raises OSError."""
-    with open(f"/proc/{pid}/comm", "rb") as file:
-        text = file.read().decode(errors="replace").strip()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def holders_of(inodes: Collection[int]) -> Iterator[tuple[int, int]]:
+    """(pid, inode) of each process that has one of these sockets open, as far as we may look."""
+    for pid in all_pids() if inodes else ():
+        held = sockets_of(pid)
+        yield from ((pid, inode) for inode in inodes if inode in held)

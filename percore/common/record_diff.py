@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Union
 
@@ -22,7 +20,7 @@ MASK = "********"
 class Side(NamedTuple):
     """One side of a diff. `secret` are the lines not to be shown, by number (as JSON has it), and what is shown instead.
 
-    None: nobody knows which they are, so none of its own is shown.
+    None: it is not known which they are, so none of its own is shown.
     """
 
     content: bytes
@@ -112,13 +110,3 @@ def _changed_fields(before: Mapping[str, Any], after: Mapping[str, Any], secret:
 
 def _shown(value: Any) -> str:
     return "default" if value is None else str(value)
-
-
-def record_hashes(app: Mapping[str, Any]) -> tuple[str, str]:
-    """(config, env) of an app of a release record, as the supervisor says them of a worker that runs it."""
-    rest = {name: value for name, value in app.items() if name not in ("release", "source", "env")}
-    return _hash_of(rest), _hash_of(app.get("env", {}))
-
-
-def _hash_of(value: Any) -> str:
-    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"

@@ -9,23 +9,16 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import socket
-import struct
 import time
 from typing import Any, NamedTuple, Optional
 
-from percore.common.process_facts import read, start_time_of, uids_of
+from percore.common import control, pidfd
+from percore.common.procfs import command_line_of, start_time_of, uids_of
+from percore.common.unix_socket import peer_of
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored
-
-PROTOCOL_VERSION = 1
-"""Of the daemon's control socket (percore/common/control.py)."""
-
-_UCRED = struct.Struct("3i")
-_PIECE_BYTES = 65536
-_DYING_SECONDS = 10.0
 
 
 class Daemon(NamedTuple):
@@ -38,18 +31,7 @@ class Daemon(NamedTuple):
 
     def kill(self) -> None:
         """Nothing else is ever ended: a pid that is another process's by now, or runs as another user, is left alone."""
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            if _look_at(self.pid, self.uid) == self:  # from here on the descriptor is that process, or nothing
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                select.select([pidfd], [], [], _DYING_SECONDS)
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(pidfd)
+        pidfd.kill(self.pid, lambda: _look_at(self.pid, self.uid) == self)
 
 
 class Reply(NamedTuple):
@@ -60,7 +42,7 @@ class Reply(NamedTuple):
 
 
 def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
-    """None where nobody listens.
+    """None where no process listens.
 
     Raises RolloutError for another process than a supervisor of user `uid`, and for an answer without an end.
     """
@@ -70,17 +52,17 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
         try:
             with anchored(path) as place:  # a home may have a longer path than an address may be
                 link.connect(place)
-            pid, peer_uid, _ = _UCRED.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            peer = peer_of(link)
         except OSError:
-            return None  # also a queue that is full: nobody accepts
-        daemon = _look_at(pid, uid) if peer_uid == uid else None
+            return None  # also a queue that is full: connections are not accepted
+        daemon = _look_at(peer.pid, uid) if peer.uid == uid else None
         if daemon is None:
             raise RolloutError(
-                f"the socket is not the supervisor's: process {pid} of uid {peer_uid} listens there", where=path,
+                f"the socket is not the supervisor's: process {peer.pid} of uid {peer.uid} listens there", where=path,
                 next="look who made it, and remove it",
             )  # fmt: skip
         try:
-            link.sendall(json.dumps({"version": PROTOCOL_VERSION, "op": op}).encode() + b"\n")
+            link.sendall(control.request(op))
             result = _read_result(link, path, deadline)
         except OSError:
             return None  # it ended meanwhile
@@ -91,17 +73,15 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
 
 def _read_result(link: socket.socket, path: str, deadline: float) -> Optional[dict[str, Any]]:
     """The first line that says how it ended; what comes before counts against the same bounds."""
-    unread, total = b"", 0
+    connection = control.Connection(link)  # `received` bounds it here, all lines together
     while (left := deadline - time.monotonic()) > 0:
         if not select.select([link], [], [], left)[0]:
             break
-        piece = link.recv(_PIECE_BYTES)
-        total += len(piece)
-        if not piece:
+        lines = connection.receive()
+        if lines is None:
             return None
-        if total > LONGEST_LINE:
+        if connection.received > LONGEST_LINE:
             raise RolloutError(f"the supervisor's answer is longer than {LONGEST_LINE} bytes", where=path)
-        *lines, unread = (unread + piece).split(b"\n") if b"\n" in piece else (unread + piece,)
         for line in lines:
             message = _parse(line)
             if message is None or message.pop("event", "") == "result":
@@ -121,7 +101,7 @@ def _look_at(pid: int, uid: int) -> Optional[Daemon]:
     """None unless the process is a supervisor that has the rights of this user and no others."""
     if pid <= 1 or pid == os.getpid():
         return None
-    words = read(pid, "cmdline")
+    words = command_line_of(pid)
     start_time = start_time_of(pid)
     if not start_time or uids_of(pid) != {uid} or not _is_supervisor(words):
         return None

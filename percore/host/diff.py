@@ -1,53 +1,54 @@
-"""What would change here and why, and what somebody changed by hand: asked, never touched."""
+"""What would change here and why, and what was changed by hand: asked, never touched."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from percore.common.record_diff import Side, app_changes, diff_text, record_hashes
+from percore.common.record_diff import Side, app_changes, diff_text
+from percore.common.record_hash import record_hashes
+from percore.host.files import read_file
+from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe
-from percore.host.release.switch import Plan, kept_contents
+from percore.host.release.plan import kept_contents, load_plan, plan_or_none
 from percore.host.release.target import Target
-from percore.host.resources.registry import Contents, Spec, make, read_file, shown
+from percore.host.replies import CompareReply, DriftReply, ShownChange
+from percore.host.resources.registry import make
+from percore.host.resources.resource import Contents, shown
 
-Message = dict[str, Any]
 Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
 """Gives the contents of these SHA-256, from the control side, by their sizes."""
 
 
-def compare(target: Target, message: Message, receive: Receive) -> Message:
+def compare(target: Target, request: CompareRequest, receive: Receive) -> CompareReply:
     """What a deploy would change and why, with diffs where asked for. Nothing is locked, nothing is touched."""
-    changed = [(spec, text) for spec in message["resources"] if (text := make(spec).change())]
-    wanted = [spec["sha256"] for spec, _ in changed if spec.get("sha256") in message["sizes"]]
-    contents = receive(message["sizes"], list(dict.fromkeys(wanted))) if message["diff"] else {}
+    changed = [(spec, text) for spec in request.resources if (text := make(spec).change())]
+    wanted = [spec["sha256"] for spec, _ in changed if spec.get("sha256") in request.sizes]
+    contents = receive(request.sizes, list(dict.fromkeys(wanted))) if request.diff else {}
     current = target.releases.current()
     former = _specs_of(target, current)
     changes = []
     for spec, text in changed:
         new = contents.get(spec.get("sha256", ""))
-        changes.append({"text": text, "diff": "" if new is None else _diff(spec, new, former)})
+        changes.append(ShownChange(text, "" if new is None else _diff(spec, new, former)))
     reasons = []
-    if message["record"] and current:
+    if request.record and current:
         record = json.loads(read_file(target.releases.record_path(current)))
-        wanted = json.loads(json.dumps(message["record"]).replace(message["place"], current))
-        artifact = target.releases.marks().get(current, {}).get("artifact")
-        reasons = [] if artifact in (None, message["artifact"]) else ["the app's files differ"]
-        reasons += app_changes(record, wanted)
-    return {
-        "changes": changes,
-        "reasons": reasons,
-        "handlers": target.debts.texts() + _would_run([spec for spec, _ in changed], message["handlers"]),
-    }
+        wanted_record = json.loads(json.dumps(request.record).replace(request.place, current))
+        artifact = target.releases.marks.read().get(current, {}).get("artifact")
+        reasons = [] if artifact in (None, request.artifact) else ["the app's files differ"]
+        reasons += app_changes(record, wanted_record)
+    handlers = target.handlers.texts() + _would_run([spec for spec, _ in changed], request.handlers)
+    return CompareReply(changes, reasons, handlers)
 
 
-def compare_release(target: Target, message: Message) -> Message:
+def compare_release(target: Target, release: str) -> CompareReply:
     """What going to a release that is here would change and why, with diffs."""
     releases = target.releases
-    release, current = message["release"], releases.current()
-    plan, contents = Plan.load(releases, release), kept_contents(releases, release)
+    current = releases.current()
+    plan, contents = load_plan(releases, release), kept_contents(releases, release)
     changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).change())]
     former = _specs_of(target, current)
     record = read_file(releases.record_path(release)).decode()
@@ -55,45 +56,41 @@ def compare_release(target: Target, message: Message) -> Message:
     if current:
         here = json.loads(read_file(releases.record_path(current)))
         reasons = app_changes(here, json.loads(record.replace(release, current)))
-    marks = releases.marks()
+    marks = releases.marks.read()
     same = current and marks.get(current, {}).get("artifact") == marks.get(release, {}).get("artifact")
-    return {
-        "changes": [{"text": text, "diff": _kept_diff(spec, contents, former)} for spec, text in changed],
-        "reasons": ([] if same else ["the app's files differ"]) + reasons,
-        "handlers": _would_run([spec for spec, _ in changed], plan.handlers),
-    }
+    return CompareReply(
+        changes=[ShownChange(text, _kept_diff(spec, contents, former)) for spec, text in changed],
+        reasons=([] if same else ["the app's files differ"]) + reasons,
+        handlers=_would_run([spec for spec, _ in changed], plan.handlers),
+    )
 
 
-def find_drift(target: Target) -> Message:
-    """Where this host differs from what its own release says: workers, and files that somebody edited."""
+def find_drift(target: Target) -> DriftReply:
+    """Where this host differs from what its own release says: workers, and files that were edited by hand."""
     current = target.releases.current()
     status = target.status()
     if current is None:
-        return {"current": None, "status": status, "workers": [], "files": [], "owed": target.debts.texts()}
+        return DriftReply(None, status, [], [], target.handlers.texts())
     record = json.loads(read_file(target.releases.record_path(current)))
     expected = {app["name"]: record_hashes(app) for app in record["apps"]}
     workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
     workers += [f"app {name} does not run" for name in expected if name not in {app["name"] for app in status["apps"]}]
-    plan, contents = Plan.load(target.releases, current), kept_contents(target.releases, current)
+    plan, contents = load_plan(target.releases, current), kept_contents(target.releases, current)
     files = []
     for spec in plan.before + plan.after:
         text = make(spec, contents).change()
         if text and spec["kind"] != "command":
             own = {spec["path"]: spec} if "path" in spec else {}
-            files.append({"text": text, "diff": _kept_diff(spec, contents, own, by_hand=True)})
-    owed = target.debts.texts()
-    return {"current": current, "status": status, "workers": workers, "files": files, "owed": owed}
+            files.append(ShownChange(text, _kept_diff(spec, contents, own, by_hand=True)))
+    return DriftReply(current, status, workers, files, target.handlers.texts())
 
 
 def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:
     """What lies where, by a release that is here; None where its plan cannot be read."""
     if release is None:
         return {}
-    try:
-        plan = Plan.load(target.releases, release)
-    except (OSError, ValueError, KeyError):
-        return None
-    return {spec["path"]: spec for spec in plan.before + plan.after if "path" in spec}
+    plan = plan_or_none(target.releases, release)
+    return None if plan is None else {spec["path"]: spec for spec in plan.before + plan.after if "path" in spec}
 
 
 def _kept_diff(spec: Spec, contents: Contents, former: Optional[Mapping[str, Spec]], *, by_hand: bool = False) -> str:
@@ -118,13 +115,13 @@ def _side_here(spec: Spec, former: Optional[Mapping[str, Spec]]) -> Side:
     return Side(content, {} if is_free else None)
 
 
-def _would_run(changed: list[Spec], handlers: list[Spec]) -> list[str]:
+def _would_run(changed: Sequence[Spec], handlers: Sequence[Spec]) -> list[str]:
     """The handlers that these resources would notify, in their order."""
     notified = {name for spec in changed for name in spec.get("notify", ())}
     return [describe(handler) for handler in handlers if handler["name"] in notified]
 
 
-def _worker_drift(app: Message, expected: dict[str, tuple[str, str]], current: str) -> list[str]:
+def _worker_drift(app: dict[str, Any], expected: dict[str, tuple[str, str]], current: str) -> list[str]:
     name, found = app["name"], []
     if name not in expected:
         return [f"app {name} runs, and the release does not have it"]

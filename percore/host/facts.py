@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any, Optional
 
+from percore.common.cpus import usable_cores
+
 
 def gather(*, disk_path: str = "/") -> dict[str, Any]:
     """JSON-ready facts. Sizes in bytes; `time` in seconds since the epoch, UTC."""
@@ -38,7 +40,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
 
 
 def find_program(name: str) -> Optional[str]:
-    """Absolute path of a program; the sbin folders count too, which an ordinary user's PATH often leaves out."""
+    """Absolute path of a program; the sbin directories count too, which an ordinary user's PATH often leaves out."""
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return shutil.which(name, path=path)
 
@@ -79,13 +81,6 @@ def free_memory() -> Optional[int]:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
-
-
-def usable_cores() -> int:
-    """Cores this process may be scheduled on; the supervisor also respects cgroup quotas, this is for display."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:

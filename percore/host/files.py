@@ -1,29 +1,76 @@
-"""Lines at the end of a file: whole, or not at all, whatever the disk has room for."""
+"""Files and links on the host, by paths that lead through no link of another user (`paths`)."""
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
+import pwd
+from typing import Optional
 
-from percore.host.paths import open_private
+from percore.common import files
+from percore.errors import RolloutError
+from percore.host.paths import open_for_reading, open_private, parent_of
+
+
+def write_file(
+    path: str, content: bytes, *, mode: int = 0o644, owner: Optional[str] = None, group: Optional[str] = None
+) -> None:
+    """In one step: a reader sees the old text or the new one."""
+    with parent_of(path) as (directory, name):
+        try:
+            files.write_file(
+                name, content, mode=mode, owner=uid_of(owner or None), group=gid_of(group or None), dir_fd=directory
+            )
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
 
 
 def append_line(path: str, line: bytes, *, sync: bool = False) -> None:
     """The file is private. `sync` returns when it is on the disk. OSError, with the path in it, where it does not fit."""
     descriptor = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        before = os.fstat(descriptor).st_size
-        try:
-            write_all(descriptor, line + b"\n")
-            if sync:
-                os.fsync(descriptor)
-        except OSError as error:
-            os.ftruncate(descriptor, before)
-            raise OSError(error.errno, error.strerror, path) from None
+        files.append_line(descriptor, line, sync=sync)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """A nearly full disk takes a part of it first, and refuses the rest."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+def read_file(path: str) -> bytes:
+    with open_for_reading(path) as source:
+        return source.read()
+
+
+def replace_link(path: str, to: str) -> None:
+    """Point a symbolic link elsewhere in one step: there is no moment without it."""
+    with parent_of(path) as (directory, name):
+        temporary = f"{name}.{os.getpid()}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        os.symlink(to, temporary, dir_fd=directory)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def uid_of(owner: Optional[str]) -> int:
+    """By name or number; -1 for None. Raises RolloutError for a user that does not exist."""
+    if owner is None:
+        return -1
+    if owner.isdigit():
+        return int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise RolloutError(f"user '{owner}' does not exist here") from None
+
+
+def gid_of(group: Optional[str]) -> int:
+    """As `uid_of`."""
+    if group is None:
+        return -1
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise RolloutError(f"group '{group}' does not exist here") from None

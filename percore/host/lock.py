@@ -1,6 +1,6 @@
 """One rollout at a time on a host: a lease that ends with the process that holds it, however that process ends.
 
-People can hold the lock as well (`invoke lock`): a file that stays until they take it away.
+People can hold the lock as well (`invoke lock`): a file that stays until they remove it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os
 import time
 from typing import Any, Optional
 
-from percore.common.process_facts import uids_of
+from percore.common.procfs import uids_of
 from percore.errors import LockedError
+from percore.host.files import write_file
 from percore.host.paths import open_private
-from percore.host.resources.registry import write_file
 
 PATIENCE_SECONDS = 5.0
 """So long a newcomer waits at least: an owner whose control side was killed notices within a few seconds."""
 
 LEAVING_SECONDS = 120.0
-"""So long it waits for an owner that is about to leave: it may be taking its switch back."""
+"""So long it waits for an owner that is about to leave: it may be rolling its switch back."""
 
 
 class Lock:
@@ -54,7 +54,7 @@ class Lock:
         self._write({"owner": owner, "since": time.time()})
 
     def _replace(self, fd: int) -> int:
-        """An older version made the file readable by all: whoever opened it then keeps the old one, and we have a new one."""
+        """An older version made the file readable by all: a process that opened it keeps the old one, we have a new one."""
         found = os.fstat(fd)
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):
@@ -63,7 +63,7 @@ class Lock:
         return open_private(self.path, os.O_RDWR | os.O_CREAT)
 
     def say_leaving(self) -> None:
-        """Whoever wants the lock now need not be sent away: it is free in a moment."""
+        """A process that wants the lock now may wait: it is free in a moment."""
         if self._fd is not None:
             self._write({"owner": self._owner, "since": time.time(), "leaving": True})
 
@@ -85,19 +85,19 @@ class Lock:
         return f"{self.path}.held"
 
     def holder(self) -> dict[str, Any]:
-        """`owner`, `since`, `why` of somebody who holds it; empty when nobody does."""
+        """`owner`, `since`, `why` of the person who holds it; empty when it is free."""
         with contextlib.suppress(OSError), os.fdopen(open_private(self._held_path, os.O_RDONLY), "rb") as file:
             return _parse(file.read()) or {"owner": "unknown"}
         return {}
 
     def hold(self, owner: str, why: str) -> None:
-        """Until `let_go`. Raises LockedError when somebody holds it already, or a rollout runs."""
+        """Until `let_go`. Raises LockedError when a person holds it already, or a rollout runs."""
         self.acquire(owner)
         note = json.dumps({"owner": owner, "since": time.time(), "why": why})
         write_file(self._held_path, note.encode(), mode=0o600)
 
     def let_go(self) -> bool:
-        """False when nobody held it."""
+        """False when it was not held."""
         try:
             os.unlink(self._held_path)
         except FileNotFoundError:

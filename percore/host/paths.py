@@ -67,7 +67,7 @@ def make_parents(path: str) -> None:
 
 @contextmanager
 def anchored(path: str, *, make: bool = False) -> Iterator[str]:
-    """A name of `path` that nobody can lead elsewhere while it is used, for functions that know no open directories."""
+    """A name of `path` that no other user can lead elsewhere while it is used, for functions that know no open directories."""
     if not os.path.isdir("/proc/self/fd"):
         yield path
         return
@@ -141,7 +141,7 @@ def remove(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """As far as it can be removed: what stays is found by whoever needs the place."""
+    """As far as it can be removed: what stays is found when the place is needed."""
     with contextlib.suppress(FileNotFoundError), anchored(path) as place:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -8,23 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
+from percore.host.messages import ProbeTarget
 from percore.host.release.health import try_once
 
 PER_SECOND = 10.0
 _KEPT = 20_000
 """Samples of each phase: the percentiles of a long rollout are those of its last half hour."""
-
-
-class Target(NamedTuple):
-    """What to ask. `name` is the host it is about."""
-
-    name: str
-    address: str
-    port: int
-    path: Optional[str]
-    site: str = ""  # the Host header
 
 
 class Phase:
@@ -56,9 +47,9 @@ class Phase:
 class Prober:
     """`start` looks for the first of the targets that answers, and keeps to it; `mark` begins the phase that counts."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[ProbeTarget]) -> None:
         self._targets = list(targets)
-        self._target: Optional[Target] = None
+        self._target: Optional[ProbeTarget] = None
         self._before = Phase()
         self._during: Optional[Phase] = None
         self._stop = threading.Event()
@@ -93,7 +84,7 @@ class Prober:
             self._stop.wait(max(0.0, 1 / PER_SECOND - (time.monotonic() - began)))
 
 
-def _ask(target: Target) -> Optional[str]:
+def _ask(target: ProbeTarget) -> Optional[str]:
     """Without a health path any page will do, and any answer that does not blame the server."""
     status, fault = try_once(target.address, target.port, path=target.path or "/", host=target.site)
     return None if target.path is None and 200 <= status < 500 else fault

@@ -17,16 +17,16 @@ from percore.host.paths import open_for_reading
 
 Emit = Callable[[dict[str, Any]], None]
 ASK_SECONDS = 30.0
-RENEW_SECONDS = 30.0
+REPLACE_SECONDS = 30.0
 APPLY_SECONDS = 900.0
 LONGEST_LOG_LINE = 2000
 
 
 class Supervisor(NamedTuple):
-    """How to reach the supervisor: the command's words, its state folder, and the user it belongs to (None: ours).
+    """How to reach the supervisor: the command's words, its state directory, and the user it belongs to (None: ours).
 
     Without a user of its own it is a background process of ours; with one, a systemd unit starts it again when it ends.
-    `package` is the folder whose link `current` leads to the code it should run.
+    `package` is the directory whose link `current` leads to the code it should run.
     """
 
     command: list[str]
@@ -102,7 +102,7 @@ class Supervisor(NamedTuple):
             self.ask("kill")
 
     def apply(self, record_path: str, release: str, emit: Emit) -> list[dict[str, Any]]:
-        """Make what runs match the record; returns the changes. Failing, percore has taken itself back already."""
+        """Make what runs match the record; returns the changes. When it fails, percore has rolled itself back already."""
         output = Output(self.start("apply", record_path, "--json", "--release", release), seconds=APPLY_SECONDS)
         result: dict[str, Any] = {}
         try:
@@ -125,23 +125,23 @@ class Supervisor(NamedTuple):
         what, _, advice = what.partition(" -> ")
         raise (PartialError if code == 5 else RolloutError)(what, next=advice, detail=detail)
 
-    def renew(self, emit: Emit, *, anew: bool = False) -> None:
+    def replace(self, emit: Emit, *, always: bool = False) -> None:
         """Let a supervisor that runs other code than the present package end and come back; its workers never notice.
 
-        `anew`: also one that runs the present package, since its unit changed.
+        `always`: also one that runs the present package, since its unit changed.
 
         It is killed, not asked: being killed is what it is built to survive, while a polite stop would end the workers.
         """
         former = self.daemon()
         wanted = os.path.basename(os.path.realpath(os.path.join(self.package, "current")))
-        if former is None or (wanted.encode() in former.command_line and not anew):
+        if former is None or (wanted.encode() in former.command_line and not always):
             return
         emit({"event": "progress", "text": f"hand the workers over to the supervisor of package {wanted}"})
         former.kill()
-        deadline = time.monotonic() + RENEW_SECONDS
+        deadline = time.monotonic() + REPLACE_SECONDS
         while self.daemon(start=self.user is None) in (None, former):
             if time.monotonic() > deadline:
-                raise RolloutError(f"the supervisor of package {wanted} did not come up within {RENEW_SECONDS:g} s")
+                raise RolloutError(f"the supervisor of package {wanted} did not come up within {REPLACE_SECONDS:g} s")
             time.sleep(0.05)
 
     def daemon(self, *, start: bool = False) -> Optional[control.Daemon]:

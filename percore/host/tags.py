@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from percore.host.resources.registry import Spec
+from percore.host.messages import Spec
 
 
 class Selection(NamedTuple):

@@ -14,7 +14,7 @@ class ControlGroup:
     name: str
 
     @property
-    def folders(self) -> list[Path]:
+    def directories(self) -> list[Path]:
         found: dict[str, Path] = {}
         for line in Path("/proc/self/mounts").read_text().splitlines():
             _, place, kind, options, *_ = line.split()
@@ -23,28 +23,28 @@ class ControlGroup:
         return list(found.values())
 
     def make(self) -> None:
-        for folder in self.folders:
-            folder.mkdir(exist_ok=True)
+        for directory in self.directories:
+            directory.mkdir(exist_ok=True)
 
     @property
     def entries(self) -> list[Path]:
         """The files through which a process enters: it writes 0 to each."""
-        return [folder / "cgroup.procs" for folder in self.folders]
+        return [directory / "cgroup.procs" for directory in self.directories]
 
     def processes(self) -> set[int]:
         """Pids of everything in the group and below it. No pid of another process can be among them."""
         found: set[int] = set()
-        for folder in self.folders:
-            for entry in folder.rglob("cgroup.procs"):
+        for directory in self.directories:
+            for entry in directory.rglob("cgroup.procs"):
                 with contextlib.suppress(OSError):  # removed while we look
                     found.update(map(int, entry.read_text().split()))
         return found
 
     def remove(self) -> bool:
         """Whether it is gone; a group with a process in it stays."""
-        for folder in self.folders:
-            inner = sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
-            for path in [*inner, folder]:
+        for directory in self.directories:
+            inner = sorted((path for path in directory.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
+            for path in [*inner, directory]:
                 with contextlib.suppress(OSError):
                     path.rmdir()
-        return not any(folder.exists() for folder in self.folders)
+        return not any(directory.exists() for directory in self.directories)

@@ -25,7 +25,7 @@ _REBOOT_EXIT_CODE = 133  # systemd-nspawn's word for "the host asked for a reboo
 class Host:
     name: str
     address: str
-    folder: Path  # upper, work, root; keeper and its pid
+    directory: Path  # upper, work, root; keeper and its pid
     namespace: str
     key: Path
     known_hosts: Path
@@ -36,10 +36,10 @@ class Host:
     def make(self, layers: list[Path], public_key: str) -> None:
         """Lays the root over the image and writes what makes it this host."""
         for name in ("upper", "work", "root"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.root):
             lower = ":".join(map(str, layers))
-            options = f"lowerdir={lower},upperdir={self.folder}/upper,workdir={self.folder}/work"
+            options = f"lowerdir={lower},upperdir={self.directory}/upper,workdir={self.directory}/work"
             _call(["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)])
         root = self.root
         network = root / "etc/systemd/network/10-host0.network"
@@ -73,15 +73,15 @@ class Host:
         sudoers.write_text("deployer ALL=(ALL) NOPASSWD: ALL\n")
         sudoers.chmod(0o440)
         for home, owner in (("root", 0), ("home/deployer", (root / "home/deployer").stat().st_uid)):
-            folder = root / home / ".ssh"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            (folder / "authorized_keys").write_text(public_key)
-            for path in (folder, folder / "authorized_keys"):
+            directory = root / home / ".ssh"
+            directory.mkdir(mode=0o700, exist_ok=True)
+            (directory / "authorized_keys").write_text(public_key)
+            for path in (directory, directory / "authorized_keys"):
                 os.chown(path, owner, owner)
 
     @property
     def root(self) -> Path:
-        return self.folder / "root"
+        return self.directory / "root"
 
     @property
     def group(self) -> ControlGroup:
@@ -108,13 +108,13 @@ class Host:
             keeper = ["nsenter", f"--net=/run/netns/{self.namespace}", "sh", "-c", loop, "sh", *command]
             started = subprocess.run(
                 ["sh", "-c", 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh",
-                 str(self.folder / "console.log"), *keeper],
+                 str(self.directory / "console.log"), *keeper],
                 capture_output=True, text=True, check=True,
                 # systemd 256 and newer boots on the unified hierarchy only; the others do as well.
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )  # fmt: skip
             pid = int(started.stdout)
-            (self.folder / "keeper").write_text(f"{pid} {start_time_of(pid)}")
+            (self.directory / "keeper").write_text(f"{pid} {start_time_of(pid)}")
         self.wait_until_answers()
 
     def wait_until_answers(self) -> None:
@@ -124,7 +124,7 @@ class Host:
     def keeper(self) -> int:
         """Pid of the loop around systemd-nspawn; 0 when the host is off."""
         try:
-            pid, start_time = map(int, (self.folder / "keeper").read_text().split())
+            pid, start_time = map(int, (self.directory / "keeper").read_text().split())
         except (OSError, ValueError):
             return 0
         return pid if start_time and start_time_of(pid) == start_time and state_of(pid) != "Z" else 0
@@ -168,7 +168,7 @@ class Host:
         self.power_off()
         self._wait(self._unmounted, _STOP_SECONDS, "its file system stays in use")
         self._wait(self.group.remove, _STOP_SECONDS, "its control group stays in use")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _unmounted(self) -> bool:
         return (
@@ -235,7 +235,7 @@ class Host:
         while not condition():
             if time.monotonic() > deadline:
                 raise PercoreError(
-                    f"{failure} after {seconds:g} s", where=self.name, next=f"see {self.folder / 'console.log'}"
+                    f"{failure} after {seconds:g} s", where=self.name, next=f"see {self.directory / 'console.log'}"
                 )
             time.sleep(0.05)
 

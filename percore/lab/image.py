@@ -29,7 +29,7 @@ _TOOLS = {
 }  # fmt: skip
 
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "percore" / "lab"
 
 
@@ -49,7 +49,7 @@ def make_image(suite: str) -> Path:
     if suite not in SUITES:
         raise UsageError(f"there is no suite '{suite}'", next=f"one of {', '.join(SUITES)}")
     name = hashlib.sha256(" ".join((suite, *_PACKAGES)).encode()).hexdigest()[:10]
-    image = cache_folder() / "images" / f"{suite}-{name}"
+    image = cache_directory() / "images" / f"{suite}-{name}"
     with _unfinished(image) as place:
         if place:
             packages = f"--include={','.join(_PACKAGES)}"
@@ -100,7 +100,7 @@ def mirror() -> str:
 
 
 def node_layer() -> Path:
-    """A folder that holds this machine's `node` as /usr/bin/node, to be laid under a host's root.
+    """A directory that holds this machine's `node` as /usr/bin/node, to be laid under a host's root.
 
     A distribution's own node needs many libraries, in that distribution's versions: they come along, and its loader too.
     """
@@ -109,7 +109,7 @@ def node_layer() -> Path:
         raise PercoreError("Node.js is not installed on this machine", next="apt install nodejs")
     node = Path(found).resolve()
     stat = node.stat()
-    layer = cache_folder() / "layers" / f"node-{stat.st_size}-{int(stat.st_mtime)}"
+    layer = cache_directory() / "layers" / f"node-{stat.st_size}-{int(stat.st_mtime)}"
     with _unfinished(layer) as place:
         if place:
             copy = place / "usr" / "bin" / "node"

@@ -18,7 +18,7 @@ import yaml
 
 from percore.errors import PreflightError, UsageError
 from percore.lab.host import Host, _call
-from percore.lab.image import cache_folder, make_image, need_tools, node_layer
+from percore.lab.image import cache_directory, make_image, need_tools, node_layer
 
 _FIRST_HOST = 11  # the last number of node1's address
 _MOST_HOSTS = 200
@@ -50,7 +50,7 @@ class Lab:
         _raise_inotify_limit(hosts)
         layers = [node_layer(), make_image(suite)]
         lab = cls.describe(name, hosts, (project or Path.cwd()).resolve())
-        lab._refuse_strangers()
+        lab._refuse_other_project()
         record = {"project": str(lab.project), "suite": suite, "hosts": hosts}
         if lab._read_record() == record and lab._is_whole():
             lab._boot()
@@ -75,12 +75,12 @@ class Lab:
     @classmethod
     def describe(cls, name: str, hosts: int, project: Path) -> Lab:
         """The lab of this name as it would be, whether it runs or not."""
-        folder, keys, namespace = lab_folder(name), project / ".lab", f"percore-{name}"
+        directory, keys, namespace = lab_directory(name), project / ".lab", f"percore-{name}"
         pipe = Path(__file__).with_name("pipe.py")
         # ssh runs this through a shell, and Ansible's option line is split like one too: no quotes inside.
         proxy = f"nsenter --net=/run/netns/{namespace} {sys.executable} -I -S {pipe} %h %p"
         made = [
-            Host(f"node{number}", f"10.77.0.{_FIRST_HOST + number - 1}", folder / f"node{number}", namespace,
+            Host(f"node{number}", f"10.77.0.{_FIRST_HOST + number - 1}", directory / f"node{number}", namespace,
                  keys / f"{name}_ed25519", keys / f"{name}_known_hosts", proxy)
             for number in range(1, hosts + 1)
         ]  # fmt: skip
@@ -90,8 +90,8 @@ class Lab:
     def running(cls, name: str = "lab", project: Path | None = None) -> Lab:
         """The lab that is up; raises PreflightError when there is none."""
         need_root()
-        folder = lab_folder(name)
-        numbers = [int(path.name[4:]) for path in folder.glob("node*")]
+        directory = lab_directory(name)
+        numbers = [int(path.name[4:]) for path in directory.glob("node*")]
         if not numbers:
             raise PreflightError(f"no lab '{name}' is up", next="./run lab.up")
         return cls.describe(name, max(numbers), project or Path.cwd())
@@ -101,7 +101,7 @@ class Lab:
         """Takes down what there is of the lab of this name, if anything."""
         need_root()
         lab = cls.describe(name, 0, (project or Path.cwd()).resolve())
-        lab._refuse_strangers()
+        lab._refuse_other_project()
         lab.down()
 
     def host(self, name: str) -> Host:
@@ -113,10 +113,10 @@ class Lab:
 
     def down(self) -> None:
         """Ends every process, mount and namespace of this lab's name, also of an `up` that was killed in between."""
-        numbers = [int(path.name[4:]) for path in lab_folder(self.name).glob("node*")]
+        numbers = [int(path.name[4:]) for path in lab_directory(self.name).glob("node*")]
         for host in Lab.describe(self.name, max(numbers, default=0), self.project).hosts:
             host.destroy()
-        shutil.rmtree(lab_folder(self.name), ignore_errors=True)
+        shutil.rmtree(lab_directory(self.name), ignore_errors=True)
         if Path(f"/run/netns/{self.namespace}").exists():
             _call(["ip", "netns", "delete", self.namespace])
         self.inventory.unlink(missing_ok=True)
@@ -136,7 +136,7 @@ class Lab:
 
     @property
     def _record(self) -> Path:
-        return lab_folder(self.name) / "lab.json"
+        return lab_directory(self.name) / "lab.json"
 
     def _read_record(self) -> dict[str, object]:
         try:
@@ -145,7 +145,7 @@ class Lab:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _refuse_strangers(self) -> None:
+    def _refuse_other_project(self) -> None:
         """A second checkout on this machine must not end the first one's lab."""
         owner = str(self._read_record().get("project", self.project))
         if owner != str(self.project) and Path(owner).is_dir():
@@ -162,7 +162,7 @@ class Lab:
         self._write_inventory()
 
     def make_key(self) -> str:
-        """The lab's SSH key, made anew with each lab; returns the public half."""
+        """The lab's SSH key, new with each lab; returns the public half."""
         key = self.project / ".lab" / f"{self.name}_ed25519"
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in (key, key.with_name(f"{key.name}.pub")):
@@ -192,8 +192,8 @@ class Lab:
         self.inventory.write_text(f"# Written by lab.up.\n{yaml.safe_dump(content, sort_keys=False, width=1000)}")
 
 
-def lab_folder(name: str) -> Path:
-    return cache_folder() / "run" / name
+def lab_directory(name: str) -> Path:
+    return cache_directory() / "run" / name
 
 
 def need_root() -> None:

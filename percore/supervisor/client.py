@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator, Mapping
 
 from percore.common import control
 from percore.common.passwords import for_programs
 from percore.common.typing import Any, Callable, Optional
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import lock
 from percore.supervisor.home import Home, connect
@@ -25,7 +25,6 @@ from percore.supervisor.user import Identity, identity_or_none
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10
 _SILENCE_SECONDS = 5.0
-_LONGEST_ANSWER = 1 << 30
 
 
 class NoDaemon(PercoreError):
@@ -48,7 +47,7 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     sock.settimeout(_SILENCE_SECONDS)
     # A supervisor that is killed resets the connection; one that ends closes it. Both are the same to the caller.
     with sock, contextlib.suppress(ConnectionError):
-        _send(home, sock, control.encode({"version": control.VERSION, "op": op, **arguments}))
+        _send(home, sock, control.request(op, **arguments))
         for line in _lines(home, sock):
             message = _message(line)
             yield message
@@ -68,23 +67,20 @@ def _send(home: Home, sock: socket.socket, text: bytes) -> None:
 
 def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
     """Whole lines, as they come. During a long job without replies, a ping checks that the supervisor is alive."""
-    unread = bytearray()
+    connection = control.Connection(sock)
     while True:
         try:
-            part = sock.recv(1 << 18)
+            lines = connection.receive()
         except _TIMEOUTS:
             _refuse_silence(home)
             continue
-        if not part and not unread:
-            return
-        *lines, rest = part.split(b"\n")
-        for line in lines:
-            unread += line
-            yield bytes(unread)
-            unread.clear()
-        unread += rest
-        if not part or len(unread) > _LONGEST_ANSWER:
+        except ValueError:
+            lines = None
+        if lines is None and connection.is_cut_off:
             raise PercoreError("the supervisor's answer was cut off", next="try again")
+        if lines is None:
+            return
+        yield from lines
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -102,9 +98,9 @@ def _refuse_silence(home: Home) -> None:
     pid = 0
     try:
         with connect(home.control_socket, _SILENCE_SECONDS) as sock:
-            pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid = peer_of(sock).pid
             sock.settimeout(_SILENCE_SECONDS)
-            sock.sendall(control.encode({"version": control.VERSION, "op": "ping"}))
+            sock.sendall(control.request("ping"))
             if sock.recv(1):
                 return
     except _TIMEOUTS:
@@ -219,46 +215,43 @@ class OpenLink:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._socket: Optional[socket.socket] = None
-        self._unread = b""
+        self._connection: Optional[control.Connection] = None
 
     @property
     def is_open(self) -> bool:
-        return self._socket is not None
+        return self._connection is not None
 
     def fileno(self) -> int:
-        assert self._socket
-        return self._socket.fileno()
+        assert self._connection
+        return self._connection.fileno()
 
     def open(self) -> bool:
         """Tries to connect; False where no supervisor runs."""
-        if self._socket is None:
+        if self._connection is None:
             with contextlib.suppress(OSError):
-                self._socket = connect(self._home.control_socket)
-                self._unread = b""
+                self._connection = control.Connection(connect(self._home.control_socket))
         return self.is_open
 
     def send(self, op: str, **arguments: Any) -> None:
         try:
-            assert self._socket
-            self._socket.sendall(control.encode({"version": control.VERSION, "op": op, **arguments}))
+            assert self._connection
+            self._connection.send(op, **arguments)
         except OSError:
             self.close()
 
     def read(self) -> list[dict[str, Any]]:
-        """The replies that are here by now."""
+        """The replies that are here by now. One that is invalid ends the connection."""
         try:
-            assert self._socket
-            part = self._socket.recv(1 << 20)
-        except OSError:
-            part = b""
-        if not part:
-            self.close()
-            return []
-        *lines, self._unread = (self._unread + part).split(b"\n")
-        return [control.decode(line) for line in lines]
+            assert self._connection
+            lines = self._connection.receive()
+            if lines is not None:
+                return [control.decode(line) for line in lines]
+        except (OSError, ValueError, RecursionError):
+            pass
+        self.close()
+        return []
 
     def close(self) -> None:
-        if self._socket:
-            self._socket.close()
-            self._socket = None
+        if self._connection:
+            self._connection.close()
+            self._connection = None

@@ -6,12 +6,12 @@ import contextlib
 import functools
 import os
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 
 from percore import __version__
 from percore.common import control
 from percore.common.typing import Any, Callable, Optional
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations, systemd
 from percore.supervisor.core.jobs import Outcome, Reply
@@ -44,8 +44,7 @@ class Server:
         self.door = UnixServer(loop, path, self._let_in)
 
     def _let_in(self, connection: socket.socket) -> None:
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()):
+        if peer_of(connection).uid not in (0, os.geteuid()):
             connection.close()
             return
         if len(self.clients) >= _MOST_CLIENTS:

@@ -11,8 +11,9 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
+from percore.common.procfs import environment_of
 from percore.common.typing import Callable
 from percore.supervisor import lock
 from percore.supervisor.home import Home
@@ -100,7 +101,7 @@ def find_owner(home: Home) -> int:
     mark = f"PERCORE_HOME={home.path}".encode()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for path in _open_locks(pid):
-            if path == f"{here}{_DELETED}" or (path != here and mark in _environment_of(pid)):
+            if path == f"{here}{_DELETED}" or (path != here and mark in environment_of(int(pid))):
                 return int(pid)
     return 0
 
@@ -134,11 +135,3 @@ def _open_locks(pid: str) -> Iterator[str]:
 def _is_locked(pid: str, descriptor: str) -> bool:
     with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as file:
         return b"FLOCK" in file.read()
-
-
-def _environment_of(pid: str) -> Collection[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().split(b"\0")
-    except OSError:
-        return ()

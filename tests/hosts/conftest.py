@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from percore.lab import Lab
-from percore.lab.lab import lab_folder
+from percore.lab.lab import lab_directory
 from tests import waiting
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def no_labs_of_the_dead() -> None:
 @contextlib.contextmanager
 def lab_lock() -> Iterator[None]:
     """Held by one test process at a time: two would remove the same lab."""
-    lab_folder("").mkdir(parents=True, exist_ok=True)
-    lock = os.open(lab_folder(""), os.O_RDONLY)
+    lab_directory("").mkdir(parents=True, exist_ok=True)
+    lock = os.open(lab_directory(""), os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -168,9 +168,9 @@ def lab_lock() -> Iterator[None]:
 
 
 def remove_leftover_labs() -> None:
-    for folder in lab_folder("").glob("*"):
+    for folder in lab_directory("").glob("*"):
         owner = re.fullmatch(
-            r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone)(\d+)", folder.name
+            r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone|upgrade)(\d+)", folder.name
         )
         if owner and not Path("/proc", owner[1]).exists():
             Lab.describe(folder.name, 0, folder).down()

@@ -1,4 +1,4 @@
-"""Roles that change files services read: what a change owes is paid by whichever run comes, and taken back with it.
+"""Roles that change files services read: a handler stays pending until some run has run it, and is rolled back with the change.
 
 And runs that are about a part of it only: `--tags`, `--skip-tags`.
 """
@@ -78,7 +78,7 @@ def starts(project: Rehearsal) -> str:
     return host(project).run("systemctl show --property=InvocationID --value greeter.service").strip()
 
 
-def test_restarts_are_owed_until_they_are_done(project: Rehearsal) -> None:
+def test_handlers_are_pending_until_they_have_run(project: Rehearsal) -> None:
     """Ansible's trap: a file changed, a later step failed; the next run finds the file right and restarts nothing."""
     output = deploy(project)
     assert "start greeter.service" in output
@@ -104,16 +104,16 @@ def test_restarts_are_owed_until_they_are_done(project: Rehearsal) -> None:
     wait_for(lambda: greeted(project) == "good morning", "the greeting")
 
 
-def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Rehearsal) -> None:
+def test_a_host_that_loses_power_before_the_handler_ran_runs_it_later(project: Rehearsal) -> None:
     deploy(project)
     first = starts(project)
-    debt = {
+    pending = {
         "restart greeter": {
             "handler": {"kind": "restart", "name": "restart greeter", "unit": "greeter.service"},
             "because": "change /etc/greeting", "invocation": first,
         }
     }  # fmt: skip
-    host(project).run(f"echo '{json.dumps(debt)}' > /srv/web/owed.json")
+    host(project).run(f"echo '{json.dumps(pending)}' > /srv/web/owed.json")
     drift = project.invoke("drift", "--env", project.env, "--limit", "node1")
     assert drift.returncode == 8, drift.stdout
     assert "restart greeter.service" in drift.stdout
@@ -122,10 +122,14 @@ def test_a_host_that_loses_power_before_the_handler_ran_pays_later(project: Rehe
     assert "nothing to change" in deploy(project)
 
 
-def test_a_restart_that_somebody_else_did_is_owed_no_more(project: Rehearsal) -> None:
+def test_a_handler_whose_unit_was_restarted_by_hand_is_no_longer_pending(project: Rehearsal) -> None:
     deploy(project)
-    debt = {"handler": {"kind": "restart", "name": "r", "unit": "greeter.service"}, "because": "x", "invocation": "0"}
-    host(project).run(f"echo '{json.dumps({'r': debt})}' > /srv/web/owed.json")
+    pending = {
+        "handler": {"kind": "restart", "name": "r", "unit": "greeter.service"},
+        "because": "x",
+        "invocation": "0",
+    }
+    host(project).run(f"echo '{json.dumps({'r': pending})}' > /srv/web/owed.json")
     assert "nothing to change" in deploy(project)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from percore.errors import PercoreError, PreflightError
 from percore.lab import Lab
-from percore.lab.lab import lab_folder
+from percore.lab.lab import lab_directory
 from tests.hosts.conftest import wait_for
 
 
@@ -25,10 +25,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def traces(lab: Lab) -> list[str]:
     """What is left on this machine of a lab that is down."""
-    folder = str(lab_folder(lab.name))
+    folder = str(lab_directory(lab.name))
     found = [
         str(path)
-        for path in (lab_folder(lab.name), Path(f"/run/netns/{lab.namespace}"), lab.inventory)
+        for path in (lab_directory(lab.name), Path(f"/run/netns/{lab.namespace}"), lab.inventory)
         if path.exists()
     ]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if folder in line]

@@ -6,25 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 from percore.common.names import RELEASE_ID
-
-
-class Rule(NamedTuple):
-    """What a value must be, beside its type."""
-
-    wanted: str
-    fits: Callable[[Any], object]
-
-
-def _pattern(wanted: str, pattern: str) -> Rule:
-    return Rule(wanted, re.compile(pattern, re.ASCII).fullmatch)
-
-
-def _between(least: float, most: float) -> Rule:
-    return Rule(f"between {least:g} and {most:g}", lambda number: least <= number <= most)
+from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
 
 
 def _is_path(text: str) -> bool:
@@ -33,20 +18,17 @@ def _is_path(text: str) -> bool:
 
 _PATH = re.compile(r"(/[A-Za-z0-9_.+@~=,-]+)+")
 
-Line = Annotated[str, Rule("a text of at most 100,000 characters", lambda text: len(text) <= 100_000)]
-Word = Annotated[str, _pattern("a word", r"[A-Za-z0-9_.+~:@ -]{0,255}")]
-Name = Annotated[str, _pattern("a word of letters and digits", r"[A-Za-z0-9_]{1,32}")]
-User = Annotated[str, _pattern("a user's name", r"([A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,254}\$?)?")]
+Word = Annotated[str, pattern("a word", r"[A-Za-z0-9_.+~:@ -]{0,255}")]
+Name = Annotated[str, pattern("a word of letters and digits", r"[A-Za-z0-9_]{1,32}")]
+User = Annotated[str, pattern("a user's name", r"([A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,254}\$?)?")]
 ReleaseId = Annotated[str, Rule("a release id", RELEASE_ID.fullmatch)]
 Path = Annotated[str, Rule("a path of letters, digits and ._+@~=,-", _is_path)]
-Sha256 = Annotated[str, _pattern("a SHA-256", r"[0-9a-f]{64}")]
-PythonVersion = Annotated[str, _pattern("a version of Python", r"[0-9]{1,3}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,32}")]
-Version = Annotated[str, _pattern("a version", r"([0-9]{1,9}(\.[0-9]{1,9}){0,2}([-+][0-9A-Za-z.+-]{1,64})?)?")]
-Count = Annotated[int, _between(0, 2**63)]
-Port = Annotated[int, _between(0, 65535)]
-Figure = Annotated[float, _between(0, 1e18)]
-Moment = Annotated[float, _between(0, 2**35)]
-PortName = Annotated[str, _pattern("the number of a port", r"[0-9]{1,5}")]
+PythonVersion = Annotated[str, pattern("a version of Python", r"[0-9]{1,3}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,32}")]
+Version = Annotated[str, pattern("a version", r"([0-9]{1,9}(\.[0-9]{1,9}){0,2}([-+][0-9A-Za-z.+-]{1,64})?)?")]
+Port = Annotated[int, between(0, 65535)]
+Figure = Annotated[float, between(0, 1e18)]
+Moment = Annotated[float, between(0, 2**35)]
+PortName = Annotated[str, pattern("the number of a port", r"[0-9]{1,5}")]
 
 
 class HostFacts(TypedDict):
@@ -196,7 +178,7 @@ class Changed(TypedDict):
 
 
 class CommandEnded(TypedDict):
-    code: Annotated[int, _between(-(2**31), 2**31)]
+    code: Annotated[int, between(-(2**31), 2**31)]
 
 
 class Done(TypedDict):

@@ -11,13 +11,13 @@ _PIECE_BYTES = 1 << 18
 
 
 class Archives:
-    """`<folder>/<sha256>` is whole, `<sha256>.part` is the beginning of one that is still to come."""
+    """`<directory>/<sha256>` is whole, `<sha256>.part` is the beginning of one that is still to come."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
 
     def path(self, sha256: str) -> str:
-        return os.path.join(self.folder, sha256)
+        return os.path.join(self.directory, sha256)
 
     def has(self, sha256: str) -> bool:
         return os.path.isfile(self.path(sha256))
@@ -31,7 +31,7 @@ class Archives:
 
     def receive(self, sha256: str, pieces: Iterator[bytes]) -> None:
         """Appends what comes to what is here. An end in between loses nothing: the next run goes on from there."""
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
         with open(f"{self.path(sha256)}.part", "ab") as part:
             for piece in pieces:
                 part.write(piece)
@@ -50,6 +50,6 @@ class Archives:
     def keep_only(self, wanted: Collection[str]) -> None:
         """Removes all others, also those that never became whole."""
         with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self.folder):
+            for name in os.listdir(self.directory):
                 if name.partition(".")[0] not in wanted:
-                    os.unlink(os.path.join(self.folder, name))
+                    os.unlink(os.path.join(self.directory, name))

@@ -8,17 +8,13 @@ import threading
 import time
 from typing import Any, Optional
 
+from percore.common.probe_source import source_host
 from percore.errors import RolloutError
 
 TRY_SECONDS = 3.0
 WHOLE_SECONDS = 10.0
-"""A program that sends a byte now and then is not well, however long it goes on."""
+"""A program that sends a byte now and then is not healthy, however long it goes on."""
 PAUSE_SECONDS = 0.1
-
-
-def worker_source(slot: int) -> str:
-    """A connection to the shared port from this address reaches exactly the worker of that slot."""
-    return f"127.77.{(slot + 1) >> 8}.{(slot + 1) & 255}"
 
 
 def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float) -> int:
@@ -33,7 +29,7 @@ def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float
             continue
         for worker in running:
             port = worker.get("port") or app["port"]
-            fault = wait_healthy("127.0.0.1", port, path=path, source=worker_source(worker["slot"]), deadline=deadline)
+            fault = wait_healthy("127.0.0.1", port, path=path, source=source_host(worker["slot"]), deadline=deadline)
             if fault:
                 name = f"{app['name']} worker {worker['slot']} (pid {worker['pid']})"
                 raise HealthError(f"{name} on port {port}: {fault}", app["name"])
@@ -58,7 +54,7 @@ class HealthError(RolloutError):
 def wait_healthy(
     address: str, port: int, *, path: Optional[str], deadline: float, source: Optional[str] = None, host: str = ""
 ) -> Optional[str]:
-    """None once it answers well; else what it last answered when the deadline had passed."""
+    """None once it is healthy; else what it last answered when the deadline had passed."""
     while True:
         fault = ask(address, port, path=path, source=source, host=host)
         if fault is None or time.monotonic() >= deadline:
@@ -108,6 +104,6 @@ def try_once(
 
 
 def _hang_up(connection: socket.socket) -> None:
-    """Whoever waits for the rest of an answer reads its end."""
+    """The thread that waits for the rest of an answer reads its end."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

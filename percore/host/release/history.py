@@ -11,9 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from percore.host.files import append_line
+from percore.host.files import append_line, write_file
 from percore.host.paths import open_private
-from percore.host.resources.registry import write_file
 
 KEPT = 500
 

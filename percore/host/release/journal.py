@@ -1,8 +1,8 @@
-"""What a switch has done so far, written down before it is done: whoever comes next can go on with it, or take it back.
+"""What a switch has done so far, written down before it is done: the next agent can go on with it, or roll it back.
 
 One JSON line an entry, synced. The first says whose switch it is; a last line that was cut short was not done yet.
 
-A disk may become full in the middle of a switch. What has to be written then, to take it back or to confirm it, has its room
+A disk may become full in the middle of a switch. What has to be written then, to roll it back or to confirm it, has its room
 already: `begin` sets some aside, and `give_room` frees it.
 """
 
@@ -13,8 +13,9 @@ import json
 import os
 from typing import Any
 
+from percore.common.files import write_all
 from percore.errors import PreflightError
-from percore.host.files import append_line, write_all
+from percore.host.files import append_line
 from percore.host.paths import open_private
 
 Entry = dict[str, Any]
@@ -63,7 +64,7 @@ class Journal:
             os.unlink(self._room_path)
 
     def end(self) -> None:
-        """Nothing is left to be done or taken back."""
+        """Nothing is left to be done or rolled back."""
         self.give_room()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)

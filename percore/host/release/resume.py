@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 from collections.abc import Sequence
 
-from percore.common.process_facts import start_time_of
+from percore.common import pidfd
+from percore.common.procfs import start_time_of
 from percore.host.release.journal import Entry
-
-_DYING_SECONDS = 10.0
 
 
 def myself() -> dict[str, int]:
-    """Names this process for ever: a pid alone may be somebody else's one day."""
+    """Names this process for ever: a pid alone may be another process's one day."""
     return {"pid": os.getpid(), "start_time": start_time_of(os.getpid())}
 
 
 def is_switched(entries: Sequence[Entry], run: str) -> bool:
-    """This rollout's switch is done, and nobody began to take it back."""
+    """This rollout's switch is done, and no rollback was begun."""
     names = {entry["what"] for entry in entries}
     return "switched" in names and "undoing" not in names and entries[0]["run"] == run
 
@@ -32,20 +29,8 @@ def is_at_work(entries: Sequence[Entry]) -> bool:
 def end_agent(entries: Sequence[Entry]) -> None:
     """Sends away an agent that waits for a connection which will not come back: all that it knows is in the journal."""
     agent = _last_agent(entries)
-    if not _is_alive(agent):
-        return
-    try:
-        pidfd = os.pidfd_open(agent["pid"])
-    except ProcessLookupError:
-        return
-    try:
-        if _is_alive(agent):  # once more, now that its pid cannot become another's unseen
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _DYING_SECONDS)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(pidfd)
+    if _is_alive(agent):
+        pidfd.kill(agent["pid"], lambda: _is_alive(agent))
 
 
 def _last_agent(entries: Sequence[Entry]) -> Entry:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection, Sequence
 from typing import Any, BinaryIO, Callable, Optional
 
+from percore.common import typed
 from percore.errors import PercoreError, UsageError
+from percore.host.files import read_file, write_file
+from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
 from percore.host.paths import remove_tree
-from percore.host.release.releases import STAGED, PartReader, Releases, check_room, unpack
-from percore.host.release.switch import Plan, kept_contents
+from percore.host.release.marks import STAGED
+from percore.host.release.parts import PartReader, check_room, unpack
+from percore.host.release.plan import kept_contents, load_plan
+from percore.host.release.releases import Releases
 from percore.host.release.target import Target
-from percore.host.resources.registry import Spec, make, read_file, write_file
+from percore.host.resources.registry import make
 from percore.host.tags import Selection
-
-Message = dict[str, Any]
 
 SMALL_BYTES = 4 * 1024 * 1024
 """Files of roles are held in memory while they are staged; archives are not."""
@@ -26,62 +30,55 @@ PIECE_BYTES = 256 * 1024
 class Staging:
     """`source` is where what we ask for with `emit` arrives."""
 
-    def __init__(self, target: Target, source: BinaryIO, emit: Callable[[Message], None]) -> None:
+    def __init__(self, target: Target, source: BinaryIO, emit: Callable[[dict[str, Any]], None]) -> None:
         self.target = target
         self.source = source
         self.emit = emit
 
-    def stage(self, message: Message) -> Message:
-        """Bring everything of a release to the host and check it there; nothing that runs is touched."""
-        target = self.target
-        release = message["release"]
-        changed = self.prepare(message["prepare"], message["activation"]["handlers"])
-        received = self._receive(message)
-        staging = target.releases.staging_path(release)
+    def stage(self, request: StageRequest) -> list[str]:
+        """Bring everything of a release to the host and check it there. Returns what `prepare` changed."""
+        releases, release = self.target.releases, request.release
+        changed = self.prepare(request.prepare, request.activation.handlers)
+        received = self._receive(request)
         try:
-            _write_release_files(target.releases, staging, message, received, user=target.supervisor.user)
-            target.releases.publish(staging, release)
+            _write_release_files(releases, request, received, user=self.target.supervisor.user)
+            releases.publish(releases.staging.path(release), release)
             self.verify(release)
-            target.releases.mark(
-                release, STAGED, fingerprint=message["fingerprint"], artifact=message["artifact"]["sha256"]
-            )
+            releases.marks.set(release, STAGED, fingerprint=request.fingerprint, artifact=request.artifact.sha256)
         except BaseException:
-            target.releases.remove(release)
+            releases.remove(release)
             raise
-        return {"changed": changed}
+        return changed
 
-    def amend(self, message: Message) -> Message:
+    def amend(self, request: AmendRequest) -> list[str]:
         """Bring other files and units for the release that runs; `activate` with `amended` then puts them in place."""
-        target = self.target
-        release = target.releases.current()
+        releases = self.target.releases
+        release = releases.current()
         if release is None:
             raise UsageError("nothing is deployed here yet", next="deploy without --tags and --skip-tags first")
-        changed = self.prepare(message["prepare"], message["activation"]["handlers"])
-        kept = _kept_files(target.releases)
-        wanted = {sha256: size for sha256, size in message["files"].items() if sha256 not in kept}
+        changed = self.prepare(request.prepare, request.activation.handlers)
+        kept = _kept_files(releases)
+        wanted = {sha256: size for sha256, size in request.files.items() if sha256 not in kept}
         received = self.receive_contents(wanted, list(wanted))
-        folder = os.path.join(target.releases.path(release), ".percore", "files")
-        for sha256 in message["files"]:
-            content = received[sha256] if sha256 in received else read_file(kept[sha256])
-            write_file(os.path.join(folder, sha256), content, mode=0o600)
-        plan = _merged(target.releases, message)
-        write_file(target.releases.plan_path(release, amended=True), json.dumps(plan, indent=1).encode(), mode=0o600)
+        _write_contents(releases.files_path(release), request.files, received, kept)
+        plan = _merged(releases, request.activation, request.selection)
+        _write_json(releases.plan_path(release, amended=True), typed.as_json(plan))
         try:
             self.verify(release, amended=True)
         except BaseException:
-            target.releases.drop_amendment(release)
+            releases.end_amendment(release, keeps=False)
             raise
-        return {"changed": changed}
+        return changed
 
-    def prepare(self, specs: list[Spec], handlers: list[Spec]) -> list[str]:
-        """Make what a host needs before it is given a release. None of it is taken back; what it owes is paid by the switch."""
+    def prepare(self, specs: Sequence[Spec], handlers: Sequence[Spec]) -> list[str]:
+        """Make what a host needs before it is given a release. None of it is rolled back; the switch runs what it notifies."""
         changed = []
         for spec in specs:
             resource = make(spec)
             difference = resource.change()
             if difference:
                 self.emit({"event": "progress", "text": difference})
-                self.target.debts.notify(spec, handlers, difference)
+                self.target.handlers.notify(spec, handlers, difference)
                 resource.apply()
                 changed.append(difference)
         return changed
@@ -89,7 +86,7 @@ class Staging:
     def verify(self, release: str, *, amended: bool = False) -> None:
         """Is everything that would be put elsewhere valid? RolloutError says what is not."""
         releases = self.target.releases
-        plan = Plan.load(releases, release, amended=amended)
+        plan = load_plan(releases, release, amended=amended)
         contents = kept_contents(releases, release)
         specs = plan.before + plan.after
         coming = [spec["path"] for spec in specs if spec["kind"] == "file" and not os.path.exists(spec["path"])]
@@ -108,117 +105,118 @@ class Staging:
             reader.check(sha256)
         return received
 
-    def _receive(self, message: Message) -> dict[str, bytes]:
+    def _receive(self, request: StageRequest) -> dict[str, bytes]:
         """Ask for the parts that are missing here, and take each where it belongs."""
-        target = self.target
-        artifact, package = message["artifact"], message["package"]
-        kept = _kept_files(target.releases)
-        files: dict[str, int] = message["files"]
-        wanted = [sha256 for sha256 in files if sha256 not in kept]
-        package_needed = not os.path.isdir(package["path"])
-        archives = target.releases.archives
-        archives.keep_only({artifact["sha256"]})
-        missing_bytes = max(0, artifact["bytes"] - archives.bytes_here(artifact["sha256"]))
-        needed_bytes = missing_bytes + artifact["unpacked_bytes"] + (package["unpacked_bytes"] if package_needed else 0)
-        os.makedirs(target.releases.folder, exist_ok=True)
-        check_room(target.releases.folder, needed_bytes)
-        order = [*wanted, *([package["sha256"]] if package_needed else [])]
-        order += [] if archives.has(artifact["sha256"]) else [artifact["sha256"]]
-        offset = archives.bytes_here(artifact["sha256"])
-        self.emit({"event": "need", "parts": order, "offsets": {artifact["sha256"]: offset}})
-        sizes = {**files, package["sha256"]: package["bytes"], artifact["sha256"]: artifact["bytes"] - offset}
-        received = {sha256: read_file(path) for sha256, path in kept.items() if sha256 in files}
+        releases, artifact, package = self.target.releases, request.artifact, request.package
+        kept = _kept_files(releases)
+        archives = releases.archives
+        archives.keep_only({artifact.sha256})
+        offset = archives.bytes_here(artifact.sha256)
+        is_package_missing = not os.path.isdir(package.path)
+        needed_bytes = max(0, artifact.bytes - offset) + artifact.unpacked_bytes
+        os.makedirs(releases.directory, exist_ok=True)
+        check_room(releases.directory, needed_bytes + (package.unpacked_bytes if is_package_missing else 0))
+        order = [sha256 for sha256 in request.files if sha256 not in kept]
+        order += [package.sha256] if is_package_missing else []
+        order += [] if archives.has(artifact.sha256) else [artifact.sha256]
+        self.emit({"event": "need", "parts": order, "offsets": {artifact.sha256: offset}})
+        sizes = {**request.files, package.sha256: package.bytes, artifact.sha256: artifact.bytes - offset}
+        received = {sha256: read_file(path) for sha256, path in kept.items() if sha256 in request.files}
         fault: Optional[Exception] = None
         for sha256 in order:
             reader = PartReader(self.source, sizes[sha256])
             try:
                 if fault is None:
-                    received[sha256] = self._take(message, sha256, reader)
+                    received[sha256] = self._take(request, sha256, reader)
             except (PercoreError, OSError) as error:
                 fault = error
             reader.drain()  # also after a failure: the next message begins where the parts end
         if fault is not None:
             raise fault
-        target.releases.stage(message["release"], artifact["sha256"], unpacked_bytes=artifact["unpacked_bytes"])
+        releases.staging.fill(request.release, artifact.sha256, unpacked_bytes=artifact.unpacked_bytes)
         return received
 
-    def _take(self, message: Message, sha256: str, reader: PartReader) -> bytes:
-        package = message["package"]
-        if sha256 == message["artifact"]["sha256"]:
+    def _take(self, request: StageRequest, sha256: str, reader: PartReader) -> bytes:
+        if sha256 == request.artifact.sha256:
             self.target.releases.archives.receive(sha256, iter(lambda: reader.read(PIECE_BYTES), b""))
             return b""
-        if sha256 == package["sha256"]:
-            _install_package(package, reader)
+        if sha256 == request.package.sha256:
+            _install_package(request.package, reader)
             return b""
         content = reader.read(SMALL_BYTES)
         reader.check(sha256)
         return content
 
 
-def _merged(releases: Releases, message: Message) -> Message:
+def _merged(releases: Releases, plan: Plan, tags: TagChoice) -> Plan:
     """The wanted plan; what the run is not about stays as the release that runs has it."""
-    plan: Message = message["activation"]
     current = releases.current()
-    selection = Selection(**message["selection"])
+    selection = Selection(*tags)
     if selection.is_everything:
         return plan
-    present = Plan.load(releases, current) if current else Plan([], [], [], {})
-    names = {handler["name"] for handler in plan["handlers"]}
-    return {
-        **plan,
-        "before": selection.merge(plan["before"], present.before),
-        "after": selection.merge(plan["after"], present.after),
-        "handlers": [h for h in present.handlers if h["name"] not in names] + plan["handlers"],
-    }
+    present = load_plan(releases, current) if current else Plan([], [])
+    names = {handler["name"] for handler in plan.handlers}
+    return plan._replace(
+        before=selection.merge(plan.before, present.before),
+        after=selection.merge(plan.after, present.after),
+        handlers=[*(handler for handler in present.handlers if handler["name"] not in names), *plan.handlers],
+    )
 
 
 def _write_release_files(
-    releases: Releases, staging: str, message: Message, received: dict[str, bytes], *, user: Optional[str]
+    releases: Releases, request: StageRequest, received: dict[str, bytes], *, user: Optional[str]
 ) -> None:
     """Put the records beside the app's own files: for the supervisor one, for activation the other."""
-    folder = os.path.join(staging, ".percore")
-    os.makedirs(os.path.join(folder, "files"), mode=0o700)
-    os.chmod(folder, 0o700)
-    plan, kept = _merged(releases, message), _kept_files(releases)
-    for sha256 in {*message["files"], *(spec["sha256"] for spec in plan["before"] + plan["after"] if "sha256" in spec)}:
+    staging = releases.staging.path(request.release)
+    directory = os.path.join(staging, ".percore")
+    os.makedirs(os.path.join(directory, "files"), mode=0o700)
+    os.chmod(directory, 0o700)
+    plan = _merged(releases, request.activation, request.selection)
+    wanted = {*request.files, *(spec["sha256"] for spec in plan.before + plan.after if "sha256" in spec)}
+    _write_contents(os.path.join(directory, "files"), wanted, received, _kept_files(releases))
+    _write_json(os.path.join(directory, "activation.json"), typed.as_json(plan))
+    _write_json(os.path.join(staging, ".percore.json"), request.record, owner=user)
+
+
+def _write_contents(directory: str, wanted: Collection[str], received: dict[str, bytes], kept: dict[str, str]) -> None:
+    for sha256 in wanted:
         content = received[sha256] if sha256 in received else read_file(kept[sha256])
-        write_file(os.path.join(folder, "files", sha256), content, mode=0o600)
-    activation = json.dumps(plan, indent=1).encode()
-    write_file(os.path.join(folder, "activation.json"), activation, mode=0o600)
-    record = json.dumps(message["record"], indent=1).encode()
-    write_file(os.path.join(staging, ".percore.json"), record, mode=0o600, owner=user)
+        write_file(os.path.join(directory, sha256), content, mode=0o600)
+
+
+def _write_json(path: str, content: dict[str, Any], *, owner: Optional[str] = None) -> None:
+    write_file(path, json.dumps(content, indent=1).encode(), mode=0o600, owner=owner)
 
 
 def _kept_files(releases: Releases) -> dict[str, str]:
     """Contents of earlier releases that are here already: by hash, where."""
     found: dict[str, str] = {}
     for release in releases.names():
-        folder = os.path.join(releases.path(release), ".percore", "files")
-        if os.path.isdir(folder):
-            found.update({name: os.path.join(folder, name) for name in os.listdir(folder)})
+        directory = releases.files_path(release)
+        if os.path.isdir(directory):
+            found.update({name: os.path.join(directory, name) for name in os.listdir(directory)})
     return found
 
 
-def _install_package(package: Message, reader: PartReader) -> None:
+def _install_package(package: PackageArchive, reader: PartReader) -> None:
     """Unpack percore's own on-host package beside the others and compile it, since its user may not write there."""
     import compileall
 
-    path = package["path"]
-    staging = f"{path}.staging"
-    check_room(os.path.dirname(path), package["unpacked_bytes"])
-    unpack(reader, package["sha256"], staging, needed_bytes=package["unpacked_bytes"])
-    compileall.compile_dir(staging, quiet=2, stripdir=staging, prependdir=path)
-    os.rename(staging, path)
+    staging = f"{package.path}.staging"
+    check_room(os.path.dirname(package.path), package.unpacked_bytes)
+    unpack(reader, package.sha256, staging, needed_bytes=package.unpacked_bytes)
+    compileall.compile_dir(staging, quiet=2, stripdir=staging, prependdir=package.path)
+    os.rename(staging, package.path)
 
 
 def prune_packages(target: Target) -> None:
     """Remove the on-host packages that no release here leads to any more."""
-    folder, link = target.supervisor.package, os.path.join(target.supervisor.package, "current")
+    directory, link = target.supervisor.package, os.path.join(target.supervisor.package, "current")
     needed = {os.path.basename(os.path.realpath(link)), os.path.basename(sys.path[0])}  # the last: this program's own
-    for release in target.releases.marks():
+    for release in target.releases.marks.read():
         if target.releases.exists(release):
-            plan = Plan.load(target.releases, release)
+            plan = load_plan(target.releases, release)
             needed |= {spec["to"] for spec in plan.before if spec["kind"] == "link" and spec["path"] == link}
-    for entry in os.scandir(folder):
+    for entry in os.scandir(directory):
         if entry.is_dir(follow_symlinks=False) and entry.name not in needed:
             remove_tree(entry.path)

@@ -1,30 +1,27 @@
-"""The app's place on this host: its releases, what it owes, its supervisor. Made of a message's `target`."""
+"""The app's place on this host: its releases, its pending handlers, its supervisor."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from percore.errors import PercoreError
+from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
-from percore.host.release.handlers import Debts
+from percore.host.release.handlers import PendingHandlers
 from percore.host.release.releases import Releases
 from percore.host.supervisor import Supervisor
 
-CONFIRM_SECONDS = 30.0
-"""So long without a word from the control side, and it is gone; a rollout says by itself how long (confirm_seconds)."""
-
 
 class Target:
-    """The app's place on this host, out of a message's `target`."""
+    """Made of what a message says of it."""
 
-    def __init__(self, message: dict[str, Any]) -> None:
-        target = message["target"]
-        for path in (target["deploy_to"], f"{target['deploy_to']}/releases", target["package"]):
+    def __init__(self, paths: TargetPaths) -> None:
+        for path in (paths.deploy_to, f"{paths.deploy_to}/releases", paths.package):
             refuse_foreign(path)  # what lies there decides what root writes and runs
-        self.releases = Releases(target["deploy_to"])
-        self.confirm_seconds = float(target.get("confirm_seconds", CONFIRM_SECONDS))
-        self.debts = Debts(self.releases.owed_path)
-        self.supervisor = Supervisor(target["command"], target["home"], target.get("user"), target["package"])
+        self.releases = Releases(paths.deploy_to)
+        self.confirm_seconds = paths.confirm_seconds
+        self.handlers = PendingHandlers(self.releases.pending_handlers_path)
+        self.supervisor = Supervisor(paths.command, paths.home, paths.user, paths.package)
 
     def status(self) -> dict[str, Any]:
         """What runs; nothing, where the supervisor's user is still to be made."""

@@ -21,14 +21,14 @@ class Refused(tarfile.TarError):
     """What no artifact of percore has."""
 
 
-def extract(archive: BinaryIO, folder: str, *, announced_bytes: int) -> None:
+def extract(archive: BinaryIO, directory: str, *, announced_bytes: int) -> None:
     """Raises tarfile.TarError, or OSError; what was unpacked until then is there."""
     most = announced_bytes * 2 + SPARE_BYTES
     with tarfile.open(fileobj=_Bounded(archive, most), mode="r|") as tar:  # type: ignore[call-overload]
         if hasattr(tarfile, "fully_trusted_filter"):
             tar.extraction_filter = tarfile.fully_trusted_filter  # ours has looked already
-        for member in _checked(tar, os.path.realpath(folder), most):
-            tar.extract(member, folder)
+        for member in _checked(tar, os.path.realpath(directory), most):
+            tar.extract(member, directory)
 
 
 class _Bounded:
@@ -49,7 +49,7 @@ class _Bounded:
         return piece
 
 
-def _checked(tar: tarfile.TarFile, folder: str, most: int) -> Iterator[tarfile.TarInfo]:
+def _checked(tar: tarfile.TarFile, directory: str, most: int) -> Iterator[tarfile.TarInfo]:
     left = most
     for count, member in enumerate(tar):
         tar.members.clear()  # type: ignore[attr-defined] # each is done with before the next, and there may be many
@@ -58,17 +58,17 @@ def _checked(tar: tarfile.TarFile, folder: str, most: int) -> Iterator[tarfile.T
             raise Refused(f"it has more than {MOST_MEMBERS} members")
         if left < 0:
             raise Refused(f"it unpacks to more than {most} bytes")
-        yield _tamed(member, folder)
+        yield _tamed(member, directory)
 
 
-def _tamed(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+def _tamed(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo:
     """Of our owner, without rights that are not an owner's alone to give."""
-    _refuse_outside(member, folder, member.name)
+    _refuse_outside(member, directory, member.name)
     if member.issym():
-        _refuse_leading_out(member, folder)
+        _refuse_leading_out(member, directory)
     elif member.islnk():
-        _refuse_outside(member, folder, member.linkname)
-        if os.path.islink(os.path.join(folder, member.linkname)):
+        _refuse_outside(member, directory, member.linkname)
+        if os.path.islink(os.path.join(directory, member.linkname)):
             raise Refused(f"'{member.name}' is a hard link to a link")
     elif not (member.isreg() or member.isdir()):
         raise Refused(f"'{member.name}' is neither a file, a directory nor a link")
@@ -77,18 +77,18 @@ def _tamed(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     return member
 
 
-def _refuse_outside(member: tarfile.TarInfo, folder: str, path: str) -> None:
+def _refuse_outside(member: tarfile.TarInfo, directory: str, path: str) -> None:
     """A name that goes up, or through a link, wherever that leads: artifacts have none."""
     parts = path.split("/")
     if os.path.isabs(path) or ".." in parts or "\0" in path:
         raise Refused(f"'{member.name}' leads out of it")
     for count in range(1, len(parts)):
-        if os.path.islink(os.path.join(folder, *parts[:count])):
+        if os.path.islink(os.path.join(directory, *parts[:count])):
             raise Refused(f"'{member.name}' goes through a link")
 
 
-def _refuse_leading_out(member: tarfile.TarInfo, folder: str) -> None:
+def _refuse_leading_out(member: tarfile.TarInfo, directory: str) -> None:
     target = member.linkname
-    real = os.path.realpath(os.path.join(folder, os.path.dirname(member.name), target))
-    if os.path.isabs(target) or "\0" in target or os.path.commonpath([real, folder]) != folder:
+    real = os.path.realpath(os.path.join(directory, os.path.dirname(member.name), target))
+    if os.path.isabs(target) or "\0" in target or os.path.commonpath([real, directory]) != directory:
         raise Refused(f"the link '{member.name}' leads out of it, to {target}")

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 
+from percore.common.files import write_file
 from percore.common.typing import Any, Callable
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
@@ -53,11 +54,8 @@ class Scribes:
     def _write_plan(self, plan: list[Any]) -> None:
         for folder in (self._home.spools, os.path.dirname(self._home.scribe_plan)):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        unfinished = f"{self._home.scribe_plan}.new"
         try:
-            with open(unfinished, "w", encoding="utf-8") as file:
-                json.dump(plan, file)
-            os.rename(unfinished, self._home.scribe_plan)
+            write_file(self._home.scribe_plan, json.dumps(plan).encode(), is_alone=True, sync=False)
         except OSError as error:
             self._log(
                 f"{self._home.scribe_plan} could not be written ({error.strerror}): new logs stay in {self._home.spools}"

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Optional
 
-from percore.common.procfs import descriptors_of, tree_of
+from percore.common.procfs import ESTABLISHED, LISTEN, net_sockets, open_sockets_of, tree_of
 
-_ESTABLISHED, _LISTEN = "01", "0A"
 _COUNTER = b"percore-accepted"  # bindshim.c
 _MOST_BYTES = 64 * 1024  # it is in the first pages of what the library may write
 _MOST_MAPPINGS = 100_000
@@ -30,29 +29,24 @@ class Connections(NamedTuple):
 
 def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connections]:
     """By worker id; those whose descriptors we may not look at are left out."""
-    sockets = read_sockets()
+    sockets = {sock.inode: sock for sock in net_sockets("tcp")}
     found = {}
     for worker in workers:
         if worker["pid"]:
             tree = tree_of(worker["pid"])
             try:
-                inodes = set().union(*map(inodes_of, tree))
+                inodes = set().union(*map(open_sockets_of, tree))
             except OSError:
                 continue
             held = [sockets[inode] for inode in inodes if inode in sockets]
-            is_open = sum(state == _ESTABLISHED for state, _ in held)
+            is_open = sum(sock.state == ESTABLISHED for sock in held)
             counts = [count for pid in tree if (count := accepted_by(pid)) is not None]
             # A program that accepts without the C library (Go, io_uring) is not counted: no number is better than a wrong one.
             is_counted = counts and (sum(counts) or not is_open)
             found[worker["id"]] = Connections(
-                is_open, sum(queue for state, queue in held if state == _LISTEN), sum(counts) if is_counted else None
+                is_open, sum(sock.queue for sock in held if sock.state == LISTEN), sum(counts) if is_counted else None
             )
     return found
-
-
-def inodes_of(pid: int) -> set[str]:
-    """The sockets that a process holds. Raises OSError when it has ended or belongs to another user."""
-    return {target[8:-1] for _, target in descriptors_of(pid) if target.startswith("socket:[")}
 
 
 def accepted_by(pid: int) -> Optional[int]:
@@ -77,18 +71,3 @@ def _is_placed(line: str) -> bool:
     found = os.lstat(path)
     is_ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
     return is_ours and stat.S_ISREG(found.st_mode) and found.st_ino == int(inode)
-
-
-def read_sockets() -> dict[str, tuple[str, int]]:
-    """By inode: the state, and for a listening socket the length of its queue (proc(5), /proc/net/tcp)."""
-    found = {}
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}") as file:
-                next(file)
-                for line in file:
-                    fields = line.split(maxsplit=10)
-                    found[fields[9]] = (fields[3], int(fields[4].partition(":")[2], 16))
-        except (OSError, StopIteration):
-            continue
-    return found

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 
+from percore.common.files import write_file
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import say
@@ -113,10 +114,7 @@ def write_command(path: str, command: str) -> None:
     program = this_program()
     code = f"import sys; sys.path.insert(0, {program.root!r}); from percore.supervisor.cli import main; main()"
     text = f'#!/bin/sh\n{_OURS}\nexec {shlex.quote(program.python)} -c {shlex.quote(code)}{command} "$@"\n'
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(f"{path}.new", 0o755)
-    os.rename(f"{path}.new", path)
+    write_file(path, os.fsencode(text), mode=0o755)
 
 
 def is_ours(path: str) -> bool:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 
+from percore.common.files import write_file
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
@@ -289,8 +290,6 @@ def read_versions(place: str) -> dict[str, str]:
 def write_versions(place: str, known: Mapping[str, str]) -> None:
     """Where it cannot be written, the version is asked for again."""
     try:
-        with open(f"{place}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        os.replace(f"{place}.{os.getpid()}", place)
+        write_file(place, json.dumps(known).encode())
     except OSError:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from percore.common.files import write_file
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.commands.arguments import make_parser
@@ -95,11 +96,4 @@ def checked(name: str, value: Any, *, where: str = "") -> Any:
 
 def write(settings: dict[str, Any]) -> None:
     Home.of_user().make()
-    path = settings_path()
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(settings, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
+    write_file(settings_path(), json.dumps(settings, indent=2, sort_keys=True).encode() + b"\n")

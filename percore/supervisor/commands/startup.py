@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from percore.common.files import write_file
 from percore.common.typing import Any
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.home import Home
@@ -38,9 +39,7 @@ def add_startup(arguments: list[str]) -> int:
     refuse_foreign_unit(unit)
     command = command_line(this_program().argv())
     values = {"percore_user": options.user, "percore_home": home.path, "daemon_command": command, "unit_options": _MARK}
-    with open(f"{_UNITS}/{unit}.new", "w", encoding="utf-8") as file:
-        file.write(make_unit(values))
-    os.replace(f"{_UNITS}/{unit}.new", f"{_UNITS}/{unit}")
+    write_file(f"{_UNITS}/{unit}", make_unit(values).encode(), mode=0o644)
     systemctl("daemon-reload")
     systemctl("enable", unit)
     start_unit(home, unit)

@@ -7,10 +7,9 @@ without a new worker. Keys, options and help are in `options`, which the supervi
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
 
+from percore.common.record_hash import record_hashes
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config import records
@@ -143,11 +142,7 @@ class AppConfig(NamedTuple):
 
     def hashes(self) -> tuple[str, str]:
         """(of what is run and how, of its variables), to compare workers and files by; the release does not count."""
-        record = self._replace(unknown={}).to_record()
-        env = record.pop("env", {})
-        for field in ("release", "source"):
-            record.pop(field, None)
-        return _hash_of(record), _hash_of(env)
+        return record_hashes(self._replace(unknown={}).to_record())
 
     @property
     def shares_port(self) -> bool:
@@ -173,10 +168,6 @@ class AppConfig(NamedTuple):
 
 
 LIVE_FIELDS = tuple(field for field, kind in AppConfig.__annotations__.items() if str(kind).startswith("Live["))
-
-
-def _hash_of(value: Any) -> str:
-    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def resolve_instances(wished: Instances, cores: int) -> int:

@@ -12,13 +12,14 @@ import socket
 import time
 
 from percore.common.typing import TYPE_CHECKING, Callable, Optional
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError
 from percore.supervisor.config.address import Address
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.rlimits import share_of_descriptors
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
-from percore.supervisor.sockets.unix import UnixServer, process_of, user_of
+from percore.supervisor.sockets.unix import UnixServer
 from percore.supervisor.sockets.worker_requests import LONGEST_REQUEST, parse_request
 
 # A worker connects only when it has something to say.
@@ -90,7 +91,7 @@ class Broker:
         self.server.close()
 
     def _accept(self, connection: socket.socket) -> None:
-        if not self._is_allowed(user_of(connection)):
+        if not self._is_allowed(peer_of(connection).uid):
             connection.close()
             return
         if len(self._silent) >= _MOST_SILENT:
@@ -132,11 +133,11 @@ class Broker:
             return False
         worker = self._find_worker(request.token)
         # Who learned a token does not get another user's socket.
-        if worker is None or user_of(connection) not in (0, os.geteuid(), worker.uid):
+        if worker is None or peer_of(connection).uid not in (0, os.geteuid(), worker.uid):
             _send(connection, b"own\n")
         elif request.verb == "drain-me":
             return self._keep(connection, worker)
-        elif request.verb == "bind" and (address := _absolute(request.address, process_of(connection))):
+        elif request.verb == "bind" and (address := _absolute(request.address, peer_of(connection).pid)):
             self._hand_over(connection, worker, address)
         else:
             if request.verb == "alone":
@@ -146,7 +147,7 @@ class Broker:
 
     def _complain(self, connection: socket.socket, problem: str) -> None:
         if self._complaints.take():
-            pid, uid = process_of(connection), user_of(connection)
+            pid, uid, _ = peer_of(connection)
             self._log(f"a request of process {pid} (user {uid}) on the worker socket was refused: {problem}")
 
     def _hand_over(self, connection: socket.socket, worker: Client, address: Address) -> None:

@@ -6,12 +6,9 @@ import errno
 import socket
 from collections.abc import Collection, Iterator
 
-from percore.common.procfs import all_pids, descriptors_of, environment_of, name_of
+from percore.common.procfs import LISTEN, UNCONNECTED, environment_of, holders_of, name_of, net_sockets, open_sockets_of
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.sockets import sock_diag
-
-_LISTEN = "0A"
-_UNCONNECTED = "07"  # the state of a UDP socket
 
 
 def refuse(address: Address) -> None:
@@ -80,32 +77,20 @@ def find_other_owner(port: int, token: str, tree: Collection[int]) -> str:
 def _inodes_of(pid: int) -> set[int]:
     """Of its sockets. Raises PermissionError where they are hidden from us."""
     try:
-        return {int(target[8:-1]) for _, target in descriptors_of(pid) if target.startswith("socket:[")}
+        return set(open_sockets_of(pid))
     except (FileNotFoundError, ProcessLookupError):
         return set()  # it has just ended
 
 
 def name_owner(inodes: Collection[int]) -> str:
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in all_pids() if wanted else ():
-        try:
-            if any(target in wanted for _, target in descriptors_of(pid)):
-                return f"{name_of(pid)} (pid {pid})"
-        except OSError:
-            continue
-    return ""
+    """'node (pid 123)' for the first process that holds one of the sockets, or empty."""
+    named = (f"{name} (pid {pid})" for pid, _ in holders_of(inodes) if (name := name_of(pid)))
+    return next(named, "")
 
 
 def _waiting_inodes(address: Address) -> Iterator[int]:
     """Of the sockets that wait for clients where the address would be."""
-    protocol, state = ("udp", _UNCONNECTED) if address.type == socket.SOCK_DGRAM else ("tcp", _LISTEN)
-    for name in (protocol, f"{protocol}6"):
-        try:
-            with open(f"/proc/net/{name}") as table:
-                next(table)
-                for line in table:
-                    fields = line.split()
-                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == address.port:
-                        yield int(fields[9])
-        except OSError:
-            continue
+    protocol, state = ("udp", UNCONNECTED) if address.type == socket.SOCK_DGRAM else ("tcp", LISTEN)
+    for sock in net_sockets(protocol):
+        if sock.state == state and sock.port == address.port:
+            yield sock.inode

@@ -17,6 +17,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 
+from percore.common.probe_source import INCOMING_NET, source_host, source_number
 from percore.common.typing import NamedTuple, Optional
 
 _SO_ATTACH_FILTER = 26
@@ -25,11 +26,9 @@ _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_MEMINFO = 55
 _DROPS = 8  # place in what SO_MEMINFO tells
 
-_CURRENT_NET = 127 << 24 | 77 << 16
-_INCOMING_NET = 127 << 24 | 76 << 16
 _BOTH_NETS = 0xFFFE0000
 # Where `find_order` sends from: within the nets that the program looks at, above any slot.
-_TRIAL_NUMBER = _INCOMING_NET + 0xFFFF
+_TRIAL_NUMBER = INCOMING_NET + 0xFFFF
 _TRIAL_HOPS = 253
 _TRIAL_SECONDS = 1.0  # what comes later than that would be taken for the answer to the next trial
 # Without the hop limits that systems begin with.
@@ -48,11 +47,11 @@ class ProbeSource(NamedTuple):
     @property
     def number(self) -> int:
         """Its IPv4 address, as a number."""
-        return (_INCOMING_NET if self.incoming else _CURRENT_NET) + self.slot + 1
+        return source_number(self.slot, incoming=self.incoming)
 
     @property
     def host(self) -> str:
-        return socket.inet_ntoa(struct.pack("!I", self.number))
+        return source_host(self.slot, incoming=self.incoming)
 
     @property
     def hops(self) -> Optional[int]:
@@ -114,7 +113,7 @@ def _if_from_probes_v4(chosen: bytes) -> bytes:
         _step(_JUMP, 5 + length),  # 32-bit jumps reach over any number of slots
         _step(_LOAD_WORD, _NET + 12),
         _step(_MASK, _BOTH_NETS),
-        _step(_EQUAL, _INCOMING_NET, 1, 0),
+        _step(_EQUAL, INCOMING_NET, 1, 0),
         _step(_JUMP, 1 + length),
         _step(_LOAD_WORD, _NET + 12),
     ])  # fmt: skip

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor import home
@@ -83,18 +82,6 @@ class UnixServer:
         if identity_of(self._path) == self._identity:  # else it is another supervisor's
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-
-
-def user_of(connection: socket.socket) -> int:
-    """The user of the process at the other end."""
-    _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
-
-
-def process_of(connection: socket.socket) -> int:
-    """The pid of the process that connected."""
-    pid, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
 
 
 def identity_of(path: str) -> tuple[int, int]:

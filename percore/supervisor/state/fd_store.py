@@ -14,10 +14,10 @@ import itertools
 import json
 import os
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
+from percore.common.unix_socket import peer_of
 from percore.supervisor.config.address import Address
 
 _MOST_AT_ONCE = 250  # the kernel passes at most 253 descriptors with one message
@@ -149,7 +149,7 @@ def ends_among(descriptors: Sequence[int]) -> Optional[Ends]:
 
 def _is_end(end: socket.socket) -> bool:
     try:
-        uid = struct.unpack("iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        uid = peer_of(end).uid
     except OSError:
         return False
     return end.family == socket.AF_UNIX and end.type == socket.SOCK_SEQPACKET and uid == os.geteuid()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Sequence, Set
 
 from percore.common.procfs import sockets_of, start_time_of, tree_of, uids_of
 from percore.common.typing import Optional
+from percore.common.unix_socket import peer_of
 from percore.supervisor.config.address import Address
 from percore.supervisor.process.spawn import STORE_FDS
 from percore.supervisor.sockets import sock_diag
@@ -84,7 +84,7 @@ def is_channel(sock: socket.socket) -> bool:
     """True for an end of a pair that a supervisor of our own user made for a Node worker."""
     try:
         names = sock.getsockname(), sock.getpeername()
-        uid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        uid = peer_of(sock).uid
     except OSError:
         return False
     return (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM) and not any(names) and uid == os.geteuid()

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 
+from percore.common.files import write_file
 from percore.common.procfs import start_time_of
 from percore.common.typing import Any, Optional
 
@@ -179,14 +180,8 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _write(path: str, content: Mapping[str, Any]) -> None:
-    """Atomically: a new file, synced, renamed over the old one."""
-    unfinished, text = f"{path}.new", _text_of(content)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f'{text[:-1]}, "checksum": {_checksum(text)}}}')
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(unfinished, path)
+    text = _text_of(content)
+    write_file(path, f'{text[:-1]}, "checksum": {_checksum(text)}}}'.encode(), is_alone=True)
 
 
 def _text_of(content: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ def take_over(home: Home) -> Optional[Ends]:
     """The ends of the store of the supervisor that leaves; None when there is none, or it stays."""
     taken: list[int] = []
     with contextlib.suppress(OSError, ValueError), connect(home.control_socket) as sock:
-        sock.sendall(control.encode({"version": control.VERSION, "op": "leave"}))
+        sock.sendall(control.request("leave"))
         text = b""
         while not text.endswith(b"\n"):
             part, descriptors, _, _ = socket.recv_fds(sock, 65536, 2)

@@ -174,7 +174,7 @@ def test_no_process_of_another_user_is_ended_when_the_supervisor_is_replaced(
         listening(home, "once", reply, uid=NOBODY) as impostor,
         pytest.raises(RolloutError, match="not the supervisor's"),
     ):
-        supervisor.renew(lambda event: None, anew=True)
+        supervisor.replace(lambda event: None, always=True)
     assert bystander.poll() is None
     assert impostor
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from percore.common.probe_source import source_host
 from percore.host.release import health
 
 seen: list[tuple[str, str]] = []
@@ -62,8 +63,8 @@ def test_every_worker_is_asked_from_the_address_of_its_slot(port: int) -> None:
 
 
 def test_slots_beyond_the_first_254_have_addresses_too() -> None:
-    assert health.worker_source(0) == "127.77.0.1"
-    assert health.worker_source(299) == "127.77.1.44"
+    assert source_host(0) == "127.77.0.1"
+    assert source_host(299) == "127.77.1.44"
 
 
 def test_an_unhealthy_worker_is_named(port: int) -> None:

@@ -17,12 +17,14 @@ import pytest
 
 from percore.errors import PercoreError, PreflightError
 from percore.host import paths
+from percore.host.files import read_file
 from percore.host.lock import Lock
+from percore.host.messages import Spec, TargetPaths
 from percore.host.release.history import History
 from percore.host.release.journal import Journal
 from percore.host.release.target import Target
-from percore.host.resources import registry
-from percore.host.resources.registry import Spec, make
+from percore.host.resources import nginx
+from percore.host.resources.registry import make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -99,13 +101,13 @@ def test_what_replaces_a_link_of_another_user_leaves_alone_where_it_led(theirs: 
 def test_a_link_of_another_user_is_not_read(theirs: Path, victim: Path) -> None:
     link(theirs / "record", victim / "secret")
     with pytest.raises(PercoreError, match="another user may have made"):
-        registry.read_file(str(theirs / "record"))
+        read_file(str(theirs / "record"))
 
 
 def test_a_pipe_in_the_place_of_a_file_makes_nobody_wait(theirs: Path) -> None:
     os.mkfifo(theirs / "record")
     with pytest.raises(OSError, match="Not a regular file"):
-        registry.read_file(str(theirs / "record"))
+        read_file(str(theirs / "record"))
     with pytest.raises(OSError, match="Not a regular file"):
         make({"kind": "file", "path": str(theirs / "record"), "content": CONTENT}).former()
 
@@ -131,7 +133,7 @@ def test_links_of_root_are_followed_as_ever(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "new" / "file").read_text() == "new"
     assert make(spec).difference() is None
     (tmp_path / "name").symlink_to("disk/new/file")
-    assert registry.read_file(str(tmp_path / "name")) == b"new"
+    assert read_file(str(tmp_path / "name")) == b"new"
 
 
 def test_a_link_of_another_user_in_a_directory_for_all_is_not_followed(tmp_path: Path, victim: Path) -> None:
@@ -147,11 +149,11 @@ def test_links_in_a_ring_end(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):
-        registry.read_file(str(tmp_path / "a" / "file"))
+        read_file(str(tmp_path / "a" / "file"))
 
 
-def message(deploy_to: Path, package: Path) -> dict[str, object]:
-    return {"target": {"deploy_to": str(deploy_to), "command": ["percore"], "home": "/x", "package": str(package)}}
+def paths_of(deploy_to: Path, package: Path) -> TargetPaths:
+    return TargetPaths(str(deploy_to), ["/bin/percore"], "/x", str(package))
 
 
 @pytest.mark.parametrize("place", ["deploy_to", "releases", "parent", "group", "package"])
@@ -161,7 +163,7 @@ def test_root_keeps_its_releases_and_packages_nowhere_where_another_user_may_wri
     app, package = tmp_path / "app", tmp_path / "package"
     (app / "releases").mkdir(parents=True)
     package.mkdir()
-    Target(message(app, package))
+    Target(paths_of(app, package))
     if place == "parent":
         app = theirs / "app"
         app.mkdir()
@@ -171,7 +173,7 @@ def test_root_keeps_its_releases_and_packages_nowhere_where_another_user_may_wri
     else:
         os.chown({"deploy_to": app, "releases": app / "releases", "package": package}[place], NOBODY.pw_uid, 0)
     with pytest.raises(PreflightError, match="another user may write in") as caught:
-        Target(message(app, package))
+        Target(paths_of(app, package))
     assert "chown root:root" in caught.value.next
 
 
@@ -263,7 +265,7 @@ def test_the_copy_of_an_nginx_configuration_leads_nowhere_else(tmp_path: Path) -
     (tmp_path / "elsewhere" / "old").write_text("x")
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "sites-enabled").symlink_to(tmp_path / "elsewhere")
-    registry._make_own(str(tmp_path / "copy"), str(tmp_path / "copy" / "sites-enabled"))
+    nginx._make_own(str(tmp_path / "copy"), str(tmp_path / "copy" / "sites-enabled"))
     (tmp_path / "copy" / "sites-enabled" / "new").write_text("x")
     assert sorted(os.listdir(tmp_path / "copy" / "sites-enabled")) == ["new", "old"]
     assert os.listdir(tmp_path / "elsewhere") == ["old"]

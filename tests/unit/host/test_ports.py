@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from percore.host.ports import find_strangers
+from percore.host.ports import find_conflicts
 from tests.waiting import free_port, wait_for
 
 LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
@@ -21,31 +21,31 @@ def answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_stranger_is_told_and_a_worker_is_none() -> None:
+def test_another_program_is_named_and_a_worker_is_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert find_strangers([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
-    assert find_strangers([port]) == {}
+        assert find_conflicts([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
+    assert find_conflicts([port]) == {}
     port = free_port()
     ours = subprocess.Popen([sys.executable, "-c", LISTENER, str(port)], env={**os.environ, "PERCORE_HOME": "/x"})
     try:
         wait_for(lambda: answers(port), "the worker")
-        assert find_strangers([port]) == {}
+        assert find_conflicts([port]) == {}
     finally:
         ours.kill()
         ours.wait()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_a_process_of_another_user_that_says_it_is_a_worker_is_a_stranger() -> None:
+def test_a_process_of_another_user_that_says_it_is_a_worker_is_another_program() -> None:
     port = free_port()
     environment = {**os.environ, "PERCORE_HOME": "/x"}
     theirs = subprocess.Popen(["/usr/bin/python3", "-c", LISTENER, str(port)], env=environment, user="nobody")
     try:
         wait_for(lambda: answers(port), "the stranger")
-        assert find_strangers([port]) == {str(port): f"python3 (pid {theirs.pid})"}
-        assert find_strangers([port], user=pwd.getpwnam("nobody").pw_uid) == {}
-        assert find_strangers([port], user=0) == {}  # a supervisor of root has workers of other users
+        assert find_conflicts([port]) == {str(port): f"python3 (pid {theirs.pid})"}
+        assert find_conflicts([port], user=pwd.getpwnam("nobody").pw_uid) == {}
+        assert find_conflicts([port], user=0) == {}  # a supervisor of root has workers of other users
     finally:
         theirs.kill()
         theirs.wait()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.host.probe import Prober, Target, percentile
+from percore.host.messages import ProbeTarget
+from percore.host.probe import Prober, percentile
 from tests.waiting import free_port, wait_for
 
 
@@ -36,14 +37,14 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def probe(*targets: Target) -> Prober:
+def probe(*targets: ProbeTarget) -> Prober:
     prober = Prober(targets)
     prober.start()
     return prober
 
 
 def test_failures_count_from_the_mark_on(server: Server) -> None:
-    prober = probe(Target("web1", "127.0.0.1", server.server_port, "/health"))
+    prober = probe(ProbeTarget("web1", "127.0.0.1", server.server_port, "/health"))
     wait_for(lambda: prober.summary()["before"]["asked"] > 1, "samples before")
     server.status = 503
     prober.mark()
@@ -57,7 +58,7 @@ def test_failures_count_from_the_mark_on(server: Server) -> None:
 
 def test_the_first_target_that_answers_is_kept(server: Server) -> None:
     prober = probe(
-        Target("web2", "127.0.0.1", free_port(), None), Target("web1", "127.0.0.1", server.server_port, None)
+        ProbeTarget("web2", "127.0.0.1", free_port(), None), ProbeTarget("web1", "127.0.0.1", server.server_port, None)
     )
     wait_for(lambda: prober.summary()["before"]["asked"], "an answer")
     prober.stop()
@@ -66,7 +67,7 @@ def test_the_first_target_that_answers_is_kept(server: Server) -> None:
 
 def test_without_a_health_path_any_answer_that_does_not_blame_the_server_will_do(server: Server) -> None:
     server.status = 404
-    prober = probe(Target("web1", "127.0.0.1", server.server_port, None))
+    prober = probe(ProbeTarget("web1", "127.0.0.1", server.server_port, None))
     wait_for(lambda: prober.summary()["before"]["asked"] > 1, "samples")
     assert prober.summary()["before"]["failed"] == 0
     server.status = 500

@@ -14,7 +14,9 @@ import pytest
 
 from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
-from percore.host.release.releases import BAD, GOOD, STAGED, PartReader, Releases, check_room, unpack
+from percore.host.release.marks import BAD, GOOD, STAGED
+from percore.host.release.parts import PartReader, check_room, unpack
+from percore.host.release.releases import Releases
 
 FIRST, SECOND = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 
@@ -42,7 +44,7 @@ def archive(**files: str) -> bytes:
 def add_release(releases: Releases, name: str, mark: str = GOOD) -> None:
     os.makedirs(releases.path(name))
     Path(releases.record_path(name)).write_text("{}")
-    releases.mark(name, mark)
+    releases.marks.set(name, mark)
 
 
 @pytest.fixture
@@ -51,23 +53,23 @@ def releases(tmp_path: Path) -> Releases:
 
 
 def stage(releases: Releases, name: str, content: bytes, sha256: str) -> None:
-    os.makedirs(releases.folder, exist_ok=True)
+    os.makedirs(releases.directory, exist_ok=True)
     releases.archives.receive(sha256, iter([content]))
-    releases.stage(name, sha256, unpacked_bytes=100)
+    releases.staging.fill(name, sha256, unpacked_bytes=100)
 
 
 def test_a_staged_release_appears_only_when_it_is_published(releases: Releases) -> None:
     content = archive(hello="world")
     stage(releases, release(1), content, hashlib.sha256(content).hexdigest())
     assert not os.path.exists(releases.path(release(1)))
-    releases.publish(releases.staging_path(release(1)), release(1))
+    releases.publish(releases.staging.path(release(1)), release(1))
     assert Path(releases.path(release(1)), "hello").read_text() == "world"
 
 
 def test_an_archive_that_arrived_damaged_leaves_nothing(releases: Releases) -> None:
     with pytest.raises(RolloutError, match="checksum differs"):
         stage(releases, release(1), archive(hello="world"), "0" * 64)
-    assert os.listdir(releases.folder) == []
+    assert os.listdir(releases.directory) == []
     assert not releases.archives.has("0" * 64)  # so it is sent again
 
 
@@ -83,7 +85,7 @@ def test_an_archive_goes_on_where_the_last_connection_left_off(releases: Release
         releases.archives.receive(sha256, cut())
     assert (releases.archives.has(sha256), releases.archives.bytes_here(sha256)) == (False, 30)
     stage(releases, release(1), content[30:], sha256)
-    assert os.path.exists(releases.staging_path(release(1)))
+    assert os.path.exists(releases.staging.path(release(1)))
     releases.archives.keep_only(set())
     assert os.listdir(releases.archives.folder) == []
 
@@ -126,10 +128,10 @@ def test_a_current_link_to_a_directory_that_is_gone_counts_as_none(releases: Rel
 
 def test_a_mark_keeps_what_was_noted_before(releases: Releases) -> None:
     add_release(releases, release(1), STAGED)
-    releases.mark(release(1), STAGED, fingerprint="abc")
-    releases.mark(release(1), GOOD)
-    assert releases.marks()[release(1)]["fingerprint"] == "abc"
-    assert releases.marks()[release(1)]["mark"] == GOOD
+    releases.marks.set(release(1), STAGED, fingerprint="abc")
+    releases.marks.set(release(1), GOOD)
+    assert releases.marks.read()[release(1)]["fingerprint"] == "abc"
+    assert releases.marks.read()[release(1)]["mark"] == GOOD
 
 
 def test_rollback_goes_to_the_newest_good_release_before_the_current_one(releases: Releases) -> None:
@@ -168,8 +170,8 @@ def test_pruning_keeps_the_newest_good_ones_and_the_current_one(releases: Releas
         add_release(releases, release(number), BAD if number == 6 else GOOD)
     releases.switch(release(1))
     assert releases.prune(3) == [release(2), release(3), release(6)]
-    assert sorted(os.listdir(releases.folder)) == [release(1), release(4), release(5), release(7)]
-    assert set(releases.marks()) == {release(1), release(4), release(5), release(7)}
+    assert sorted(os.listdir(releases.directory)) == [release(1), release(4), release(5), release(7)]
+    assert set(releases.marks.read()) == {release(1), release(4), release(5), release(7)}
 
 
 def test_the_one_before_stays_even_when_only_one_is_to_be_kept(releases: Releases) -> None:
@@ -181,17 +183,17 @@ def test_the_one_before_stays_even_when_only_one_is_to_be_kept(releases: Release
 
 
 def test_remains_of_an_interrupted_staging_are_cleaned(releases: Releases) -> None:
-    os.makedirs(releases.staging_path(release(1)))
+    os.makedirs(releases.staging.path(release(1)))
     add_release(releases, release(2))
-    releases.clean()
-    assert os.listdir(releases.folder) == [release(2)]
+    releases.staging.clean()
+    assert os.listdir(releases.directory) == [release(2)]
 
 
 def test_damaged_marks_are_named(releases: Releases) -> None:
     os.makedirs(releases.deploy_to)
-    Path(releases.marks_path).write_text("{")
+    Path(releases.marks.path).write_text("{")
     with pytest.raises(UsageError, match=r"releases\.json: is not valid JSON"):
-        releases.marks()
+        releases.marks.read()
 
 
 def test_the_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
@@ -211,27 +213,27 @@ def test_the_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
 def test_what_is_no_release_id_never_becomes_a_path(releases: Releases, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
-    os.makedirs(releases.folder)
+    os.makedirs(releases.directory)
     for use in (
-        releases.path, releases.record_path, releases.plan_path, releases.staging_path, releases.switch,
-        releases.remove, lambda name: releases.publish(str(victim), name), lambda name: releases.mark(name, GOOD),
+        releases.path, releases.record_path, releases.plan_path, releases.staging.path, releases.switch,
+        releases.remove, lambda name: releases.publish(str(victim), name), lambda name: releases.marks.set(name, GOOD),
         releases.find,
     ):  # fmt: skip
         with pytest.raises(UsageError):
             use(name)
     assert not releases.exists(name)
     assert victim.is_dir()
-    assert os.listdir(releases.folder) == []
+    assert os.listdir(releases.directory) == []
 
 
 def test_what_is_called_otherwise_among_the_releases_is_left_alone(releases: Releases) -> None:
     add_release(releases, release(1))
-    foreign = Path(releases.folder) / "backup"
+    foreign = Path(releases.directory) / "backup"
     foreign.mkdir()
     (foreign / ".percore.json").write_text("{}")
     os.symlink("releases/backup", releases.link)
-    Path(releases.marks_path).write_text(json.dumps({"../../etc": {"mark": BAD}, "backup": {"mark": GOOD}}))
+    Path(releases.marks.path).write_text(json.dumps({"../../etc": {"mark": BAD}, "backup": {"mark": GOOD}}))
     assert releases.current() is None
-    assert releases.marks() == {}
+    assert releases.marks.read() == {}
     releases.prune(1)
     assert foreign.is_dir()

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from percore.errors import RolloutError
-from percore.host.resources.registry import Spec, make, replace_link, run, write_file
+from percore.host.files import replace_link, write_file
+from percore.host.messages import Spec
+from percore.host.resources.command import run
+from percore.host.resources.registry import make
 
 
 def file_spec(path: Path, content: bytes, **keys: Any) -> Spec:

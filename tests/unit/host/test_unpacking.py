@@ -14,7 +14,7 @@ import pytest
 
 from percore.errors import RolloutError
 from percore.host.release import unpack as unpacking
-from percore.host.release.releases import PartReader, unpack
+from percore.host.release.parts import PartReader, unpack
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "", **more: object) -> tarfile.TarInfo:

@@ -1,0 +1,76 @@
+"""The plan of a release: what lies elsewhere on the host (units, sites, links, files), kept in `.percore/activation.json`.
+
+So going back to a release brings those back as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from percore.common import typed
+from percore.errors import RolloutError
+from percore.host.files import read_file
+from percore.host.messages import Plan, Spec
+from percore.host.release.releases import Releases
+from percore.host.resources.resource import Contents
+
+
+def load_plan(releases: Releases, release: str, *, amended: bool = False) -> Plan:
+    """`amended`: as it will be once the change of some of it is confirmed. Raises RolloutError for one that makes no sense."""
+    path = releases.plan_path(release, amended=amended)
+    try:
+        plan: Plan = typed.read(Plan, json.loads(read_file(path)))
+    except typed.Wrong as wrong:
+        raise RolloutError(f"comes {wrong}", where=path, next="deploy again") from None
+    except ValueError:
+        raise RolloutError("is not valid JSON", where=path, next="deploy again") from None
+    return plan
+
+
+def kept_contents(releases: Releases, release: str) -> Contents:
+    """Contents of the files of a release, which lie beside its plan."""
+
+    def read(sha256: str) -> bytes:
+        return read_file(os.path.join(releases.files_path(release), sha256))
+
+    return read
+
+
+def left_over(plan: Plan, former: Plan) -> list[Spec]:
+    """What makes go what the former plan has and this one does not. What of it is not shown stays so."""
+    wanted = {path for spec in plan.before + plan.after for path in paths_of(spec)}
+    gone = [spec for spec in former.after + former.before if not wanted & {*paths_of(spec)}]
+    return [
+        {**absence, **({"shown": spec["shown"]} if "shown" in spec else {})}
+        for spec in gone
+        for absence in _absence_of(spec, gone)
+    ]
+
+
+def paths_of(spec: Spec) -> list[str]:
+    if spec["kind"] == "site":
+        return [spec["link"], spec["path"]]
+    return [spec["path"]] if spec["kind"] in {"file", "unit-file", "link"} else []
+
+
+def _absence_of(spec: Spec, gone: Sequence[Spec]) -> list[Spec]:
+    """What makes a resource of the former release go; a unit whose file goes ends first."""
+    notify = {"notify": spec["notify"]} if "notify" in spec else {}
+    if spec["kind"] == "site":
+        return [{"kind": "absent", "path": path} for path in paths_of(spec)] + [{"kind": "nginx-reload"}]
+    if spec["kind"] == "unit-file":
+        units = [unit["name"] for unit in gone if unit["kind"] == "unit" and spec["path"].endswith(f"/{unit['name']}")]
+        ended = [{"kind": "unit", "name": name, "active": False, "enabled": False} for name in units]
+        return [*ended, {"kind": "absent-unit-file", "path": spec["path"]}]
+    return [{"kind": "absent", "path": path, **notify} for path in paths_of(spec)]
+
+
+def plan_or_none(releases: Releases, release: str) -> Optional[Plan]:
+    """None where it cannot be read."""
+    try:
+        return load_plan(releases, release)
+    except (OSError, RolloutError):
+        return None

@@ -1,0 +1,89 @@
+"""What the agent answers. The names of the fields are those on the wire; the control side types them when it reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
+
+
+class EmptyReply(NamedTuple):
+    """Nothing but that it is done."""
+
+
+class InspectReply(NamedTuple):
+    current: Optional[str]
+    marks: Mapping[str, Mapping[str, Any]]
+    changes: list[str]
+    owed: list[str]
+    unfinished: bool
+    status: Mapping[str, Any]
+    disk_free_bytes: int
+    inodes_free: Optional[int]
+    memory_free_bytes: Optional[int]
+    versions: Mapping[str, str]
+
+
+class ShownChange(NamedTuple):
+    text: str
+    diff: str
+
+
+class CompareReply(NamedTuple):
+    changes: list[ShownChange]
+    reasons: list[str]
+    handlers: list[str]
+
+
+class DriftReply(NamedTuple):
+    current: Optional[str]
+    status: Mapping[str, Any]
+    workers: list[str]
+    files: list[ShownChange]
+    owed: list[str]
+
+
+class ChangesReply(NamedTuple):
+    changed: list[str]
+
+
+class ProbeReply(NamedTuple):
+    probe: Optional[Mapping[str, Any]]
+
+
+class ActivateReply(NamedTuple):
+    former: Optional[str]
+    status: Mapping[str, Any]
+
+
+class StatusReply(NamedTuple):
+    status: Mapping[str, Any]
+
+
+class PruneReply(NamedTuple):
+    pruned: list[str]
+
+
+class HolderReply(NamedTuple):
+    holder: Mapping[str, Any]
+
+
+class HistoryReply(NamedTuple):
+    entries: list[dict[str, Any]]
+
+
+class PortsReply(NamedTuple):
+    strangers: Mapping[str, str]
+
+
+class FindReply(NamedTuple):
+    release: str
+    current: Optional[str]
+
+
+class CurrentReply(NamedTuple):
+    current: Optional[str]
+    status: Mapping[str, Any]
+
+
+class ExitReply(NamedTuple):
+    code: int

@@ -1,0 +1,146 @@
+"""A host that an earlier version of percore deployed to is brought to this one, and back, while its clients go on asking.
+
+The earlier version is whole, its control side included: `versions/COMMIT.tar.xz` is `git archive COMMIT percore roles templates
+tasks.py`, so nothing has to be fetched and a shallow clone will do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.deploy.build.host_package import make_package
+from percore.lab import Lab
+from percore.lab.host import Host
+from tests.hosts.conftest import ROOT, wait_for
+from tests.hosts.rehearsal import Rehearsal
+
+VERSIONS = sorted((Path(__file__).parent / "versions").glob("*.tar.xz"))
+SHIM = ["-shared", "-fPIC", "-nostdlib", "-O2", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
+
+
+class Upgrade(Rehearsal):
+    """The project as this version deploys it; `older` deploys it with the earlier one."""
+
+    def __init__(self, folder: Path, lab: Lab) -> None:
+        super().__init__(folder, lab)
+        self.checkout = folder / "older"
+
+    @property
+    def host(self) -> Host:
+        return self.lab.hosts[0]
+
+    def unpack(self, archive: Path) -> None:
+        """The earlier checkout, its C library compiled, with this project's app and inventory in it."""
+        with tarfile.open(archive) as tar:
+            tar.extractall(self.checkout, filter="data")
+        supervisor = self.checkout / "percore" / "supervisor"
+        shim = supervisor / f"bindshim-{platform.machine()}.so"
+        subprocess.run(["cc", *SHIM, "-o", str(shim), str(supervisor / "bindshim.c")], check=True)
+        shutil.copytree(self.folder / "roles" / "rehearsal", self.checkout / "roles" / "rehearsal")
+        for name in ("app", "inventories", ".lab"):
+            (self.checkout / name).symlink_to(self.folder / name)
+
+    def older(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", *words, "--env", self.env], cwd=self.checkout, text=True, check=False,
+            timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(self.checkout)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def newer(self, *words: str) -> str:
+        done = self.invoke(*words, "--env", self.env)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def pids(self) -> list[int]:
+        """Of the workers, none of which was ever started again."""
+        apps = json.loads(self.host.run("runuser -u percore -- percore status --json"))["apps"]
+        workers: list[dict[str, Any]] = [worker for app in apps for worker in app["workers"]]
+        assert [worker["state"] for worker in workers] == ["running"] * 2
+        assert sum(worker["restarts"] for worker in workers) == 0
+        return sorted(worker["pid"] for worker in workers)
+
+    def program(self) -> str:
+        """The package out of which the supervisor runs; empty while none does."""
+        pid = self.host.run("systemctl show --property=MainPID --value percore.service").strip()
+        words = self.host.run(f"cat /proc/{pid}/cmdline") if pid != "0" else ""
+        found = re.search(r"/opt/percore/(\w+)", words)
+        return found[1] if found else ""
+
+    def package(self) -> str:
+        return os.readlink(self.host.root / "opt" / "percore" / "current")
+
+
+@pytest.fixture(scope="module", params=VERSIONS, ids=lambda archive: archive.name.partition(".")[0])
+def upgrade(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrade]:
+    folder = tmp_path_factory.mktemp("upgrade")
+    lab = Lab.up(1, name=f"upgrade{os.getpid()}", project=folder)
+    try:
+        made = Upgrade.make(folder, lab)
+        made.unpack(request.param)
+        yield made
+    finally:
+        lab.down()
+
+
+def lost_none(counts: dict[str, Any]) -> None:
+    assert counts["failures"] == []
+    assert counts["ok"] > 100
+
+
+def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgrade: Upgrade) -> None:
+    upgrade.version("of the older")
+    upgrade.older("deploy")
+    package, release, first = upgrade.package(), upgrade.current(upgrade.host), upgrade.pids()
+    with upgrade.load(nginx_only=True) as counts:
+        upgrade.version("of the newer")
+        upgrade.newer("deploy")
+        assert upgrade.program() == upgrade.package() != package
+        assert upgrade.settled("of the newer")
+        second = upgrade.pids()
+        upgrade.newer("rollback")
+        assert upgrade.program() == upgrade.package() == package
+        assert upgrade.current(upgrade.host) == release
+        assert upgrade.settled("of the older")
+        third = upgrade.pids()
+        assert upgrade.current(upgrade.host) in upgrade.older("status")
+    lost_none(counts)
+    assert not set(first) & set(second) & set(third)
+
+
+def test_an_update_by_hand_touches_no_worker_and_the_next_deploy_goes_on_from_there(upgrade: Upgrade) -> None:
+    upgrade.version("of the older")
+    upgrade.older("deploy")
+    older, workers = upgrade.package(), upgrade.pids()
+    newer = make_package(ROOT, system="Linux", machine=platform.machine())
+    place = upgrade.host.root / "opt" / "percore" / newer.id
+    with tarfile.open(newer.path) as archive:
+        archive.extractall(place, filter="data")
+    with upgrade.load(nginx_only=True) as counts:
+        update = f"PERCORE_HOME=/var/lib/percore python3 -I -S /opt/percore/{newer.id} update"
+        said = upgrade.host.run(f"runuser -u percore -- sh -c '{update}'")
+        assert "took over" in said
+        assert upgrade.program() == newer.id
+        assert upgrade.pids() == workers
+        upgrade.host.run("kill -9 $(systemctl show --property=MainPID --value percore.service)")
+        wait_for(lambda: upgrade.program() == older, "the older supervisor, to which the link still leads")
+        assert upgrade.pids() == workers
+        upgrade.version("after the update")
+        upgrade.newer("deploy")
+        assert upgrade.program() == upgrade.package() == newer.id
+        assert upgrade.settled("after the update")
+    lost_none(counts)
