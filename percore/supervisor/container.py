@@ -16,8 +16,8 @@ from percore.supervisor import rlimits
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.manager import Manager
+from percore.supervisor.core.status import is_crash_looping
 from percore.supervisor.core.worker import Worker
-from percore.supervisor.core.worker_record import is_crash_looping
 from percore.supervisor.daemon import find_home, serve, take_lock
 from percore.supervisor.logs.console import Relay
 from percore.supervisor.loop import Loop

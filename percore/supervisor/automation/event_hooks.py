@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from percore.common.typing import Any, Callable, Optional
 from percore.errors import PercoreError
 from percore.supervisor.core.app import App
+from percore.supervisor.core.status import is_crash_looping
 from percore.supervisor.core.worker import Worker
-from percore.supervisor.core.worker_record import is_crash_looping
 from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop
 from percore.supervisor.program import this_program

@@ -19,7 +19,7 @@ from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker, WorkerFailed
 from percore.supervisor.loop import Job
 from percore.supervisor.rlimits import share_of_descriptors
-from percore.supervisor.sockets.bind_rights import Rights, needs_rights
+from percore.supervisor.sockets.bind_rights import needs_rights, rights_of
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
 from percore.supervisor.states import State
@@ -71,8 +71,9 @@ class App:
     def listeners(self) -> dict[Address, Listener]:
         return self.router.listeners
 
-    def listener(self, address: Address, rights: Rights) -> Listener:
+    def listener(self, address: Address, worker: Worker) -> Listener:
         """The shared sockets of `address`, opened when the first worker asks. Raises PercoreError or OSError."""
+        rights = rights_of(address, worker.config, worker.place.base_env)
         known = self.listeners.get(address)
         if known is None:
             self._make_room(address)

@@ -31,21 +31,18 @@ from percore.supervisor.core.set_aside import SetAside
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.core.worker_client import WorkerClient
-from percore.supervisor.core.worker_record import line_of, status_of
 from percore.supervisor.home import Home
 from percore.supervisor.logs.files import LogOpener, has_formatter, open_logs
 from percore.supervisor.loop import Job, Loop
 from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.program import Program, trial
-from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.preload import Outside, Preload, former_addresses, make_outside, place_preload
 from percore.supervisor.sockets.sharing import find_sharing
 from percore.supervisor.state import state_file
 from percore.supervisor.state.fd_store import FdStore
 from percore.supervisor.state.saved import SET_ASIDE, Saved, read_saved
-from percore.supervisor.user import uid_of
 
 _CONFLICTS_SECONDS = 10.0
 _SAVE_AGAIN_SECONDS = 5.0
@@ -107,14 +104,14 @@ class Manager:
             self._contain("steering", app, app.steer)
             if app.config.hooks:
                 self._contain("running hooks", app, lambda: self._hooks.worker_changed(app, worker))
-        line = line_of(worker)
+        line = reporting.line_of(worker)
         if not line:
             return
         self._log(line)
         if worker.is_ready and worker.liveness.unhealthy:
             return
         if self.jobs.is_heard:
-            self.jobs.tell({"event": "worker", "app": worker.config.name, **status_of(worker)})
+            self.jobs.tell({"event": "worker", "app": worker.config.name, **reporting.status_of(worker)})
 
     def reap_children(self) -> None:
         """Called on SIGCHLD."""
@@ -558,11 +555,7 @@ class Manager:
         return None
 
     def has_worker_of(self, uid: int) -> bool:
-        return any(
-            uid_of(worker.config.user, worker.config.group) == uid
-            for app in self.apps.values()
-            for worker in app.living
-        )
+        return any(WorkerClient(worker).uid == uid for app in self.apps.values() for worker in app.living)
 
     def worker_is_ready(self, pid: int) -> bool:
         """A process said READY=1; False when it is not a worker's main process."""
@@ -585,7 +578,7 @@ class Manager:
                     )
         app = self.apps[worker.config.name]
         is_new = address not in app.listeners
-        listener = app.listener(address, rights_of(address, worker.config, worker.place.base_env))
+        listener = app.listener(address, worker)
         if is_new:
             self._fill_store()  # before any worker can serve from it
         return listener
@@ -717,7 +710,7 @@ class Manager:
         self._restorer().restore(saved, shelves)
         for app in self.apps.values():
             for worker in app.living if app.config.user or app.config.group else ():
-                self.find_outside(uid_of(worker.config.user, worker.config.group))
+                self.find_outside(WorkerClient(worker).uid)
         self._find_former_addresses()
         self.jobs.note_change()
         self._fill_store()

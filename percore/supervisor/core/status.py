@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 
 from percore.common.typing import Any
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker_record import log_paths_of, status_of, written_paths_of
+from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.process.pid_file import pid_path
+from percore.supervisor.states import Role, State
+
+_TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
 
 def app_status(app: App) -> dict[str, Any]:
@@ -63,3 +68,47 @@ def describe(
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip
     return found
+
+
+# -- one worker ------------------------------------------------------------------------------------------------------
+
+
+def is_crash_looping(worker: Worker) -> bool:
+    return worker.history.failures.is_loop and not worker.is_stable and worker.state in _TRIES
+
+
+def line_of(worker: Worker) -> str:
+    """What the log says of its change; empty where there is nothing new to say."""
+    name, process = f"{worker.config.name} {worker.number}", worker.child.process
+    is_running = worker.state is State.RUNNING
+    if is_running and worker.liveness.unhealthy:
+        return f"{name}: {worker.liveness.unhealthy}; new connections go to the others"
+    if is_running and worker.is_stable:
+        return ""  # "running" was said when it became ready
+    pid = f" (pid {process.pid})" if process else ""
+    trouble = f": {worker.failure}" if worker.failure and not is_running else ""
+    return f"{name}: {'crash-looping' if is_crash_looping(worker) else worker.state.value}{pid}{trouble}"
+
+
+def status_of(worker: Worker) -> dict[str, Any]:
+    child, history, config = worker.child, worker.history, worker.config
+    if child.process:
+        child.usage.sample(child.process.pid)
+    shown = State.STOPPING if worker.role is Role.OUTGOING and worker.is_ready else worker.state
+    ports = [address.port for address in worker.sockets.addresses if address.port]
+    return {
+        "slot": worker.number,
+        "id": worker.place.id,
+        "pid": worker.pid,
+        "state": shown.value,
+        "release": config.release,
+        "port": ports[0] if ports else config.port_of(worker.number),
+        "memory_bytes": child.usage.memory_bytes if child.process else 0,
+        "cpu_percent": child.usage.cpu_percent if child.process else 0.0,
+        "uptime_seconds": round(time.monotonic() - child.started_at, 3) if child.process else 0.0,
+        "restarts": history.restarts,
+        "unstable_restarts": history.failures.unstable,
+        "last_delay": round(history.last_delay, 3),
+        "crash_looping": is_crash_looping(worker),
+        "failure": worker.liveness.unhealthy if worker.is_ready else worker.failure,
+    }
