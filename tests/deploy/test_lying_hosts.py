@@ -320,7 +320,7 @@ def test_rollback_believes_no_other_release_than_was_asked_for(two: Two) -> None
     two.bad.says("find", result("find", release=OLD))
     with pytest.raises(UnreachableError, match="bad: its agent was asked for release '20260101110000' and answered"):
         rollout.rollback(two.project.scope, Report(), release="20260101110000")
-    with pytest.raises(PercoreError, match=r"--release: '\.\./x' is not a release id"):
+    with pytest.raises(PercoreError, match=r"--release: '\.\./x' is no release id"):
         rollout.rollback(two.project.scope, Report(), release="../x")
 
 

@@ -78,7 +78,7 @@ def test_a_script_that_runs_is_refused_unless_another_copy_is_wanted(pm2: Superv
     pm2.run("start", "tick.sh")
     done = pm2.run("start", "tick.sh", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "'tick' already runs" in done.stderr
+    assert "'tick' is already running" in done.stderr
     assert "is already running another program" in pm2.run("start", "tock.sh", "--name", "tick", check=False).stderr
     assert len(processes(pm2)) == 1
     pm2.run("start", "tick.sh", "--force")
@@ -124,7 +124,7 @@ def test_what_a_killed_supervisor_left_is_known_to_the_next_command_that_starts_
     pm2.kill_daemon()
     assert "percore ping" in pm2.run("list").stderr
     assert "percore ping" in pm2.run("stop", "tick", check=False).stderr
-    assert "already runs" in pm2.run("start", "tick.sh", check=False).stderr
+    assert "is already running" in pm2.run("start", "tick.sh", check=False).stderr
     assert pm2.pids("tick") == before
     pm2.kill_daemon()
     pm2.run("restart", "tick")

@@ -75,7 +75,7 @@ def test_init_writes_a_file_that_starts_and_never_over_another(supervisor: Super
         assert 'script: "server.js"' in text
         again = supervisor.run("init", check=False)
         assert again.returncode == 2
-        assert "it exists -> percore start" in again.stderr
+        assert "the file already exists -> percore start" in again.stderr
         check = supervisor.run("apply", "ecosystem.config.js", "--check", "--json", check=False)
         assert json.loads(check.stdout)["changes"][0]["change"] == "added"
         assert count
