@@ -243,7 +243,7 @@ class OpenLink:
             lines = self._connection.receive()
             if lines is not None:
                 return [control.decode(line) for line in lines]
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             pass
         self.close()
         return []
