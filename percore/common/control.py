@@ -30,10 +30,20 @@ def request(op: str, **arguments: Any) -> bytes:
 
 def decode(line: bytes) -> dict[str, Any]:
     """Raises ValueError when the line is not a JSON object."""
-    message = json.loads(line)
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")
     return message
+
+
+def decode_or_none(line: bytes) -> Optional[dict[str, Any]]:
+    try:
+        return decode(line)
+    except ValueError:
+        return None
 
 
 def failure(error: PercoreError) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
+from percore.common.control import decode_or_none
 from percore.errors import PercoreError, PreflightError, UsageError, describe_os_error
 from percore.host import facts
 from percore.host.operations import perform
@@ -112,11 +113,8 @@ class Agent:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
+    message = decode_or_none(line)
+    if message is None:
         raise UsageError("the agent was sent a line that is no message")
     return message
 

@@ -6,7 +6,6 @@ bound on its size and on its time, and a process is ended through a descriptor o
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -83,18 +82,10 @@ def _read_result(link: socket.socket, path: str, deadline: float) -> Optional[di
         if connection.received > LONGEST_LINE:
             raise RolloutError(f"the supervisor's answer is longer than {LONGEST_LINE} bytes", where=path)
         for line in lines:
-            message = _parse(line)
+            message = control.decode_or_none(line)
             if message is None or message.pop("event", "") == "result":
                 return message
     raise RolloutError("the supervisor does not answer", where=path, next="percore doctor, on the host")
-
-
-def _parse(line: bytes) -> Optional[dict[str, Any]]:
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
 
 
 def _look_at(pid: int, uid: int) -> Optional[Daemon]:

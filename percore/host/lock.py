@@ -12,6 +12,7 @@ import os
 import time
 from typing import Any, Optional
 
+from percore.common.control import decode_or_none
 from percore.common.procfs import uids_of
 from percore.errors import LockedError
 from percore.host.files import write_file
@@ -43,7 +44,7 @@ class Lock:
             if _is_taken_by_another_user(fd):
                 fd = self._replace(fd)
                 continue
-            note = _parse(os.pread(fd, 4096, 0))
+            note = decode_or_none(os.pread(fd, 4096, 0)) or {}
             if time.monotonic() - began > (LEAVING_SECONDS if note.get("leaving") else PATIENCE_SECONDS):
                 os.close(fd)
                 raise LockedError(
@@ -87,7 +88,7 @@ class Lock:
     def holder(self) -> dict[str, Any]:
         """`owner`, `since`, `why` of the person who holds it; empty when it is free."""
         with contextlib.suppress(OSError), os.fdopen(open_private(self._held_path, os.O_RDONLY), "rb") as file:
-            return _parse(file.read()) or {"owner": "unknown"}
+            return decode_or_none(file.read()) or {"owner": "unknown"}
         return {}
 
     def hold(self, owner: str, why: str) -> None:
@@ -132,14 +133,6 @@ def _is_taken_by_another_user(fd: int) -> bool:
 def _is_ours(pid: str) -> bool:
     """Also one that this /proc does not show (0). One that is gone left its descriptor to another, as no agent does."""
     return pid == "0" or bool(uids_of(int(pid)) & {0, os.geteuid()})
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    try:
-        note = json.loads(text)
-    except ValueError:
-        return {}
-    return note if isinstance(note, dict) else {}
 
 
 def _describe(note: dict[str, Any]) -> str:

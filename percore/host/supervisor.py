@@ -9,6 +9,7 @@ import subprocess
 import time
 from typing import Any, Callable, NamedTuple, Optional
 
+from percore.common.control import decode_or_none
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host import control
 from percore.host.answers import is_progress, parse_result, parse_status
@@ -85,7 +86,7 @@ class Supervisor(NamedTuple):
             return {"release": None, "apps": [], "daemon": False}
         answer = self._ask_daemon("status")  # without the command between, which costs a process
         found = answer.result if answer else {}
-        return parse_status(found or _parse_event(self.ask("status", "--json").encode()))
+        return parse_status(found or decode_or_none(self.ask("status", "--json").encode()))
 
     def _ask_daemon(self, op: str) -> Optional[control.Reply]:
         return control.ask(self.home, op, uid=self.uid(), seconds=ASK_SECONDS)
@@ -107,7 +108,7 @@ class Supervisor(NamedTuple):
         result: dict[str, Any] = {}
         try:
             for line in output.lines():
-                event = _parse_event(line)
+                event = decode_or_none(line) or {}
                 if event.get("event") == "result":
                     result = parse_result(event)
                 elif is_progress(event):
@@ -161,14 +162,6 @@ class Supervisor(NamedTuple):
         for name in names:
             if name in known:
                 self.ask("delete", name)
-
-
-def _parse_event(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 def _last_line(output: bytes) -> str:

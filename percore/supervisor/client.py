@@ -84,10 +84,7 @@ def _lines(home: Home, sock: socket.socket) -> Iterator[bytes]:
 
 
 def _message(line: bytes) -> dict[str, Any]:
-    try:
-        message = control.decode(line)
-    except (ValueError, RecursionError):
-        message = {}
+    message = control.decode_or_none(line) or {}
     if not isinstance(message.get("event"), str):
         raise PercoreError("the supervisor's answer cannot be read", next="percore update, if its version differs")
     return message
@@ -246,7 +243,7 @@ class OpenLink:
             lines = self._connection.receive()
             if lines is not None:
                 return [control.decode(line) for line in lines]
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             pass
         self.close()
         return []

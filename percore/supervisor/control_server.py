@@ -77,7 +77,7 @@ class Server:
     def _decode(self, line: bytes) -> dict[str, Any]:
         try:
             return control.decode(line)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UsageError(f"the request is malformed: {str(error)[:200]}") from None
 
     def _submit(self, op: str, fields: dict[str, Any], reply: Reply) -> None:
