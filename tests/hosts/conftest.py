@@ -169,9 +169,7 @@ def lab_lock() -> Iterator[None]:
 
 def remove_leftover_labs() -> None:
     for folder in lab_directory("").glob("*"):
-        owner = re.fullmatch(
-            r"(?:three|bullseye|trixie|full|rehearsal|labtest|wreck|boot|sandbox|alone|upgrade)(\d+)", folder.name
-        )
+        owner = re.fullmatch(r"[a-z]+(\d+)", folder.name)
         if owner and not Path("/proc", owner[1]).exists():
             Lab.describe(folder.name, 0, folder).down()
 
