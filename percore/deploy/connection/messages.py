@@ -41,6 +41,7 @@ class HostFacts(TypedDict):
     os_codename: Word
     python: PythonVersion
     python_path: Path
+    libc: NotRequired[Word]
     uid: Count
     user: User
     cores: Count
