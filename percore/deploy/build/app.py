@@ -116,6 +116,8 @@ class _Build:
         for line in self.tree.left_out:
             self.commands.say(f"left out: {line}")
         commit = self.repository.commit() if self.repository else None
+        if commit:
+            self.commands.say(f"commit {commit.text}")
         cached = self.cache.find(self.hash, commit)
         return cached or self._build(commit)
 

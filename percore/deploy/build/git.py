@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from percore.deploy.build.commands import Commands
 
@@ -31,12 +32,12 @@ class Commit(NamedTuple):
         return describe_commit(self._asdict())
 
 
-def describe_commit(commit: object) -> str:
+def describe_commit(commit: Mapping[str, Any] | None) -> str:
     """`1a2b3c4 main, with uncommitted changes`; empty without a commit."""
-    if not isinstance(commit, dict) or not commit.get("sha"):
+    if not commit:
         return ""
-    branch = f" {commit['branch']}" if commit.get("branch") else ""
-    return f"{str(commit['sha'])[:7]}{branch}{'+changes' if commit.get('is_dirty') else ''}"
+    branch = f" {commit['branch']}" if commit["branch"] else ""
+    return f"{commit['sha'][:7]}{branch}{', with uncommitted changes' if commit['is_dirty'] else ''}"
 
 
 @dataclass(frozen=True)

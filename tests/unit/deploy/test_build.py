@@ -139,7 +139,7 @@ def test_a_build_that_leaves_no_script_is_told_with_the_app(project: Path) -> No
 
 
 def test_a_build_command_that_does_not_exist_is_named(project: Path) -> None:
-    with pytest.raises(BuildError, match="ended with exit code 127.*install what it calls") as caught:
+    with pytest.raises(BuildError, match=r"ended with exit code 127.*install what it calls") as caught:
         make(project, build_command="no-such-builder --all")
     assert "no-such-builder: not found" in caught.value.detail
 
