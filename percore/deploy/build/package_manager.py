@@ -28,7 +28,8 @@ LOCK_FILES = {
     "bun.lockb": "bun",
 }
 _PNPM_OF_LOCK = {"5": "7", "6": "8", "9": "10"}
-"""The newest pnpm that writes this major version of the lock file."""
+_YARN_OF_LOCK = {"4": "2", "5": "3", "6": "3", "8": "4.9"}
+"""The newest version that writes this version of the lock file, and changes nothing in it."""
 
 _VERSION = re.compile(r"(npm|pnpm|yarn|bun)@([0-9][0-9A-Za-z.-]*)(\+.*)?")
 _SET_IT = "set package_manager in the inventory, or packageManager in package.json, or remove the other lock files"
@@ -152,12 +153,15 @@ def _is_berry(root: Path, version: str) -> bool:
 
 def _major(root: Path, name: str, berry: bool) -> str:
     if name == "yarn":
-        return "" if berry else "1"
-    lock = root / "pnpm-lock.yaml"
-    if name != "pnpm" or not lock.is_file():
-        return ""
-    found = re.search(r"^lockfileVersion:\s*'?([0-9]+)", lock.read_text(errors="replace")[:1000], re.M)
-    return _PNPM_OF_LOCK.get(found[1], "") if found else ""
+        return _of_lock(root / "yarn.lock", r"^__metadata:\s+version:\s*([0-9]+)", _YARN_OF_LOCK) if berry else "1"
+    return _of_lock(root / "pnpm-lock.yaml", r"^lockfileVersion:\s*'?([0-9]+)", _PNPM_OF_LOCK) if name == "pnpm" else ""
+
+
+def _of_lock(lock: Path, expression: str, versions: Mapping[str, str]) -> str:
+    """The manager's version for the version of a lock file; empty where any will do."""
+    text = lock.read_text(errors="replace")[:2000] if lock.is_file() else ""
+    found = re.search(expression, text, re.M)
+    return versions.get(found[1], "") if found else ""
 
 
 def read_package(directory: Path) -> dict[str, Any]:

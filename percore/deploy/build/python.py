@@ -153,7 +153,7 @@ def _uv() -> list[str]:
 
 def _index_of_pip(commands: Commands) -> dict[str, str]:
     """The package index that pip is set to use, where uv is not told of one."""
-    if any(name in commands.env for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
+    if any(name in commands.env for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_NO_INDEX", "UV_CONFIG_FILE")):
         return {}
     found = _pip_settings(commands)
     names = {
@@ -167,7 +167,7 @@ def _pip_settings(commands: Commands) -> dict[str, str]:
     """`pip config list`, without the parts of its names; the environment comes last and wins."""
     listed = commands.output([sys.executable, "-m", "pip", "config", "list"]) or ""
     found: dict[str, str] = {}
-    for line in listed.splitlines():
+    for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
         name, sign, value = line.partition("=")
         if sign and name.startswith(("global.", "install.", ":env:.")):
             found[name.rsplit(".", 1)[-1]] = str(ast.literal_eval(value))

@@ -69,10 +69,12 @@ class Rules:
         return any(name[:end] in self.ignored for end in ends)
 
     def _may_hold_included(self, name: str) -> bool:
-        """A directory is looked into when a pattern names something below it."""
-        return name.endswith("/") and any(
-            str(pattern.pattern).lstrip("/").startswith(name) for pattern in self.include.patterns if pattern.include
-        )
+        """A directory is looked into when a pattern may match something below it; what tools make, only when it is named."""
+        if not name.endswith("/"):
+            return False
+        starts = [_start(str(pattern.pattern)) for pattern in self.include.patterns if pattern.include]
+        is_made = _MADE.match_file(name)
+        return any(start.startswith(name) or (name.startswith(start) and not is_made) for start in starts)
 
     @property
     def skipped_text(self) -> str:
@@ -81,6 +83,13 @@ class Rules:
 
 
 _NEVER = GitIgnoreSpec.from_lines(NEVER)
+_MADE = GitIgnoreSpec.from_lines(MADE_BY_TOOLS)
+
+
+def _start(pattern: str) -> str:
+    """The directory that a pattern begins with; empty for one that matches at any depth."""
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return literal.lstrip("/") if "/" in pattern.rstrip("/") else ""
 
 
 def source_rules(settings: AppSettings, root: Path, repository: Repository | None, *, has_build: bool) -> Rules:
