@@ -160,7 +160,11 @@ def _index_of_pip(commands: Commands) -> dict[str, str]:
         "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE",
         "constraint": "UV_CONSTRAINT",
     }  # fmt: skip
-    return {variable: found[name] for name, variable in names.items() if name in found and variable not in commands.env}
+    settings = {
+        names[name]: value for name, value in found.items() if name in names and names[name] not in commands.env
+    }
+    # pip takes the best version of all its indexes, and its settings count on that.
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **settings} if "UV_INDEX" in settings else settings
 
 
 def _pip_settings(commands: Commands) -> dict[str, str]:

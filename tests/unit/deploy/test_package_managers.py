@@ -218,7 +218,9 @@ def shop(tmp_path: Path) -> Path:
             "web.js": "console.log(require('@shop/api'))",
             "packages/api/package.json": {"name": "@shop/api", "version": "1.0.0", "dependencies": {"@shop/money": "*"}},
             "packages/api/index.js": "module.exports = [require('@shop/money'), require('ms/package.json').version]",
-            "packages/money/package.json": {"name": "@shop/money", "version": "1.0.0", "dependencies": {"ms": "file:../../ms/old"}},
+            "packages/money/package.json": {
+                "name": "@shop/money", "version": "1.0.0", "dependencies": {"ms": "file:../../ms/old"},
+            },
             "packages/money/index.js": "module.exports = require('ms/package.json').version",
             "ecosystem.json": {"apps": [{"name": "web", "script": "./dist/web.js"}]},
             ".npmrc": "//registry.example.com/:_authToken=${SHOP_TOKEN}\naudit=false\nfund=false\n",
