@@ -81,7 +81,7 @@ class Status(TypedDict):
 class CommitFacts(TypedDict):
     """The commit of which a release was made; it is shown, and leads nowhere."""
 
-    sha: Annotated[str, _pattern("the hash of a commit", r"[0-9a-f]{7,64}")]
+    sha: Annotated[str, pattern("the hash of a commit", r"[0-9a-f]{7,64}")]
     branch: Line
     is_dirty: bool
 
@@ -90,7 +90,7 @@ class Mark(TypedDict):
     mark: Word
     fingerprint: NotRequired[Line]
     artifact: NotRequired[Line]
-    commit: NotRequired[CommitFacts]
+    commit: NotRequired[CommitFacts | None]
 
 
 class Inspected(TypedDict):
@@ -150,7 +150,7 @@ class HistoryEntry(TypedDict):
     what: Line
     release: Line | None
     result: Line
-    commit: NotRequired[CommitFacts]
+    commit: NotRequired[CommitFacts | None]
 
 
 class HistoryReply(TypedDict):
