@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from percore.common.printable import lines_of
+from percore.deploy.build.git import describe_commit
 from percore.deploy.connection.messages import Changed, LetGo
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.rollout.diff import ChangesPending
@@ -36,7 +37,7 @@ def status(scope: Scope, report: Report, *, as_json: bool) -> None:
 def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]:
     """The shape that scripts rely on; its names stay."""
     if reply is None:
-        return {"host": host.name, "reachable": False, "release": None, "apps": []}
+        return {"host": host.name, "reachable": False, "release": None, "commit": None, "apps": []}
     apps = [
         {
             **{name: app[name] for name in APP_KEYS},
@@ -44,7 +45,8 @@ def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]
         }
         for app in reply["status"]["apps"]
     ]
-    return {"host": host.name, "reachable": True, "release": reply["current"], "apps": apps}
+    commit = reply.get("commit")
+    return {"host": host.name, "reachable": True, "release": reply["current"], "commit": commit, "apps": apps}
 
 
 def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -53,6 +55,9 @@ def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
         found = worker_rows(entry["host"], entry)
         rows += found or [[entry["host"], "nothing runs" if entry["reachable"] else "unreachable", *[""] * 10]]
     report.table(WORKER_HEADS, rows)
+    commits = {entry["release"]: describe_commit(entry["commit"]) for entry in entries if entry["commit"]}
+    for release, commit in commits.items():
+        report.line(f"release {release}: commit {commit}")
 
 
 def stop(scope: Scope, report: Report) -> None:
@@ -137,10 +142,18 @@ def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
         report.json(entries)
     else:
         rows = [
-            [_moment(entry["at"]), entry["host"], entry["what"], entry["release"] or "-", entry["result"], entry["who"]]
+            [
+                _moment(entry["at"]),
+                entry["host"],
+                entry["what"],
+                entry["release"] or "-",
+                describe_commit(entry.get("commit")) or "-",
+                entry["result"],
+                entry["who"],
+            ]
             for entry in entries
         ]
-        report.table(["when", "host", "what", "release", "result", "who"], rows)
+        report.table(["when", "host", "what", "release", "commit", "result", "who"], rows)
     stop_at(faults, report)
 
 

@@ -177,8 +177,8 @@ def _to_list_of_texts(value: Any) -> list[str]:
 
 
 def _to_environment(value: Any) -> str:
-    """A value that is null would silently become the text of a null."""
-    if not isinstance(value, (str, float)) and not is_whole_number(value):
+    """Null would silently become the text of a null; a number with a point may have been written otherwise, as 1.10."""
+    if not isinstance(value, str) and not is_whole_number(value):
         raise ValueError
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -186,7 +186,7 @@ def _to_environment(value: Any) -> str:
 TEXT = Kind("a text", _to_text)
 TEXTS = Kind("a list of texts", _to_texts)
 TEXT_OR_TEXTS = Kind("a text or a list of texts", _to_list_of_texts)
-ENVIRONMENT_VALUE = Kind("a text, a number, or true or false", _to_environment)
+ENVIRONMENT_VALUE = Kind("a text (in quotes), a whole number, or true or false", _to_environment)
 MAPPING: Kind[dict[str, Any]] = checked("a mapping", lambda value: isinstance(value, dict))
 LIST: Kind[list[Any]] = checked("a list", lambda value: isinstance(value, list))
 FLAG: Kind[bool] = checked("true or false", lambda value: isinstance(value, bool))

@@ -20,6 +20,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
+_PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
+ENVIRONMENTS = ("env", "build_env")
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,17 @@ class Document:
     def origins(self, node: yaml.Node) -> dict[str, Origin]:
         """The variables of a mapping, each with its line."""
         return {
-            name: Origin(self.value(value), self.name, value.start_mark.line + 1)
+            name: Origin(self._variable(name, value), self.name, value.start_mark.line + 1)
             for name, value in self.pairs(node, "a mapping of variables")
         }
+
+    def _variable(self, name: str, node: yaml.Node) -> Any:
+        """Environment variables are texts: `1.10`, `12:30` and `yes` stay what is written, whatever YAML makes of them."""
+        value = self.value(node)
+        if name not in ENVIRONMENTS or not isinstance(node, yaml.MappingNode):
+            return value
+        texts = {key: entry.value for key, entry in self.pairs(node) if _is_plain(entry)}
+        return {**value, **texts}
 
     def _loader(self) -> Any:
         loader = _PlacedLoader("")
@@ -170,6 +180,11 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise UsageError("it is not UTF-8 text", where=str(path)) from None
     return open_file(text, str(path)) if text.startswith(HEADER) else text
+
+
+def _is_plain(node: yaml.Node) -> bool:
+    """A number, a date, true or false; a text and null are what they are."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.tag in _PLAIN
 
 
 def is_null(node: yaml.Node) -> bool:

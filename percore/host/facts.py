@@ -27,6 +27,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
         "os_codename": release.get("VERSION_CODENAME", ""),
         "python": platform.python_version(),
         "python_path": sys.executable,
+        "libc": _libc(),
         "uid": os.getuid(),
         "user": os.environ.get("USER", ""),
         "cores": usable_cores(),
@@ -81,6 +82,14 @@ def free_memory() -> Optional[int]:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+
+
+def _libc() -> str:
+    """The version of glibc, which decides what wheels run here; `musl` where that is the C library."""
+    name, version = platform.libc_ver()
+    if name == "glibc":
+        return version
+    return "musl" if any(entry.startswith("ld-musl-") for entry in os.listdir("/lib")) else ""
 
 
 def _memory_bytes() -> int:

@@ -66,6 +66,14 @@ class Archive(NamedTuple):
     unpacked_bytes: Count
 
 
+class Commit(NamedTuple):
+    """What the release was built of. `branch` is empty in a detached checkout."""
+
+    sha: Annotated[str, pattern("the hash of a commit", r"[0-9a-f]{7,64}")]
+    branch: Line
+    is_dirty: bool
+
+
 class PackageArchive(NamedTuple):
     """percore's own on-host package, and where it is unpacked."""
 
@@ -123,6 +131,7 @@ class StageRequest(NamedTuple):
     files: Sizes
     artifact: Archive
     package: PackageArchive
+    commit: Optional[Commit] = None
 
 
 class AmendRequest(NamedTuple):

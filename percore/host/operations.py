@@ -100,11 +100,12 @@ def find(session: Session, request: m.FindRequest, target: Target) -> replies.Fi
     releases = target.releases
     found = releases.find(request.release) if request.release else releases.previous_good()
     session.staging(target).verify(found)
-    return replies.FindReply(found, releases.current())
+    return replies.FindReply(found, releases.current(), releases.marks.commit(found))
 
 
 def status(session: Session, request: m.StatusRequest, target: Target) -> replies.CurrentReply:
-    return replies.CurrentReply(target.releases.current(), target.status())
+    current = target.releases.current()
+    return replies.CurrentReply(current, target.status(), target.releases.marks.commit(current))
 
 
 def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:

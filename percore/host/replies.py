@@ -78,11 +78,13 @@ class PortsReply(NamedTuple):
 class FindReply(NamedTuple):
     release: str
     current: Optional[str]
+    commit: Optional[Mapping[str, Any]]
 
 
 class CurrentReply(NamedTuple):
     current: Optional[str]
     status: Mapping[str, Any]
+    commit: Optional[Mapping[str, Any]]
 
 
 class ExitReply(NamedTuple):

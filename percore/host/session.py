@@ -72,6 +72,8 @@ class Session:
     def note(self, activation: Activation, result: str, *, verb: str, more: Mapping[str, Any]) -> None:
         """A line of this host's history."""
         record = activation.record
+        commit = activation.releases.marks.commit(record.release)
         activation.releases.history.add(
-            who=self.owner, what=verb, release=record.release, former=record.former, result=result, **more
-        )
+            who=self.owner, what=verb, release=record.release, former=record.former, result=result,
+            **({"commit": commit} if commit else {}), **more,
+        )  # fmt: skip

@@ -10,27 +10,11 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from percore.errors import PreflightError, describe_os_error
-
-NEVER = (
-    ".git",
-    ".percore",
-    "node_modules",
-    "__pycache__",
-    ".venv",
-    "*.pyc",
-    ".env",
-    ".env.*",
-    ".DS_Store",
-    "*.log",
-    "coverage",
-)
-"""Not part of the source: made by tools, or secret."""
 
 MOST_BYTES = 8 << 30
 MOST_FILES = 1_000_000
@@ -48,12 +32,19 @@ class BuildError(PreflightError):
     """The app could not be built; no host was touched."""
 
 
+FILE, PROGRAM, LINK, DIRECTORY = b"-", b"x", b"l", b"d"
+_TYPES = {stat.S_IFLNK: LINK, stat.S_IFDIR: DIRECTORY}
+
+LeavesOut = Callable[[str], bool]
+"""Whether a name from the directory on stays out; that of a directory ends with a slash, and all in it stays out too."""
+
+
 class Entry(NamedTuple):
-    """A regular file or a link, by its name from the directory on."""
+    """A regular file, a link or an empty directory, by its name from the top on. `bytes` of a file."""
 
     name: str
-    is_link: bool
-    is_program: bool
+    type: bytes
+    bytes: int
 
 
 class Tree(NamedTuple):
@@ -65,25 +56,30 @@ class Tree(NamedTuple):
         return [entry.name for entry in self.entries]
 
 
-def read_tree(directory: Path, exclude: Sequence[str] = (), *, keep_all: bool = False) -> Tree:
-    """Sorted in each directory, without the excluded patterns and, unless `keep_all`, what is never deployed."""
-    patterns = (*exclude, *(() if keep_all else NEVER))
+def read_tree(directory: Path, leaves_out: LeavesOut = lambda name: False) -> Tree:
+    """Sorted in each directory. Of directories only those that are empty are entries."""
     entries: list[Entry] = []
     left_out: list[str] = []
     size = 0
-    for name, found in _walk(directory, patterns):
+    for name, found in _walk(directory, leaves_out):
         kind = stat.S_IFMT(found.st_mode)
         if kind in _KINDS:
             left_out.append(f"{shown(name)}, which is {_KINDS[kind]}")
             continue
-        is_link = kind == stat.S_IFLNK
-        entries.append(Entry(name, is_link, not is_link and bool(found.st_mode & 0o111)))
-        size += 0 if is_link else found.st_size
+        entry = _entry(name, kind, found)
+        entries.append(entry)
+        size += entry.bytes
         if size > MOST_BYTES:
             raise _too_much(f"more than {MOST_BYTES >> 30} GB, with '{shown(name)}'", directory)
         if len(entries) > MOST_FILES:
             raise _too_much(f"more than {MOST_FILES} files", directory)
     return Tree(tuple(entries), tuple(left_out))
+
+
+def _entry(name: str, kind: int, found: os.stat_result) -> Entry:
+    if kind == stat.S_IFREG:
+        return Entry(name, PROGRAM if found.st_mode & 0o111 else FILE, found.st_size)
+    return Entry(name, _TYPES[kind], 0)
 
 
 def _too_much(what: str, directory: Path) -> BuildError:
@@ -92,19 +88,29 @@ def _too_much(what: str, directory: Path) -> BuildError:
     )
 
 
-def _walk(directory: Path, patterns: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(directory: Path, leaves_out: LeavesOut) -> Iterator[tuple[str, os.stat_result]]:
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
         directories = []
         for name, found in _list(directory, prefix):
-            if is_excluded(name, patterns):
+            is_directory = stat.S_ISDIR(found.st_mode)
+            if leaves_out(f"{name}/" if is_directory else name):
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if is_directory and not _is_empty(directory / name):
                 directories.append(f"{name}/")
             else:
                 yield name, found
         waiting += reversed(directories)
+
+
+def _is_empty(directory: Path) -> bool:
+    """One that may not be read is not: `_list` then says so."""
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def _list(directory: Path, prefix: str) -> list[tuple[str, os.stat_result]]:
@@ -116,21 +122,20 @@ def _by_name(entry: tuple[str, os.stat_result]) -> str:
     return entry[0]
 
 
-def is_excluded(name: str, patterns: Sequence[str]) -> bool:
-    """A pattern with a slash, or of the top directory, meets the whole name; the others meet a name at any depth."""
-    last = name.rsplit("/", 1)[-1]
-    return any(fnmatch(name, pattern) or (pattern in NEVER and fnmatch(last, pattern)) for pattern in patterns)
-
-
 def hash_tree(directory: Path, tree: Tree, begin: bytes = b"") -> str:
-    """One hash over names, contents and which of them are programs."""
+    """One hash over names, types and contents."""
     digest = hashlib.sha256(begin)
     for entry in tree.entries:
-        path = directory / entry.name
-        digest.update(os.fsencode(entry.name) + (b"\0x\0" if entry.is_program else b"\0-\0"))
+        digest.update(os.fsencode(entry.name) + b"\0" + entry.type + b"\0")
         with _named(entry.name):
-            digest.update(os.fsencode(os.readlink(path)) if entry.is_link else hash_file(path, entry.name))
+            digest.update(_content(directory / entry.name, entry))
     return digest.hexdigest()
+
+
+def _content(path: Path, entry: Entry) -> bytes:
+    if entry.type == DIRECTORY:
+        return b""
+    return os.fsencode(os.readlink(path)) if entry.type == LINK else hash_file(path, entry.name)
 
 
 def hash_file(path: Path, name: str) -> bytes:
@@ -208,6 +213,10 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> int:
         member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
         tar.addfile(member)
         return 0
+    if path.is_dir():
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(member)
+        return 4096
     with open_whole(path, name) as (source, found):
         member.mode = 0o755 if found.st_mode & 0o111 else 0o644
         member.size = found.st_size

@@ -41,6 +41,7 @@ class HostFacts(TypedDict):
     os_codename: Word
     python: PythonVersion
     python_path: Path
+    libc: NotRequired[Word]
     uid: Count
     user: User
     cores: Count
@@ -77,10 +78,19 @@ class Status(TypedDict):
     apps: list[AppStatus]
 
 
+class CommitFacts(TypedDict):
+    """The commit of which a release was made; it is shown, and leads nowhere."""
+
+    sha: Annotated[str, pattern("the hash of a commit", r"[0-9a-f]{7,64}")]
+    branch: Line
+    is_dirty: bool
+
+
 class Mark(TypedDict):
     mark: Word
     fingerprint: NotRequired[Line]
     artifact: NotRequired[Line]
+    commit: NotRequired[CommitFacts | None]
 
 
 class Inspected(TypedDict):
@@ -140,6 +150,7 @@ class HistoryEntry(TypedDict):
     what: Line
     release: Line | None
     result: Line
+    commit: NotRequired[CommitFacts | None]
 
 
 class HistoryReply(TypedDict):
@@ -149,6 +160,7 @@ class HistoryReply(TypedDict):
 class FoundRelease(TypedDict):
     release: ReleaseId
     current: ReleaseId | None
+    commit: NotRequired[CommitFacts | None]
 
 
 class LockHolder(TypedDict):
@@ -167,6 +179,7 @@ class Ports(TypedDict):
 class Current(TypedDict):
     current: ReleaseId | None
     status: Status
+    commit: NotRequired[CommitFacts | None]
 
 
 class WithStatus(TypedDict):

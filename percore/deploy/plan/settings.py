@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ _COMMANDS = schema.lists_of(schema.matching("a command", lambda text: text.strip
 _APP_PATH = schema.Kind("a text", lambda value: Path(schema.TEXT.convert(value)), variable="app_path")
 _HOST_DIRECTORY = schema.Kind(schema.PATH.wanted, lambda value: schema.PATH.convert(value).rstrip("/"))
 _OPTIONAL_TEXT = schema.optional(schema.TEXT)
+_PYTHON_VERSION = schema.matching(
+    "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
+)
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
 
@@ -36,8 +40,12 @@ class AppSettings:
     health_seconds: Annotated[int, schema.whole()]
     build_command: Annotated[str | None, _OPTIONAL_TEXT]
     install_command: Annotated[str | None, _OPTIONAL_TEXT]
+    install_production_command: Annotated[str | None, _OPTIONAL_TEXT]
+    package_manager: Annotated[str | None, schema.optional(schema.choice("npm", "pnpm", "yarn", "bun"))]
+    python_version: Annotated[str | None, schema.optional(_PYTHON_VERSION)]
     process_file: Annotated[str | None, schema.optional(schema.INNER_PATH)]
     process_env: Annotated[str | None, schema.optional(schema.NAME)]
+    artifact_include: Annotated[list[str], schema.TEXTS]
     artifact_exclude: Annotated[list[str], schema.TEXTS]
     deploy_to: Annotated[str, _HOST_DIRECTORY]
     keep_releases: Annotated[int, schema.whole()]
@@ -50,6 +58,7 @@ class AppSettings:
     nginx_port: Annotated[int, schema.PORT]
     server_name: Annotated[str, schema.SERVER_NAME]
     env: Mapping[str, str] = field(repr=False)
+    build_env: Mapping[str, str] = field(repr=False)
     policy: Policy
     confirm_seconds: Annotated[int, schema.whole(least=3)]  # we say once a second that we are there
     max_clock_skew_seconds: Annotated[int, schema.whole()]
@@ -77,9 +86,11 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         _require_safe_paths(variables)
     else:
         values["percore_user"] = None
+    from_file = _read_env_file(variables, values["path"])
     return AppSettings(
         **values,
-        env=_read_environment(variables, values["path"], values["port"]),
+        env=_read_environment(variables, from_file, values["port"]),
+        build_env={**from_file, **_read_env(variables, "build_env")},
         policy=Policy(**read_fields(Policy, variables)),
         hooks=_read_hooks(variables),
     )
@@ -91,16 +102,27 @@ def _require_safe_paths(variables: Variables) -> None:
         read_variable(variables, name, schema.SAFE_PATH)
 
 
-def _read_environment(variables: Variables, app: Path, port: int | None) -> dict[str, str]:
-    """The app's env file of this environment, then `env`, which wins. What is named in `secrets` must not be empty."""
+def _read_env_file(variables: Variables, app: Path) -> dict[str, str]:
+    """The app's env file of this environment."""
     named = read_variable(variables, "env_file", _OPTIONAL_TEXT)
-    path = app / (named or f".env.{read_variable(variables, 'env_name', schema.TEXT)}")
-    env = {**(env_file.read(str(path), strict=True) if named or path.is_file() else {}), **_read_env(variables)}
+    path = app / _env_file_name(variables)
+    return env_file.read(str(path), strict=True) if named or path.is_file() else {}
+
+
+def _env_file_name(variables: Variables) -> str:
+    named = read_variable(variables, "env_file", _OPTIONAL_TEXT)
+    return named or f".env.{read_variable(variables, 'env_name', schema.TEXT)}"
+
+
+def _read_environment(variables: Variables, from_file: Mapping[str, str], port: int | None) -> dict[str, str]:
+    """The env file, then `env`, which wins. What is named in `secrets` must not be empty."""
+    env = {**from_file, **_read_env(variables, "env")}
+    file_name = _env_file_name(variables)
     if port is not None and env.get("PORT", str(port)) != str(port):
         raise UsageError(
             f"PORT is {env['PORT']} in the app's environment, and port is {port}",
             where=variables.where("port"),
-            next=f"set port: {env['PORT']} in the inventory, or take PORT out of {path.name}",
+            next=f"set port: {env['PORT']} in the inventory, or take PORT out of {file_name}",
         )
     secrets = read_variable(variables, "secrets", schema.TEXTS)
     for name in secrets:
@@ -108,18 +130,18 @@ def _read_environment(variables: Variables, app: Path, port: int | None) -> dict
             raise UsageError(
                 f"secret '{name}' is not set",
                 where=variables.where("secrets"),
-                next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {path.name}",
+                next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {file_name}",
             )
     REDACTOR.hide([env[name] for name in secrets])
     REDACTOR.hide_environment(env)
     return env
 
 
-def _read_env(variables: Variables) -> dict[str, str]:
+def _read_env(variables: Variables, name: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    where = variables.where("env")
-    for key, value in read_variable(variables, "env", schema.MAPPING).items():
-        found[str(key)] = schema.ENVIRONMENT_VALUE.read(value, f"variable 'env.{key}'", where)
+    where = variables.where(name)
+    for key, value in read_variable(variables, name, schema.MAPPING).items():
+        found[str(key)] = schema.ENVIRONMENT_VALUE.read(value, f"variable '{name}.{key}'", where)
         if fault := names.variable_fault(str(key), found[str(key)]):
             raise UsageError(fault, where=where)
     return found

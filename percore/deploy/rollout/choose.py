@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
+from percore.deploy.build.git import describe_commit
 from percore.deploy.connection.messages import FoundRelease, Inspected, Mark, Status
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue, lock_owner
@@ -86,16 +87,20 @@ def find_release(hosts: Sequence[Host], release: str | None, report: Report) -> 
         )
     report.phase("find", release or "the good release before the current one")
 
+    commits = set()
+
     def find(host: Host) -> Move:
         reply: Inspected = host.ask("inspect", owner=lock_owner())
         found = _find_on(host, release)
+        commits.add(describe_commit(found.get("commit")))
         return Move(host, found["release"], found["current"], reply["status"], gives_up_app=False)
 
     moves = all_or_stop(hosts, find, report)
     if len({move.release for move in moves}) > 1:
         choices = ", ".join(f"{move.name} to {move.release}" for move in moves)
         raise UsageError(f"the hosts would go back to different releases: {choices}", next="name one: --release ID")
-    report.step(f"{moves[0].current} -> {moves[0].release}")
+    commit = ", ".join(sorted(commits - {""}))
+    report.step(f"{moves[0].current} -> {moves[0].release}{f', commit {commit}' if commit else ''}")
     return moves
 
 

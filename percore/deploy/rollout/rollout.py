@@ -48,13 +48,13 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
     policy = policy_of(hosts)
     require_terminal(hosts)
     hooks = _hooks_of(hosts, report)
-    hooks.run("before_build")
-    artifacts = build_apps(hosts, report)
-    hooks.run("after_build")
     with closing_hosts(hosts, wait=True), hooks.told_of_failure():
         hooks.run("before_connect")
         reached = connect_hosts(hosts, report, policy=policy)
         hooks.run("after_connect")
+        hooks.run("before_build")
+        artifacts = build_apps(reached, report)
+        hooks.run("after_build")
         wanted = render_hosts(reached, artifacts, report)
         seen = all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report)
         behind = [one for one in seen if not one.is_up_to_date]
@@ -95,9 +95,9 @@ def _bring(
 def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) -> None:
     """What `deploy` would do now. Builds, asks the hosts, and touches nothing there; ChangesPending when it would do anything."""
     hosts = load_hosts(scope)
-    artifacts = build_apps(hosts, report)
     with closing_hosts(hosts):
         connect_hosts(hosts, report)
+        artifacts = build_apps(hosts, report)
         wanted = render_hosts(hosts, artifacts, report)
         seen = all_or_stop(wanted, lambda one: inspect_host(one, owner=None), report)
         differences = compare(seen, report, diff=diff)
@@ -167,7 +167,7 @@ def _hooks_of(hosts: Sequence[Host], report: Report) -> Hooks:
 def build_only(scope: Scope, report: Report) -> None:
     """Build what a deploy of this environment would send, and the load balancer's configuration."""
     hosts = load_hosts(scope)
-    artifacts = build_apps(hosts, report)
+    artifacts = build_apps(hosts, report, for_hosts=False)
     write_edge_config(hosts)
     for name, artifact in artifacts.items():
         report.finish(f"{name}: {artifact.path.relative_to(scope.project)}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.build.artifact import Artifact, build, naming_the_source
+from percore.deploy.build.app import build, naming_the_source, needs_target
+from percore.deploy.build.artifact import Artifact
 from percore.deploy.build.host_package import Package, make_package
-from percore.deploy.build.tools import PYTHON_PACKAGES
+from percore.deploy.build.python import Target
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.settings import AppSettings
@@ -18,7 +20,7 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.schema import suggest
-from percore.errors import PercoreError, UsageError
+from percore.errors import PercoreError, PreflightError, UsageError
 from percore.supervisor.config.process_file import resolve_for_release
 
 PLACE = "@release@"
@@ -65,18 +67,43 @@ def is_guarded(spec: Mapping[str, Any]) -> bool:
     return "creates" in spec or "unless" in spec
 
 
-def build_apps(hosts: Iterable[Host], report: Report) -> dict[str, Artifact]:
-    """One artifact per app, by the app's name; hosts of one app share it. None where the run is not about the app."""
+def build_apps(hosts: Sequence[Host], report: Report, *, for_hosts: bool = True) -> dict[str, Artifact]:
+    """One artifact per app, by the app's name; hosts of one app share it. None where the run is not about the app.
+
+    `for_hosts`: wheels are for the Python of the hosts, which are connected; otherwise for that of this machine.
+    """
     artifacts: dict[str, Artifact] = {}
     for host in hosts:
         settings = host.settings
         if not host.scope.brings_the_app or settings.name in artifacts:
             continue
         report.phase("build", settings.name)
-        artifacts[settings.name] = build(settings, host.scope.project, report.step)
+        target = _common_target([each for each in hosts if each.settings.name == settings.name]) if for_hosts else None
+        artifacts[settings.name] = build(settings, host.scope.project, report.step, target)
         if not artifacts[settings.name].was_built:
             report.step(f"unchanged, {artifacts[settings.name].size_text} from the cache")
     return artifacts
+
+
+def _common_target(hosts: Sequence[Host]) -> Target | None:
+    """The kind of the hosts for which wheels are; of several versions of glibc the oldest."""
+    if not needs_target(hosts[0].settings):
+        return None
+    targets = {host.name: _target(host) for host in hosts}
+    kinds = {target.kind: name for name, target in targets.items()}
+    if len(kinds) > 1:
+        found = "; ".join(f"{name}: {targets[name].title}" for name in kinds.values())
+        raise PreflightError(
+            f"the hosts need different wheels: {found}",
+            next="deploy each kind by itself (--limit), or upgrade one of them",
+        )
+    return min(targets.values(), key=lambda target: target.libc_order)
+
+
+def _target(host: Host) -> Target:
+    facts = host.agent.facts
+    python = host.settings.python_version or ".".join(facts["python"].split(".")[:2])
+    return Target(facts["system"], facts["machine"], python, facts.get("libc", ""))
 
 
 def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], report: Report) -> list[WantedHost]:
@@ -134,6 +161,7 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
     with naming_the_source(settings, artifact):
         record = resolve_for_release(
             str(artifact.tree / artifact.process_file),
+            tree=str(artifact.tree),
             release_id=PLACE,
             release_path=path,
             env_name=settings.process_env,
@@ -142,6 +170,7 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
     for warning in record.pop("warnings", []):
         report.warn(warning.replace(str(artifact.tree), str(settings.path)))
     for app in record["apps"]:
+        _find_programs(app, artifact, path)
         if app.get("mode") == "cluster" and settings.health_path:
             app.setdefault("health", settings.health_path)
     secret = {app["name"]: fields for app in record["apps"] if (fields := REDACTOR.fields(app))}
@@ -150,7 +179,21 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
 
 def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
     """Where a Python app finds the packages that were installed into its release."""
-    return {"PYTHONPATH": f"{path}/{PYTHON_PACKAGES}"} if artifact.has_python_packages else {}
+    return {"PYTHONPATH": f"{path}/{artifact.python_packages}"} if artifact.has_python_packages else {}
+
+
+def _find_programs(app: dict[str, Any], artifact: Artifact, path: str) -> None:
+    """`uvicorn`, `next`...: a command that the app's dependencies bring is that of the release."""
+    inner = dict.fromkeys((artifact.inner, ""))
+    places = [artifact.python_packages + "/bin", *(f"{at}/node_modules/.bin".lstrip("/") for at in inner)]
+    found = [place for place in places if (artifact.tree / place).is_dir()]
+    if app.get("interpreter", "none") == "none" and "/" not in app["script"]:
+        place = next((place for place in found if (artifact.tree / place / app["script"]).exists()), None)
+        app["script"] = f"{path}/{place}/{app['script']}" if place else app["script"]
+    elif app["script"] == "-c" and app.get("interpreter") == "/bin/sh" and found:
+        line = app["args"][0]
+        directories = ":".join(f"{path}/{place}" for place in found)
+        app["args"] = [f'PATH={shlex.quote(directories)}:"$PATH"; {line}', *app["args"][1:]]
 
 
 def _place_apps(record: Record, host: Host) -> Record:

@@ -24,7 +24,8 @@ class Marks:
         self._exists = exists
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """By id: `mark`, `at`, `deployed_at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`."""
+        """By id: `mark`, `at`, `deployed_at` (seconds since the epoch), `fingerprint` of what the host should be, `artifact`,
+        `commit`."""
         try:
             with open(self.path, encoding="utf-8") as source:
                 marks = json.load(source)
@@ -37,6 +38,10 @@ class Marks:
             for release, note in marks.items()
             if self._exists(release) or (is_release_id(release) and note.get("mark") == BAD)
         }
+
+    def commit(self, release: Optional[str]) -> Optional[Mapping[str, Any]]:
+        """What the release was built of, where that is known."""
+        return self.read().get(release, {}).get("commit") if release else None
 
     def set(self, release: str, mark: str, *, deployed: bool = False, **note: Any) -> None:
         """`deployed`: from now on it counts as the newest, whatever the clock of this host says, which may be set back."""

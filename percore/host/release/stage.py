@@ -44,7 +44,9 @@ class Staging:
             _write_release_files(releases, request, received, user=self.target.supervisor.user)
             releases.publish(releases.staging.path(release), release)
             self.verify(release)
-            releases.marks.set(release, STAGED, fingerprint=request.fingerprint, artifact=request.artifact.sha256)
+            commit = request.commit._asdict() if request.commit else None
+            sha256 = request.artifact.sha256
+            releases.marks.set(release, STAGED, fingerprint=request.fingerprint, artifact=sha256, commit=commit)
         except BaseException:
             releases.remove(release)
             raise

@@ -65,17 +65,18 @@ def resolve_for_release(
     *,
     release_id: str,
     release_path: str,
+    tree: Optional[str] = None,
     env_name: Optional[str] = None,
     extra_env: Optional[Mapping[str, str]] = None,
 ) -> dict[str, Any]:
-    """The release record (docs/reference/process-file.md) of the built tree that `path` lies in, and its `warnings`.
+    """The release record (docs/reference/process-file.md) of the built `tree`, which `path` lies in, and its `warnings`.
 
     Paths in that tree become paths below `release_path` on the host. `extra_env` (env file, inventory) wins over the file's
     own `env`: it is the operator's word about this one environment. Only apps that each name a port of their own keep it.
     """
     loaded = load_process_file(path, env_name=env_name)
     warnings = list(loaded.warnings)
-    tree = os.path.dirname(os.path.abspath(path))
+    tree = os.path.abspath(tree or os.path.dirname(path))
     move = make_mover([tree, os.path.realpath(tree)], release_path)
     moved = [move_app(app, move)._replace(release=release_id, source="") for app in loaded.apps]
     apps = set_environment(moved, dict(extra_env or {}), os.path.abspath(path), warnings)

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.build import artifact as build_module
-from percore.deploy.build.artifact import Artifact, build, hash_source
+from percore.deploy.build import app as build_module
+from percore.deploy.build import commands
+from percore.deploy.build.app import build
+from percore.deploy.build.app import hash_source as hash_of
+from percore.deploy.build.artifact import Artifact
 from percore.deploy.build.host_package import make_package
 from percore.deploy.build.source_tree import BuildError
 from percore.deploy.plan.host_plan import make_plan
@@ -47,6 +50,10 @@ def settings(project: Path, **variables: Any) -> AppSettings:
 
 def make(project: Path, **variables: Any) -> Artifact:
     return build(settings(project, **variables), project, lambda _: None)
+
+
+def hash_source(wanted: AppSettings) -> str:
+    return hash_of(wanted, wanted.path.parent)
 
 
 def builds(project: Path) -> int:
@@ -132,8 +139,9 @@ def test_a_build_that_leaves_no_script_is_told_with_the_app(project: Path) -> No
 
 
 def test_a_build_command_that_does_not_exist_is_named(project: Path) -> None:
-    with pytest.raises(PreflightError, match="the command 'no-such-builder' does not exist"):
+    with pytest.raises(BuildError, match=r"ended with exit code 127.*install what it calls") as caught:
         make(project, build_command="no-such-builder --all")
+    assert "no-such-builder: not found" in caught.value.detail
 
 
 def test_a_missing_app_or_process_file_is_a_usage_error(project: Path) -> None:
@@ -149,7 +157,8 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_module.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(build_module.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
+    found = {"apt-get": "/usr/bin/apt-get"}
+    monkeypatch.setattr(commands.shutil, "which", lambda name, path=None: found.get(name))
     with pytest.raises(PreflightError, match="node and npm are missing here -> sudo apt-get install -y nodejs npm"):
         make(project)
 

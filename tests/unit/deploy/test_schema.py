@@ -45,7 +45,11 @@ def test_a_value_that_fits_is_read(kind: schema.Kind[Any], value: object, read: 
         (schema.LIST, {"a": 1}, "x should be a list and is a mapping"),
         (schema.optional(schema.PORT), 0, "x should be a port from 1 to 65535 and is 0"),
         (schema.lists_of(schema.TEXT), ["a", None], "x should be a text, or a list of them and is a list"),
-        (schema.ENVIRONMENT_VALUE, None, "x should be a text, a number, or true or false and is None"),
+        (
+            schema.ENVIRONMENT_VALUE,
+            None,
+            "x should be a text (in quotes), a whole number, or true or false and is None",
+        ),
         (schema.SAFE_PATH, "/srv/a b", "x should be an absolute path"),
         (schema.PATH, "/srv/../etc", "x should be an absolute path without '..'"),
         (schema.choice("a", "b"), [], "x should be a or b and is a list"),

@@ -50,7 +50,7 @@ def test_what_is_neither_a_file_nor_a_link_is_left_out_and_named(app: Path, name
 
 
 def tree_build(app: Path, said: list[str]) -> str:
-    from percore.deploy.build.artifact import build
+    from percore.deploy.build.app import build
 
     return build(settings(app.parent), app.parent, said.append).sha256
 
@@ -62,13 +62,20 @@ def test_what_a_build_leaves_is_looked_at_as_well(app: Path) -> None:
     assert "left out: dist/pipe, which is a named pipe" in said
 
 
-def test_links_are_taken_as_they_are_also_in_circles_and_to_devices(app: Path) -> None:
-    for name, to in (("nowhere", "gone"), ("loop", "loop"), ("up", ".."), ("endless", "/dev/zero"), ("odd", NOT_UTF_8)):
+def test_links_are_taken_as_they_are_also_in_circles(app: Path) -> None:
+    for name, to in (("nowhere", "gone"), ("loop", "loop"), ("top", "."), ("odd", NOT_UTF_8)):
         (app / name).symlink_to(to)
     artifact = make(app.parent)
     with tarfile.open(artifact.path) as tar:
         found = {member.name: member.linkname for member in tar.getmembers() if member.issym()}
-    assert found == {"nowhere": "gone", "loop": "loop", "up": "..", "endless": "/dev/zero", "odd": NOT_UTF_8}
+    assert found == {"nowhere": "gone", "loop": "loop", "top": ".", "odd": NOT_UTF_8}
+
+
+@pytest.mark.parametrize("to", ["/dev/zero", "..", "../elsewhere", "deep/../../other"])
+def test_a_link_that_leads_out_of_the_app_is_refused_by_name(app: Path, to: str) -> None:
+    (app / "out").symlink_to(to)
+    with pytest.raises(BuildError, match=f"the link 'out' leads out of the app's directory, to {to}"):
+        make(app.parent)
 
 
 @pytest.mark.parametrize("name", [NOT_UTF_8, "new\nline", "-x", "esc\x1b[2J", "é" * 120])
@@ -170,14 +177,14 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, mode
 def test_an_app_that_changes_between_the_hash_and_the_build_is_not_taken_for_the_old_one(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from percore.deploy.build import artifact as module
+    from percore.deploy.build import app as module
 
     def copy(*words: object) -> None:
         (app / "web.js").write_text("// another")
         former(*words)  # type: ignore[arg-type]
 
-    former = module._copy_source
-    monkeypatch.setattr(module, "_copy_source", copy)
+    former = module.copy_entries
+    monkeypatch.setattr(module, "copy_entries", copy)
     with pytest.raises(BuildError, match="changed while they were copied"):
         make(app.parent)
 
