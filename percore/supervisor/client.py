@@ -35,7 +35,7 @@ def request(home: Home, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     except (FileNotFoundError, ConnectionRefusedError):
         if lock.is_held(home.lock):
             raise NoDaemon(f"the supervisor in {home.path} has lost its socket", next="percore ping") from None
-        hint = "percore ping, which takes up what it left" if was_running(home) else "percore start FILE"
+        hint = "percore ping, which goes on with what it left" if was_running(home) else "percore start FILE"
         raise NoDaemon(f"no supervisor runs in {home.path}", next=hint) from None
     except _TIMEOUTS:
         raise PercoreError("the supervisor does not answer", where=home.path, next=f"see {home.daemon_log}") from None
@@ -110,7 +110,7 @@ def _refuse_silence(home: Home) -> None:
     who = f"the supervisor (pid {pid})" if pid else "the supervisor"
     raise PercoreError(
         f"{who} does not answer", where=home.path,
-        next=f"kill -CONT {pid or 'PID'} where somebody stopped it; else kill -9 {pid or 'PID'} and percore ping: "
+        next=f"kill -CONT {pid or 'PID'} where it was stopped; else kill -9 {pid or 'PID'} and percore ping: "
         "its workers go on",
     )  # fmt: skip
 
@@ -134,13 +134,13 @@ def ensure_daemon(home: Home) -> None:
     """Starts a supervisor in the background unless one runs; returns when it answers."""
     if is_running(home):
         return
-    import subprocess  # not for those who only ask
+    import subprocess  # not for commands that only ask
 
     try:
         home.make()
         log = open(open_log(home.daemon_log), "ab")  # noqa: SIM115
     except OSError as error:
-        what = f"the supervisor cannot have its folder: {error.strerror}"
+        what = f"the supervisor cannot have its directory: {error.strerror}"
         raise PercoreError(what, where=error.filename, next="make room or set PERCORE_HOME") from None
     with log:
         environment = for_programs(PERCORE_HOME=home.path)
