@@ -35,7 +35,7 @@ from percore.supervisor.states import HAS_PROCESS, State
 NOTHING_ONLINE = 2  # as PM2's runtime ends
 
 
-class Plan(NamedTuple):
+class RuntimePlan(NamedTuple):
     """What `percore runtime` worked out."""
 
     apps: list[dict[str, Any]]
@@ -81,9 +81,9 @@ def main() -> None:
     sys.exit(manager.exit_code)
 
 
-def read_plan() -> Plan:
+def read_plan() -> RuntimePlan:
     with open(int(os.environ.pop(PLAN_VARIABLE)), "rb") as file:
-        return Plan(**json.load(file))
+        return RuntimePlan(**json.load(file))
 
 
 class Forgetful(StateFile):

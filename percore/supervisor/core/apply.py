@@ -160,7 +160,7 @@ def _start_one(apps: Apps, config: AppConfig, base_env: Mapping[str, str], how: 
     app = apps.get(config.name)
     if app:
         count = resolve_instances(config.instances, usable_cores())
-        yield from replace.update(app, replace.Wanted(config, count, base_env), how)
+        yield from replace.update(app, replace.Desired(config, count, base_env), how)
     else:
         yield from apply_one(apps, config, base_env, [], until_stable=how == "reload")
 

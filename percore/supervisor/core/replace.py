@@ -109,7 +109,7 @@ def not_rolled_back(cause: PercoreError, problems: Iterable[str]) -> PartialErro
 # -- on request, where each restart counts -----------------------------------------------------------------------------
 
 
-class Wanted(NamedTuple):
+class Desired(NamedTuple):
     """What an app should be from now on."""
 
     config: AppConfig
@@ -117,7 +117,7 @@ class Wanted(NamedTuple):
     base_env: Mapping[str, str]
 
 
-def update(app: App, wanted: Wanted, how: str) -> Job:
+def update(app: App, wanted: Desired, how: str) -> Job:
     """As a process file says: `how` is "restart", or "start" or "reload", which lose no request where they can."""
     if how != "restart" and app.wanted and app.config.shares_port and wanted.config.shares_port:
         yield from reload_counted(app, app.slots, wanted.config, wanted.base_env)
