@@ -12,13 +12,18 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError
-from percore.supervisor import rlimits
+from percore.supervisor import logger, rlimits
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.core.apply import start
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.manager import Manager
+from percore.supervisor.core.persistence import Persistence
 from percore.supervisor.core.status import is_crash_looping
 from percore.supervisor.core.worker import Worker
-from percore.supervisor.daemon import find_home, serve, take_lock
+from percore.supervisor.daemon import Daemon
+from percore.supervisor.home_owner import find_home
+from percore.supervisor.home_watch import take_lock
+from percore.supervisor.logger import log
 from percore.supervisor.logs.console import Relay
 from percore.supervisor.loop import Loop
 from percore.supervisor.process.process import become_subreaper, kill_unadopted
@@ -30,7 +35,7 @@ from percore.supervisor.states import HAS_PROCESS, State
 NOTHING_ONLINE = 2  # as PM2's runtime ends
 
 
-class Plan(NamedTuple):
+class RuntimePlan(NamedTuple):
     """What `percore runtime` worked out."""
 
     apps: list[dict[str, Any]]
@@ -52,7 +57,9 @@ def main() -> None:
     kill_unadopted(home.path, ())  # of one that was killed here; a container has none
     loop = Loop()
     relay = Relay(loop, plan.style, stamps=plan.stamps)
-    manager = Foreground(loop, home, relay.say, FdStore(None), Forgetful(home.state), relay.open_logs)
+    logger.send_to(relay.say)
+    persistence = Persistence(loop, home, Forgetful(home.state), FdStore(None))
+    manager = Container(loop, home, persistence, relay.open_logs)
     configs = [AppConfig.from_record(record) for record in plan.apps]
     relay.silent = {config.name for config in configs if config.disable_logs}
     # What would write files, or read them, is switched off in one place.
@@ -62,37 +69,34 @@ def main() -> None:
 
     def begin() -> None:
         # As everything that is asked for: in a turn of the loop, after which jobs go on.
-        loop.later(0, lambda: manager.jobs.submit("start", manager.start(configs, plan.env), manager.has_begun))
+        loop.later(0, lambda: manager.jobs.submit("start", start(manager.apps, configs, plan.env), manager.has_begun))
 
     def after_turn() -> None:
         manager.after_turn()
         if plan.auto_exit:
             manager.end_when_nothing_runs()
 
-    serve(loop, home, held, manager, relay.say, begin, after_turn)
+    Daemon(loop, home, held, manager).serve(begin, after_turn)
     relay.close()
     sys.exit(manager.exit_code)
 
 
-def read_plan() -> Plan:
+def read_plan() -> RuntimePlan:
     with open(int(os.environ.pop(PLAN_VARIABLE)), "rb") as file:
-        return Plan(**json.load(file))
+        return RuntimePlan(**json.load(file))
 
 
 class Forgetful(StateFile):
-    """A container begins anew: what runs here is in its process file, and nobody adopts it."""
+    """A container begins anew: what runs here is in its process file, and no other supervisor adopts it."""
 
     def save(self, content: Mapping[str, Any]) -> None:
         pass
 
 
-class Foreground(Manager):
+class Container(Manager):
     exit_code = 0
     _has_begun = False
     _is_ending = False
-
-    def _follow_scribes(self) -> None:
-        """What the workers write goes to our own output as it is."""
 
     def has_begun(self, reply: Mapping[str, Any]) -> None:
         """All apps were started; one that failed is tried again, as always."""
@@ -109,11 +113,11 @@ class Foreground(Manager):
             return
         self._is_ending = True
         self.exit_code = NOTHING_ONLINE if NOTHING_ONLINE in codes else next(filter(None, codes), 0)
-        self._log(f"nothing runs any more: ends with {self.exit_code}")
-        self.runtime.loop.later(0, lambda: self.jobs.submit("end", self.shut_down(), lambda _: None, urgent=True))
+        log(f"nothing runs any more: ends with {self.exit_code}")
+        self.loop.later(0, lambda: self.jobs.submit("end", self.shut_down(), lambda _: None, urgent=True))
 
     def shut_down(self) -> Outcome:
-        self._is_ending = True  # whoever asks for the end gets 0, whatever the apps did before
+        self._is_ending = True  # on request it ends with 0, whatever the apps did before
         return super().shut_down()
 
     def update(self, program: Program) -> Outcome:

@@ -18,7 +18,7 @@ signal_number = kinds.between(1, 64, "the number of a signal, 1 to 64")
 _NEEDED = object()
 
 
-class Field(NamedTuple):
+class OperationField(NamedTuple):
     """`read` turns the value into what the operation takes; raises ValueError that says what it should be."""
 
     name: str
@@ -36,7 +36,7 @@ def read(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return op, {field.name: _read_field(request, field) for field in OPERATIONS[op]}
 
 
-def _read_field(request: Mapping[str, Any], field: Field) -> Any:
+def _read_field(request: Mapping[str, Any], field: OperationField) -> Any:
     if field.name == "selectors" and "selectors" not in request and "selector" in request:
         return (_read("selector", text, request["selector"]),)
     if field.name not in request or (request[field.name] is None and field.default is not _NEEDED):
@@ -132,28 +132,37 @@ def program(value: Any) -> str:
     raise ValueError("the absolute path of a Python that can be executed")
 
 
-_SELECTORS = Field("selectors", texts)
-_CHANGES = (Field("changes", fields, None), Field("base_env", environment, None))
+_SELECTORS = OperationField("selectors", texts)
+_CHANGES = (OperationField("changes", fields, None), OperationField("base_env", environment, None))
 
-OPERATIONS: dict[str, tuple[Field, ...]] = {
+OPERATIONS: dict[str, tuple[OperationField, ...]] = {
     "ping": (),
     "status": (),
-    "describe": (_SELECTORS, Field("with_env", kinds.flag, False)),
+    "describe": (_SELECTORS, OperationField("with_env", kinds.flag, False)),
     "reset": (_SELECTORS,),
-    "signal": (_SELECTORS, Field("number", signal_number)),
-    "dump": (Field("force", kinds.flag, False),),
-    "apply": (Field("apps", apps), Field("env", environment, None), Field("release", text), Field("owner", text)),
-    "start": (Field("apps", apps), Field("env", environment, None), Field("how", way, "start")),
+    "signal": (_SELECTORS, OperationField("number", signal_number)),
+    "dump": (OperationField("force", kinds.flag, False),),
+    "apply": (
+        OperationField("apps", apps),
+        OperationField("env", environment, None),
+        OperationField("release", text),
+        OperationField("owner", text),
+    ),
+    "start": (
+        OperationField("apps", apps),
+        OperationField("env", environment, None),
+        OperationField("how", way, "start"),
+    ),
     "start_selected": (_SELECTORS,),
     "stop": (_SELECTORS,),
     "delete": (_SELECTORS,),
     "restart": (_SELECTORS, *_CHANGES),
     "reload": (_SELECTORS, *_CHANGES),
-    "watch": (_SELECTORS, Field("on", kinds.flag, None)),
-    "compare": (Field("apps", apps), Field("owner", text)),
-    "scale": (Field("name", text), Field("count", count)),
+    "watch": (_SELECTORS, OperationField("on", kinds.flag, None)),
+    "compare": (OperationField("apps", apps), OperationField("owner", text)),
+    "scale": (OperationField("name", text), OperationField("count", count)),
     "resurrect": (),
-    "update": (Field("root", directory), Field("python", program)),
+    "update": (OperationField("root", directory), OperationField("python", program)),
     "leave": (),
     "reload_logs": (),
     "kill": (),

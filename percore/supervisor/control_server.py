@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 
 from percore import __version__
 from percore.common import control
-from percore.common.typing import Any, Callable, Optional
+from percore.common.typing import Any, Callable, Optional, Protocol
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations, systemd
+from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager
+from percore.supervisor.core.persistence import dump, resurrect
+from percore.supervisor.core.status import select_all
+from percore.supervisor.home import Home
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.program import Program
 from percore.supervisor.sockets.unix import UnixServer
@@ -26,24 +30,54 @@ from percore.supervisor.user import clean_environment
 _MOST_UNSENT_BYTES = 1024 * 1024
 _MOST_ASKS = 64
 _MOST_AT_ONCE = 256 * 1024
-# Who takes nothing of so much for so long loses the connection, not the supervisor its memory.
+# A client that takes nothing of so much for so long is disconnected, so that it costs no more memory.
 _PATIENCE_SECONDS = 30.0
 _MOST_CLIENTS = 256
 
-_AT_ONCE = frozenset({"ping", "status", "describe", "reset", "signal", "dump", "compare", "reload_logs"})
 _URGENT = frozenset({"stop", "delete", "kill"})
-_METHODS = {"watch": "set_watch"}
+_JOBS: Mapping[str, Callable[..., Outcome]] = {
+    "apply": apply.apply,
+    "start": apply.start,
+    "start_selected": operations.start_selected,
+    "stop": operations.stop,
+    "restart": operations.restart,
+    "reload": operations.reload,
+    "scale": operations.scale,
+    "delete": operations.delete,
+}
+"""What is done to the apps, one after the other."""
+
+
+class Logs(Protocol):
+    """The logs of all workers."""
+
+    dropped: dict[str, int]  # by path: bytes that were lost
+
+    def reopen(self) -> None: ...
 
 
 class Server:
-    def __init__(self, loop: Loop, path: str, manager: Manager) -> None:
+    def __init__(self, loop: Loop, home: Home, manager: Manager, logs: Logs) -> None:
         self._loop = loop
+        self._home = home
         self._manager = manager
+        self._logs = logs
+        apps = manager.apps
+        self._at_once: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+            "ping": self._ping,
+            "status": lambda: status.status(apps),
+            "describe": self._describe,
+            "reset": self._reset,
+            "signal": lambda **fields: {"count": operations.signal(apps, **fields)},
+            "dump": lambda **fields: {"apps": dump(apps, home.dump, **fields)},
+            "compare": lambda **fields: {"changes": apply.compare(apps, fields["apps"], fields["owner"])},
+            "reload_logs": self._reload_logs,
+        }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
         self.clients: dict[Client, None] = {}  # in the order in which they came
-        self.door = UnixServer(loop, path, self._let_in)
+        self._socket = UnixServer(loop, home.control_socket, self._accept)
 
-    def _let_in(self, connection: socket.socket) -> None:
+    def _accept(self, connection: socket.socket) -> None:
         if peer_of(connection).uid not in (0, os.geteuid()):
             connection.close()
             return
@@ -52,8 +86,11 @@ class Server:
             next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
         self.clients[Client(self._loop, connection, self._answer, self.clients.pop)] = None
 
+    def reopen(self) -> None:
+        self._socket.reopen()
+
     def close(self) -> None:
-        self.door.remove()
+        self._socket.remove()
         for client in list(self.clients):
             client.finish()
 
@@ -65,8 +102,8 @@ class Server:
                     "this command is of another version than the running supervisor", next="percore update"
                 )
             op, fields = control_operations.read(request)
-            if op in _AT_ONCE:
-                reply({"event": "result", "ok": True, **self._do_at_once(op, fields)})
+            if op in self._at_once:
+                reply({"event": "result", "ok": True, **self._at_once[op](**fields)})
             else:
                 self._submit(op, fields, reply)
         except PercoreError as error:
@@ -82,51 +119,60 @@ class Server:
 
     def _submit(self, op: str, fields: dict[str, Any], reply: Reply) -> None:
         """What takes its time: it is refused at once where that can be said already, not after what is in the queue."""
-        manager = self._manager
         if op in ("apply", "start"):
             fields["base_env"] = fields.pop("env") or clean_environment(os.environ)
             fields["configs"] = fields.pop("apps")
-        elif op == "update":
-            fields = {"program": Program(fields["root"], fields["python"])}
         elif op == "leave":
             if systemd.is_there():
                 raise PercoreError("this supervisor belongs to a service manager, so it stays")
-            reply = functools.partial(reply, descriptors=manager.store.fds)  # type: ignore[call-arg]
-        elif op == "scale":
-            fields = {"name": fields["name"], "wish": fields["count"]}
-        elif op == "watch":
-            fields = {"selectors": fields["selectors"], "wish": fields["on"]}
+            descriptors = self._manager.persistence.store.fds
+            reply = functools.partial(reply, descriptors=descriptors)  # type: ignore[call-arg]
         selectors = fields.get("selectors", ())
         if selectors:
-            (manager.select_whole if op == "delete" else manager.select)(selectors)
-        perform: Callable[..., Outcome] = getattr(manager, _METHODS.get(op, op))
+            (operations.select_for_delete if op == "delete" else select_all)(self._manager.apps, selectors)
         title = " ".join([op, *selectors])
-        manager.jobs.submit(title, perform(**fields), reply, urgent=op in _URGENT)
+        self._manager.jobs.submit(title, self._make_job(op, fields), reply, urgent=op in _URGENT)
 
-    def _do_at_once(self, op: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _make_job(self, op: str, fields: Mapping[str, Any]) -> Outcome:
         manager = self._manager
-        if op == "ping":
-            faults = self._loop.faults.summary()
-            return {"pid": os.getpid(), "version": __version__, "instance": self._instance, "faults": faults}
-        if op == "status":
-            return manager.status()
-        if op == "dump":
-            return {"apps": manager.dump(**fields)}
-        if op == "describe":
-            return {"workers": manager.describe(**fields), "faults": self._loop.faults.summary()}
-        if op == "signal":
-            return {"count": manager.signal(**fields)}
-        if op == "compare":
-            return {"changes": manager.compare(fields["apps"], owner=fields["owner"])}
-        if op == "reset":
-            manager.reset(**fields)
-        else:
-            manager.log_rounds.reopen()
+        if op in _JOBS:
+            return _JOBS[op](manager.apps, **fields)
+        if op == "watch":
+            return self._set_watch(**fields)
+        if op == "resurrect":
+            return resurrect(manager.apps, self._home.dump)
+        if op == "update":
+            return manager.update(Program(fields["root"], fields["python"]))
+        return manager.leave() if op == "leave" else manager.kill()
+
+    def _set_watch(self, selectors: Sequence[str], on: Optional[bool]) -> Outcome:
+        operations.set_watch(self._manager.apps, selectors, on)
+        self._manager.tell_observers()  # before the answer: what changes from now on counts
+        yield from ()
+        return {}
+
+    # -- done at once ------------------------------------------------------------------------------------------------
+
+    def _ping(self) -> Mapping[str, Any]:
+        faults = self._loop.faults.summary()
+        return {"pid": os.getpid(), "version": __version__, "instance": self._instance, "faults": faults}
+
+    def _describe(self, selectors: Sequence[str], *, with_env: bool) -> Mapping[str, Any]:
+        workers = status.describe(self._manager.apps, selectors, self._logs.dropped, with_env=with_env)
+        return {"workers": workers, "faults": self._loop.faults.summary()}
+
+    def _reset(self, selectors: Sequence[str]) -> Mapping[str, Any]:
+        operations.reset(self._manager.apps, selectors)
+        self._manager.jobs.note_change()
+        return {}
+
+    def _reload_logs(self) -> Mapping[str, Any]:
+        self._logs.reopen()
         return {}
 
 
 class Client:
-    """One connection: lines in, lines out. Who does not take the answers is asked nothing more until they are taken."""
+    """One connection: lines in, lines out. From a client that does not take its answers nothing more is read until it does."""
 
     def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
                  on_close: Callable[[Client], object]) -> None:  # fmt: skip

@@ -23,6 +23,16 @@ _MOST_LINKS = 40
 _ANY_USER = -1
 
 
+def find_home() -> Home:
+    """The home of this process, which goes on as the user it belongs to. Ends with a sentence where that cannot be."""
+    try:
+        home = Home.of_user()
+        go_on_as_owner(home)
+    except PercoreError as error:
+        raise SystemExit(f"percore: {error}") from None
+    return home
+
+
 def go_on_as_owner(home: Home) -> None:
     """Raises PercoreError where the home belongs to another user and we cannot change to that user."""
     uid, gid = _owner_of(home)

@@ -1,4 +1,4 @@
-"""A timer on the wall clock, by timerfd(2): it also rings when somebody sets the clock, so nobody has to look now and then."""
+"""A timer on the wall clock, by timerfd(2): it also rings when the clock is set, so nothing has to look from time to time."""
 
 from __future__ import annotations
 

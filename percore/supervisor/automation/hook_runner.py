@@ -1,6 +1,6 @@
 """A process for the time of one event: runs commands, posts to addresses, and says in one line what failed.
 
-The order comes on stdin; stderr is the supervisor's log.
+The task comes on stdin; stderr is the supervisor's log.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _POST_SECONDS = 10.0
 
 
 def main() -> None:
-    order = json.load(sys.stdin)
-    message = order["message"]
-    if order["identity"]:
-        uid, gid, groups = order["identity"]
+    task = json.load(sys.stdin)
+    message = task["message"]
+    if task["identity"]:
+        uid, gid, groups = task["identity"]
         os.setgroups(groups)
         os.setgid(gid)
         os.setuid(uid)
-    os.chdir(order["cwd"] if os.path.isdir(order["cwd"]) else "/")
-    for target in order["targets"]:
+    os.chdir(task["cwd"] if os.path.isdir(task["cwd"]) else "/")
+    for target in task["targets"]:
         failure = post(target, message) if target.startswith(("http://", "https://")) else run(target, message)
         if failure:
             now = time.strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""Keeps the scribe (scribe.py) running while an app needs one, and tells it what to read. Loaded when the first app does."""
+"""Keeps the log formatter (logs/formatter.py) running while an app needs it, and tells it what to read."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import time
 from collections.abc import Iterator, Mapping
 
 from percore.common.files import write_file
-from percore.common.typing import Any, Callable
+from percore.common.typing import Any
 from percore.supervisor.core.app import App
+from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
+from percore.supervisor.logger import log
 from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.loop import Loop
 from percore.supervisor.program import this_program
 from percore.supervisor.user import clean_environment
 
-_PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the scribe, which tells what it can read
+_PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the formatter, which tells what it can read
 _LAST_SECONDS = 5.0
 _SHORT_LIFE_SECONDS = 0.5
 
 
-class Scribes:
-    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App], log: Callable[[str], None]) -> None:
+class LogFormatting(Observer):
+    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App]) -> None:
         self._loop = loop
         self._home = home
         self._apps = apps
-        self._log = log
         self._plan: list[Any] = []
         self._pidfd = -1
         self._began_at = 0.0
         self._end_another_version()
 
-    def follow(self) -> None:
-        """Writes the plan when it is another one, and sees that somebody acts on it."""
+    def apps_changed(self) -> None:
+        """Writes the plan when it is another one, and starts the formatter when none runs."""
         plan = [entry for app in self._apps.values() for entry in _entries_of(app)]
         if plan != self._plan:
             self._plan = plan
@@ -46,18 +47,20 @@ class Scribes:
             self._start()
 
     def close(self) -> None:
-        """No worker is left: waits until the scribe has written the last lines."""
+        """When no worker is left, waits until the formatter has written the last lines."""
+        if any(True for app in self._apps.values() for _ in app.living):
+            return
         self._write_plan([])
         if self._pidfd >= 0:
             select.select([self._pidfd], [], [], _LAST_SECONDS)
 
     def _write_plan(self, plan: list[Any]) -> None:
-        for folder in (self._home.spools, os.path.dirname(self._home.scribe_plan)):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+        for directory in (self._home.spools, os.path.dirname(self._home.scribe_plan)):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         try:
             write_file(self._home.scribe_plan, json.dumps(plan).encode(), is_alone=True, sync=False)
         except OSError as error:
-            self._log(
+            log(
                 f"{self._home.scribe_plan} could not be written ({error.strerror}): new logs stay in {self._home.spools}"
             )
 
@@ -75,21 +78,21 @@ class Scribes:
                                   (os.POSIX_SPAWN_DUP2, 2, 2)],
                 )  # fmt: skip
             except OSError as error:
-                self._log(f"the scribe cannot be started ({error.strerror}): new logs stay in {self._home.spools}")
-                self._loop.later(_LAST_SECONDS, self.follow)
+                log(f"the log formatter cannot be started ({error.strerror}): new logs stay in {self._home.spools}")
+                self._loop.later(_LAST_SECONDS, self.apps_changed)
                 return
             finally:
                 os.close(null)
         try:
             self._pidfd = os.pidfd_open(pid)
         except OSError:
-            self._loop.later(0.1, self.follow)  # it is over already
+            self._loop.later(0.1, self.apps_changed)  # it is over already
             return
         self._began_at = time.monotonic()
         self._loop.watch(self._pidfd, self._ended)
 
     def _running(self) -> int:
-        """The scribe that an earlier supervisor started; 0 where there is none."""
+        """The pid of the formatter that an earlier supervisor started; 0 where there is none."""
         with contextlib.suppress(OSError, ValueError), open(self._home.scribe_lock, "rb+") as lock:
             import fcntl
 
@@ -114,24 +117,24 @@ class Scribes:
         os.close(self._pidfd)
         self._pidfd = -1
         is_short = time.monotonic() - self._began_at < _SHORT_LIFE_SECONDS
-        self._loop.later(_SHORT_LIFE_SECONDS if is_short else 0, self.follow)
+        self._loop.later(_SHORT_LIFE_SECONDS if is_short else 0, self.apps_changed)
 
 
 def _entries_of(app: App) -> Iterator[dict[str, Any]]:
-    """In the form of scribe.Entry. Two workers of one slot, in a reload, share their spools."""
+    """In the form of formatter.Entry. Two workers of one slot, in a reload, share their raw logs."""
     seen = set()
     for worker in app.workers:
         config = worker.config
         if not has_formatter(config):
             continue
         paths = log_paths_of(worker)
-        for spool, path, stream in zip(written_paths_of(worker), paths, ("out", "err")):
-            if spool in seen:
+        for raw, path, stream in zip(written_paths_of(worker), paths, ("out", "err")):
+            if raw in seen:
                 continue
-            seen.add(spool)
+            seen.add(raw)
             targets = [target for target in dict.fromkeys((path, paths.combined)) if target not in ("", os.devnull)]
             yield {
-                "spool": spool, "targets": targets, "app": app.name, "id": worker.place.id, "stream": stream,
+                "spool": raw, "targets": targets, "app": app.name, "id": worker.place.id, "stream": stream,
                 "date_format": config.log_date_format or "", "is_json": config.log_type == "json",
                 "user": config.user, "group": config.group,
             }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Goes round all logs, and has done what is to be done to them (log_chores.py) in a process beside the loop."""
+"""Looks at all logs from time to time; what is to be done to them (logs/retention.py) is done in a process beside the loop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from percore.common.typing import NamedTuple, Optional
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
+from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
+from percore.supervisor.logger import log
 from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_formatter, id_of
 from percore.supervisor.logs.retention import (
     Chore,
@@ -35,7 +37,7 @@ _DEFAULTS = AppConfig._field_defaults
 
 
 class Log(NamedTuple):
-    """A log that somebody writes: `file` is what he has open, `place` where else that can be opened."""
+    """A log that a process writes: `file` is what it has open, `place` where else that can be opened."""
 
     config: Optional[AppConfig]  # None: the supervisor's own
     path: str
@@ -43,14 +45,13 @@ class Log(NamedTuple):
     file: FileId
 
 
-class LogRounds:
-    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App], log: Callable[[str], None]) -> None:
+class LogRotation(Observer):
+    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App], own_log: Optional[OwnLog] = None) -> None:
         self.dropped: dict[str, int] = {}  # by path: bytes that were cut off before their time, for want of space
-        self.own_log: Optional[OwnLog] = None
         self._loop = loop
         self._home = home
         self._apps = apps
-        self._log = log
+        self._own_log = own_log
         self._wait = 0.0
         self._room_at = 0.0  # when to try again to make room on a full disk
         self._timer: Optional[Timer] = None
@@ -59,26 +60,20 @@ class LogRounds:
         self._said: set[str] = set()
         self._first_seen: dict[FileId, float] = {}
 
-    # -- rounds ------------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------------------------
 
-    def go_round(self) -> None:
-        """Looks at every log now and then, at once again while one is too long, and rarely while none grows."""
+    def look(self) -> None:
+        """Every log: from time to time, again at once while one is too long, and rarely while none grows."""
         if self._child >= 0:
             return
         chores = list(self._find_chores())
-        is_tight = self._care_for_space(chores)
-        if any(chore.is_due for chore in chores) or (is_tight and self._must_make_room(chores)):
-            self._send_out(chores)
+        is_tight = _reserve_space(chores)
+        if any(chore.is_due for chore in chores) or (is_tight and self._has_to_make_room(chores)):
+            self._start_process(chores)
         else:
             self._plan(_SHORTEST_WAIT if is_tight else min(_LONGEST_WAIT, max(_SHORTEST_WAIT, 2 * self._wait)))
 
-    def _care_for_space(self, chores: Iterable[Chore]) -> bool:
-        tight = [chore for chore in chores if space_of(chore).is_tight]
-        for chore in tight:
-            reserve(chore)
-        return bool(tight)
-
-    def _must_make_room(self, chores: Iterable[Chore]) -> bool:
+    def _has_to_make_room(self, chores: Iterable[Chore]) -> bool:
         """Not again and again where there is nothing to gain."""
         return any(map(free_missing, chores)) and time.monotonic() >= self._room_at
 
@@ -86,20 +81,23 @@ class LogRounds:
         if self._timer:
             self._timer.cancel()
         self._wait = seconds
-        self._timer = self._loop.later(seconds, self.go_round)
+        self._timer = self._loop.later(seconds, self.look)
 
     def reopen(self) -> None:
         """The supervisor's own log, if it was moved or deleted; then looks at all others."""
-        try:
-            if self.own_log:
-                self.own_log.reopen()
-        except OSError as error:
-            self._log(f"{self._home.daemon_log} cannot be opened: {error.strerror}")
+        self.reopen_own()
         self._said.clear()
         self._plan(0.0)
 
+    def reopen_own(self) -> None:
+        try:
+            if self._own_log:
+                self._own_log.reopen()
+        except OSError as error:
+            log(f"{self._home.daemon_log} cannot be opened: {error.strerror}")
+
     def close(self) -> None:
-        """Whatever is being done may be cut short anywhere."""
+        """The process beside the loop may be cut off anywhere."""
         if self._child >= 0:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._child, signal.SIGKILL)
@@ -118,37 +116,37 @@ class LogRounds:
                     continue
                 for number, (path, file) in enumerate(zip(written_paths_of(worker), worker.child.logs.files), 1):
                     yield Log(worker.config, path, f"/proc/{worker.pid}/fd/{number}", file)
-        if self.own_log and self.own_log.is_file:
+        if self._own_log and self._own_log.is_file:
             yield Log(None, self._home.daemon_log, "/proc/self/fd/2", id_of(os.fstat(2)))
 
     def _find_chores(self) -> Iterable[Chore]:
         now = time.time()
         seen = set()
-        for log in self.logs():
-            if log.file in seen or log.path == os.devnull:
+        for found in self.logs():
+            if found.file in seen or found.path == os.devnull:
                 continue
-            seen.add(log.file)
-            is_there = has_file(log.path, log.file)
-            if not is_there and log.config:
-                self._say_once(f"{log.path} was moved or deleted while it is written -> percore reloadLogs")
-            yield self._chore(log, "" if is_there else log.place, now)
+            seen.add(found.file)
+            is_there = has_file(found.path, found.file)
+            if not is_there and found.config:
+                self._log_once(f"{found.path} was moved or deleted while it is written -> percore reloadLogs")
+            yield self._chore(found, "" if is_there else found.place, now)
 
-    def _chore(self, log: Log, place: str, now: float) -> Chore:
+    def _chore(self, found: Log, place: str, now: float) -> Chore:
         """Only looks. What is done later is done to what the path leads to then, and with the rights of its user."""
-        config, path = log.config, log.path
+        config, path = found.config, found.path
         held = held_bytes(place or path)
         if config is None:
             limits = RotationLimits(_DEFAULTS["log_max_size"], 1)
-            return Chore("", path, limits, 0, _DEFAULTS["log_min_free"], place, log.file, held > limits.max_size)
+            return Chore("", path, limits, 0, _DEFAULTS["log_min_free"], place, found.file, held > limits.max_size)
         limits = RotationLimits(config.log_max_size, config.log_keep, config.log_compress)
         is_aged = (
             bool(config.log_max_age)
             and held > _LEAST_BYTES
-            and now - self._began(os.path.realpath(path), log.file, now) > config.log_max_age
+            and now - self._began(os.path.realpath(path), found.file, now) > config.log_max_age
         )
         is_interrupted = os.path.lexists(f"{os.path.realpath(path)}.rotation")
         return Chore(
-            config.name, path, limits, config.log_max_total, config.log_min_free, place, log.file,
+            config.name, path, limits, config.log_max_total, config.log_min_free, place, found.file,
             is_aged or 0 < config.log_max_size < held or is_interrupted, is_aged, config.user, config.group,
         )  # fmt: skip
 
@@ -161,7 +159,7 @@ class LogRounds:
 
     # -- the process that does it ------------------------------------------------------------------------------------
 
-    def _send_out(self, chores: Iterable[Chore]) -> None:
+    def _start_process(self, chores: Iterable[Chore]) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             pid = os.fork()
@@ -175,9 +173,9 @@ class LogRounds:
         self._child = os.pidfd_open(pid)
         os.close(write)
         self._report = b""
-        self._loop.watch(read, lambda: self._hear(read))
+        self._loop.watch(read, lambda: self._read_report(read))
 
-    def _hear(self, read: int) -> None:
+    def _read_report(self, read: int) -> None:
         try:
             part = os.read(read, 65536)
         except BlockingIOError:
@@ -194,26 +192,34 @@ class LogRounds:
         except (ValueError, TypeError):
             self._plan(_LONGEST_WAIT)
             return
-        self._take(report)
+        self._follow(report)
 
-    def _take(self, report: RetentionReport) -> None:
+    def _follow(self, report: RetentionReport) -> None:
         for problem in report.problems:
-            self._say_once(problem)
+            self._log_once(problem)
         self._room_at = time.monotonic() + (0.0 if report.dropped else _LONGEST_WAIT)
         for path, count in report.dropped.items():
-            self._say_once(f"the disk is nearly full: older lines of {path} are dropped (see 'percore describe')")
+            self._log_once(f"the disk is nearly full: older lines of {path} are dropped (see 'percore describe')")
             real = os.path.realpath(path)
             self.dropped[real] = self.dropped.get(real, 0) + count
         self._plan(0.0 if report.moved else _LONGEST_WAIT if report.problems else _SHORTEST_WAIT)
 
-    def _say_once(self, sentence: str) -> None:
+    def _log_once(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
-            self._log(sentence)
+            log(sentence)
+
+
+def _reserve_space(chores: Iterable[Chore]) -> bool:
+    """True where a disk is nearly full."""
+    tight = [chore for chore in chores if space_of(chore).is_tight]
+    for chore in tight:
+        reserve(chore)
+    return bool(tight)
 
 
 def _found(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
-    """Logs that no worker has open itself: a scribe writes them, or he ended, perhaps while no supervisor ran."""
+    """Logs that no worker has open: the log formatter writes them, or the worker ended, perhaps while no supervisor ran."""
     for path in filter(None, paths):
         with contextlib.suppress(OSError):
             yield Log(config, path, "", id_of(os.stat(path)))

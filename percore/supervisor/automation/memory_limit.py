@@ -1,13 +1,13 @@
-"""Looks at the memory of workers that have a limit, and at no others.
+"""Measures the memory of workers that have a limit, and of no others; one that is over its limit is replaced.
 
 Each second, and sooner where a worker that goes on growing would be over its limit by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-from percore.common.typing import Callable
+from percore.supervisor.core.manager import Manager, Observer
 from percore.supervisor.core.worker import Worker
 from percore.supervisor.loop import Loop
 from percore.supervisor.process.usage import SHORTEST_SPAN
@@ -15,19 +15,18 @@ from percore.supervisor.process.usage import SHORTEST_SPAN
 _PERIOD = 1.0
 
 
-class MemoryWatch:
-    def __init__(
-        self, loop: Loop, limited: Callable[[], Iterable[Worker]], replace: Callable[[Worker, str], None]
-    ) -> None:
-        """`limited` gives the workers that have a limit; `replace` is given the reason why one is to be replaced."""
+class MemoryLimit(Observer):
+    def __init__(self, loop: Loop, manager: Manager) -> None:
         self._loop = loop
-        self._limited = limited
-        self._replace = replace
+        self._manager = manager
         self._is_planned = False
 
-    def plan(self) -> None:
-        """To be called when there may be something to watch that was not there before."""
+    def apps_changed(self) -> None:
         self._plan(_PERIOD)
+
+    def _limited(self) -> Iterator[Worker]:
+        apps = self._manager.apps.values()
+        return (slot.worker for app in apps if app.config.max_memory_restart for slot in app.slots)
 
     def _plan(self, seconds: float) -> None:
         if not self._is_planned and any(True for _ in self._limited()):
@@ -43,7 +42,8 @@ class MemoryWatch:
             worker.child.usage.sample(worker.pid)
             used, limit = worker.child.usage.memory_bytes, worker.config.max_memory_restart or 0
             if used > limit:
-                self._replace(worker, f"{used >> 20} MB is over its limit of {limit >> 20} MB")
+                reason = f"{used >> 20} MB is over its limit of {limit >> 20} MB"
+                self._manager.replace_over_limit(worker, reason)
             else:
                 wait = min(wait, worker.child.usage.seconds_until(limit))
         self._plan(max(wait, SHORTEST_SPAN))

@@ -18,7 +18,7 @@ from percore.supervisor.loop import Loop
 _LITTLE = 3 * 3600
 
 
-class Schedules:
+class CronSchedule:
     def __init__(self, loop: Loop, ring: Callable[[str], None], now: Callable[[], float] = time.time) -> None:
         """`ring` is called with the name of each app whose time has come."""
         self._loop = loop

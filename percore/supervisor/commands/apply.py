@@ -78,7 +78,7 @@ def find_changes(apps: list[AppConfig], owner: str) -> list[dict[str, Any]]:
     answer = ask_or_nothing("compare", apps=[app.to_record() for app in apps], owner=owner)
     if answer is None:
         from percore.common.cpus import usable_cores
-        from percore.supervisor.core.apply import compare
+        from percore.supervisor.config.compare import compare
 
         return compare({}, apps, owner=owner, cores=usable_cores())
     changes: list[dict[str, Any]] = answer["changes"]

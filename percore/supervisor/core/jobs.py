@@ -1,7 +1,7 @@
 """What the supervisor was asked to do, one job at a time, in order.
 
 A job is a generator that yields whenever it must wait for a change. `stop`, `delete` and `kill` do not queue behind a job:
-they cancel it, because somebody wants quiet now. One that fails in an unexpected way fails alone (`faults`).
+they cancel it, because the operator wants an end now. One that fails in an unexpected way fails alone (`faults`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from percore.common.control import failure
 from percore.common.typing import Any, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.dependencies import Needs
-from percore.supervisor.faults import Faults
+from percore.supervisor.logger import Faults, log
 from percore.supervisor.loop import Job
 
 Reply = Callable[[Mapping[str, Any]], None]
@@ -29,8 +29,7 @@ class Ticket(NamedTuple):
 
 
 class Jobs:
-    def __init__(self, log: Callable[[str], None], faults: Faults) -> None:
-        self._log = log
+    def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._queue: deque[Ticket] = deque()
         self._current: Optional[Ticket] = None
@@ -62,7 +61,7 @@ class Jobs:
         return self._current is not None
 
     def tell(self, message: Mapping[str, Any]) -> None:
-        """Progress, for whoever asked for the current job."""
+        """Progress, for the caller who asked for the current job."""
         if self._current:
             self._reply(self._current, message)
 
@@ -83,7 +82,7 @@ class Jobs:
                 self._reply(ticket, {"event": "result", "ok": True, **(done.value or {})})
             except PercoreError as error:
                 self._current = None
-                self._log(f"{ticket.title} failed: {error}")
+                log(f"{ticket.title} failed: {error}")
                 self._reply(ticket, failure(error))
             except Exception as error:
                 self._current = None

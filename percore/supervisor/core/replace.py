@@ -1,18 +1,115 @@
-"""New workers for an app that is known: with a changed config, in another environment, one after the other or all at once."""
+"""Jobs that give an app new workers: a restart, or a reload that loses no request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
-from percore.errors import PercoreError
+from percore.errors import PartialError, PercoreError
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
+from percore.supervisor.core.jobs import Jobs, Outcome
+from percore.supervisor.core.lifecycle import bring_up, halt, scale
 from percore.supervisor.core.slot import Slot
+from percore.supervisor.core.worker import Worker, WorkerFailed
+from percore.supervisor.logger import log
 from percore.supervisor.loop import Job
+from percore.supervisor.states import State
 
 
-class Renewal(NamedTuple):
+def restart(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:
+    """Stops, then starts again with `config`; `until_stable` as in `lifecycle.start`.
+
+    Workers with ports of their own: one after the other.
+    """
+    chosen = list(slots) if slots is not None else app.slots
+    if app.config.port_per_worker and config.port_per_worker and len(chosen) > 1:
+        for slot in list(chosen):
+            yield from restart(app, config, [slot], until_stable=until_stable)
+        app.config = config if len(chosen) == len(app.slots) else app.config
+        return
+    yield from halt(chosen)
+    for slot in chosen:
+        slot.replace_config(config)
+    if len(chosen) == len(app.slots):
+        app.config = config
+    app.wanted = True
+    yield from bring_up(chosen, until_stable=until_stable)
+
+
+def replace(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:
+    """A reload where the port is shared; a restart for the rest, of which two must never run at once."""
+    if app.config.shares_port:
+        yield from reload(app, app.config, slots)
+    else:
+        yield from restart(app, app.config, slots, until_stable=until_stable)
+
+
+def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
+    """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
+
+    The first failure ends it: the slots already moved go back to the former config, and WorkerFailed tells why;
+    PartialError when they could not go back.
+    """
+    chosen = list(slots) if slots is not None else app.slots
+    former = app.config
+    moved: list[Slot] = []
+    try:
+        for slot in chosen:
+            yield from _move(app, slot, config, until_stable=not moved)
+            moved.append(slot)
+    except PercoreError as cause:
+        app.reload_failure = str(cause)
+        try:
+            for slot in moved if config != former else ():
+                yield from _move(app, slot, former, until_stable=False)
+        except PercoreError as worse:
+            raise not_rolled_back(cause, [str(worse)]) from cause
+        yield from _until_drained(chosen)
+        raise
+    app.config = config
+    app.reload_failure = ""
+    yield from _until_drained(chosen)
+
+
+def _move(app: App, slot: Slot, config: AppConfig, *, until_stable: bool) -> Job:
+    if not slot.wanted or not slot.worker.is_ready:
+        # There is nothing to keep alive: the slot simply starts with the new config.
+        yield from halt([slot])
+        slot.replace_config(config)
+        yield from bring_up([slot], until_stable=True)
+        return
+    yield from _until_drained([slot])
+    incoming = slot.begin_reload(config)
+    try:
+        # The first new worker must also live for min_uptime: a release that dies right after it was ready stops here.
+        while incoming.state is State.STARTING or (until_stable and incoming.is_ready and not incoming.is_stable):
+            yield
+        if not incoming.is_ready:
+            raise WorkerFailed(incoming)
+    except BaseException:
+        slot.abandon()
+        raise
+    slot.promote()
+    app.steer()
+
+
+def _until_drained(slots: Iterable[Slot]) -> Job:
+    while any(slot.outgoing for slot in slots):
+        yield
+
+
+def not_rolled_back(cause: PercoreError, problems: Iterable[str]) -> PartialError:
+    """What failed first, and why the way back failed as well."""
+    error = PartialError(f"{cause}; going back failed: {'; '.join(problems)}", detail=cause.detail)
+    error.app = cause.app
+    return error
+
+
+# -- on request, where each restart counts -----------------------------------------------------------------------------
+
+
+class Desired(NamedTuple):
     """What an app should be from now on."""
 
     config: AppConfig
@@ -20,35 +117,35 @@ class Renewal(NamedTuple):
     base_env: Mapping[str, str]
 
 
-def renew(app: App, wish: Renewal, how: str) -> Job:
+def update(app: App, wanted: Desired, how: str) -> Job:
     """As a process file says: `how` is "restart", or "start" or "reload", which lose no request where they can."""
-    if how != "restart" and app.wanted and app.config.shares_port and wish.config.shares_port:
-        yield from reload(app, app.slots, wish.config, wish.base_env)
+    if how != "restart" and app.wanted and app.config.shares_port and wanted.config.shares_port:
+        yield from reload_counted(app, app.slots, wanted.config, wanted.base_env)
     else:
-        app.set_env(wish.base_env)
-        yield from app.restart(wish.config, soak=how == "reload")
+        app.set_env(wanted.base_env)
+        yield from restart(app, wanted.config, until_stable=how == "reload")
         count(app.slots)
-    if wish.workers != len(app.slots):
-        yield from app.scale(wish.workers)
+    if wanted.workers != len(app.slots):
+        yield from scale(app, wanted.workers)
 
 
-def reload(app: App, slots: Sequence[Slot], config: AppConfig, base_env: Optional[Mapping[str, str]]) -> Job:
+def reload_counted(app: App, slots: Sequence[Slot], config: AppConfig, base_env: Optional[Mapping[str, str]]) -> Job:
     """A restart where no port is shared: two such workers must never run at once."""
     former = app.set_env(base_env) if base_env is not None else None
     try:
         if app.config.shares_port and config.shares_port:
-            yield from app.reload(config, slots)
+            yield from reload(app, config, slots)
         else:
-            yield from app.restart(config, slots)
+            yield from restart(app, config, slots)
     except PercoreError:
         if former is not None and app.config.shares_port:
-            app.set_env(former)  # the old workers stay, and so does what a respawn of theirs begins with
+            app.set_env(former)  # the old workers stay, and so does the environment of their respawns
         raise
     count(slots)
 
 
 def count(slots: Iterable[Slot]) -> None:
-    """A restart that somebody asked for is one more, as PM2 counts."""
+    """A restart on request is one more, as PM2 counts."""
     for slot in slots:
         slot.worker.history.restarts += 1
 
@@ -60,3 +157,45 @@ def with_changes(
     if not changes:
         return [(app, slots, app.config) for app, slots in chosen]
     return [(app, app.slots, app.config.changed(changes)) for app, _ in chosen]
+
+
+# -- without a request -------------------------------------------------------------------------------------------------
+
+
+class Replacements:
+    """Without a request: of an unhealthy worker, of one over its memory limit, for clients that wait in vain."""
+
+    def __init__(self, apps: Mapping[str, App], jobs: Jobs) -> None:
+        self._apps = apps
+        self._jobs = jobs
+        self._under_way: set[Slot] = set()
+
+    def ask(self, worker: Worker, reason: str) -> None:
+        """Nothing happens when the worker is being replaced already, or is not its slot's worker any more."""
+        app = self._apps.get(worker.config.name)
+        for slot in app.slots if app else ():
+            if app and slot.worker is worker and slot not in self._under_way:
+                self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
+
+    def is_under_way(self, worker: Worker) -> bool:
+        return any(slot.worker is worker for slot in self._under_way)
+
+    def serve_stranded(self) -> None:
+        for app in self._apps.values():
+            for slot in app.slots:
+                if slot.stranded():
+                    self.ask(slot.worker, "clients wait in the queue of a worker that is gone")
+
+    def _replace(self, app: App, slot: Slot, reason: str) -> None:
+        log(reason)
+        self._under_way.add(slot)
+
+        def steps() -> Outcome:
+            try:
+                yield from replace(app, [slot])
+                slot.worker.history.restarts += 1
+            finally:
+                self._under_way.discard(slot)
+            return {}
+
+        self._jobs.submit(reason, steps(), lambda _: None)

@@ -1,14 +1,20 @@
-"""What operators are shown of apps and workers. Values of environments only where they are asked for by name."""
+"""Which apps and workers an operator names, and what is shown of them.
+
+Values of environments only where they are asked for by name.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from percore.common.bounds import compile_regex, regex_limit
 from percore.common.typing import Any
+from percore.errors import UsageError, nearest
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
+from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Worker
 from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
@@ -18,8 +24,19 @@ from percore.supervisor.states import Role, State
 
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 
+_LONGEST_ID = 18
+Chosen = list[tuple[App, list[Slot]]]
 
-def app_status(app: App) -> dict[str, Any]:
+
+def status(apps: Apps) -> dict[str, Any]:
+    return {
+        "release": apps.release or None,
+        "daemon": True,
+        "apps": [_app_status(app) for app in apps.values()],
+    }
+
+
+def _app_status(app: App) -> dict[str, Any]:
     addresses = list(app.listeners)
     ports = [address.port for address in addresses if address.port]
     return {
@@ -38,10 +55,17 @@ def _hashes(config: AppConfig) -> dict[str, str]:
 
 
 def describe(
-    app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, with_env: bool = False
+    apps: Apps, selectors: Sequence[str], dropped: Mapping[str, int], *, with_env: bool = False
 ) -> list[dict[str, Any]]:
-    """Everything about the worker of each slot; of its environment only the names, unless `with_env`. `dropped`: bytes
+    """Everything about the selected workers; of their environments only the names, unless `with_env`. `dropped`: bytes
     of log lost, by path."""
+    chosen = select_all(apps, selectors)
+    for app, _ in chosen:
+        apps.runtime.loop.faults.contain(f"looking at ports of {app.name}", app.router.find_conflicts)
+    return [entry for app, slots in chosen for entry in _describe(app, slots, dropped, with_env=with_env)]
+
+
+def _describe(app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, with_env: bool) -> list[dict[str, Any]]:
     found = []
     for slot in slots:
         worker = slot.worker
@@ -68,6 +92,68 @@ def describe(
             **({"base_env": app.base_env} if with_env else {}),
         })  # fmt: skip
     return found
+
+
+# -- which apps and slots an operator names ------------------------------------------------------------------------------
+
+
+def select_all(apps: Mapping[str, App], selectors: Iterable[str]) -> Chosen:
+    """What any of the selectors means, each slot once. Raises UsageError when one of them means nothing."""
+    chosen: dict[str, list[Slot]] = {}
+    for selector in selectors:
+        for app, slots in select(apps, selector):
+            known = chosen.setdefault(app.name, [])
+            known += [slot for slot in slots if slot not in known]
+    return [(apps[name], slots) for name, slots in chosen.items()]
+
+
+def select_whole(apps: Mapping[str, App], selectors: Iterable[str]) -> Chosen:
+    """For what cannot be done to one worker of several."""
+    chosen = select_all(apps, selectors)
+    for app, slots in chosen:
+        if len(slots) < len(app.slots):
+            raise UsageError(
+                f"worker {slots[0].id} is one of {len(app.slots)} of '{app.name}'",
+                next=f"percore delete {app.name}, or percore scale {app.name} {len(app.slots) - 1}",
+            )
+    return chosen
+
+
+def select(apps: Mapping[str, App], selector: str) -> Chosen:
+    """PM2's selectors: `all`, an id, a name, a namespace, `/regex/`. Raises UsageError when nothing matches."""
+    everything = list(apps.values())
+    if selector == "all":
+        return [(app, app.slots) for app in everything]
+    if selector.isascii() and selector.isdigit() and len(selector) <= _LONGEST_ID:
+        by_id = [(app, [slot]) for app in everything for slot in app.slots if slot.id == int(selector)]
+        if by_id:
+            _refuse_ambiguous(apps, selector, by_id[0][0])
+            return by_id
+    if len(selector) > 2 and selector.startswith("/") and selector.endswith("/"):
+        try:
+            pattern = compile_regex(selector[1:-1])
+        except ValueError as error:
+            raise UsageError(f"{selector} is not a regular expression: {error}") from None
+        with regex_limit(selector):
+            chosen = [app for app in everything if pattern.search(app.name)]
+    else:
+        chosen = [app for app in everything if app.name == selector] or [
+            app for app in everything if app.config.namespace == selector
+        ]
+    if not chosen:
+        known = nearest(selector, list(apps))
+        hint = f"did you mean '{known}'?" if known else "see 'percore list'"
+        raise UsageError(f"no app, id or namespace is called '{selector}'", next=hint)
+    return [(app, app.slots) for app in chosen]
+
+
+def _refuse_ambiguous(apps: Mapping[str, App], selector: str, found: App) -> None:
+    """An app may be called as the worker of another one is numbered."""
+    if selector in apps and apps[selector] is not found:
+        raise UsageError(
+            f"'{selector}' is an id of '{found.name}', and the name of another app",
+            next=f"/^{selector}$/ means the name",
+        )
 
 
 # -- one worker ------------------------------------------------------------------------------------------------------

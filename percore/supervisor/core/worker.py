@@ -17,9 +17,9 @@ from percore.supervisor.core.backoff import (
     next_delay,
 )
 from percore.supervisor.core.history import WorkerHistory
-from percore.supervisor.faults import InternalError
 from percore.supervisor.health.liveness import Liveness, checkup_target
 from percore.supervisor.health.readiness import Readiness
+from percore.supervisor.logger import InternalError
 from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
 from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process.child import Child, ChildEnd, Children

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.faults import Faults
+from percore.supervisor.logger import Faults
 from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
 from percore.supervisor.loop import LoopScope
 from percore.supervisor.process.command import WorkerEnvironment, make_command

@@ -93,12 +93,11 @@ def dies(self): {NOW}
 Slot.promote = dies
 """,
     "after new connections go to the new worker": f"""
-from percore.supervisor.core.app import App
-from percore.supervisor.core.slot import Slot
-def dies(self, slots):
+from percore.supervisor.core import replace
+def dies(slots):
     if any(slot.outgoing for slot in slots): {NOW}
     yield from ()
-App._until_drained = dies
+replace._until_drained = dies
 """,
     "while the old worker drains": f"""
 from percore.supervisor.core import drain
@@ -256,9 +255,9 @@ def test_killed_while_it_restarts_a_singleton_the_next_one_starts_it(supervisor:
     supervisor.apply(tick)
     supervisor.kill_daemon()
     daemon = start_daemon(supervisor, f"""
-from percore.supervisor.core.app import App
-def dies(self, *_, **__): {NOW}
-App._bring_up = dies
+from percore.supervisor.core import replace
+def dies(*_, **__): {NOW}
+replace.bring_up = dies
 """)  # fmt: skip
     supervisor.run("restart", "tick", check=False)
     assert daemon.wait(60) == -signal.SIGKILL

@@ -99,12 +99,12 @@ def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_
 
 # The loop does not turn any more, and everything else of the process does.
 HANGS = """
-from percore.supervisor.core.manager import Manager
-status = Manager.status
-def hangs(self):
-    while os.path.exists(os.path.join(self._home.path, "hang")): time.sleep(0.01)
-    return status(self)
-Manager.status = hangs
+from percore.supervisor.core import status as module
+status = module.status
+def hangs(apps):
+    while os.path.exists(os.path.join(os.environ["PERCORE_HOME"], "hang")): time.sleep(0.01)
+    return status(apps)
+module.status = hangs
 os.environ["WATCHDOG_PID"] = str(os.getpid())
 """
 

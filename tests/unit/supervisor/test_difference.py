@@ -6,8 +6,8 @@ from typing import Any
 
 from percore.supervisor.commands.apply import describe_changes
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.compare import Running, compare
 from percore.supervisor.config.kinds import CLUSTER
-from percore.supervisor.core.apply import Running, compare
 
 
 def app(name: str = "api", **fields: Any) -> AppConfig:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from percore.supervisor.automation.memory_limit import MemoryWatch
+from percore.supervisor.automation.memory_limit import MemoryLimit
 from percore.supervisor.process import usage as stats
 from percore.supervisor.process.usage import Sampler, Usage
 
@@ -27,8 +27,9 @@ def seconds_between_looks(readings_mb: list[int], limit_mb: int) -> list[float]:
 
     config = SimpleNamespace(max_memory_restart=limit_mb * MB)
     worker: Any = SimpleNamespace(is_ready=True, pid=1, child=SimpleNamespace(usage=Sampler()), config=config)
-    watch = MemoryWatch(SimpleNamespace(later=later), lambda: [worker], lambda *_: None)  # type: ignore[arg-type]
-    watch.plan()
+    app = SimpleNamespace(config=config, slots=[SimpleNamespace(worker=worker)])
+    manager: Any = SimpleNamespace(apps={"api": app}, replace_over_limit=lambda *_: None)
+    MemoryLimit(SimpleNamespace(later=later), manager).apps_changed()  # type: ignore[arg-type]
     clock_stands = mock.patch.object(stats.time, "monotonic", side_effect=lambda: clock[0])
     with clock_stands, mock.patch.object(stats, "usage_of_tree") as usage:
         for reading in readings_mb:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.supervisor.automation.schedule import Schedules
+from percore.supervisor.automation.schedule import CronSchedule
 from percore.supervisor.loop import Loop
 
 HOUR = 3600
@@ -30,15 +30,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 @pytest.fixture
-def schedules(clock: Clock) -> Iterator[Schedules]:
+def schedules(clock: Clock) -> Iterator[CronSchedule]:
     loop = Loop()
-    made = Schedules(loop, clock.rang.append, lambda: clock.now)
+    made = CronSchedule(loop, clock.rang.append, lambda: clock.now)
     yield made
     made.follow({})
     loop.close()
 
 
-def test_each_app_rings_at_its_time_and_again_at_the_next(schedules: Schedules, clock: Clock) -> None:
+def test_each_app_rings_at_its_time_and_again_at_the_next(schedules: CronSchedule, clock: Clock) -> None:
     schedules.follow({"hourly": "30 * * * *", "daily": "0 13 * * *"})
     clock.now = NOON + 1800.01
     schedules.came()
@@ -49,7 +49,7 @@ def test_each_app_rings_at_its_time_and_again_at_the_next(schedules: Schedules, 
     assert clock.rang == ["hourly", "daily"]
 
 
-def test_what_passed_while_the_machine_slept_comes_once(schedules: Schedules, clock: Clock) -> None:
+def test_what_passed_while_the_machine_slept_comes_once(schedules: CronSchedule, clock: Clock) -> None:
     schedules.follow({"a": "30 * * * *"})
     clock.now = NOON + 10 * HOUR
     schedules.came()
@@ -57,7 +57,7 @@ def test_what_passed_while_the_machine_slept_comes_once(schedules: Schedules, cl
     assert schedules.next_time("a") == NOON + 10 * HOUR + 1800
 
 
-def test_a_clock_that_is_put_forward_over_a_time_rings_once(schedules: Schedules, clock: Clock) -> None:
+def test_a_clock_that_is_put_forward_over_a_time_rings_once(schedules: CronSchedule, clock: Clock) -> None:
     schedules.follow({"a": "0 13 * * *"})
     clock.now = NOON + 400 * 24 * HOUR
     schedules.clock_was_set()
@@ -66,7 +66,7 @@ def test_a_clock_that_is_put_forward_over_a_time_rings_once(schedules: Schedules
 
 
 def test_a_clock_that_is_put_back_a_little_does_not_ring_again_and_far_back_means_another_time(
-    schedules: Schedules, clock: Clock
+    schedules: CronSchedule, clock: Clock
 ) -> None:
     schedules.follow({"a": "0 13 * * *"})
     clock.now = NOON + HOUR
@@ -81,7 +81,7 @@ def test_a_clock_that_is_put_back_a_little_does_not_ring_again_and_far_back_mean
 
 
 def test_an_app_that_went_away_rings_no_more_and_a_new_expression_counts_from_now(
-    schedules: Schedules, clock: Clock
+    schedules: CronSchedule, clock: Clock
 ) -> None:
     schedules.follow({"a": "0 13 * * *", "b": "0 13 * * *"})
     schedules.follow({"b": "0 14 * * *"})
@@ -96,7 +96,7 @@ def test_the_alarm_of_the_kernel_rings_in_the_loop_and_is_closed_when_nobody_nee
     before = len(os.listdir("/proc/self/fd"))
     loop = Loop()
     rang: list[str] = []
-    schedules = Schedules(loop, rang.append)
+    schedules = CronSchedule(loop, rang.append)
     schedules.follow({"a": "* * * * * *"})
     while not rang:
         loop.turn()

@@ -22,7 +22,7 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core import drain as drain_module
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Worker
-from percore.supervisor.faults import Faults
+from percore.supervisor.logger import Faults
 from percore.supervisor.logs import files
 from percore.supervisor.loop import Callback, Timer
 from percore.supervisor.process import child as child_module

@@ -8,17 +8,17 @@ import json
 import socket
 from collections.abc import Collection, Mapping, Sequence
 
-from percore.common.typing import Any, Callable
+from percore.common.typing import Any
+from percore.supervisor.logger import log
 from percore.supervisor.process.process import end, open_unadopted
 from percore.supervisor.state.saved import Aside
 
-Shelves = dict[str, list[int]]
+Entries = dict[str, list[int]]
 
 
 class SetAside:
-    def __init__(self, home: str, log: Callable[[str], None]) -> None:
+    def __init__(self, home: str) -> None:
         self._home = home
-        self._log = log
         self._apps: list[Aside] = []
         self._processes: dict[str, list[int]] = {}  # pidfds, by app
         self._sockets: dict[str, list[socket.socket]] = {}  # as the store has them, by the name there
@@ -29,7 +29,7 @@ class SetAside:
         self._is_all = True
         self._processes = dict(open_unadopted(self._home, ()))
         if self._processes:
-            self._log(
+            log(
                 f"what an earlier supervisor left runs, and no state tells of it: {', '.join(sorted(self._processes))}; "
                 "it ends when an app is started"
             )
@@ -37,15 +37,15 @@ class SetAside:
     def take(self, apps: Sequence[Aside]) -> None:
         self._apps = list(apps)
 
-    def find(self, adopted: Collection[str], known: Collection[str], shelves: Mapping[str, Sequence[int]]) -> None:
-        """Keeps what runs of other apps than those that are known, and `shelves`, which the store has of them. Of known apps,
+    def find(self, adopted: Collection[str], known: Collection[str], entries: Mapping[str, Sequence[int]]) -> None:
+        """Keeps what runs of other apps than those that are known, and `entries`, which the store has of them. Of known apps,
         what was not adopted is ended. `adopted` are tokens.
         """
         found = open_unadopted(self._home, adopted)
         self._processes = {name: pidfds for name, pidfds in found.items() if self._apps and name not in known}
         end([pidfd for name, pidfds in found.items() if name not in self._processes for pidfd in pidfds])
         self._sockets = {
-            name: [socket.socket(fileno=number) for number in numbers] for name, numbers in shelves.items()
+            name: [socket.socket(fileno=number) for number in numbers] for name, numbers in entries.items()
         }
         if not self._apps:
             self._close(list(self._sockets))
@@ -59,7 +59,7 @@ class SetAside:
             if app.name in self._processes
             else "none of it runs"
         )
-        self._log(
+        log(
             f"{title} is set aside: {app.reason}; {runs}, and its record stays in the state until an app of that name is "
             f"started"
         )
@@ -73,7 +73,7 @@ class SetAside:
         return [app.record for app in self._apps]
 
     @property
-    def shelves(self) -> Shelves:
+    def entries(self) -> Entries:
         return {name: [sock.fileno() for sock in sockets] for name, sockets in self._sockets.items()}
 
     def make_way(self, name: str) -> None:

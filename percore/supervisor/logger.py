@@ -1,6 +1,7 @@
-"""Faults of our own, and where they end: an unexpected exception costs the callback, job or request in which it was raised.
+"""The supervisor's own log, a line at a time, and faults of its own, with their tracebacks.
 
-Each is counted, and its traceback is written to the supervisor's log; one that comes again and again is not written each time.
+A fault ends where it is contained: an unexpected exception costs the callback, job or request in which it was raised. Each is
+counted; one that comes again and again is not written each time.
 """
 
 from __future__ import annotations
@@ -18,23 +19,37 @@ _MOST_PLACES = 100
 _LONGEST_MESSAGE = 200
 
 
+def write_to_stderr(line: str) -> None:
+    """The journal under systemd, `logs/percore.log` otherwise."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}\n")
+    sys.stderr.flush()
+
+
+_write: Callable[[str], None] = write_to_stderr
+
+
+def log(line: str) -> None:
+    _write(line)
+
+
+def send_to(write: Callable[[str], None]) -> None:
+    """From now on each line is given to `write`."""
+    global _write
+    _write = write
+
+
 class InternalError(PercoreError):
     """Something unexpected went wrong in the supervisor itself; the traceback is in its log."""
 
 
 class Faults:
-    def __init__(
-        self, log: Callable[[str], object] = lambda line: sys.stderr.write(f"{line}\n"),
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    def __init__(self) -> None:
         self.count = 0
         self.last = ""
-        self._log = log
-        self._now = now
         self._written: dict[tuple[str, ...], list[float]] = {}  # by kind and place, when
 
     def note(self, doing: str, error: BaseException) -> InternalError:
-        """Counts it, writes it down, and returns what to tell whoever asked for it."""
+        """Counts it, writes it down, and returns what to tell the caller."""
         self.count += 1
         try:
             told = InternalError(
@@ -43,13 +58,13 @@ class Faults:
             )
             self.last = told.what
             if self._is_news(error):
-                self._log("\n".join([told.what, *lines_of(error)]))
+                log("\n".join([told.what, *lines_of(error)]))
             return told
         except Exception:  # such as no memory left to write it down: the count tells
             return InternalError("internal error")
 
     def contain(self, doing: str, callback: Callable[..., object], *arguments: Any) -> bool:
-        """Calls it; False when it failed, which concerns nobody else."""
+        """Calls it; False when it failed, which affects nothing else."""
         try:
             callback(*arguments)
         except Exception as error:
@@ -61,7 +76,7 @@ class Faults:
         return {"count": self.count, "last": self.last}
 
     def _is_news(self, error: BaseException) -> bool:
-        now, key = self._now(), (type(error).__name__, *list(_places(error))[-1:])
+        now, key = time.monotonic(), (type(error).__name__, *list(_places(error))[-1:])
         if len(self._written) > _MOST_PLACES:
             self._written.clear()
         moments = self._written[key] = [moment for moment in self._written.get(key, ()) if now - moment < 60]

@@ -1,0 +1,101 @@
+"""The sockets at which workers reach their supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from percore.common.procfs import environment_of
+from percore.common.typing import Any, Optional, Union
+from percore.supervisor.core.app import App
+from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker_client import WorkerClient
+from percore.supervisor.health.sd_notify import NotifySocket
+from percore.supervisor.home import Home
+from percore.supervisor.logger import log
+from percore.supervisor.loop import Loop
+from percore.supervisor.sockets.broker import Broker
+from percore.supervisor.sockets.preload import Outside, former_addresses, make_outside, remove_outside
+from percore.supervisor.sockets.unix import UnixServer
+from percore.supervisor.user import uid_of
+
+
+class WorkerEndpoints:
+    def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App]) -> None:
+        self._loop = loop
+        self._home = home
+        self._apps = apps
+        self._outside: dict[int, Outside] = {}  # by user
+        self._sockets: list[Union[UnixServer, NotifySocket]] = []
+
+    def open(self) -> None:
+        """Raises OSError."""
+        self._open_broker(self._home.worker_socket)
+        self._open_notify_socket(self._home.notify_address)
+
+    def _open_broker(self, path: str, **who: Any) -> None:
+        self._sockets.append(Broker(self._loop, path, self.find_worker, log, **who).server)
+
+    def _open_notify_socket(self, address: str, **who: Any) -> None:
+        self._sockets.append(NotifySocket(self._loop, address, self.worker_is_ready, **who))
+
+    def _open_former(self) -> None:
+        """A worker that an earlier version started goes on with what that one put into its environment."""
+        for address in former_addresses(self._home):
+            variables = (variable for worker in self._living for variable in environment_of(worker.pid))
+            if any(variable.endswith(f"={address}".encode()) for variable in variables):
+                open_socket = self._open_broker if address.endswith("worker.sock") else self._open_notify_socket
+                try:
+                    open_socket(address, is_allowed=self.has_worker_of)
+                except OSError as error:
+                    log(
+                        f"{address}, where workers of an earlier version look for us, cannot be opened: {error.strerror}"
+                    )
+
+    def open_for_users(self) -> None:
+        """Adopted workers of other users, and those of an earlier version, look for their sockets."""
+        for app in self._apps.values():
+            for worker in app.living if app.config.user or app.config.group else ():
+                self.find_outside(uid_of(worker.config.user, worker.config.group))
+        self._open_former()
+
+    def find_outside(self, uid: int) -> Outside:
+        """Opened when the first worker of this user needs it. Raises PercoreError or OSError."""
+        known = self._outside.get(uid)
+        if known is None or not known.preload.is_there:
+            outside = make_outside(self._home, uid)
+            if known is None:
+                self._open_broker(outside.worker_socket, user=uid)
+                self._open_notify_socket(outside.notify_address, user=uid)
+            self._outside[uid] = outside
+        return self._outside[uid]
+
+    def reopen(self) -> None:
+        """Where the file of a socket was deleted."""
+        for opened in self._sockets:
+            opened.reopen()
+
+    def close(self, *, removes_outside: bool) -> None:
+        for opened in self._sockets:
+            opened.close()
+        if removes_outside and len(self._sockets) > 2:
+            remove_outside(self._home)
+
+    # -- which worker ------------------------------------------------------------------------------------------------
+
+    @property
+    def _living(self) -> list[Worker]:
+        return [worker for app in self._apps.values() for worker in app.living]
+
+    def find_worker(self, token: str) -> Optional[WorkerClient]:
+        worker = next((worker for worker in self._living if worker.child.token == token), None)
+        return WorkerClient(worker) if worker else None
+
+    def has_worker_of(self, uid: int) -> bool:
+        return any(uid_of(worker.config.user, worker.config.group) == uid for worker in self._living)
+
+    def worker_is_ready(self, pid: int) -> bool:
+        """A process said READY=1; False when it is not a worker's main process."""
+        worker = next((worker for worker in self._living if worker.pid == pid), None)
+        if worker:
+            worker.readiness.said_ready()
+        return worker is not None
