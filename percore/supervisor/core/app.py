@@ -14,7 +14,7 @@ from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import Runtime, Worker
 from percore.supervisor.rlimits import share_of_descriptors
-from percore.supervisor.sockets.bind_rights import needs_rights
+from percore.supervisor.sockets.bind_rights import Rights, needs_rights
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
 from percore.supervisor.states import State
