@@ -16,9 +16,9 @@ from percore.common.printable import printable
 from percore.common.procfs import tree_of
 from percore.supervisor.client import ask_or_nothing
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.host_facts import HostFacts, Sizing, read_facts, recommend
+from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
 from percore.supervisor.commands.list import print_list
-from percore.supervisor.commands.monit_view import short_size
+from percore.supervisor.commands.output import short_size
 from percore.supervisor.config.records import recorded_as
 from percore.supervisor.home import Home
 from percore.supervisor.logs.files import last_lines
@@ -87,7 +87,7 @@ def supervisor_pid() -> int:
     return int(answer["pid"]) if answer else 0
 
 
-def describe(facts: HostFacts, home: Home, pid: int) -> Iterator[str]:
+def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
     """The facts, one a line."""
     limit = f", limited to {short_size(facts.memory_limit_bytes)}" if facts.memory_limit_bytes else ""
     clock = {True: "synchronized", False: "not synchronized", None: "unknown"}[facts.clock_is_synchronized]
@@ -135,7 +135,7 @@ def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Findi
         )
 
 
-def about_host(facts: HostFacts) -> Iterator[Finding]:
+def about_host(facts: Facts) -> Iterator[Finding]:
     if facts.somaxconn < _BACKLOG:
         yield Finding(
             f"somaxconn is {facts.somaxconn}: further simultaneous connections are refused",

@@ -32,7 +32,7 @@ _COLLAPSE_RANGE = 0x08
 _SPAN_SECONDS = 0.2  # over which `slist` measures the processor and the network
 
 
-class HostFacts(NamedTuple):
+class Facts(NamedTuple):
     percore: str
     python: str
     system: str
@@ -65,7 +65,7 @@ class Sizing(NamedTuple):
     heap_bytes: int
 
 
-def read_facts(home: Home) -> HostFacts:
+def read_facts(home: Home) -> Facts:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     place = existing_part(home.path)
     disk = psutil.disk_usage(place)
@@ -73,7 +73,7 @@ def read_facts(home: Home) -> HostFacts:
     shim = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sockets", f"bindshim-{os.uname().machine}.so"
     )
-    return HostFacts(
+    return Facts(
         percore=__version__, python=platform.python_version(), system=system_name(), kernel=platform.release(),
         machine=platform.machine(), cores=usable_cores(), cores_online=os.cpu_count() or 1, memory_bytes=memory.total,
         memory_limit_bytes=memory_limit(), available_bytes=memory.available, swap_bytes=swap.total, swap_used_bytes=swap.used,

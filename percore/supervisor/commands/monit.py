@@ -19,12 +19,13 @@ import psutil
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.client import OpenLink, user_of
+from percore.supervisor.client import OpenLink
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.connections import count_connections
-from percore.supervisor.commands.monit_view import Dashboard, Span, plain, short_size
+from percore.supervisor.commands.monit_log import LogPane
+from percore.supervisor.commands.monit_view import Dashboard
+from percore.supervisor.commands.output import short_size
 from percore.supervisor.home import Home
-from percore.supervisor.logs.follow import Follower
 
 try:
     import curses
@@ -32,7 +33,6 @@ except ImportError:  # some builds of Python are without it
     curses = None  # type: ignore[assignment]
 
 _LOG_SECONDS = 0.25
-_FIRST_LOG_LINES = 100
 # Counting the connections of a busy host costs time: it is limited to this share of one core.
 _COUNTING_SHARE = 0.03
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
@@ -65,6 +65,34 @@ def show_monitor(arguments: list[str]) -> int:
     return 0
 
 
+class FilterPrompt:
+    """The filter of the dashboard while it is typed."""
+
+    def __init__(self, board: Dashboard) -> None:
+        self._board = board
+        self.is_open = False
+
+    def begin(self) -> None:
+        self.is_open = True
+        self._show()
+
+    def take(self, key: int) -> None:
+        board = self._board
+        if key in (*_ENTER, _ESCAPE):
+            self.is_open, board.message = False, ""
+            if key == _ESCAPE:
+                board.set_filter("")
+            return
+        if key in (curses.KEY_BACKSPACE, *_BACKSPACE):
+            board.set_filter(board.filter[:-1])
+        elif 32 <= key < 127:
+            board.set_filter(board.filter + chr(key))
+        self._show()
+
+    def _show(self) -> None:
+        self._board.message = f"/{self._board.filter}"
+
+
 class Monitor:
     def __init__(self, screen: Any, home: Home, interval: float) -> None:
         self._screen = screen
@@ -73,12 +101,11 @@ class Monitor:
         self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
         self._looks = OpenLink(home)
         self._orders: list[OpenLink] = []  # one each, so that a long reload does not block other requests
-        self._followed: Optional[int] = None
-        self._followers: dict[str, tuple[Follower, str]] = {}
+        self._logs = LogPane(self._board)
+        self._filter = FilterPrompt(self._board)
         self._is_asked = False
         self._look_at = self._count_at = 0.0
         self._question: Optional[tuple[str, Callable[[], None]]] = None
-        self._typed: Optional[str] = None  # the filter while it is typed
         self._is_running = True
         self._styles = make_styles()
         self._keys = self._make_keys()
@@ -96,7 +123,7 @@ class Monitor:
         psutil.cpu_percent()  # the first reading is the beginning of the span
         while self._is_running:
             self._look()
-            self._draw()
+            draw(self._screen, self._board, self._styles)
             links = [link for link in (self._looks, *self._orders) if link.is_open]
             wait = max(0.0, min(self._look_at - time.monotonic(), _LOG_SECONDS))
             ready = select.select([sys.stdin, read_end, *links], [], [], wait)[0]
@@ -109,7 +136,7 @@ class Monitor:
             for link in links:
                 if link in ready:
                     self._take_replies(link)
-            self._follow_logs()
+            self._logs.follow(self._board.current)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -150,27 +177,6 @@ class Monitor:
             self._board.connections = count_connections(reply["workers"])
             self._count_at = time.monotonic() + (time.process_time() - used_before) / _COUNTING_SHARE
 
-    # -- logs --------------------------------------------------------------------------------------------------------
-
-    def _follow_logs(self) -> None:
-        worker = self._board.current
-        if worker is None or worker["id"] != self._followed:
-            self._followed = worker["id"] if worker else None
-            for follower, _ in self._followers.values():
-                follower.close()
-            self._followers = {}
-            self._board.log.clear()
-            for path, style in ((worker["out_file"], ""), (worker["error_file"], "bad")) if worker else ():
-                if path != os.devnull and path not in self._followers:
-                    follower = Follower(path, user=user_of(worker) if worker else None)
-                    self._followers[path] = follower, style
-                    self._show_log(follower.last_lines(_FIRST_LOG_LINES), style)
-        for follower, style in self._followers.values():
-            self._show_log(follower.read().splitlines(), style)
-
-    def _show_log(self, lines: list[bytes], style: str) -> None:
-        self._board.log.extend(Span(plain(line.decode(errors="replace")), style) for line in lines)
-
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def _make_keys(self) -> dict[int, Callable[[], None]]:
@@ -181,7 +187,7 @@ class Monitor:
             curses.KEY_PPAGE: lambda: board.move_page(-1), curses.KEY_NPAGE: lambda: board.move_page(1),
             curses.KEY_HOME: lambda: board.move(-len(board.workers)), curses.KEY_END: lambda: board.move(len(board.workers)),
             ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit,
-            ord("/"): self._begin_filter, _ESCAPE: self._clear,
+            ord("/"): self._filter.begin, _ESCAPE: self._clear,
             ord("+"): lambda: self._scale("+1"), ord("-"): lambda: self._sure("one worker fewer of", lambda: self._scale("-1")),
             ord("?"): self._toggle_help, ord("h"): self._toggle_help,
         }  # fmt: skip
@@ -198,8 +204,8 @@ class Monitor:
                 self._board.message = ""
                 if key in (ord("y"), ord("Y")):
                     question[1]()
-            elif self._typed is not None:
-                self._type_filter(key)
+            elif self._filter.is_open:
+                self._filter.take(key)
             else:
                 self._board.message = ""
                 self._keys.get(key, lambda: None)()
@@ -213,27 +219,6 @@ class Monitor:
 
     def _toggle_help(self) -> None:
         self._board.shows_help = not self._board.shows_help
-
-    def _begin_filter(self) -> None:
-        self._typed = self._board.filter
-        self._show_typed()
-
-    def _type_filter(self, key: int) -> None:
-        assert self._typed is not None
-        if key in (*_ENTER, _ESCAPE):
-            self._typed, self._board.message = None, ""
-            if key == _ESCAPE:
-                self._board.set_filter("")
-            return
-        if key in (curses.KEY_BACKSPACE, *_BACKSPACE):
-            self._typed = self._typed[:-1]
-        elif 32 <= key < 127:
-            self._typed += chr(key)
-        self._board.set_filter(self._typed)
-        self._show_typed()
-
-    def _show_typed(self) -> None:
-        self._board.message = f"/{self._typed}"
 
     def _make_order(self, op: str, *, is_whole: bool, asks: bool) -> Callable[[], None]:
         verb = op.partition("_")[0]
@@ -275,22 +260,19 @@ class Monitor:
             self._orders.append(link)
             self._board.message = f"{title}..."
 
-    # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def _draw(self) -> None:
-        height, width = self._screen.getmaxyx()
-        self._screen.erase()
-        for row, line in enumerate(self._board.lines(width, height)):
-            column = 0
-            for span in line:
-                # Writing the last cell of a terminal fails after it was written: the cursor has no place to go.
-                with contextlib.suppress(curses.error):
-                    self._screen.addstr(row, column, self._encodable(span.text), self._styles[span.style])
-                    column = self._screen.getyx()[1]
-        self._screen.refresh()
-
-    def _encodable(self, text: str) -> str:
-        return text if not self._board.is_ascii else text.encode("ascii", "replace").decode("ascii")
+def draw(screen: Any, board: Dashboard, styles: Mapping[str, int]) -> None:
+    height, width = screen.getmaxyx()
+    screen.erase()
+    for row, line in enumerate(board.lines(width, height)):
+        column = 0
+        for span in line:
+            text = span.text.encode("ascii", "replace").decode("ascii") if board.is_ascii else span.text
+            # Writing the last cell of a terminal fails after it was written: the cursor has no place to go.
+            with contextlib.suppress(curses.error):
+                screen.addstr(row, column, text, styles[span.style])
+                column = screen.getyx()[1]
+    screen.refresh()
 
 
 def make_styles() -> dict[str, int]:

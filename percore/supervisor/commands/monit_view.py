@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.supervisor.commands.connections import Connections
-from percore.supervisor.commands.output import duration
+from percore.supervisor.commands.output import duration, short_size
 from percore.supervisor.commands.pm2_json import shown_state
 
 _HISTORY = 60
+_GRAPH_WIDTH = 8
 _LOG_LINES = 500
 _LEAST_LOG_HEIGHT = 3
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
@@ -49,6 +50,28 @@ class Column(NamedTuple):
     order: Optional[Callable[[Dashboard, Mapping[str, Any]], Any]] = None  # None: nothing to sort by
 
 
+class LoadHistory:
+    """What each worker used lately, as small graphs."""
+
+    def __init__(self, bars: str) -> None:
+        self._bars = bars
+        self._values: dict[str, dict[int, deque[float]]] = {"cpu_percent": {}, "memory_bytes": {}}
+
+    def add(self, workers: Sequence[Mapping[str, Any]]) -> None:
+        known = {worker["id"] for worker in workers}
+        for field, values in self._values.items():
+            for gone in set(values) - known:
+                del values[gone]
+            for worker in workers:
+                values.setdefault(worker["id"], deque(maxlen=_HISTORY)).append(worker[field])
+
+    def graph(self, worker: Mapping[str, Any], field: str, full: float) -> str:
+        """Its height is `full`, or the largest value where that is more."""
+        values = list(self._values[field].get(worker["id"], ()))
+        full = max([full, *values])
+        return "".join(self._bars[min(7, int(value / full * 8))] for value in values[-_GRAPH_WIDTH:])
+
+
 class Dashboard:
     """`update` takes the reply of the supervisor, `lines` returns the screen."""
 
@@ -63,21 +86,14 @@ class Dashboard:
         self.log: deque[Span] = deque(maxlen=_LOG_LINES)
         self.shows_help = False
         self.is_ascii = is_ascii
-        self._bars = _ASCII_BARS if is_ascii else _BARS
+        self.history = LoadHistory(_ASCII_BARS if is_ascii else _BARS)
         self._rule = "-" if is_ascii else "─"
-        self._cpu: dict[int, deque[float]] = {}
-        self._memory: dict[int, deque[float]] = {}
         self._first_row = 0
         self._page = 10
 
     def update(self, workers: Sequence[dict[str, Any]]) -> None:
         self.workers = list(workers)
-        known = {worker["id"] for worker in workers}
-        for history, field in ((self._cpu, "cpu_percent"), (self._memory, "memory_bytes")):
-            for gone in set(history) - known:
-                del history[gone]
-            for worker in workers:
-                history.setdefault(worker["id"], deque(maxlen=_HISTORY)).append(worker[field])
+        self.history.add(workers)
         self._keep_selection()
 
     # -- selection ----------------------------------------------------------------------------------------------
@@ -134,18 +150,8 @@ class Dashboard:
             log = self._log_lines(width, body - len(table))
         screen = [[Span(self.host)], self._heads(width), *table, *log]
         screen += [[] for _ in range(height - 1 - len(screen))]
-        screen = [*screen[: height - 1], [Span(self.message or self._hint(), "" if self.message else "dim")]]
+        screen = [*screen[: height - 1], [Span(self.message or hint_of(self), "" if self.message else "dim")]]
         return [clip_line(line, width) for line in screen]
-
-    def _hint(self) -> str:
-        chosen = f"  sort: {self.sort}" + (f"  filter: {self.filter}" if self.filter else "")
-        return f"? help  l reload  r restart  s stop  t start  +- scale  / filter  o sort  q quit{chosen}"
-
-    def _columns(self, width: int) -> list[Column]:
-        chosen = list(COLUMNS)
-        while len(chosen) > 2 and sum(column.width + 1 for column in chosen) > width:
-            chosen.remove(max(chosen, key=lambda column: column.rank))
-        return chosen
 
     def _cells(self, width: int, texts: Sequence[str], columns: Sequence[Column]) -> str:
         """A name gets what it needs, as far as the other columns leave it."""
@@ -158,11 +164,11 @@ class Dashboard:
         )
 
     def _heads(self, width: int) -> Line:
-        columns = self._columns(width)
+        columns = columns_within(width)
         return [Span(fit(self._cells(width, [column.title for column in columns], columns), width), "head")]
 
     def _table(self, width: int, height: int) -> list[Line]:
-        rows, columns = self.rows, self._columns(width)
+        rows, columns = self.rows, columns_within(width)
         place = next((number for number, worker in enumerate(rows) if worker["id"] == self.selected), 0)
         self._first_row = max(min(self._first_row, place, max(0, len(rows) - height)), place - height + 1)
         lines: list[Line] = []
@@ -185,20 +191,10 @@ class Dashboard:
         head = [Span(title, "dim"), Span(trouble, "bad"), Span(self._rule * rest, "dim")]
         return [head, *([span] for span in list(self.log)[len(self.log) - min(len(self.log), height - 1) :])]
 
-    def graph(self, values: Sequence[float], width: int, full: float) -> str:
-        return "".join(self._bars[min(7, int(value / full * 8))] for value in values[-width:]) if full else ""
 
-    def cpu_graph(self, worker: Mapping[str, Any]) -> str:
-        values = list(self._cpu.get(worker["id"], ()))
-        return self.graph(values, 8, max([100.0, *values]))
-
-    def memory_graph(self, worker: Mapping[str, Any]) -> str:
-        values = list(self._memory.get(worker["id"], ()))
-        return self.graph(values, 8, max([1.0, *values]) * 1.001)
-
-    def connections_of(self, worker: Mapping[str, Any], field: str) -> str:
-        value = getattr(self.connections.get(worker["id"]), field, None)
-        return "-" if value is None else str(value)
+def connections_of(board: Dashboard, worker: Mapping[str, Any], field: str) -> str:
+    value = getattr(board.connections.get(worker["id"]), field, None)
+    return "-" if value is None else str(value)
 
 
 def _count(field: str) -> Callable[[Dashboard, Mapping[str, Any]], int]:
@@ -220,17 +216,29 @@ COLUMNS = (
     Column("pid", "pid", 7, 10, lambda _, worker: str(worker["pid"] or "-")),
     Column("state", "status", 15, 2, lambda _, worker: shown_state(worker), lambda _, worker: shown_state(worker)),
     Column("cpu", "cpu", 5, 3, lambda _, worker: f"{worker['cpu_percent']:.0f}%", lambda _, worker: -worker["cpu_percent"]),
-    Column("cpu graph", "", 8, 11, lambda board, worker: board.cpu_graph(worker)),
+    Column("cpu graph", "", 8, 11, lambda board, worker: board.history.graph(worker, "cpu_percent", 100.0)),
     Column("mem", "mem", 7, 4, lambda _, worker: short_size(worker["memory_bytes"]),
            lambda _, worker: -worker["memory_bytes"]),
-    Column("mem graph", "", 8, 12, lambda board, worker: board.memory_graph(worker)),
+    Column("mem graph", "", 8, 12, lambda board, worker: board.history.graph(worker, "memory_bytes", 1.0)),
     Column("restarts", "↺", 4, 5, lambda _, worker: str(worker["restarts"]), lambda _, worker: -worker["restarts"]),
     Column("uptime", "up", 4, 6, lambda _, worker: duration(worker["uptime_seconds"]) if worker["pid"] else "-",
            lambda _, worker: -worker["uptime_seconds"]),
-    Column("accepted", "accepted", 9, 9, lambda board, worker: board.connections_of(worker, "accepted"), _count("accepted")),
-    Column("conns", "conns", 6, 8, lambda board, worker: board.connections_of(worker, "open"), _count("open")),
-    Column("queue", "queue", 5, 7, lambda board, worker: board.connections_of(worker, "queue"), _count("queue")),
+    Column("accepted", "accepted", 9, 9, lambda board, worker: connections_of(board, worker, "accepted"), _count("accepted")),
+    Column("conns", "conns", 6, 8, lambda board, worker: connections_of(board, worker, "open"), _count("open")),
+    Column("queue", "queue", 5, 7, lambda board, worker: connections_of(board, worker, "queue"), _count("queue")),
 )  # fmt: skip
+
+
+def hint_of(board: Dashboard) -> str:
+    chosen = f"  sort: {board.sort}" + (f"  filter: {board.filter}" if board.filter else "")
+    return f"? help  l reload  r restart  s stop  t start  +- scale  / filter  o sort  q quit{chosen}"
+
+
+def columns_within(width: int) -> list[Column]:
+    chosen = list(COLUMNS)
+    while len(chosen) > 2 and sum(column.width + 1 for column in chosen) > width:
+        chosen.remove(max(chosen, key=lambda column: column.rank))
+    return chosen
 
 
 def style_of(worker: Mapping[str, Any]) -> str:
@@ -240,14 +248,6 @@ def style_of(worker: Mapping[str, Any]) -> str:
     if state in ("errored", "crash-looping", "waiting restart"):
         return "bad"
     return "dim" if state == "stopped" else "warn"
-
-
-def short_size(number: float) -> str:
-    for unit in ("B", "K", "M"):
-        if number < 1024:
-            return f"{number:.0f}{unit}" if unit != "M" or number >= 100 else f"{number:.1f}M"
-        number /= 1024
-    return f"{number:.1f}G"
 
 
 # -- cells: a character takes none, one or two ------------------------------------------------------------------------

@@ -103,3 +103,11 @@ def duration(seconds: float) -> str:
 
 def size(number: int) -> str:
     return f"{number / 1048576:.1f}mb"
+
+
+def short_size(number: float) -> str:
+    for unit in ("B", "K", "M"):
+        if number < 1024:
+            return f"{number:.0f}{unit}" if unit != "M" or number >= 100 else f"{number:.1f}M"
+        number /= 1024
+    return f"{number:.1f}G"

@@ -27,7 +27,7 @@ _NICKNAMES = {
 }  # fmt: skip
 
 
-class Field(NamedTuple):
+class CronField(NamedTuple):
     title: str
     low: int
     high: int
@@ -35,12 +35,12 @@ class Field(NamedTuple):
 
 
 _FIELDS = (
-    Field("second", 0, 59),
-    Field("minute", 0, 59),
-    Field("hour", 0, 23),
-    Field("day of the month", 1, 31),
-    Field("month", 1, 12, _MONTHS),
-    Field("day of the week", 0, 7, _WEEKDAYS),
+    CronField("second", 0, 59),
+    CronField("minute", 0, 59),
+    CronField("hour", 0, 23),
+    CronField("day of the month", 1, 31),
+    CronField("month", 1, 12, _MONTHS),
+    CronField("day of the week", 0, 7, _WEEKDAYS),
 )
 
 
@@ -161,7 +161,7 @@ def parse(text: str) -> Schedule:
     return schedule
 
 
-def _numbers(word: str, field: Field) -> set[int]:
+def _numbers(word: str, field: CronField) -> set[int]:
     found: set[int] = set()
     for item in word.split(","):
         if field is _FIELDS[3] and item.lower() == "l":
@@ -184,7 +184,7 @@ def _weekdays(word: str) -> set[tuple[int, int]]:
     return found
 
 
-def _range(item: str, field: Field) -> range:
+def _range(item: str, field: CronField) -> range:
     """`*`, `a`, `a-b`, each also with `/step`; `a/step` continues to the highest."""
     span, has_step, step_text = item.partition("/")
     step = int(step_text) if step_text.isascii() and step_text.isdigit() else 0
@@ -201,7 +201,7 @@ def _range(item: str, field: Field) -> range:
     return range(low, high + 1, step or 1)
 
 
-def _number(text: str, field: Field, *, is_last: bool = False) -> int:
+def _number(text: str, field: CronField, *, is_last: bool = False) -> int:
     name = text.lower()
     if name in field.names:
         number = field.names.index(name) + field.low
