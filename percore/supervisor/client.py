@@ -1,6 +1,6 @@
 """Requests to the supervisor and its replies; starts a supervisor where one is needed.
 
-`ask` waits for the result of one request; a `OpenLink` stays open and never waits, for a view that has other things to do.
+`ask` waits for the result of one request; an `OpenLink` stays open and never waits, for a view that has other things to do.
 """
 
 from __future__ import annotations
