@@ -87,7 +87,7 @@ def test_an_archive_goes_on_where_the_last_connection_left_off(releases: Release
     stage(releases, release(1), content[30:], sha256)
     assert os.path.exists(releases.staging.path(release(1)))
     releases.archives.keep_only(set())
-    assert os.listdir(releases.archives.folder) == []
+    assert os.listdir(releases.archives.directory) == []
 
 
 def test_an_archive_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:

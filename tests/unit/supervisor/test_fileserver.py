@@ -65,7 +65,7 @@ def test_links_inside_the_folder_and_the_public_hidden_folder_are_served(root: s
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
-        ({"PM2_SERVE_PATH": "/does/not/exist"}, "no folder /does/not/exist"),
+        ({"PM2_SERVE_PATH": "/does/not/exist"}, "there is no directory /does/not/exist"),
         ({"PM2_SERVE_PORT": "80a"}, "must be a port"),
         ({"PM2_SERVE_PORT": "99999"}, "must be a port"),
         ({"PM2_SERVE_BASIC_AUTH": "true", "PM2_SERVE_BASIC_AUTH_USERNAME": "x"}, "needs"),
