@@ -82,7 +82,7 @@ def _recover_store(candidates: Iterable[Ends]) -> tuple[FdStore, dict[str, list[
         try:
             return store, store.look()
         except (OSError, ValueError) as error:
-            log(f"a store of sockets makes no sense and is passed over: {error}")
+            log(f"a descriptor store is invalid and is ignored: {error}")
             store.close()
     return FdStore(), {}
 

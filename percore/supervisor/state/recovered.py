@@ -66,7 +66,7 @@ def open_entries(entries: Mapping[str, Sequence[int]], *, mode: Mode) -> Recover
         try:
             _open_entry(name, opened, listeners, channels, mode)
         except ValueError as error:
-            log(f"{name} in the store of sockets makes no sense and is passed over: {error}")
+            log(f"{name} in the descriptor store is invalid and is ignored: {error}")
             for sock in opened:
                 sock.close()
     return Recovered(listeners, channels)

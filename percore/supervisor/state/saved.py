@@ -75,7 +75,7 @@ class SavedApp(NamedTuple):
 
 
 class Aside(NamedTuple):
-    """An app that cannot be taken up: its record as it was found, and why."""
+    """An app that cannot be restored: its record as it was found, and why."""
 
     record: Any
     name: str

@@ -1,4 +1,4 @@
-"""Apps that could not be taken up, because their record makes no sense here, and what runs of them: it goes on serving until an
+"""Apps that could not be restored, because their record is invalid here, and what runs of them: it goes on serving until an
 app of that name is started, so that no singleton runs twice. Their records stay in the state: another version may know better.
 """
 
@@ -22,7 +22,7 @@ class SetAside:
         self._apps: list[Aside] = []
         self._processes: dict[str, list[int]] = {}  # pidfds, by app
         self._sockets: dict[str, list[socket.socket]] = {}  # as the store has them, by the name there
-        self._is_all = False  # no state tells of anything
+        self._is_all = False  # there is no state
 
     def find_all(self) -> None:
         """There is no state: whatever runs is ours."""
@@ -30,8 +30,8 @@ class SetAside:
         self._processes = dict(open_unadopted(self._home, ()))
         if self._processes:
             log(
-                f"what an earlier supervisor left runs, and no state tells of it: {', '.join(sorted(self._processes))}; "
-                "it ends when an app is started"
+                f"orphans of an earlier supervisor run, and no state file lists them: {', '.join(sorted(self._processes))}; "
+                "they end when an app is started"
             )
 
     def take(self, apps: Sequence[Aside]) -> None:

@@ -90,7 +90,7 @@ def test_when_all_is_lost_what_runs_goes_on_serving_until_an_app_is_started(two_
         for path in two_apps.home.glob("state*"):
             path.unlink()
         two_apps.run("ping")
-        assert "left runs, and no state tells of it: api, tick; it ends when an app is started" in two_apps.log()
+        assert "no state file lists them: api, tick; they end when an app is started" in two_apps.log()
         assert processes_of(two_apps) == before
     lost_nothing(load)
     two_apps.apply(plain(two_apps), tick(two_apps), release="r2")
