@@ -79,15 +79,15 @@ def long_functions() -> list[str]:
 
 FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "files in the largest package but commands": (21, lambda: files_in(lambda package: package.name != "commands")),
-    "files in commands": (35, lambda: files_in(lambda package: package.name == "commands")),
+    "files in commands": (28, lambda: files_in(lambda package: package.name == "commands")),
     "layers of the supervisor": (14, layers),
-    "classes of more than 15 methods": (19, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
-    "attributes of the widest class": (24, lambda: max(len(attributes_of(node)) for _, node in CLASSES)),
-    "imports of the widest module": (38, lambda: max(len(imports_of(tree)) for tree in TREES.values())),
-    "modules of more than 300 lines": (16, lambda: sum(lines_of(path) > 300 for path in PATHS)),
-    "functions of more than 50 lines": (1, lambda: len(long_functions())),
-    "callbacks in the supervisor": (59, lambda: len(list(callbacks()))),
-    "lines of the package": (34_543, lambda: sum(map(lines_of, PATHS))),
+    "classes of more than 15 methods": (9, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
+    "attributes of the widest class": (16, lambda: max(len(attributes_of(node)) for _, node in CLASSES)),
+    "imports of the widest module": (21, lambda: max(len(imports_of(tree)) for tree in TREES.values())),
+    "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
+    "functions of more than 50 lines": (0, lambda: len(long_functions())),
+    "callbacks in the supervisor": (38, lambda: len(list(callbacks()))),
+    "lines of the package": (36_385, lambda: sum(map(lines_of, PATHS))),
 }
 """The most that is allowed, and how it is measured. That no two modules need each other is a contract of pyproject.toml."""
 
