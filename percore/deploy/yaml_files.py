@@ -184,7 +184,7 @@ def read_text(path: Path) -> str:
 
 def _is_plain(node: yaml.Node) -> bool:
     """A number, a date, true or false; a text and null are what they are."""
-    return isinstance(node, yaml.ScalarNode) and node.style is None and node.tag in _PLAIN
+    return isinstance(node, yaml.ScalarNode) and not node.style and node.tag in _PLAIN
 
 
 def is_null(node: yaml.Node) -> bool:
