@@ -9,8 +9,9 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ Say = Callable[[str], None]
 BUILD_SECONDS = 1800
 OUTPUT_LINES = 15
 _LONGEST_LINE = 4096
+_ADVICE = {127: "install what it calls, or change the command"}  # what a shell says of a command that it does not find
 
 _LEAKS = re.compile(
     r"NODE_ENV|NODE_OPTIONS|NODE_PATH|YARN_PRODUCTION|INIT_CWD|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|GIT_(DIR|WORK_TREE|INDEX_FILE)"
@@ -79,10 +81,13 @@ class Commands:
         code, lines = self._start(words, what)
         if code == 0:
             return
-        advice = "install what it calls, or change the command" if code == 127 else "fix it and deploy again"
+        if code < 0:
+            ended, advice = f"was killed by signal {-code}", "see whether memory ran out (dmesg), and deploy again"
+        else:
+            ended, advice = f"ended with exit code {code}", next or _ADVICE.get(code, "fix it and deploy again")
         raise BuildError(
-            f"build failed: {REDACTOR.text(what)} ended with exit code {code}; nothing was deployed",
-            next=next or advice,
+            f"build failed: {REDACTOR.text(what)} {ended}; nothing was deployed",
+            next=advice,
             detail=REDACTOR.text("\n".join(lines)),
         )
 
@@ -107,10 +112,8 @@ class Commands:
 
 
 @contextlib.contextmanager
-def _ending(process: subprocess.Popen[bytes], what: str):  # type: ignore[no-untyped-def]
+def _ending(process: subprocess.Popen[bytes], what: str) -> Iterator[None]:
     """Ends the program and its children when the time is over or the build is interrupted."""
-    import threading
-
     late = threading.Event()
 
     def stop() -> None:
@@ -133,7 +136,7 @@ def _ending(process: subprocess.Popen[bytes], what: str):  # type: ignore[no-unt
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.Signals["SIGKILL"])
         else:
             process.kill()
 

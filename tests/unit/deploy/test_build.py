@@ -144,6 +144,19 @@ def test_a_build_command_that_does_not_exist_is_named(project: Path) -> None:
     assert "no-such-builder: not found" in caught.value.detail
 
 
+def test_a_build_that_is_killed_is_no_fault_of_the_app(project: Path) -> None:
+    with pytest.raises(BuildError, match=r"was killed by signal 9; nothing was deployed -> see whether memory ran out"):
+        make(project, build_command="kill -9 $$")
+
+
+def test_a_build_that_does_not_end_is_ended_with_all_that_it_started(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "BUILD_SECONDS", 1)
+    with pytest.raises(BuildError, match="did not end within 1 s"):
+        make(project, build_command="sleep 1000 & sleep 1000; true")
+
+
 def test_a_missing_app_or_process_file_is_a_usage_error(project: Path) -> None:
     (project / "web" / "ecosystem.json").unlink()
     with pytest.raises(UsageError, match="there is no process file"):
