@@ -476,6 +476,6 @@ def test_lines_reach_the_input_of_a_fork_worker_also_without_and_after_another_s
     wait_for(lambda: "got third" in output(pm2, "echo"), "its answer")
     assert "over" not in output(pm2, "echo")
     pm2.run("stop", "echo")
-    assert "does not run" in pm2.run("send", "0", "x", check=False).stderr
+    assert "is not running" in pm2.run("send", "0", "x", check=False).stderr
     pm2.apply(pm2.api(instances=1))
     assert "only fork apps" in pm2.run("send", "api", "x", check=False).stderr

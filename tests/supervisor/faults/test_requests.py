@@ -173,9 +173,9 @@ def test_more_workers_than_one_app_can_have_are_refused_with_the_bound(running: 
     running.apply(running.singleton(autostart=False))
     done = running.run("scale", "tick", count, check=False)
     assert done.returncode == 2
-    assert "512 is the most" in done.stderr or "nine digits at most" in done.stderr
+    assert "512 is the maximum" in done.stderr or "nine digits at most" in done.stderr
     answer = running.ask("start", apps=[running.singleton(name="many", autostart=False, instances=int(count) + 1)])
-    assert "512 is the most" in answer["error"] or "'instances'" in answer["error"]
+    assert "512 is the maximum" in answer["error"] or "'instances'" in answer["error"]
     assert running.workers("many") == []
     assert len(running.workers("tick")) == 1
 

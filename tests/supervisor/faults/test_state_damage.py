@@ -129,7 +129,7 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "a list of wrong things": (of_config(args=[["x"]]), "config.args.0 is a list"),
     "a text for a list": (of_config(watch="/srv"), "config.watch is '/srv'"),
     "variables that no program can be given": (of_config(env={"A=B": "x"}), "config.env.'A=B' is not the name"),
-    "an app that waits for itself": (of_config(depends_on=["tick"]), "circle: tick -> tick"),
+    "an app that waits for itself": (of_config(depends_on=["tick"]), "cycle: tick -> tick"),
     "a pid that is none": (of_worker(pid="one"), "slots.0.workers.0.pid is 'one'"),
     "a pid past all limits": (of_worker(pid=10**30), "slots.0.workers.0.pid is 1000"),
     "the pid of init": (of_worker(pid=1), "slots.0.workers.0.pid is 1"),
