@@ -131,6 +131,7 @@ class StageRequest(NamedTuple):
     files: Sizes
     artifact: Archive
     package: PackageArchive
+    digest: Optional[Sha256] = None  # of the artifacts of this release for all kinds of hosts
     commit: Optional[Commit] = None
 
 

@@ -103,12 +103,12 @@ class _Build:
 
     @cached_property
     def hash(self) -> str:
-        return self._hash(self.source.root, self.tree)
+        return self._hash(self.source.root, self.tree, self.target)
 
-    def _hash(self, directory: Path, tree: Tree) -> str:
+    def _hash(self, directory: Path, tree: Tree, target: Target | None) -> str:
         wish = [
             _FORMAT, [getattr(self.settings, name) for name in _IN_THE_RESULT], sorted(self.settings.build_env.items()),
-            platform.system(), platform.machine(), self.source.inner, self.target if self.is_python else None,
+            platform.system(), platform.machine(), self.source.inner, target if self.is_python else None,
         ]  # fmt: skip
         return hash_tree(directory, tree, hashlib.sha256(json.dumps(wish).encode()).digest())
 
@@ -142,7 +142,7 @@ class _Build:
         empty_but_dependencies(self.cache.work)
         copy_entries(self.source.root, self.tree.entries, self.work)
         rules = Rules(self.rules.spec, self.rules.include, self.rules.ignored)
-        if self._hash(self.work, read_tree(self.work, rules.leaves_out)) != self.hash:
+        if self._hash(self.work, read_tree(self.work, rules.leaves_out), self.target) != self.hash:
             raise BuildError(
                 "the app's files changed while they were copied; nothing was deployed", next="deploy again"
             )
@@ -170,6 +170,7 @@ class _Build:
         artifact = Artifact(
             archive.sha256, archive.path, archive.path.stat().st_size, archive.unpacked_bytes, stage, process_file,
             is_node(self.source), was_built=True, inner=self.source.inner,
+            digest=self._hash(self.source.root, self.tree, None) if self.is_python else archive.sha256,
             python=self.target.title if self.is_python else "", commit=commit,
         )  # fmt: skip
         _check_built(self.settings, artifact)

@@ -16,14 +16,15 @@ from percore.deploy.build.git import Commit
 from percore.deploy.build.python import PYTHON_PACKAGES
 
 KEEP_ARTIFACTS = 5
-_NOTED = ("sha256", "bytes", "unpacked_bytes", "process_file", "is_node", "inner", "python")
+_NOTED = ("sha256", "bytes", "unpacked_bytes", "process_file", "is_node", "digest", "inner", "python")
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A built app. Sizes in bytes; `tree` is its unpacked copy on this machine, where the process file is read.
 
-    `inner` is the app's directory in it, `python` the kind of host that its wheels are for; both may be empty.
+    `digest` is what the ids of its releases end with: its own hash, or that of its source where other kinds of hosts need other
+    wheels. `inner` is the app's directory in it, `python` the kind of host that its wheels are for; both may be empty.
     """
 
     sha256: str
@@ -34,6 +35,7 @@ class Artifact:
     process_file: str
     is_node: bool
     was_built: bool
+    digest: str
     inner: str = ""
     python: str = ""
     commit: Commit | None = None

@@ -90,6 +90,7 @@ class Mark(TypedDict):
     mark: Word
     fingerprint: NotRequired[Line]
     artifact: NotRequired[Line]
+    digest: NotRequired[Line]
     commit: NotRequired[CommitFacts | None]
 
 

@@ -63,14 +63,14 @@ def _choose_release(app: WantedApp, behind: Sequence[Seen], seen: Sequence[Seen]
         return str(known.pop()), "it is staged already"
     if len(running) == 1 and not any(running & set(one.reply["marks"]) for one in behind):
         return running.pop(), "the other hosts run it"
-    return make_release_id(app.artifact.sha256, {name for one in seen for name in one.reply["marks"]}), ""
+    return make_release_id(app.artifact.digest, {name for one in seen for name in one.reply["marks"]}), ""
 
 
-def make_release_id(artifact: str, taken: set[str]) -> str:
-    """UTC time and the beginning of the artifact's hash; a second later when that one is taken."""
+def make_release_id(digest: str, taken: set[str]) -> str:
+    """UTC time and the beginning of the artifact's digest; a second later when that one is taken."""
     moment = datetime.now(timezone.utc)
     while True:
-        release = f"{moment:%Y%m%d%H%M%S}-{artifact[:8]}"
+        release = f"{moment:%Y%m%d%H%M%S}-{digest[:8]}"
         if release not in taken:
             return release
         moment += timedelta(seconds=1)
@@ -178,5 +178,5 @@ def require_release(hosts: Sequence[Host], release: str, report: Report) -> list
 
 def _is_of_artifact(release: str, mark: Mark | None) -> bool:
     """Where the mark names no artifact, the release's own hash has to do."""
-    artifact = mark.get("artifact") if mark else None
-    return is_made_of(release, artifact or release[15:])
+    digest = (mark.get("digest") or mark.get("artifact")) if mark else None
+    return is_made_of(release, digest or release[15:])

@@ -105,7 +105,7 @@ def _release_with(reply: Inspected, app: WantedApp) -> str | None:
         for name, note in reply["marks"].items()
         if note.get("fingerprint") == app.fingerprint
         and note["mark"] != "bad"
-        and is_made_of(name, app.artifact.sha256)
+        and is_made_of(name, app.artifact.digest)
     ]
     return reply["current"] if reply["current"] in same else max(same, default=None)
 

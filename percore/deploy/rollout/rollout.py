@@ -169,5 +169,5 @@ def build_only(scope: Scope, report: Report) -> None:
     hosts = load_hosts(scope)
     artifacts = build_apps(hosts, report, for_hosts=False)
     write_edge_config(hosts)
-    for name, artifact in artifacts.items():
+    for name, artifact in {host.settings.name: artifacts[host.name] for host in hosts}.items():
         report.finish(f"{name}: {artifact.path.relative_to(scope.project)}")

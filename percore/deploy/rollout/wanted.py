@@ -20,7 +20,7 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.schema import suggest
-from percore.errors import PercoreError, PreflightError, UsageError
+from percore.errors import PercoreError, UsageError
 from percore.supervisor.config.process_file import resolve_for_release
 
 PLACE = "@release@"
@@ -68,36 +68,32 @@ def is_guarded(spec: Mapping[str, Any]) -> bool:
 
 
 def build_apps(hosts: Sequence[Host], report: Report, *, for_hosts: bool = True) -> dict[str, Artifact]:
-    """One artifact per app, by the app's name; hosts of one app share it. None where the run is not about the app.
+    """The artifact of each host, by its name; hosts of one app and kind share it. None where the run is not about the app.
 
     `for_hosts`: wheels are for the Python of the hosts, which are connected; otherwise for that of this machine.
     """
-    artifacts: dict[str, Artifact] = {}
-    for host in hosts:
-        settings = host.settings
-        if not host.scope.brings_the_app or settings.name in artifacts:
-            continue
-        report.phase("build", settings.name)
-        target = _common_target([each for each in hosts if each.settings.name == settings.name]) if for_hosts else None
-        artifacts[settings.name] = build(settings, host.scope.project, report.step, target)
-        if not artifacts[settings.name].was_built:
-            report.step(f"unchanged, {artifacts[settings.name].size_text} from the cache")
-    return artifacts
+    made: dict[tuple[str, Target | None], Artifact] = {}
+    found: dict[str, Artifact] = {}
+    bringing = [host for host in hosts if host.scope.brings_the_app]
+    targets = _common_targets(bringing) if for_hosts else {}
+    for host in bringing:
+        key = host.settings.name, targets.get(host.name)
+        if key not in made:
+            report.phase("build", " for ".join([key[0], *([key[1].title] if key[1] else [])]))
+            made[key] = build(host.settings, host.scope.project, report.step, key[1])
+            if not made[key].was_built:
+                report.step(f"unchanged, {made[key].size_text} from the cache")
+        found[host.name] = made[key]
+    return found
 
 
-def _common_target(hosts: Sequence[Host]) -> Target | None:
-    """The kind of the hosts for which wheels are; of several versions of glibc the oldest."""
-    if not needs_target(hosts[0].settings):
-        return None
-    targets = {host.name: _target(host) for host in hosts}
-    kinds = {target.kind: name for name, target in targets.items()}
-    if len(kinds) > 1:
-        found = "; ".join(f"{name}: {targets[name].title}" for name in kinds.values())
-        raise PreflightError(
-            f"the hosts need different wheels: {found}",
-            next="deploy each kind by itself (--limit), or upgrade one of them",
-        )
-    return min(targets.values(), key=lambda target: target.libc_order)
+def _common_targets(hosts: Sequence[Host]) -> dict[str, Target]:
+    """By host, the kind for which its wheels are: of hosts that differ only in their glibc the oldest counts."""
+    targets = {host.name: (host.settings.name, _target(host)) for host in hosts if needs_target(host.settings)}
+    oldest: dict[tuple[str, ...], Target] = {}
+    for app, target in sorted(targets.values(), key=lambda pair: pair[1].libc_order):
+        oldest.setdefault((app, *target.kind), target)
+    return {name: oldest[(app, *target.kind)] for name, (app, target) in targets.items()}
 
 
 def _target(host: Host) -> Target:
@@ -134,7 +130,7 @@ class _Maker:
         return WantedHost(host, state, package, self._app(host, state) if host.scope.brings_the_app else None)
 
     def _app(self, host: Host, state: HostState) -> WantedApp:
-        artifact = self._artifacts[host.settings.name]
+        artifact = self._artifacts[host.name]
         record = _place_apps(self._record(host.settings, artifact), host)
         fingerprint = f"{state.fingerprint(artifact.sha256, record)} {host.scope.selection}".rstrip()
         return WantedApp(artifact, record, fingerprint)

@@ -44,9 +44,7 @@ class Staging:
             _write_release_files(releases, request, received, user=self.target.supervisor.user)
             releases.publish(releases.staging.path(release), release)
             self.verify(release)
-            commit = request.commit._asdict() if request.commit else None
-            sha256 = request.artifact.sha256
-            releases.marks.set(release, STAGED, fingerprint=request.fingerprint, artifact=sha256, commit=commit)
+            releases.marks.set(release, STAGED, **_note(request))
         except BaseException:
             releases.remove(release)
             raise
@@ -163,6 +161,17 @@ def _merged(releases: Releases, plan: Plan, tags: TagChoice) -> Plan:
         after=selection.merge(plan.after, present.after),
         handlers=[*(handler for handler in present.handlers if handler["name"] not in names), *plan.handlers],
     )
+
+
+def _note(request: StageRequest) -> dict[str, Any]:
+    """What the marks keep of where a release comes from."""
+    sha256 = request.artifact.sha256
+    return {
+        "fingerprint": request.fingerprint,
+        "artifact": sha256,
+        "digest": request.digest or sha256,
+        "commit": request.commit._asdict() if request.commit else None,
+    }
 
 
 def _write_release_files(

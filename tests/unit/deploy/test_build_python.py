@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from percore.deploy.build.python import Target
 from percore.deploy.build.source_tree import BuildError
 from percore.deploy.report import Report
 from percore.deploy.rollout import wanted
-from percore.errors import PreflightError
 from tests.unit.deploy.apps import make, names, settings, wheel, write
 
 HERE = Target("Linux", "x86_64", f"{sys.version_info[0]}.{sys.version_info[1]}", "2.36")
@@ -180,15 +179,33 @@ def test_the_index_that_pip_is_set_to_use_is_that_of_uv(monkeypatch: pytest.Monk
     assert python._index_of_pip(Commands(tmp_path, build_environment({}, tmp_path), lambda _: None)) == {}
 
 
-def test_hosts_of_different_kinds_are_named(app: Path) -> None:
+def host(name: str, app: Path, python_version: str, libc: str) -> Any:
+    """As much of one as a build looks at."""
+    facts = {"system": "Linux", "machine": "x86_64", "python": python_version, "libc": libc}
+    scope = SimpleNamespace(brings_the_app=True, project=app.parent / "project")
+    return SimpleNamespace(name=name, settings=settings(app), agent=SimpleNamespace(facts=facts), scope=scope)
+
+
+def test_each_kind_of_host_gets_its_artifact_and_all_can_have_one_release(app: Path) -> None:
     write(app, {"requirements.txt": "native\n"})
+    hosts = [host("a", app, "3.11.2", "2.36"), host("b", app, "3.11.9", "2.31"), host("c", app, "3.13.1", "2.41")]
+    found = wanted.build_apps(hosts, Report(quiet=True))
+    assert found["a"].sha256 == found["b"].sha256 != found["c"].sha256
+    assert [tag_of(found[name].tree)[:5] for name in "abc"] == ["cp311", "cp311", "cp313"]
+    assert found["a"].digest == found["c"].digest, "the id of a release is the same on all hosts"
 
-    def host(name: str, python_version: str, libc: str) -> Any:
-        facts = {"system": "Linux", "machine": "x86_64", "python": python_version, "libc": libc}
-        return type("Host", (), {"name": name, "settings": settings(app), "agent": type("A", (), {"facts": facts})})
 
-    one, two, three = host("a", "3.11.2", "2.36"), host("b", "3.11.9", "2.31"), host("c", "3.13.1", "2.41")
-    assert wanted._common_target([one, two]) == Target("Linux", "x86_64", "3.11", "2.31"), "the oldest glibc counts"
-    with pytest.raises(PreflightError, match=r"different wheels: b: Python 3\.11 on x86_64; c: Python 3\.13 on x86_64"):
-        wanted._common_target([one, two, three])
-    assert json.dumps(one.agent.facts)
+def test_of_hosts_that_differ_in_their_glibc_the_oldest_counts(app: Path) -> None:
+    write(app, {"requirements.txt": "native\n"})
+    hosts = [host("a", app, "3.11.2", "2.36"), host("b", app, "3.11.9", "2.9"), host("c", app, "3.11.1", "")]
+    targets = wanted._common_targets(hosts)
+    assert {target.libc for target in targets.values()} == {""}
+    assert wanted._common_targets(hosts[:2])["a"].libc == "2.9"
+
+
+def test_the_digest_of_another_source_is_another_one(app: Path) -> None:
+    write(app, {"requirements.txt": "native\n"})
+    first = make(app, target=BOOKWORM)
+    assert make(app, target=TRIXIE).digest == first.digest
+    write(app, {"app.py": "# changed"})
+    assert make(app, target=BOOKWORM).digest != first.digest

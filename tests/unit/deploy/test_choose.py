@@ -13,7 +13,9 @@ from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
 SHA256 = "0a1b2c3d" * 8
 OLD, NEW = "20260101120000-99999999", "20260102120000-0a1b2c3d"
-ARTIFACT = Artifact(SHA256, Path("a.tar.gz"), 1, 1, Path(), "ecosystem.json", is_node=True, was_built=True)
+ARTIFACT = Artifact(
+    SHA256, Path("a.tar.gz"), 1, 1, Path(), "ecosystem.json", is_node=True, was_built=True, digest=SHA256
+)
 
 
 def seen(

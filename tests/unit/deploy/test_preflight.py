@@ -34,7 +34,9 @@ def artifact(tmp_path: Path) -> Artifact:
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         tar.add(tree, arcname=".")
-    return Artifact("0" * 64, path, 1_000_000, 5_000_000, tree, "ecosystem.config.js", is_node=True, was_built=True)
+    return Artifact(
+        "0" * 64, path, 1_000_000, 5_000_000, tree, "ecosystem.config.js", is_node=True, was_built=True, digest="0" * 64
+    )
 
 
 def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
