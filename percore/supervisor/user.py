@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 from collections.abc import Mapping
@@ -65,6 +64,8 @@ def find_user(user: str) -> pwd.struct_passwd:
 
 def find_group(group: str) -> int:
     """The number of the group of this name or number; raises PercoreError when there is no such name."""
+    import grp  # not before an app names a group
+
     try:
         number = int(group) if is_number(group) else grp.getgrnam(group).gr_gid
         if number <= _HIGHEST_ID:

@@ -17,16 +17,14 @@ from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
 from percore.supervisor.home import Home
 from percore.supervisor.logger import log
 from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_formatter, id_of
-from percore.supervisor.logs.retention import (
+from percore.supervisor.logs.limits import (
     Chore,
     RetentionReport,
-    do_chores,
+    RotationLimits,
     free_missing,
     held_bytes,
-    reserve,
     space_of,
 )
-from percore.supervisor.logs.rotate import RotationLimits
 from percore.supervisor.loop import Loop, Timer
 
 _SHORTEST_WAIT = 1.0
@@ -213,8 +211,11 @@ class LogRotation(Observer):
 def _reserve_space(chores: Iterable[Chore]) -> bool:
     """True where a disk is nearly full."""
     tight = [chore for chore in chores if space_of(chore).is_tight]
-    for chore in tight:
-        reserve(chore)
+    if tight:
+        from percore.supervisor.logs.retention import reserve
+
+        for chore in tight:
+            reserve(chore)
     return bool(tight)
 
 
@@ -235,6 +236,8 @@ def _work(chores: Iterable[Chore], write: int) -> None:
         os.closerange(3, write)
         os.closerange(write + 1, 65536)
         os.nice(5)
+        from percore.supervisor.logs.retention import do_chores
+
         os.write(write, json.dumps(do_chores(chores)).encode())
     finally:
         os._exit(0)

@@ -10,10 +10,10 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
-from percore.common.typing import NamedTuple, Optional
-from percore.supervisor.logs.files import FileId, id_of
+from percore.common.typing import NamedTuple
+from percore.supervisor.logs.files import id_of
+from percore.supervisor.logs.limits import Chore, RetentionReport, free_missing, held_bytes, space_of
 from percore.supervisor.logs.rotate import (
-    RotationLimits,
     allocate,
     compress_older,
     drop,
@@ -27,28 +27,6 @@ from percore.supervisor.user_files import find
 
 _KEPT_WHEN_FULL = 1 << 20
 _RESERVE = 4 << 20
-
-
-class Chore(NamedTuple):
-    """One log. `place`: where it is open, if it lost its name; `file`: which one its writer has open."""
-
-    app: str
-    path: str
-    limits: RotationLimits
-    max_total: int = 0  # bytes of all logs of the app; 0: any number
-    min_free: int = 0  # bytes to leave on the disk
-    place: str = ""
-    file: Optional[FileId] = None
-    is_due: bool = False
-    is_aged: bool = False
-    user: Optional[str] = None  # whose log it is, as the app's config names him
-    group: Optional[str] = None
-
-
-class RetentionReport(NamedTuple):
-    moved: int
-    dropped: dict[str, int]  # by path: bytes that cannot be read any more, although the limits would have kept them
-    problems: list[str]
 
 
 def do_chores(chores: Iterable[Chore]) -> RetentionReport:
@@ -159,44 +137,7 @@ def sorted_by_age(chores: Iterable[Chore]) -> list[Older]:
     return sorted(found, key=lambda older: older.age)
 
 
-def held_bytes(path: str) -> int:
-    """What a log takes on the disk, roughly: a hole that a rotation left does not count."""
-    try:
-        found = os.stat(path)
-        return min(found.st_size, found.st_blocks * 512)
-    except OSError:
-        return 0
-
-
 # -- a full disk -----------------------------------------------------------------------------------------------------
-
-
-class Space(NamedTuple):
-    """On the disk of a log: what is free, and what is to be left free."""
-
-    free: int
-    floor: int
-
-    @property
-    def is_missing(self) -> bool:
-        return self.free < self.floor
-
-    @property
-    def is_tight(self) -> bool:
-        return self.free < 4 * self.floor
-
-
-def space_of(chore: Chore) -> Space:
-    """Of a small disk never more than a twentieth is to be left free."""
-    try:
-        disk = os.statvfs(os.path.dirname(os.path.realpath(chore.path)))
-    except OSError:
-        return Space(0, 0)
-    return Space(disk.f_bavail * disk.f_frsize, min(chore.min_free, disk.f_blocks * disk.f_frsize // 20))
-
-
-def free_missing(chore: Chore) -> bool:
-    return space_of(chore).is_missing
 
 
 def make_room(chores: Iterable[Chore], dropped: dict[str, int]) -> Iterator[Chore]:

@@ -16,8 +16,9 @@ import pytest
 from percore.supervisor.logs import rotate as rotation
 from percore.supervisor.logs.files import id_of, last_lines
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.retention import Chore, do_chores
-from percore.supervisor.logs.rotate import RotationLimits, locked, older_files, rotate
+from percore.supervisor.logs.limits import Chore, RotationLimits
+from percore.supervisor.logs.retention import do_chores
+from percore.supervisor.logs.rotate import locked, older_files, rotate
 
 LIMITS = RotationLimits(64 << 10, 1000)
 

@@ -11,7 +11,7 @@ import pytest
 from percore.supervisor.logs import formatter
 from percore.supervisor.logs import rotate as rotation
 from percore.supervisor.logs.formatter import RawLog, RawLogEntry
-from percore.supervisor.logs.rotate import RotationLimits
+from percore.supervisor.logs.limits import RotationLimits
 
 
 class Killed(Exception):

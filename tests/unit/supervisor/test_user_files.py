@@ -16,8 +16,8 @@ import pytest
 
 from percore.supervisor.logs.files import last_lines, open_log
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.retention import Chore, do_chores
-from percore.supervisor.logs.rotate import RotationLimits
+from percore.supervisor.logs.limits import Chore, RotationLimits
+from percore.supervisor.logs.retention import do_chores
 from percore.supervisor.user import Identity, identity_of
 from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 
