@@ -98,7 +98,7 @@ def test_without_a_daemon_the_command_shows_the_logs_and_ends_everything_with_it
         assert run.stdout is not None
         assert any("args:loud" in line for line in run.stdout)
         [pid] = pm2.pids("tick")
-        assert "runs already" in pm2.run("start", "tock.sh", "--no-daemon", check=False).stderr
+        assert "already running" in pm2.run("start", "tock.sh", "--no-daemon", check=False).stderr
         run.send_signal(signal.SIGTERM)
         assert "are stopped" in run.stdout.read()
     assert not os.path.exists(f"/proc/{pid}")

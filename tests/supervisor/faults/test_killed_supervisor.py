@@ -42,9 +42,9 @@ state_file._write = dies
 """,
     "before the new state takes the old one's place": f"""
 rename = os.rename
-def dies(source, target):
+def dies(source, target, **directories):
     if target.endswith("state.json") and "tick" in open(source).read(): {NOW}
-    rename(source, target)
+    rename(source, target, **directories)
 os.rename = dies
 """,
     "in the child, before it executes its program": """
@@ -203,7 +203,7 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
     before = supervisor.pids("api") + supervisor.pids("tick")
     with Load(supervisor.port) as load:
         for patch in (
-            f"from percore.supervisor.core import set_aside\ndef dies(*_): {NOW}\nset_aside.open_unadopted = dies",
+            f"from percore.supervisor.state import set_aside\ndef dies(*_): {NOW}\nset_aside.open_unadopted = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
             f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
