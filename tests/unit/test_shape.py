@@ -87,7 +87,7 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
     "functions of more than 50 lines": (0, lambda: len(long_functions())),
     "callbacks in the supervisor": (38, lambda: len(list(callbacks()))),
-    "lines of the package": (36_400, lambda: sum(map(lines_of, PATHS))),
+    "lines of the package": (36_800, lambda: sum(map(lines_of, PATHS))),
 }
 """The most that is allowed, and how it is measured. That no two modules need each other is a contract of pyproject.toml."""
 
