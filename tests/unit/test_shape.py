@@ -6,6 +6,7 @@ A figure may become smaller; the test says when it did, and the table here follo
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,26 @@ def long_functions() -> list[str]:
     return [node.name for node in functions if node.end_lineno and node.end_lineno - node.lineno >= 50]
 
 
+def lines_below(place: str) -> int:
+    return sum(lines_of(path) for path in PATHS if ROOT / place in path.parents)
+
+
+# A part that does more may be larger: its figure is changed together with what it does. Why they are as large as they are
+# is told in docs/architecture.md, "Sizes".
+MOST_LINES = {
+    "common": 1_200,
+    "supervisor/commands": 4_000,
+    "supervisor/config": 2_700,
+    "supervisor": 20_500,
+    "host": 4_600,
+    "deploy": 9_900,
+    "tasks": 450,
+    "lab": 750,
+}
+LINES: dict[str, tuple[int, Callable[[], int]]] = {
+    f"lines of {part}": (most, functools.partial(lines_below, part)) for part, most in MOST_LINES.items()
+}
+
 FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "files in the largest package but commands": (21, lambda: files_in(lambda package: package.name != "commands")),
     "files in commands": (28, lambda: files_in(lambda package: package.name == "commands")),
@@ -87,7 +108,7 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
     "functions of more than 50 lines": (0, lambda: len(long_functions())),
     "callbacks in the supervisor": (38, lambda: len(list(callbacks()))),
-    "lines of the package": (36_500, lambda: sum(map(lines_of, PATHS))),
+    **LINES,
 }
 """The most that is allowed, and how it is measured. That no two modules need each other is a contract of pyproject.toml."""
 

@@ -16,6 +16,7 @@ import pytest
 
 import tasks
 from percore.host.tags import Selection
+from percore.tasks.decorators import make_scope
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -70,7 +71,7 @@ import importlib, pkgutil, sys
 for name in ("pytest", "_pytest", "xdist", "hypothesis", "ansible", "mypy", "importlinter", "vermin", "pyte"):
     sys.modules[name] = None
 import tasks, percore
-for package in ("deploy", "host", "lab", "supervisor"):
+for package in ("deploy", "host", "lab", "supervisor", "tasks"):
     for module in pkgutil.walk_packages([f"percore/{package}"], f"percore.{package}."):
         if not module.name.endswith("__main__") and "bindshim" not in module.name:
             importlib.import_module(module.name)
@@ -103,6 +104,6 @@ def test_every_task_that_talks_to_hosts_has_the_options_of_a_scope(task: Any) ->
 
 
 def test_the_options_of_a_run_make_its_scope() -> None:
-    scope = tasks.make_scope("lab", "web*", 4, yes=True, tags="web, app,", skip_tags="slow")
-    assert (scope.env, scope.limit, scope.forks, scope.yes) == ("lab", "web*", 4, True)
+    scope = make_scope(PROJECT, "lab", "web*", 4, yes=True, tags="web, app,", skip_tags="slow")
+    assert (scope.project, scope.env, scope.limit, scope.forks, scope.yes) == (PROJECT, "lab", "web*", 4, True)
     assert scope.selection == Selection(["web", "app"], ["slow"])

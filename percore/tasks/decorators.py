@@ -1,0 +1,112 @@
+"""How an operator's task is made: its options and their help, its errors, and the scope of a run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from percore.deploy.interrupts import exit_code_of, unwind_when_told
+from percore.deploy.report import be_verbose, print_error, print_line
+from percore.deploy.rollout.host import FORKS, Scope
+from percore.errors import PercoreError
+from percore.host.tags import Selection
+
+HELP = {
+    "env": "the environment: the name of a file in inventories/",
+    "release": "id of a release, or its beginning",
+    "limit": "only these hosts: a pattern as in Ansible, such as web:&fresh:!web3",
+    "forks": "how many hosts at the same time",
+    "json": "print JSON instead of a table",
+    "verbose": "-v: each message to a host and how long it took; -vv: how much was sent; -vvv: what SSH says",
+    "why": "what others read who find it locked",
+    "tags": "only what has one of these tags, separated by commas; 'app' is the app itself",
+    "skip-tags": "all but what has one of these tags",
+    "yes": "do not ask, where ask_before_switch is set",
+    "check": "only show what would change; exit code 8 when anything would",
+    "diff": "show how files change",
+    "app": "only this app",
+    "lines": "how many lines of each log",
+    "follow": "show new lines until Ctrl-C",
+    "host": "name of a host",
+    "list": "all groups and variables as JSON, as `ansible-inventory --list` has them",
+    "graph": "the tree of groups and hosts (the default)",
+    "var": "only this variable",
+    "file": "a file of variables, or any other",
+    "vault-id": "ID@SOURCE or SOURCE; the source of the password is a file, a program or 'prompt'",
+    "new": "the new password: ID@SOURCE or SOURCE, as --vault-id",
+    "only": "only what has this vault id",
+    "name": "name of the variable",
+}
+
+
+def operator_task(body: Callable[..., None], pre: Sequence[Any] = (), help: Mapping[str, str] = HELP) -> Any:
+    """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
+
+    @functools.wraps(body)
+    def run(context: Context, *args: Any, **kwargs: Any) -> None:
+        unwind_when_told()
+        if os.environ.get("PERCORE_DEBUG") or "--debug" in sys.argv:
+            body(context, *args, **kwargs)
+            return
+        try:
+            body(context, *args, **kwargs)
+        except PercoreError as error:
+            print_error(error)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt as interrupt:
+            print_line("percore: interrupted; a switch that was not confirmed is rolled back")
+            sys.exit(exit_code_of(interrupt))
+
+    names = {name.replace("_", "-") for name in inspect.signature(run).parameters}
+    known = {name: text for name, text in help.items() if name in names}
+    counted = ["verbose"] if "verbose" in names else []
+    return task(run, pre=list(pre), help=known, incrementable=counted)
+
+
+def host_task(*options: str) -> Callable[[Callable[..., None]], Any]:
+    """A task that talks to hosts: its first argument is the `Scope` that --env, --limit, --forks and `options` give."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        own = list(inspect.signature(body).parameters.values())[1:]
+        scope = [_option(name, default) for name, default in SCOPE.items() if name in (*options, "limit", "forks")]
+        wanted = [_option("env", "local"), *own, *scope, _option("verbose", 0)]
+
+        @functools.wraps(body)
+        def run(context: Context, **given: Any) -> None:
+            be_verbose(given.pop("verbose"))
+            chosen = {one.name: given.pop(one.name) for one in own}
+            body(make_scope(project_of(context), **given), **chosen)
+
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)
+        run.__signature__ = inspect.Signature([context, *wanted])  # type: ignore[attr-defined]
+        return operator_task(run)
+
+    return decorate
+
+
+def _option(name: str, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+
+SCOPE: dict[str, object] = {"yes": False, "tags": "", "skip_tags": "", "limit": "all", "forks": FORKS}
+"""The options that narrow a run, beside --env. Every task that talks to hosts has --limit and --forks."""
+
+
+def make_scope(
+    project: Path, env: str, limit: str, forks: int, yes: bool = False, tags: str = "", skip_tags: str = ""
+) -> Scope:
+    selection = Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
+    return Scope(env, project, limit, forks, selection, yes)
+
+
+def project_of(context: Context) -> Path:
+    """The directory of the tasks.py that invoke found (`namespace`)."""
+    return Path(context.config.percore.project)

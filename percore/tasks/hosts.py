@@ -1,0 +1,109 @@
+"""The tasks that talk to hosts. Each reads its options and calls the package once."""
+
+from __future__ import annotations
+
+import sys
+
+from percore.deploy import operations
+from percore.deploy.report import Report
+from percore.deploy.rollout import rollout
+from percore.deploy.rollout.host import Scope
+from percore.tasks.decorators import host_task
+
+
+@host_task("yes", "tags", "skip_tags")
+def deploy(scope: Scope, check: bool = False, diff: bool = False, json: bool = False) -> None:
+    """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
+    if check:
+        rollout.preview(scope, Report(quiet=json), diff=diff, as_json=json)
+    else:
+        rollout.deploy(scope, Report(quiet=json), diff=diff, as_json=json)
+
+
+@host_task("tags", "skip_tags")
+def plan(scope: Scope, json: bool = False) -> None:
+    """What a deploy would change on each host, with diffs, and why workers would be replaced; touches nothing."""
+    rollout.preview(scope, Report(quiet=json), diff=True, as_json=json)
+
+
+@host_task("yes")
+def rollback(scope: Scope, release: str = "") -> None:
+    """Go back to the good release before the current one, or to the one named with --release; first show what changes."""
+    rollout.rollback(scope, Report(), release=release or None)
+
+
+@host_task()
+def converge(scope: Scope) -> None:
+    """Bring hosts that were away to the release that the rest runs; roll back what was not confirmed."""
+    rollout.converge(scope, Report())
+
+
+@host_task()
+def lock(scope: Scope, why: str = "") -> None:
+    """Keep every rollout away from the hosts, until unlock."""
+    operations.lock(scope, Report(), why=why)
+
+
+@host_task()
+def unlock(scope: Scope) -> None:
+    """Remove what lock put there."""
+    operations.unlock(scope, Report())
+
+
+@host_task()
+def history(scope: Scope, lines: int = 20, json: bool = False) -> None:
+    """Who switched what, when, and how it ended."""
+    operations.history(scope, Report(), lines=lines, as_json=json)
+
+
+@host_task()
+def facts(scope: Scope) -> None:
+    """The facts of each host, as JSON."""
+    operations.facts(scope, Report())
+
+
+@host_task()
+def drift(scope: Scope, json: bool = False) -> None:
+    """Where hosts differ from their own release: workers, files edited by hand with the diff, pending handlers."""
+    operations.drift(scope, Report(quiet=json), as_json=json)
+
+
+@host_task()
+def execute(scope: Scope) -> None:
+    """Run a command on all hosts at once, each line behind its host's name: invoke exec --env E -- uptime."""
+    operations.exec_command(scope, Report(), words_after_dashes())
+
+
+def words_after_dashes() -> list[str]:
+    """What invoke leaves to us: the words behind `--`."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+@host_task()
+def status(scope: Scope, json: bool = False) -> None:
+    """Show every worker on every host; --json for scripts."""
+    operations.status(scope, Report(), as_json=json)
+
+
+@host_task()
+def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> None:
+    """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
+    operations.logs(scope, Report(), app=app or None, lines=lines, follow=follow)
+
+
+@host_task()
+def stop(scope: Scope) -> None:
+    """End everything that a deploy started; `deploy` starts it again."""
+    operations.stop(scope, Report())
+
+
+@host_task()
+def startup(scope: Scope) -> None:
+    """Start everything at boot from now on."""
+    operations.set_boot(scope, Report(), enabled=True)
+
+
+@host_task()
+def unstartup(scope: Scope) -> None:
+    """No longer start anything at boot."""
+    operations.set_boot(scope, Report(), enabled=False)

@@ -1,0 +1,44 @@
+"""The operator's tasks for one project, as invoke finds them in its tasks.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.collection import Collection
+
+from percore.tasks import hosts, project, secrets
+
+HOST_TASKS = (
+    hosts.deploy,
+    hosts.plan,
+    hosts.rollback,
+    hosts.converge,
+    hosts.lock,
+    hosts.unlock,
+    hosts.history,
+    hosts.facts,
+    hosts.drift,
+    hosts.status,
+    hosts.logs,
+    hosts.stop,
+    hosts.startup,
+    hosts.unstartup,
+)
+PROJECT_TASKS = (project.build, project.inventory, project.explain)
+SECRET_TASKS = (
+    secrets.encrypt,
+    secrets.decrypt,
+    secrets.view,
+    secrets.edit,
+    secrets.rekey,
+    secrets.encrypt_string,
+)
+
+
+def make_namespace(tasks_file: str) -> Collection:
+    """All tasks, for the project that `tasks_file` lies in: `namespace = make_namespace(__file__)`."""
+    namespace = Collection(*HOST_TASKS, *PROJECT_TASKS)
+    namespace.add_task(hosts.execute, name="exec")
+    namespace.add_collection(Collection("secrets", *SECRET_TASKS))
+    namespace.configure({"percore": {"project": str(Path(tasks_file).resolve().parent)}})
+    return namespace
