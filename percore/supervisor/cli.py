@@ -8,9 +8,9 @@ from importlib import import_module
 
 from percore.common.typing import NoReturn
 from percore.errors import PercoreError, UsageError, nearest
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.home_owner import go_on_as_owner
 from percore.supervisor.commands.registry import GROUPS, all_names, find, instead_of
-from percore.supervisor.home import Home
-from percore.supervisor.home_owner import go_on_as_owner
 
 
 def main() -> None:

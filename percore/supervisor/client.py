@@ -16,11 +16,11 @@ from percore.common.passwords import for_programs
 from percore.common.typing import Any, Callable, Optional
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
-from percore.supervisor import lock
-from percore.supervisor.home import Home, connect
+from percore.supervisor.base import lock
+from percore.supervisor.base.home import Home, connect
+from percore.supervisor.base.program import this_program
+from percore.supervisor.base.user import Identity, identity_or_none
 from percore.supervisor.logs.files import open_log
-from percore.supervisor.program import this_program
-from percore.supervisor.user import Identity, identity_or_none
 
 _START_SECONDS = 10.0
 _TIMEOUTS = (TimeoutError, socket.timeout)  # two of them before Python 3.10

@@ -12,25 +12,25 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError
-from percore.supervisor import logger, rlimits
+from percore.supervisor.base import logger, rlimits
+from percore.supervisor.base.home_owner import find_home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.program import PLAN_VARIABLE, Program
+from percore.supervisor.base.states import HAS_PROCESS, State
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.apply import start
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import Persistence
 from percore.supervisor.core.status import is_crash_looping
-from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.daemon import Daemon
-from percore.supervisor.home_owner import find_home
 from percore.supervisor.home_watch import take_lock
-from percore.supervisor.logger import log
 from percore.supervisor.logs.console import Relay
-from percore.supervisor.loop import Loop
 from percore.supervisor.process.process import become_subreaper, kill_unadopted
-from percore.supervisor.program import PLAN_VARIABLE, Program
 from percore.supervisor.state.fd_store import FdStore
 from percore.supervisor.state.state_file import StateFile
-from percore.supervisor.states import HAS_PROCESS, State
 
 NOTHING_ONLINE = 2  # as PM2's runtime ends
 

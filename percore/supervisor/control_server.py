@@ -13,17 +13,18 @@ from percore.common import control
 from percore.common.typing import Any, Callable, Optional, Protocol
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
-from percore.supervisor import control_operations, systemd
+from percore.supervisor import control_operations
+from percore.supervisor.base import systemd
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.loop import Loop, Timer
+from percore.supervisor.base.program import Program
+from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import dump, resurrect
 from percore.supervisor.core.status import select_all
-from percore.supervisor.home import Home
-from percore.supervisor.loop import Loop, Timer
-from percore.supervisor.program import Program
 from percore.supervisor.sockets.unix import UnixServer
-from percore.supervisor.user import clean_environment
 
 # With more than that not taken, or waiting, a client is read from no more: an answer of any size goes out whole, and one after
 # the other.

@@ -9,19 +9,19 @@ import time
 
 from percore.common.typing import Callable, Optional
 from percore.errors import PercoreError
-from percore.supervisor import rlimits, systemd
 from percore.supervisor.automation.observers import observe
+from percore.supervisor.base import rlimits, systemd
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.home_owner import find_home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.program import become, passed_lock, this_program
 from percore.supervisor.control_server import Server
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import Persistence
-from percore.supervisor.home import Home
-from percore.supervisor.home_owner import find_home
 from percore.supervisor.home_watch import HomeWatch, ask_to_reopen, take_home, take_lock
-from percore.supervisor.logger import log
 from percore.supervisor.logs.files import OwnLog
-from percore.supervisor.loop import Loop
 from percore.supervisor.process.process import become_subreaper
-from percore.supervisor.program import become, passed_lock, this_program
 from percore.supervisor.state.fd_store import Ends
 from percore.supervisor.state.predecessor import check_state, find_predecessor
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 from percore.common.procfs import environment_of
 from percore.common.typing import Optional, Protocol
-from percore.supervisor import lock
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
+from percore.supervisor.base import lock
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.sockets.preload import place_preload
 
 _ATTRIBUTES = 0x4  # inotify(7): also the number of links

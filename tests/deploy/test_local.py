@@ -21,9 +21,10 @@ import yaml
 from percore.deploy import operations
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
-from percore.deploy.rollout import choose, inspect, rollout, stage, switch, wanted
+from percore.deploy.rollout import choose, inspect, rollout, stage, wanted
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.switch import switch
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
 

@@ -326,7 +326,7 @@ def test_rollback_believes_no_other_release_than_was_asked_for(two: Two) -> None
 
 def test_a_host_is_not_believed_what_it_says_of_one_that_it_was_not_to_probe(two: Two) -> None:
     hosts = fleet.load_hosts(two.project.scope)
-    from percore.deploy.rollout.probes import start_probes
+    from percore.deploy.rollout.switch.probes import start_probes
 
     lost = {**PHASE, "failed": 10, "faults": ["down"]}
     two.bad.says("probe", result("probe", probe={"target": "other", "before": PHASE, "during": lost}))

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import request
-from percore.supervisor.home import Home
 from tests.waiting import free_port, wait_for
 
 SERVER = """

@@ -18,7 +18,7 @@ import pytest
 import percore
 from percore.deploy.connection.bootstrap import SHARED, modules_of
 from percore.errors import PercoreError
-from percore.supervisor.home import make_private
+from percore.supervisor.base.home import make_private
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import wait_for
 

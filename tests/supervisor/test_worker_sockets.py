@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from percore.supervisor.home import Home
+from percore.supervisor.base.home import Home
 from percore.supervisor.sockets.preload import former_addresses
 from tests.supervisor.conftest import SERVER, Supervisor
 from tests.waiting import free_port, wait_for

@@ -25,7 +25,7 @@ from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import write_tar
 from percore.deploy.connection import bootstrap
 from percore.errors import PreflightError
-from percore.supervisor.systemd_unit import template_path
+from percore.supervisor.base.systemd_unit import template_path
 
 MAIN = """\
 import sys

@@ -21,7 +21,7 @@ from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
 from percore.errors import UsageError
-from percore.supervisor.systemd_unit import template_path
+from percore.supervisor.base.systemd_unit import template_path
 
 SHIPPED = Path(template_path()).parent
 """Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""

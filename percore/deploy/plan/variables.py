@@ -37,7 +37,7 @@ from percore.deploy.vault.envelope import Sealed
 from percore.deploy.vault.passwords import open_sealed
 from percore.deploy.yaml_files import Unsafe
 from percore.errors import UsageError
-from percore.supervisor import systemd_unit
+from percore.supervisor.base import systemd_unit
 
 MARKS = re.compile(r"\{[{%#]")
 FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)

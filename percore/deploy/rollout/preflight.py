@@ -21,7 +21,7 @@ from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import all_or_stop, stop_at
 from percore.errors import PercoreError, PreflightError
-from percore.host.release.parts import SPARE_BYTES
+from percore.host.release.transfer.parts import SPARE_BYTES
 
 SPARE_INODES = 1000
 SPARE_MEMORY = 64 * 1024 * 1024

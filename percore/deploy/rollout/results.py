@@ -10,7 +10,7 @@ from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import Outcome, count_hosts
-from percore.deploy.rollout.switch import Switched
+from percore.deploy.rollout.switch.switch import Switched
 
 
 class HostResult(NamedTuple):

@@ -28,7 +28,6 @@ from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.preflight import preflight
-from percore.deploy.rollout.probes import start_probes
 from percore.deploy.rollout.results import (
     HostResult,
     after_switch,
@@ -39,7 +38,8 @@ from percore.deploy.rollout.results import (
     unchanged,
 )
 from percore.deploy.rollout.stage import stage
-from percore.deploy.rollout.switch import policy_of, switch
+from percore.deploy.rollout.switch.probes import start_probes
+from percore.deploy.rollout.switch.switch import policy_of, switch
 from percore.deploy.rollout.wanted import build_apps, render_hosts
 
 

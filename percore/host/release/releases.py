@@ -16,10 +16,10 @@ from percore.common.names import is_release_id, require_release_id
 from percore.errors import UsageError
 from percore.host.files import replace_link
 from percore.host.paths import remove_tree
-from percore.host.release.artifacts import Archives
 from percore.host.release.history import History
 from percore.host.release.marks import GOOD, Marks
-from percore.host.release.staging_area import StagingArea
+from percore.host.release.transfer.artifacts import Archives
+from percore.host.release.transfer.staging_area import StagingArea
 
 
 class Releases:

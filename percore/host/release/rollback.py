@@ -10,7 +10,7 @@ from percore.host.release.handlers import HANDOVER, PendingHandlers, describe, r
 from percore.host.release.record import SwitchRecord
 from percore.host.release.releases import Releases
 from percore.host.resources.registry import make
-from percore.host.supervisor import Emit, Supervisor
+from percore.host.supervisor.supervisor import Emit, Supervisor
 
 
 class Rollback:

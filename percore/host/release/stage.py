@@ -14,10 +14,10 @@ from percore.host.files import read_file, write_file
 from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
 from percore.host.paths import remove_tree
 from percore.host.release.marks import STAGED
-from percore.host.release.parts import PartReader, check_room, unpack
 from percore.host.release.plan import kept_contents, load_plan
 from percore.host.release.releases import Releases
 from percore.host.release.target import Target
+from percore.host.release.transfer.parts import PartReader, check_room, unpack
 from percore.host.resources.registry import make
 from percore.host.tags import Selection
 

@@ -17,7 +17,7 @@ from percore.host.release.releases import Releases
 from percore.host.release.rollback import Rollback
 from percore.host.resources.registry import make
 from percore.host.resources.systemd import is_active, journal_of
-from percore.host.supervisor import Emit, Supervisor
+from percore.host.supervisor.supervisor import Emit, Supervisor
 
 
 class Activation:

@@ -9,7 +9,7 @@ from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
 from percore.host.release.handlers import PendingHandlers
 from percore.host.release.releases import Releases
-from percore.host.supervisor import Supervisor
+from percore.host.supervisor.supervisor import Supervisor
 
 
 class Target:

@@ -8,7 +8,7 @@ import os
 import time
 
 from percore.common.typing import Callable
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.loop import Loop
 
 _CANCEL_ON_SET = 2
 _ABSOLUTE = 1

@@ -13,16 +13,16 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.program import this_program
+from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.user import clean_environment, identity_of
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.status import is_crash_looping
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
-from percore.supervisor.program import this_program
-from percore.supervisor.states import Role, State
-from percore.supervisor.user import clean_environment, identity_of
+from percore.supervisor.core.worker.worker import Worker
 
 _QUIET_SECONDS = 10.0  # between two of the same kind about one app
 _MOST_RUNNERS = 8

@@ -13,9 +13,9 @@ import time
 from collections import deque
 
 from percore.common.typing import Callable, Optional
-from percore.supervisor import inotify
 from percore.supervisor.automation.watched_paths import WatchedPaths
-from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.base import inotify
+from percore.supervisor.base.loop import Loop, Timer
 
 _QUIET_SECONDS = 0.1
 _LONGEST_WAIT = 5.0  # while files change all the time

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping
 
 from percore.common.files import write_file
 from percore.common.typing import Any
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.program import this_program
+from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
-from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
+from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
 from percore.supervisor.logs.files import has_formatter
-from percore.supervisor.loop import Loop
-from percore.supervisor.program import this_program
-from percore.supervisor.user import clean_environment
 
 _PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the formatter, which tells what it can read
 _LAST_SECONDS = 5.0

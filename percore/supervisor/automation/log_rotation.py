@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterable, Mapping
 
 from percore.common.typing import NamedTuple, Optional
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
-from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
+from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
 from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_formatter, id_of
 from percore.supervisor.logs.limits import (
     Chore,
@@ -25,7 +26,6 @@ from percore.supervisor.logs.limits import (
     held_bytes,
     space_of,
 )
-from percore.supervisor.loop import Loop, Timer
 
 _SHORTEST_WAIT = 1.0
 _LONGEST_WAIT = 10.0

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.core.manager import Manager, Observer
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.loop import Loop
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.process.usage import SHORTEST_SPAN
 
 _PERIOD = 1.0

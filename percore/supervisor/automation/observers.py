@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.automation.log_rotation import LogRotation
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Manager, Observer
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.home import Home
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.logs.files import OwnLog, has_formatter
-from percore.supervisor.loop import Loop
 
 
 class OnDemand(Observer):

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from percore.common.typing import TYPE_CHECKING, Optional
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.replace import replace
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
 
 if TYPE_CHECKING:
     from percore.supervisor.automation.file_watch import FileWatch

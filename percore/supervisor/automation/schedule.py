@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.automation.alarm import Alarm
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.cron import Schedule, parse
-from percore.supervisor.loop import Loop
 
 # As cron(8): a clock that is put back by more means another time.
 _LITTLE = 3 * 3600

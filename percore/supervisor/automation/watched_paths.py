@@ -8,11 +8,11 @@ import re
 from percore.common.bounds import regex_limit
 from percore.common.typing import NamedTuple, Optional
 from percore.errors import UsageError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
 from percore.supervisor.config import globs
 from percore.supervisor.core.app import App
-from percore.supervisor.core.worker_record import log_paths_of
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
+from percore.supervisor.core.worker.record import log_paths_of
 from percore.supervisor.process.pid_file import pid_path
 
 

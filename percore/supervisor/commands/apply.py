@@ -9,12 +9,12 @@ from typing import Any
 
 from percore.common.control import failure
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ask_or_nothing, ensure_daemon
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.commands.targets import load_apps, shell_environment
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.home import Home
 
 PENDING = 8
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}

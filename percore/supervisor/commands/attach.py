@@ -11,10 +11,10 @@ from typing import Any
 
 from percore.common.printable import printable
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import say
-from percore.supervisor.home import Home
 from percore.supervisor.logs.follow import Follower
 
 _LOOK_SECONDS = 0.1

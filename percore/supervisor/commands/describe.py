@@ -9,13 +9,13 @@ from typing import Any
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
+from percore.supervisor.base.user import filter_environment
 from percore.supervisor.client import select_workers
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import duration, size, table
 from percore.supervisor.commands.pm2_json import app_version, fields_of, node_version, pm2_env, shown_state
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.value_types import shown
-from percore.supervisor.user import filter_environment
 
 
 def describe_workers(arguments: list[str]) -> int:

@@ -14,13 +14,13 @@ import psutil
 
 from percore.common.printable import printable
 from percore.common.procfs import tree_of
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask_or_nothing
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
 from percore.supervisor.commands.list import print_list
 from percore.supervisor.commands.output import short_size
 from percore.supervisor.config.records import recorded_as
-from percore.supervisor.home import Home
 from percore.supervisor.logs.files import last_lines
 
 _MB = 1 << 20

@@ -17,8 +17,8 @@ import psutil
 
 from percore import __version__
 from percore.common.cpus import usable_cores
+from percore.supervisor.base.home import Home
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.home import Home
 from percore.supervisor.sockets.sharing import Mode, find_sharing
 
 _MB = 1 << 20

@@ -8,9 +8,9 @@ import shlex
 
 from percore.common.files import write_file
 from percore.errors import UsageError
+from percore.supervisor.base.program import this_program
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import say
-from percore.supervisor.program import this_program
 
 _FILE = "ecosystem.config.js"
 _OURS = "# made by percore pm2-alias"

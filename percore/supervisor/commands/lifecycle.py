@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import (
     NoDaemon,
     ask,
@@ -13,7 +14,6 @@ from percore.supervisor.client import (
     was_running,
 )
 from percore.supervisor.commands.output import is_silent, say, show_progress, warn
-from percore.supervisor.home import Home
 
 _SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
 

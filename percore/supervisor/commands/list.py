@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from percore.common.printable import printable
 from percore.common.typing import Any, Callable
 from percore.errors import UsageError, nearest
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask_or_nothing, is_running, select_workers, was_running
 from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
 from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
-from percore.supervisor.home import Home
 
 Worker = Mapping[str, Any]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.user import Identity
+from percore.supervisor.base.user_files import find
 from percore.supervisor.client import ask, ask_or_nothing, select_workers, user_of
 from percore.supervisor.commands.output import say, show_progress
-from percore.supervisor.home import Home
 from percore.supervisor.logs.rotate import finish_interrupted, locked, older_files
-from percore.supervisor.user import Identity
-from percore.supervisor.user_files import find
 
 _BUSY_SECONDS = 10.0
 

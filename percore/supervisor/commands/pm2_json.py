@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 from percore.common.files import write_file
 from percore.common.typing import Any, NamedTuple, Optional
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
 from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.records import field_of
-from percore.supervisor.home import Home
-from percore.supervisor.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip

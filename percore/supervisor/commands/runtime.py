@@ -10,12 +10,12 @@ from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.program import PLAN_VARIABLE, this_program
 from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.targets import is_file, load_files, make_script_app, shell_environment
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.home import Home
-from percore.supervisor.program import PLAN_VARIABLE, this_program
 
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
 

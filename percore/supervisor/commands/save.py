@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import NoDaemon, ask, ensure_daemon
 from percore.supervisor.commands.lifecycle import show_list
 from percore.supervisor.commands.output import say, show_progress
-from percore.supervisor.home import Home
 from percore.supervisor.state.state_file import StateFile
 
 

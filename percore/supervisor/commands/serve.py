@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from percore.errors import UsageError
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ensure_daemon
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import show_list
@@ -12,7 +13,6 @@ from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import shell_environment
 from percore.supervisor.config.app_reader import make_app
 from percore.supervisor.config.process_file import static_app
-from percore.supervisor.home import Home
 
 
 def make_serve_parser() -> Parser:

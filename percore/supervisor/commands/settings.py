@@ -8,10 +8,10 @@ import os
 from percore.common.files import write_file
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
+from percore.supervisor.base.home import Home
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import say
 from percore.supervisor.config.options import BY_NAME, OPTIONS
-from percore.supervisor.home import Home
 
 SETTINGS = tuple(option.key for option in OPTIONS if option.is_setting)
 # Settings of PM2's module for log rotation.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Union
 
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError, nearest
+from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
 from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
@@ -24,7 +25,6 @@ from percore.supervisor.commands.targets import (
 )
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.config.options import option_of
-from percore.supervisor.home import Home
 from percore.supervisor.process.command import find_program
 
 Worker = Mapping[str, Any]

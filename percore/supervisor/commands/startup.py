@@ -12,7 +12,7 @@ import sys
 from percore.common.files import write_file
 from percore.common.typing import Any
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.home import Home
+from percore.supervisor.base.home import Home
 
 _UNITS = "/etc/systemd/system"
 _MARK = "# Made by: percore startup"
@@ -26,9 +26,9 @@ def run_daemon(_: list[str]) -> int:
 
 
 def add_startup(arguments: list[str]) -> int:
+    from percore.supervisor.base.program import this_program
+    from percore.supervisor.base.systemd_unit import command_line, make_unit
     from percore.supervisor.commands.output import say
-    from percore.supervisor.program import this_program
-    from percore.supervisor.systemd_unit import command_line, make_unit
 
     options = parse("startup", arguments)
     if os.geteuid() != 0:

@@ -8,10 +8,10 @@ import time
 
 from percore import __version__
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.program import this_program
 from percore.supervisor.client import NoDaemon, ask, ask_or_nothing
 from percore.supervisor.commands.output import say
-from percore.supervisor.home import Home
-from percore.supervisor.program import this_program
 
 _CHECK_SECONDS = 20.0
 _START_SECONDS = 20.0

@@ -49,8 +49,8 @@ def _read_for(path: str, user: Optional[str], group: Optional[str]) -> str:
     """The app's user gets its content, so root reads it with that user's rights: a link must not lead root to other files."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return _read(path)
-    from percore.supervisor.user import identity_or_none
-    from percore.supervisor.user_files import read_text
+    from percore.supervisor.base.user import identity_or_none
+    from percore.supervisor.base.user_files import read_text
 
     return read_text(path, identity_or_none(user, group))
 

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from percore.common.typing import Any
 from percore.errors import PercoreError
+from percore.supervisor.base.rlimits import share_of_descriptors
+from percore.supervisor.base.states import State
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Runtime, Worker
-from percore.supervisor.rlimits import share_of_descriptors
+from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.sockets.bind_rights import Rights, needs_rights
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
-from percore.supervisor.states import State
 
 MOST_ADDRESSES = 64  # that the workers of one app may share
 _NEW_ADDRESSES_PER_SECOND = 4  # each costs the loop some milliseconds

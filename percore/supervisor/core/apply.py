@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from percore.common.cpus import usable_cores
 from percore.common.typing import Any, Callable, NoReturn
 from percore.errors import PartialError, PercoreError, RolloutError
+from percore.supervisor.base.loop import Job
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.config.dependencies import in_order
 from percore.supervisor.config.kinds import CLUSTER
@@ -14,7 +15,6 @@ from percore.supervisor.core import lifecycle, replace
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.jobs import Blocked, Outcome
-from percore.supervisor.loop import Job
 
 Rollback = list[Callable[[], Job]]
 """How to go back, last step first."""

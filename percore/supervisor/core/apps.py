@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from percore.common.cpus import usable_cores
 from percore.common.typing import Any, Optional
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Job
 from percore.supervisor.config import app_bounds
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.dependencies import Needs, refuse_cycle, reversed_needs
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Blocked, do_in_order
 from percore.supervisor.core.lifecycle import halt, note_blocked, stop
-from percore.supervisor.core.worker import Runtime, Worker
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Job
+from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.state.set_aside import SetAside
 
 

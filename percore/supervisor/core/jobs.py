@@ -12,9 +12,9 @@ from collections.abc import Generator, Mapping
 from percore.common.control import failure
 from percore.common.typing import Any, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.logger import Faults, log
+from percore.supervisor.base.loop import Job
 from percore.supervisor.config.dependencies import Needs
-from percore.supervisor.logger import Faults, log
-from percore.supervisor.loop import Job
 
 Reply = Callable[[Mapping[str, Any]], None]
 Outcome = Generator[None, None, Mapping[str, Any]]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from percore.common.typing import Optional
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Job
+from percore.supervisor.base.states import State
 from percore.supervisor.core.app import App
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Worker, WorkerFailed
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Job
-from percore.supervisor.states import State
+from percore.supervisor.core.worker.worker import Worker, WorkerFailed
 
 
 def start(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from percore.common.typing import Callable, Optional
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.program import Program, trial
 from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
@@ -12,13 +16,9 @@ from percore.supervisor.core.lifecycle import PendingStarts, close_gap
 from percore.supervisor.core.persistence import Persistence
 from percore.supervisor.core.replace import Replacements
 from percore.supervisor.core.status import line_of, status_of
-from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.core.worker_services import WorkerServices
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
 from percore.supervisor.logs.files import LogOpener, open_logs
-from percore.supervisor.loop import Loop
-from percore.supervisor.program import Program, trial
 from percore.supervisor.state.saved import Saved
 
 _CONFLICTS_SECONDS = 10.0

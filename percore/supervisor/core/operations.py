@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from percore.common.cpus import usable_cores
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError
+from percore.supervisor.base.loop import Job
 from percore.supervisor.config import app_bounds
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.config.dependencies import in_order
@@ -16,7 +17,6 @@ from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.jobs import Blocked, Outcome
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.status import Chosen, select_all, select_whole
-from percore.supervisor.loop import Job
 
 
 def start_selected(apps: Apps, selectors: Sequence[str]) -> Outcome:

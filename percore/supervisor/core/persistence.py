@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 from percore.common.typing import Any
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.operations import start_slots
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker_record import record_of_end, record_of_process
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
+from percore.supervisor.core.worker.record import record_of_end, record_of_process
 from percore.supervisor.state.fd_store import FdStore, StoreEntry, name_of
 from percore.supervisor.state.saved import SET_ASIDE, read_saved
 from percore.supervisor.state.state_file import StateFile

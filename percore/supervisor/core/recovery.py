@@ -6,20 +6,20 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from percore.common.cpus import usable_cores
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.states import Role, State
 from percore.supervisor.config.app import resolve_instances
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
-from percore.supervisor.core.backoff import ends_for_good
 from percore.supervisor.core.lifecycle import PendingStarts
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
+from percore.supervisor.core.worker.backoff import ends_for_good
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.process.process import Process, adopt
 from percore.supervisor.state.recovered import Recovered, belongs_to, is_of_this_boot, open_entries
 from percore.supervisor.state.rescue import rescue_channel
 from percore.supervisor.state.saved import Saved, SavedApp, SavedEnd, SavedWorker
-from percore.supervisor.states import Role, State
 
 _UNSEEN_END = "ended while no supervisor ran"
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import PartialError, PercoreError
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Job
+from percore.supervisor.base.states import State
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.lifecycle import bring_up, halt, scale
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Worker, WorkerFailed
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Job
-from percore.supervisor.states import State
+from percore.supervisor.core.worker.worker import Worker, WorkerFailed
 
 
 def restart(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:

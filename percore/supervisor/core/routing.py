@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple
 from percore.supervisor.config.address import Address
-from percore.supervisor.core.worker import Runtime
+from percore.supervisor.core.worker.worker import Runtime
 from percore.supervisor.sockets.balancer import Balancer
 from percore.supervisor.sockets.bind_rights import Rights
 from percore.supervisor.sockets.listener import Listener, SocketKey

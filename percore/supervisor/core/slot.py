@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from percore.common.typing import Any, Optional
+from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Event, Role, State
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.core.backoff import Failures
-from percore.supervisor.core.drain import drain
 from percore.supervisor.core.routing import SlotRoute
-from percore.supervisor.core.worker import Runtime, Worker
+from percore.supervisor.core.worker.backoff import Failures
+from percore.supervisor.core.worker.drain import drain
+from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.process.pid_file import PidFile
 from percore.supervisor.process.process import Process
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 from percore.supervisor.state.saved import SavedEnd, SavedWorker
-from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Event, Role, State
 
 _OVER = (State.STOPPED, State.FATAL, State.EXITED)
 

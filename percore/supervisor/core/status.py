@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from percore.common.bounds import compile_regex, regex_limit
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
+from percore.supervisor.base.states import Role, State
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.core.worker_record import log_paths_of, written_paths_of
+from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.process.pid_file import pid_path
-from percore.supervisor.states import Role, State
 
 _TRIES = frozenset({State.STARTING, State.RUNNING, State.BACKOFF})
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 from percore.common.procfs import environment_of
 from percore.common.typing import Any, Optional, Union
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.user import uid_of
 from percore.supervisor.core.app import App
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.core.worker_client import WorkerClient
+from percore.supervisor.core.worker.client import WorkerClient
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.health.sd_notify import NotifySocket
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.loop import Loop
 from percore.supervisor.sockets.broker import Broker
 from percore.supervisor.sockets.preload import Outside, former_addresses, make_outside, remove_outside
 from percore.supervisor.sockets.unix import UnixServer
-from percore.supervisor.user import uid_of
 
 
 class WorkerEndpoints:

@@ -8,15 +8,15 @@ import os
 from collections.abc import Mapping
 
 from percore.common.typing import TYPE_CHECKING, Callable
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.core.app import App
 from percore.supervisor.core.persistence import Persistence
-from percore.supervisor.core.worker import Runtime, Worker
+from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.core.worker_endpoints import WorkerEndpoints
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
 from percore.supervisor.logs.files import LogOpener
-from percore.supervisor.loop import Loop
 from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.sockets.bind_rights import rights_of

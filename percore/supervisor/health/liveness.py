@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from percore.common.typing import Callable, Optional
+from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
-from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 # From when on a queue that does not move is called stuck; until then the program may just be busy.

@@ -12,8 +12,8 @@ import os
 import socket
 
 from percore.common.typing import Callable, Optional
+from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.config.address import Address
-from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.sockets.listener import queue_length
 from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.worker_sockets import WorkerSockets

@@ -6,10 +6,10 @@ import time
 
 from percore.common.procfs import state_of, tree_of
 from percore.common.typing import Callable, Optional
+from percore.supervisor.base.loop import LoopScope, Timer
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
-from percore.supervisor.loop import LoopScope, Timer
 from percore.supervisor.sockets.port_owner import find_other_owner
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from percore.common.procfs import parent_of
 from percore.common.typing import Callable, Optional
-from percore.supervisor.home import bind
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.home import bind
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.sockets.rate_limit import Allowance
 from percore.supervisor.sockets.unix import identity_of
 

@@ -13,9 +13,9 @@ import time
 from functools import partial
 
 from percore.common.typing import Callable, NamedTuple, Optional
+from percore.supervisor.base.loop import Loop
+from percore.supervisor.base.user import Identity
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.loop import Loop
-from percore.supervisor.user import Identity
 
 RAW, PREFIX, JSON, PAIRS = "raw", "prefix", "json", "pairs"
 _LONGEST_LINE = 64 * 1024

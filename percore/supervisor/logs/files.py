@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from percore.common.typing import Callable, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.user import Identity
+from percore.supervisor.base.user_files import AnyUser, FoundPath, find, open_file
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import file_name
 from percore.supervisor.config.kinds import FORK
-from percore.supervisor.user import Identity
-from percore.supervisor.user_files import AnyUser, FoundPath, find, open_file
 
 _TAIL_LINES = 20
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from percore.common.typing import NamedTuple, Optional
+from percore.supervisor.base.user_files import AnyUser, FoundPath, acting, find, open_here
 from percore.supervisor.logs.files import FileId, data_begins, id_of
 from percore.supervisor.logs.rotate import noted, older_files
-from percore.supervisor.user_files import AnyUser, FoundPath, acting, find, open_here
 
 _PIECE = 1 << 20
 _STEP = 64 << 10

@@ -19,15 +19,15 @@ import time
 from collections.abc import Mapping
 
 from percore.common.typing import Any, Callable, NamedTuple, Optional
-from percore.supervisor.home import Home
-from percore.supervisor.home_owner import go_on_as_owner
-from percore.supervisor.inotify import MODIFY, Inotify
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.home_owner import go_on_as_owner
+from percore.supervisor.base.inotify import MODIFY, Inotify
+from percore.supervisor.base.user import identity_or_none
+from percore.supervisor.base.user_files import FoundPath, acting, open_here
 from percore.supervisor.logs.files import data_begins, find_log
 from percore.supervisor.logs.follow import moved_since, name_of
 from percore.supervisor.logs.rotate import noted, punch
 from percore.supervisor.logs.timestamps import ISO_UTC, make_stamper
-from percore.supervisor.user import identity_or_none
-from percore.supervisor.user_files import FoundPath, acting, open_here
 
 _PIECE = 64 << 10
 _NOTE_BYTES = 1024

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 
 from percore.common.typing import NamedTuple
+from percore.supervisor.base.user import identity_or_none
+from percore.supervisor.base.user_files import find
 from percore.supervisor.logs.files import id_of
 from percore.supervisor.logs.limits import Chore, RetentionReport, free_missing, held_bytes, space_of
 from percore.supervisor.logs.rotate import (
@@ -22,8 +24,6 @@ from percore.supervisor.logs.rotate import (
     older_files,
     rotate,
 )
-from percore.supervisor.user import identity_or_none
-from percore.supervisor.user_files import find
 
 _KEPT_WHEN_FULL = 1 << 20
 _RESERVE = 4 << 20

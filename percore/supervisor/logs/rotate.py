@@ -28,9 +28,9 @@ import time
 from collections.abc import Iterator
 
 from percore.common.typing import NamedTuple, Optional
+from percore.supervisor.base.user_files import open_here
 from percore.supervisor.logs.files import FileId, data_begins, id_of
 from percore.supervisor.logs.limits import RotationLimits
-from percore.supervisor.user_files import open_here
 
 _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08
 _CANNOT_COLLAPSE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from percore.common.typing import Callable, Optional
-from percore.supervisor import systemd
+from percore.supervisor.base import systemd
 
 _LEAF = "supervisor"  # as in percore.service.j2
 _GIVEN = "PERCORE_CGROUP"

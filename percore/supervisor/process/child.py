@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.logger import Faults
+from percore.supervisor.base.loop import LoopScope
+from percore.supervisor.base.user import Identity, identity_of, identity_or_none
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.logger import Faults
 from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
-from percore.supervisor.loop import LoopScope
 from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
@@ -25,7 +26,6 @@ from percore.supervisor.process.process import (
 )
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
-from percore.supervisor.user import Identity, identity_of, identity_or_none
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.user import Identity, filter_environment
+from percore.supervisor.base.user_files import acting, may_execute
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
-from percore.supervisor.home import Home
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
 from percore.supervisor.sockets.preload import Outside, Preload, why_not
-from percore.supervisor.user import Identity, filter_environment
-from percore.supervisor.user_files import acting, may_execute
 
 if TYPE_CHECKING:
     from percore.supervisor.process.cgroup import Groups

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from percore.errors import PercoreError
-from percore.supervisor.user_files import may_execute
+from percore.supervisor.base.user_files import may_execute
 
 
 def find_version(interpreter: str, env: Mapping[str, str]) -> str:

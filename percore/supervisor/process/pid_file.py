@@ -6,10 +6,10 @@ import os
 import sys
 
 from percore.common.typing import Optional
+from percore.supervisor.base.user import identity_or_none
+from percore.supervisor.base.user_files import remove_file, write_file
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.process.process import Process
-from percore.supervisor.user import identity_or_none
-from percore.supervisor.user_files import remove_file, write_file
 
 
 def pid_path(config: AppConfig, id: int, directory: str) -> str:

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 
 from percore.common.typing import NamedTuple, NoReturn, Optional
 from percore.errors import PercoreError
-from percore.supervisor import rlimits
+from percore.supervisor.base import rlimits
+from percore.supervisor.base.user import Identity
 from percore.supervisor.process.process import Process
-from percore.supervisor.user import Identity
 
 # Where a worker finds what we give it. 0, 1, 2 as always; the rest is closed on exec.
 FIRST_LISTEN_FD = 3  # sd_listen_fds(3)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 
 from percore.common.typing import Callable, Optional
-from percore.supervisor.loop import Loop, Timer
+from percore.supervisor.base.loop import Loop, Timer
 
 # Longer periods give the tail latency back: p99 at half load was 15 ms at 2 ms, 20 at 10 ms, 26 at 30 ms, and 22 without.
 _PERIOD = 0.002

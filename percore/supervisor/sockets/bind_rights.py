@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 from percore.common.typing import NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.user import Identity, identity_of
+from percore.supervisor.base.user_files import AnyUser, find
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.user import Identity, identity_of
-from percore.supervisor.user_files import AnyUser, find
 
 _FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 _UNPRIVILEGED = Identity(65534, 65534, (), {})  # in the place of a user that is gone

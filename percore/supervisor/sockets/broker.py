@@ -14,9 +14,9 @@ import time
 from percore.common.typing import TYPE_CHECKING, Callable, Optional
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError
+from percore.supervisor.base.loop import Loop, Timer
+from percore.supervisor.base.rlimits import share_of_descriptors
 from percore.supervisor.config.address import Address
-from percore.supervisor.loop import Loop, Timer
-from percore.supervisor.rlimits import share_of_descriptors
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
 from percore.supervisor.sockets.unix import UnixServer

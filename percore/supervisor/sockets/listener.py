@@ -17,13 +17,13 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.typing import Optional
+from percore.supervisor.base.home import short_path
+from percore.supervisor.base.user_files import acting
 from percore.supervisor.config.address import Address
-from percore.supervisor.home import short_path
 from percore.supervisor.sockets import port_owner, reuseport_bpf, unix
 from percore.supervisor.sockets.bind_rights import OURS, Rights
 from percore.supervisor.sockets.reuseport_bpf import ProbeSource
 from percore.supervisor.sockets.sharing import Mode
-from percore.supervisor.user_files import acting
 
 _BACKLOG = 4096
 

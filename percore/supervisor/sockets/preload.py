@@ -16,7 +16,7 @@ import zlib
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
-from percore.supervisor.home import Home, make_private
+from percore.supervisor.base.home import Home, make_private
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Collection, Mapping
 
 from percore.common.typing import Callable, Optional
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.sockets.listener import queue_length
 
 

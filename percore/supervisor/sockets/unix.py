@@ -8,9 +8,9 @@ import socket
 import stat
 
 from percore.common.typing import Callable, Optional
-from percore.supervisor import home
+from percore.supervisor.base import home
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import AddressInUse
-from percore.supervisor.loop import Loop
 from percore.supervisor.sockets import sock_diag
 from percore.supervisor.sockets.rate_limit import Allowance
 

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from percore.common.typing import NamedTuple, Optional
-from percore.supervisor import systemd
-from percore.supervisor.home import Home
-from percore.supervisor.logger import log
-from percore.supervisor.program import STORE, passed_fds
+from percore.supervisor.base import systemd
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.logger import log
+from percore.supervisor.base.program import STORE, passed_fds
 from percore.supervisor.state.fd_store import Ends, FdStore, ends_among
 from percore.supervisor.state.rescue import ends_held_by
 from percore.supervisor.state.saved import SET_ASIDE, Saved, read_saved

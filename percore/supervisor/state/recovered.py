@@ -7,8 +7,8 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 
 from percore.common.typing import NamedTuple
+from percore.supervisor.base.logger import log
 from percore.supervisor.config.address import Address
-from percore.supervisor.logger import log
 from percore.supervisor.process.process import has_token
 from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from percore.common.typing import Any, NamedTuple, Optional
+from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Role, State
 from percore.supervisor.config import records
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.dependencies import find_cycle
 from percore.supervisor.config.kinds import MOST_PORTS, Count, Generation, Moment, Pair, Pid, Token, Variable, Words
 from percore.supervisor.config.records import WrongField
-from percore.supervisor.states import HAS_PROCESS, OVER_FOR_GOOD, Role, State
 
 SET_ASIDE = "set_aside"
 _OURS = ("version", "boot", "init", "release", "apps", SET_ASIDE)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 
 from percore.common.typing import Any
-from percore.supervisor.logger import log
+from percore.supervisor.base.logger import log
 from percore.supervisor.process.process import end, open_unadopted
 from percore.supervisor.state.saved import Aside
 

@@ -10,7 +10,7 @@ import socket
 
 from percore.common import control
 from percore.common.typing import Optional
-from percore.supervisor.home import Home, connect
+from percore.supervisor.base.home import Home, connect
 from percore.supervisor.state.fd_store import Ends, ends_among
 
 _LONGEST_ANSWER = 1 << 20

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from percore.supervisor.home import connect
+from percore.supervisor.base.home import connect
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import cpu_seconds, plain, start_daemon
 from tests.waiting import free_port, wait_for

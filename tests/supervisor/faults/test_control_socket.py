@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.home import connect
+from percore.supervisor.base.home import connect
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import cpu_seconds, kill_now, resident_kb, start_daemon
 from tests.waiting import wait_for

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import Any
 
-from percore.supervisor.home import connect
+from percore.supervisor.base.home import connect
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import is_running, plain, processes_of, start_daemon
 from tests.waiting import wait_for

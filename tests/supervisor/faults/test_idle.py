@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+from percore.supervisor.base.home import Home, connect
 from percore.supervisor.client import request
-from percore.supervisor.home import Home, connect
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import resident_kb, start_daemon
 from tests.waiting import wait_for
@@ -42,7 +42,7 @@ def weigh(*_):
         file.write(f"{sys.getallocatedblocks()} {info.uordblks + info.hblkhd}")
     os.rename(place + ".new", place)
 signal.signal(signal.SIGRTMIN, weigh)
-from percore.supervisor.core import drain
+from percore.supervisor.core.worker import drain
 drain._LIMIT_SECONDS = 1.0
 """
 

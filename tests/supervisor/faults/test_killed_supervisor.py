@@ -80,7 +80,7 @@ def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) 
 # Where a supervisor may be in a reload of two workers. `slot` is what the reload is at.
 WHILE_RELOADING = {
     "before the new worker is ready": f"""
-from percore.supervisor.core.worker_client import WorkerClient
+from percore.supervisor.core.worker.client import WorkerClient
 bound = WorkerClient.bound
 def dies(self, *arguments):
     if self.worker.role.value == "incoming": {NOW}
@@ -100,7 +100,7 @@ def dies(slots):
 replace._until_drained = dies
 """,
     "while the old worker drains": f"""
-from percore.supervisor.core import drain
+from percore.supervisor.core.worker import drain
 look, looks = drain.look, []
 def dies(*arguments):
     looks.append(arguments)

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from percore.supervisor.base.home import connect
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.control_operations import OPERATIONS
-from percore.supervisor.home import connect
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.test_containment import same_daemon
 from tests.supervisor.faults.tools import resident_kb, start_daemon

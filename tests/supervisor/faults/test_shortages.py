@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.home import connect
+from percore.supervisor.base.home import connect
 from tests.supervisor.conftest import Load, Supervisor
 from tests.supervisor.faults.tools import becomes_sound, cpu_seconds, lost_nothing, plain, start_daemon
 from tests.waiting import wait_for

@@ -144,7 +144,7 @@ def test_a_fault_of_its_own_does_not_end_the_supervisor(supervisor: Supervisor) 
     fault = """
 from percore.supervisor import daemon
 daemon._SOUND_SECONDS = 0.0
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.loop import Loop
 turn = Loop.turn
 def faulty(self):
     if os.path.exists(os.path.join(os.environ["PERCORE_HOME"], "fault")): raise RuntimeError("a fault of ours")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from percore.deploy.rollout.probes import describe, judge
+from percore.deploy.rollout.switch.probes import describe, judge
 
 
 def probe(*, failed: int = 0, before: float | None = 0.012, during: float | None = 0.014, asked: int = 100) -> Any:

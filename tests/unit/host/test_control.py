@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from percore.errors import RolloutError
-from percore.host import control, output
-from percore.host.answers import is_progress, parse_status
+from percore.host import output
 from percore.host.output import Output, TooMuch
-from percore.host.supervisor import Supervisor
+from percore.host.supervisor import control
+from percore.host.supervisor.answers import is_progress, parse_status
+from percore.host.supervisor.supervisor import Supervisor
 from tests.waiting import wait_for
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")

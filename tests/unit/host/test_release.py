@@ -15,8 +15,8 @@ import pytest
 from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
 from percore.host.release.marks import BAD, GOOD, STAGED
-from percore.host.release.parts import PartReader, check_room, unpack
 from percore.host.release.releases import Releases
+from percore.host.release.transfer.parts import PartReader, check_room, unpack
 
 FIRST, SECOND = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from percore.errors import RolloutError
-from percore.host.release import unpack as unpacking
-from percore.host.release.parts import PartReader, unpack
+from percore.host.release.transfer import unpack as unpacking
+from percore.host.release.transfer.parts import PartReader, unpack
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "", **more: object) -> tarfile.TarInfo:

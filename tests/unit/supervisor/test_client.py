@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor import client, lock
-from percore.supervisor.home import Home, listen
-from percore.supervisor.program import Program
+from percore.supervisor import client
+from percore.supervisor.base import lock
+from percore.supervisor.base.home import Home, listen
+from percore.supervisor.base.program import Program
 from tests.waiting import wait_for
 
 

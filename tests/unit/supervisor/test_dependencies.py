@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base.loop import Job
 from percore.supervisor.config.dependencies import find_cycle, in_order, refuse_cycle, reversed_needs
 from percore.supervisor.core.jobs import Blocked, do_in_order
-from percore.supervisor.loop import Job
 
 
 def steps(name: str, count: int, done: list[str], *, fails: bool = False) -> Job:

@@ -8,8 +8,8 @@ import pwd
 import pytest
 
 from percore.errors import PercoreError
+from percore.supervisor.base.user import filter_environment, find_group, identity_of
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.user import filter_environment, find_group, identity_of
 
 CONFIG = AppConfig("app", "app.js", "/srv")
 GIVEN = {"PATH": "/bin", "LC_ALL": "C", "AWS_KEY": "1", "DEBUG": "2"}

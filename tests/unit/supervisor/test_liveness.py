@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.liveness import Liveness
-from percore.supervisor.loop import Loop
 
 
 @pytest.fixture

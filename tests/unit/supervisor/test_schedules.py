@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from percore.supervisor.automation.schedule import CronSchedule
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.loop import Loop
 
 HOUR = 3600
 NOON = 1_767_268_800  # 2026-01-01 12:00 UTC

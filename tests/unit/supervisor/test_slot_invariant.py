@@ -18,18 +18,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from percore.supervisor.base.logger import Faults
+from percore.supervisor.base.loop import Callback, Timer
+from percore.supervisor.base.states import HAS_PROCESS, Event, Role, State
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.core import drain as drain_module
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.logger import Faults
+from percore.supervisor.core.worker import drain as drain_module
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.logs import files
-from percore.supervisor.loop import Callback, Timer
 from percore.supervisor.process import child as child_module
 from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import Place
 from percore.supervisor.sockets.sharing import Mode
-from percore.supervisor.states import HAS_PROCESS, Event, Role, State
 
 
 def null() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percore.supervisor.states import HAS_PROCESS, TABLE, Action, Event, State, react
+from percore.supervisor.base.states import HAS_PROCESS, TABLE, Action, Event, State, react
 
 
 def reachable(start: State) -> set[State]:

@@ -11,7 +11,7 @@ import pytest
 
 from percore.deploy.build.host_package import make_package
 from percore.errors import UsageError
-from percore.supervisor.systemd_unit import FILTERS, command_line, make_unit, template_path, unit_text
+from percore.supervisor.base.systemd_unit import FILTERS, command_line, make_unit, template_path, unit_text
 from tests.unit.deploy.test_render import content_of, render
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from percore.supervisor.base.user import Identity, identity_of
+from percore.supervisor.base.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 from percore.supervisor.logs.files import last_lines, open_log
 from percore.supervisor.logs.follow import Follower
 from percore.supervisor.logs.limits import Chore, RotationLimits
 from percore.supervisor.logs.retention import do_chores
-from percore.supervisor.user import Identity, identity_of
-from percore.supervisor.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than others")
 SECRET = "only root\n" * 20_000

@@ -12,9 +12,9 @@ import sys
 
 from percore.common.typing import Optional
 from percore.errors import PercoreError
-from percore.supervisor.home import Home
-from percore.supervisor.user import clean_environment, variables_of
-from percore.supervisor.user_files import user_with
+from percore.supervisor.base.home import Home
+from percore.supervisor.base.user import clean_environment, variables_of
+from percore.supervisor.base.user_files import user_with
 
 # Also passed on: how a command behaves, and what a service manager passes to a supervisor.
 _KEPT = ("PERCORE_DEBUG", "PERCORE_RUNTIME_PLAN", "PM2_SILENT", "TERM", "NO_COLOR", "COLUMNS", "LINES", "NOTIFY_SOCKET",

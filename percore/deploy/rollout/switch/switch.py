@@ -17,9 +17,9 @@ from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
-from percore.deploy.rollout.probes import Probes, Summaries, describe, judge
-from percore.deploy.rollout.reattach import ask_again, reattach
-from percore.deploy.rollout.roll_back import roll_back, roll_back_host
+from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
+from percore.deploy.rollout.switch.reattach import ask_again, reattach
+from percore.deploy.rollout.switch.roll_back import roll_back, roll_back_host
 from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
 
 

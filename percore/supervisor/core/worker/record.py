@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from percore.common.typing import Any, Optional
-from percore.supervisor.core.worker import Worker
+from percore.supervisor.base.states import OVER_FOR_GOOD
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.logs.files import LogPaths, log_paths, written_paths
-from percore.supervisor.states import OVER_FOR_GOOD
 
 
 def log_paths_of(worker: Worker) -> LogPaths:

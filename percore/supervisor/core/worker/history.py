@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.core.backoff import Failures
+from percore.supervisor.core.worker.backoff import Failures
 
 
 class WorkerHistory:

@@ -14,8 +14,8 @@ import sys
 
 from percore.common.typing import Callable, NamedTuple, NoReturn, Optional
 from percore.errors import PercoreError
-from percore.supervisor import rlimits
-from percore.supervisor.loop import Job, Loop
+from percore.supervisor.base import rlimits
+from percore.supervisor.base.loop import Job, Loop
 
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3): systemd passes descriptors in the same way
 STORE = "store"
@@ -40,8 +40,8 @@ class Program(NamedTuple):
 
 
 def this_program() -> Program:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return Program(root, sys.executable)
+    supervisor = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return Program(os.path.dirname(os.path.dirname(supervisor)), sys.executable)
 
 
 def trial(loop: Loop, program: Program, wake: Callable[[], None]) -> Job:

@@ -18,10 +18,10 @@ ports below 1024."""
 
 
 def template_path() -> str:
-    """Where percore is installed, it lies beside this module; in a checkout, among all templates."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    installed = os.path.join(here, _NAME)
-    checkout = os.path.join(os.path.dirname(os.path.dirname(here)), "templates", _NAME)
+    """Where percore is installed, it lies in the supervisor's package; in a checkout, among all templates."""
+    supervisor = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    installed = os.path.join(supervisor, _NAME)
+    checkout = os.path.join(os.path.dirname(os.path.dirname(supervisor)), "templates", _NAME)
     return installed if os.path.exists(installed) else checkout
 
 

@@ -56,7 +56,7 @@ def unpack(archive: PartReader, sha256: str, directory: str, *, needed_bytes: in
     """Unpack a checked .tar.gz into a new `directory`; on any failure nothing of it stays."""
     import tarfile  # most runs unpack nothing
 
-    from percore.host.release.unpack import Refused, extract
+    from percore.host.release.transfer.unpack import Refused, extract
 
     remove_tree(directory)
     os.makedirs(directory)

@@ -11,10 +11,10 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from percore.common.control import decode_or_none
 from percore.errors import PartialError, PercoreError, RolloutError
-from percore.host import control
-from percore.host.answers import is_progress, parse_result, parse_status
 from percore.host.output import Output, TooMuch
 from percore.host.paths import open_for_reading
+from percore.host.supervisor import control
+from percore.host.supervisor.answers import is_progress, parse_result, parse_status
 
 Emit = Callable[[dict[str, Any]], None]
 ASK_SECONDS = 30.0

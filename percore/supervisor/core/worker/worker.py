@@ -7,21 +7,22 @@ import time
 
 from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.logger import InternalError
+from percore.supervisor.base.loop import Loop, Timer
+from percore.supervisor.base.states import HAS_PROCESS, Action, Event, Role, State, react
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.core.backoff import (
+from percore.supervisor.core.worker.backoff import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
     ends_for_good,
     may_be_cut_short,
     next_delay,
 )
-from percore.supervisor.core.history import WorkerHistory
+from percore.supervisor.core.worker.history import WorkerHistory
 from percore.supervisor.health.liveness import Liveness, checkup_target
 from percore.supervisor.health.readiness import Readiness
-from percore.supervisor.logger import InternalError
 from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
-from percore.supervisor.loop import Loop, Timer
 from percore.supervisor.process.child import Child, ChildEnd, Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.process.process import Process
@@ -29,7 +30,6 @@ from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.sharing import Sharing
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 from percore.supervisor.state.saved import SavedWorker
-from percore.supervisor.states import HAS_PROCESS, Action, Event, Role, State, react
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 

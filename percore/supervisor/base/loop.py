@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator
 
 from percore.common.typing import Any, Callable, NamedTuple, Optional
-from percore.supervisor.logger import Faults, InternalError
+from percore.supervisor.base.logger import Faults, InternalError
 
 Job = Generator[None, None, None]
 """What yields whenever it waits for a change."""

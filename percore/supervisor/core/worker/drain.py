@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from percore.supervisor.core.worker import Worker
-from percore.supervisor.loop import Timer
+from percore.supervisor.base.loop import Timer
+from percore.supervisor.base.states import Event
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.sockets.sharing import Mode
 from percore.supervisor.sockets.sock_diag import is_answering
-from percore.supervisor.states import Event
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
 _SETTLE_SECONDS = 0.1

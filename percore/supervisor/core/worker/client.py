@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 
+from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.user import uid_of
 from percore.supervisor.config.address import Address
-from percore.supervisor.core.worker import Worker
+from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.sockets.broker import Drainable
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.sharing import Mode
-from percore.supervisor.states import Role, State
-from percore.supervisor.user import uid_of
 
 
 class WorkerClient:

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from percore.common.typing import NamedTuple, Optional, Union
-from percore.supervisor.user import Identity
+from percore.supervisor.base.user import Identity
 
 _MOST_LINKS = 40
 _NOT_SO = (errno.EACCES, errno.EPERM, errno.ELOOP)  # with the rights of another user it may go

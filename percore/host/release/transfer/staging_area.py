@@ -7,8 +7,8 @@ import os
 from percore.common.names import require_release_id
 from percore.errors import RolloutError
 from percore.host.paths import remove_tree
-from percore.host.release.artifacts import Archives
-from percore.host.release.parts import PartReader, check_room, unpack
+from percore.host.release.transfer.artifacts import Archives
+from percore.host.release.transfer.parts import PartReader, check_room, unpack
 
 
 class StagingArea:

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from percore.supervisor.loop import Loop
+from percore.supervisor.base.loop import Loop
 
 
 def is_there() -> bool:
