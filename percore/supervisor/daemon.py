@@ -151,7 +151,7 @@ class Daemon:
         for observer in self._manager.observers:
             observer.close()
         is_over = not self._manager.successor and not self._watch.is_lost
-        self._manager.endpoints.close(removes_outside=is_over)
+        self._manager.endpoints.close(removes_files=is_over)
         self._server.close()
         self._watch.close()
 

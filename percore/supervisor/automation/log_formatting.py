@@ -55,13 +55,13 @@ class LogFormatting(Observer):
             select.select([self._pidfd], [], [], _LAST_SECONDS)
 
     def _write_plan(self, plan: list[Any]) -> None:
-        for directory in (self._home.spools, os.path.dirname(self._home.scribe_plan)):
+        for directory in (self._home.raw_logs, os.path.dirname(self._home.formatter_plan)):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         try:
-            write_file(self._home.scribe_plan, json.dumps(plan).encode(), is_alone=True, sync=False)
+            write_file(self._home.formatter_plan, json.dumps(plan).encode(), is_alone=True, sync=False)
         except OSError as error:
             log(
-                f"{self._home.scribe_plan} could not be written ({error.strerror}): new logs stay in {self._home.spools}"
+                f"{self._home.formatter_plan} could not be written ({error.strerror}): new logs stay in {self._home.raw_logs}"
             )
 
     def _start(self) -> None:
@@ -78,7 +78,7 @@ class LogFormatting(Observer):
                                   (os.POSIX_SPAWN_DUP2, 2, 2)],
                 )  # fmt: skip
             except OSError as error:
-                log(f"the log formatter cannot be started ({error.strerror}): new logs stay in {self._home.spools}")
+                log(f"the log formatter cannot be started ({error.strerror}): new logs stay in {self._home.raw_logs}")
                 self._loop.later(_LAST_SECONDS, self.apps_changed)
                 return
             finally:
@@ -93,7 +93,7 @@ class LogFormatting(Observer):
 
     def _running(self) -> int:
         """The pid of the formatter that an earlier supervisor started; 0 where there is none."""
-        with contextlib.suppress(OSError, ValueError), open(self._home.scribe_lock, "rb+") as lock:
+        with contextlib.suppress(OSError, ValueError), open(self._home.formatter_lock, "rb+") as lock:
             import fcntl
 
             try:

@@ -19,7 +19,7 @@ from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
 from percore.supervisor.logs.files import FileId, OwnLog, has_file, has_formatter, id_of
 from percore.supervisor.logs.limits import (
-    Chore,
+    LogTask,
     RetentionReport,
     RotationLimits,
     free_missing,
@@ -64,16 +64,16 @@ class LogRotation(Observer):
         """Every log: from time to time, again at once while one is too long, and rarely while none grows."""
         if self._child >= 0:
             return
-        chores = list(self._find_chores())
-        is_tight = _reserve_space(chores)
-        if any(chore.is_due for chore in chores) or (is_tight and self._has_to_make_room(chores)):
-            self._start_process(chores)
+        tasks = list(self._find_tasks())
+        is_tight = _reserve_space(tasks)
+        if any(task.is_due for task in tasks) or (is_tight and self._has_to_make_room(tasks)):
+            self._start_process(tasks)
         else:
             self._plan(_SHORTEST_WAIT if is_tight else min(_LONGEST_WAIT, max(_SHORTEST_WAIT, 2 * self._wait)))
 
-    def _has_to_make_room(self, chores: Iterable[Chore]) -> bool:
+    def _has_to_make_room(self, tasks: Iterable[LogTask]) -> bool:
         """Not again and again where there is nothing to gain."""
-        return any(map(free_missing, chores)) and time.monotonic() >= self._room_at
+        return any(map(free_missing, tasks)) and time.monotonic() >= self._room_at
 
     def _plan(self, seconds: float) -> None:
         if self._timer:
@@ -117,7 +117,7 @@ class LogRotation(Observer):
         if self._own_log and self._own_log.is_file:
             yield Log(None, self._home.daemon_log, "/proc/self/fd/2", id_of(os.fstat(2)))
 
-    def _find_chores(self) -> Iterable[Chore]:
+    def _find_tasks(self) -> Iterable[LogTask]:
         now = time.time()
         seen = set()
         for found in self.logs():
@@ -127,15 +127,15 @@ class LogRotation(Observer):
             is_there = has_file(found.path, found.file)
             if not is_there and found.config:
                 self._log_once(f"{found.path} was moved or deleted while it is written -> percore reloadLogs")
-            yield self._chore(found, "" if is_there else found.place, now)
+            yield self._task_of(found, "" if is_there else found.place, now)
 
-    def _chore(self, found: Log, place: str, now: float) -> Chore:
+    def _task_of(self, found: Log, place: str, now: float) -> LogTask:
         """Only looks. What is done later is done to what the path leads to then, and with the rights of its user."""
         config, path = found.config, found.path
         held = held_bytes(place or path)
         if config is None:
             limits = RotationLimits(_DEFAULTS["log_max_size"], 1)
-            return Chore("", path, limits, 0, _DEFAULTS["log_min_free"], place, found.file, held > limits.max_size)
+            return LogTask("", path, limits, 0, _DEFAULTS["log_min_free"], place, found.file, held > limits.max_size)
         limits = RotationLimits(config.log_max_size, config.log_keep, config.log_compress)
         is_aged = (
             bool(config.log_max_age)
@@ -143,7 +143,7 @@ class LogRotation(Observer):
             and now - self._began(os.path.realpath(path), found.file, now) > config.log_max_age
         )
         is_interrupted = os.path.lexists(f"{os.path.realpath(path)}.rotation")
-        return Chore(
+        return LogTask(
             config.name, path, limits, config.log_max_total, config.log_min_free, place, found.file,
             is_aged or 0 < config.log_max_size < held or is_interrupted, is_aged, config.user, config.group,
         )  # fmt: skip
@@ -157,7 +157,7 @@ class LogRotation(Observer):
 
     # -- the process that does it ------------------------------------------------------------------------------------
 
-    def _start_process(self, chores: Iterable[Chore]) -> None:
+    def _start_process(self, tasks: Iterable[LogTask]) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             pid = os.fork()
@@ -167,7 +167,7 @@ class LogRotation(Observer):
             self._plan(_LONGEST_WAIT)
             return
         if pid == 0:
-            _work(chores, write)
+            _work(tasks, write)
         self._child = os.pidfd_open(pid)
         os.close(write)
         self._report = b""
@@ -208,14 +208,14 @@ class LogRotation(Observer):
             log(sentence)
 
 
-def _reserve_space(chores: Iterable[Chore]) -> bool:
+def _reserve_space(tasks: Iterable[LogTask]) -> bool:
     """True where a disk is nearly full."""
-    tight = [chore for chore in chores if space_of(chore).is_tight]
+    tight = [task for task in tasks if space_of(task).is_tight]
     if tight:
         from percore.supervisor.logs.retention import reserve
 
-        for chore in tight:
-            reserve(chore)
+        for task in tight:
+            reserve(task)
     return bool(tight)
 
 
@@ -226,7 +226,7 @@ def _found(config: AppConfig, paths: Iterable[str]) -> Iterable[Log]:
             yield Log(config, path, "", id_of(os.stat(path)))
 
 
-def _work(chores: Iterable[Chore], write: int) -> None:
+def _work(tasks: Iterable[LogTask], write: int) -> None:
     """In the child. Never returns."""
     try:
         signal.set_wakeup_fd(-1)
@@ -236,9 +236,9 @@ def _work(chores: Iterable[Chore], write: int) -> None:
         os.closerange(3, write)
         os.closerange(write + 1, 65536)
         os.nice(5)
-        from percore.supervisor.logs.retention import do_chores
+        from percore.supervisor.logs.retention import do_tasks
 
-        os.write(write, json.dumps(do_chores(chores)).encode())
+        os.write(write, json.dumps(do_tasks(tasks)).encode())
     finally:
         os._exit(0)
 

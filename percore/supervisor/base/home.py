@@ -66,16 +66,16 @@ class Home(NamedTuple):
         return os.path.join(self.path, "dump.json")
 
     @property
-    def spools(self) -> str:
+    def raw_logs(self) -> str:
         """What workers write for the log formatter."""
         return os.path.join(self.logs, "spool")
 
     @property
-    def scribe_plan(self) -> str:
+    def formatter_plan(self) -> str:
         return os.path.join(self.run, "scribe", "plan.json")
 
     @property
-    def scribe_lock(self) -> str:
+    def formatter_lock(self) -> str:
         return os.path.join(self.run, "scribe", "lock")
 
     @property

@@ -15,7 +15,12 @@ from percore.supervisor.core.worker.client import WorkerClient
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.health.sd_notify import NotifySocket
 from percore.supervisor.sockets.broker import Broker
-from percore.supervisor.sockets.preload import Outside, former_addresses, make_outside, remove_outside
+from percore.supervisor.sockets.preload import (
+    UserEndpoints,
+    former_addresses,
+    make_user_endpoints,
+    remove_user_endpoints,
+)
 from percore.supervisor.sockets.unix import UnixServer
 
 
@@ -24,7 +29,7 @@ class WorkerEndpoints:
         self._loop = loop
         self._home = home
         self._apps = apps
-        self._outside: dict[int, Outside] = {}  # by user
+        self._user_endpoints: dict[int, UserEndpoints] = {}  # by user
         self._sockets: list[Union[UnixServer, NotifySocket]] = []
 
     def open(self) -> None:
@@ -55,30 +60,30 @@ class WorkerEndpoints:
         """Adopted workers of other users, and those of an earlier version, look for their sockets."""
         for app in self._apps.values():
             for worker in app.living if app.config.user or app.config.group else ():
-                self.find_outside(uid_of(worker.config.user, worker.config.group))
+                self.find_user_endpoints(uid_of(worker.config.user, worker.config.group))
         self._open_former()
 
-    def find_outside(self, uid: int) -> Outside:
+    def find_user_endpoints(self, uid: int) -> UserEndpoints:
         """Opened when the first worker of this user needs it. Raises PercoreError or OSError."""
-        known = self._outside.get(uid)
+        known = self._user_endpoints.get(uid)
         if known is None or not known.preload.is_there:
-            outside = make_outside(self._home, uid)
+            endpoints = make_user_endpoints(self._home, uid)
             if known is None:
-                self._open_broker(outside.worker_socket, user=uid)
-                self._open_notify_socket(outside.notify_address, user=uid)
-            self._outside[uid] = outside
-        return self._outside[uid]
+                self._open_broker(endpoints.worker_socket, user=uid)
+                self._open_notify_socket(endpoints.notify_address, user=uid)
+            self._user_endpoints[uid] = endpoints
+        return self._user_endpoints[uid]
 
     def reopen(self) -> None:
         """Where the file of a socket was deleted."""
         for opened in self._sockets:
             opened.reopen()
 
-    def close(self, *, removes_outside: bool) -> None:
+    def close(self, *, removes_files: bool) -> None:
         for opened in self._sockets:
             opened.close()
-        if removes_outside and len(self._sockets) > 2:
-            remove_outside(self._home)
+        if removes_files and len(self._sockets) > 2:
+            remove_user_endpoints(self._home)
 
     # -- which worker ------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,12 @@ class WorkerServices:
         """What all workers share."""
         store_fds = self._persistence.store.fds
         environment = WorkerEnvironment(
-            self._home, self._find_preload, store_fds, self.endpoints.find_outside, lambda: self._groups, open_logs
+            self._home,
+            self._find_preload,
+            store_fds,
+            self.endpoints.find_user_endpoints,
+            lambda: self._groups,
+            open_logs,
         )
         return Runtime(
             self._loop,

@@ -244,10 +244,10 @@ def _write_all(log: int, text: bytes) -> None:
 
 class Formatter:
     def __init__(self, home: Home) -> None:
-        self._plan = home.scribe_plan
+        self._plan = home.formatter_plan
         self._raw_logs: dict[RawLogEntry, RawLog] = {}
         self._inotify = Inotify()
-        for directory in (home.spools, os.path.dirname(home.scribe_plan)):
+        for directory in (home.raw_logs, os.path.dirname(home.formatter_plan)):
             self._inotify.add(directory, more=MODIFY)
 
         self._said: set[str] = set()
@@ -307,7 +307,7 @@ class Formatter:
 def main() -> None:
     home = Home.of_user()
     go_on_as_owner(home)
-    lock = os.open(home.scribe_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(home.formatter_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # One that was told to end may still be finishing; two would write everything twice.
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)

@@ -19,7 +19,7 @@ class RotationLimits(NamedTuple):
     compress: bool = False
 
 
-class Chore(NamedTuple):
+class LogTask(NamedTuple):
     """One log. `place`: where it is open, if it lost its name; `file`: which one its writer has open."""
 
     app: str
@@ -65,14 +65,14 @@ class Space(NamedTuple):
         return self.free < 4 * self.floor
 
 
-def space_of(chore: Chore) -> Space:
+def space_of(task: LogTask) -> Space:
     """Of a small disk never more than a twentieth is to be left free."""
     try:
-        disk = os.statvfs(os.path.dirname(os.path.realpath(chore.path)))
+        disk = os.statvfs(os.path.dirname(os.path.realpath(task.path)))
     except OSError:
         return Space(0, 0)
-    return Space(disk.f_bavail * disk.f_frsize, min(chore.min_free, disk.f_blocks * disk.f_frsize // 20))
+    return Space(disk.f_bavail * disk.f_frsize, min(task.min_free, disk.f_blocks * disk.f_frsize // 20))
 
 
-def free_missing(chore: Chore) -> bool:
-    return space_of(chore).is_missing
+def free_missing(task: LogTask) -> bool:
+    return space_of(task).is_missing

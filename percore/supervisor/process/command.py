@@ -17,7 +17,7 @@ from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
-from percore.supervisor.sockets.preload import Outside, Preload, why_not
+from percore.supervisor.sockets.preload import UserEndpoints, Preload, why_not
 
 if TYPE_CHECKING:
     from percore.supervisor.process.cgroup import Groups
@@ -32,7 +32,7 @@ class WorkerEnvironment(NamedTuple):
     home: Home
     find_preload: Callable[[], Preload]  # puts back what was cleaned up
     store_fds: tuple[int, ...]
-    find_outside: Callable[[int], Outside]  # opens, the first time, what workers of another user need
+    find_user_endpoints: Callable[[int], UserEndpoints]  # opens, the first time, what workers of another user need
     find_groups: Callable[[], Groups]  # for workers with a memory_max
     open_logs: LogOpener = open_logs  # gives a new process its standard output and error
 
@@ -112,17 +112,19 @@ def make_variables(
         env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
     if config.wait_ready:
         env["NOTIFY_SOCKET"] = (
-            environment.find_outside(identity.uid).notify_address if identity else environment.home.notify_address
+            environment.find_user_endpoints(identity.uid).notify_address
+            if identity
+            else environment.home.notify_address
         )
     if config.shares_port:
-        preload = environment.find_outside(identity.uid).preload if identity else environment.find_preload()
+        preload = environment.find_user_endpoints(identity.uid).preload if identity else environment.find_preload()
         if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
         env["PERCORE_SOCKET"] = (
-            environment.find_outside(identity.uid).worker_socket if identity else environment.home.worker_socket
+            environment.find_user_endpoints(identity.uid).worker_socket if identity else environment.home.worker_socket
         )
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
         env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))

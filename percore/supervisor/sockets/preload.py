@@ -91,20 +91,22 @@ def _preloadable_parent() -> str:
 # -- workers of other users ------------------------------------------------------------------------------------------
 
 
-class Outside(NamedTuple):
+class UserEndpoints(NamedTuple):
     worker_socket: str
     notify_address: str
     preload: Preload
 
 
-def make_outside(home: Home, uid: int) -> Outside:
+def make_user_endpoints(home: Home, uid: int) -> UserEndpoints:
     """For workers of this user. Raises PercoreError where nothing can be written there."""
     directory = _directory_of(home)
     try:
         for path in (_USERS, directory):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o711)
-        return Outside(f"{directory}/worker-{uid}.sock", f"{directory}/notify-{uid}.sock", place_preload(directory))
+        return UserEndpoints(
+            f"{directory}/worker-{uid}.sock", f"{directory}/notify-{uid}.sock", place_preload(directory)
+        )
     except OSError as error:
         raise PercoreError(
             f"{directory}, where workers of other users reach the supervisor, cannot be made: {error.strerror}",
@@ -112,7 +114,7 @@ def make_outside(home: Home, uid: int) -> Outside:
         ) from None
 
 
-def remove_outside(home: Home) -> None:
+def remove_user_endpoints(home: Home) -> None:
     for place, _, files in os.walk(_directory_of(home), topdown=False):
         for name in files:
             os.unlink(os.path.join(place, name))

@@ -16,8 +16,8 @@ import pytest
 from percore.supervisor.logs import rotate as rotation
 from percore.supervisor.logs.files import id_of, last_lines
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.limits import Chore, RotationLimits
-from percore.supervisor.logs.retention import do_chores
+from percore.supervisor.logs.limits import LogTask, RotationLimits
+from percore.supervisor.logs.retention import do_tasks
 from percore.supervisor.logs.rotate import locked, older_files, rotate
 
 LIMITS = RotationLimits(64 << 10, 1000)
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_log_as_it_is(log: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "sendfile", full)
-    report = do_chores([Chore("app", str(log), LIMITS, is_due=True)])
+    report = do_tasks([LogTask("app", str(log), LIMITS, is_due=True)])
     assert report.problems == [f"{log} cannot be rotated: No space left on device"]
     assert content(log) == b"line\n" * 30_000
     assert [path.name for path in log.parent.iterdir()] == ["app.log"]
@@ -173,7 +173,7 @@ def test_an_old_log_is_rotated_however_short_and_older_files_are_compressed_from
         with log.open("ab") as writer:
             writer.write(lines)
         follower = follower or Follower(str(log), begin=0)
-        do_chores([Chore("app", str(log), limits, is_due=True, is_aged=True)])
+        do_tasks([LogTask("app", str(log), limits, is_due=True, is_aged=True)])
     names = [Path(path).name for path in older_files(str(log))]
     assert names == ["app.log.1", "app.log.2.gz", "app.log.3.gz", "app.log.4.gz"]
     assert content(log) == written
@@ -182,12 +182,12 @@ def test_an_old_log_is_rotated_however_short_and_older_files_are_compressed_from
 
 
 def test_all_logs_of_an_app_together_stay_below_its_limit_and_the_oldest_go_first(tmp_path: Path) -> None:
-    chores = [Chore("app", str(tmp_path / name), LIMITS, max_total=400 << 10, is_due=True) for name in ("a", "b")]
+    tasks = [LogTask("app", str(tmp_path / name), LIMITS, max_total=400 << 10, is_due=True) for name in ("a", "b")]
     for number in range(3):
-        for chore in chores:
-            with open(chore.path, "ab") as writer:
+        for task in tasks:
+            with open(task.path, "ab") as writer:
                 writer.write(b"%d\n" % number * 60_000)
-        do_chores(chores)
+        do_tasks(tasks)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 400 << 10
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert (b"0" in kept, b"2" in kept) == (False, True)

@@ -18,8 +18,8 @@ from percore.supervisor.base.user import Identity, identity_of
 from percore.supervisor.base.user_files import acting, find, is_only_ours, ourselves, read_text, remove_file, write_file
 from percore.supervisor.logs.files import last_lines, open_log
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.limits import Chore, RotationLimits
-from percore.supervisor.logs.retention import do_chores
+from percore.supervisor.logs.limits import LogTask, RotationLimits
+from percore.supervisor.logs.retention import do_tasks
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than others")
 SECRET = "only root\n" * 20_000
@@ -135,11 +135,11 @@ def test_nothing_is_rotated_or_emptied_or_deleted_through_what_a_user_put_in_its
     yard: Yard, way: Callable[[Yard], Path]
 ) -> None:
     path = way(yard)
-    chore = Chore(
+    task = LogTask(
         "app", str(path), RotationLimits(4096, 3, True), max_total=1, is_due=True, is_aged=True, user="nobody"
     )
     (yard.root / "secret.log.1").write_text(SECRET)
-    report = do_chores([chore, chore._replace(min_free=1 << 60)])
+    report = do_tasks([task, task._replace(min_free=1 << 60)])
     assert report.moved == 0
     (yard.root / "secret.log.1").unlink()  # it is still there
     with contextlib.suppress(OSError), find(str(path), yard.user, os.O_RDWR) as found:
@@ -174,9 +174,9 @@ def test_names_that_a_rotation_uses_lead_nowhere(yard: Yard, name: str, is_lefto
     append(yard.log, None if is_leftover else yard.user)
     yard.log.write_text("a line\n" * 30_000)
     yard.link(Path(f"{yard.log}{name}"), yard.secret)
-    chore = Chore("app", str(yard.log), RotationLimits(4096, 3, True), is_due=True, user="nobody")
+    task = LogTask("app", str(yard.log), RotationLimits(4096, 3, True), is_due=True, user="nobody")
     for _ in range(3):
-        do_chores([chore])
+        do_tasks([task])
     assert yard.is_untouched()
     for path in yard.own.iterdir():
         assert path.is_symlink() or b"only root" not in path.read_bytes()
