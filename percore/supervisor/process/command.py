@@ -17,7 +17,7 @@ from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, Command
-from percore.supervisor.sockets.preload import UserEndpoints, Preload, why_not
+from percore.supervisor.sockets.preload import Preload, UserEndpoints, why_not
 
 if TYPE_CHECKING:
     from percore.supervisor.process.cgroup import Groups
