@@ -443,7 +443,7 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
     capsys.readouterr()
     operations.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
-    assert set(host) == {"host", "reachable", "release", "apps"}
+    assert set(host) == {"host", "reachable", "release", "commit", "apps"}
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
     assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}
