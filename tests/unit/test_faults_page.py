@@ -43,6 +43,9 @@ def test_every_module_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / "docs" / "reference" / page).read_text()
     for name in re.findall(r"`(percore\.[a-z_.]+[a-z])`", text):
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
+    modules = {str(path.with_suffix("").relative_to(ROOT)) for path in (ROOT / "percore").rglob("*.py")}
+    for name in re.findall(r"`([a-z_]+/[a-z_/]+[a-z])`", text):
+        assert any(module.endswith(f"/{name}") for module in modules), name
 
 
 def test_no_signal_is_sent_to_a_mere_number() -> None:
