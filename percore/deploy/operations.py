@@ -75,7 +75,7 @@ def _stop_one(host: Host, report: Report) -> None:
 
 
 def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
-    """Start at boot, or no longer."""
+    """Start at boot, or no longer. NGINX stays enabled: it may serve other sites."""
     hosts = load_hosts(scope)
     for host in hosts:
         if not host.settings.has_systemd:
@@ -88,10 +88,13 @@ def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
         connect_hosts(hosts, report)
         all_or_stop(hosts, lambda host: _set_boot_one(host, enabled, report), report)
     report.finish("starts at boot" if enabled else "no longer starts at boot")
+    if any(host.settings.startup != enabled for host in hosts):
+        wanted = str(enabled).lower()
+        report.line(f"the next deploy undoes this -> set startup: {wanted} in the inventory of {scope.env}")
 
 
 def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
-    names = ["percore.service", *(["nginx.service"] if host.settings.nginx else [])]
+    names = ["percore.service", *(["nginx.service"] if enabled and host.settings.nginx else [])]
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
     reply: Changed = host.ask("prepare", resources=units)
     report.host(host.name, "; ".join(reply["changed"]) or "unchanged")

@@ -119,6 +119,11 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
     )
 
 
+def defaulting(kind: Kind[T], default: T) -> Kind[T]:
+    """Missing is the default, for projects whose own roles are older than the setting."""
+    return Kind(kind.wanted, lambda value: default if value is None else kind.convert(value), is_optional=True)
+
+
 def whole(least: int = 0, most: int = MOST) -> Kind[int]:
     def read(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):

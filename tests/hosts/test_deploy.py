@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.hosts.conftest import Project, wait_for
+from percore.lab.host import Host
+from tests.hosts.conftest import Project, set_variables, wait_for
 
 
 def test_every_host_serves_one_worker_per_core_and_the_singletons(deployed: Project) -> None:
@@ -104,15 +105,35 @@ def test_the_supervisor_killed_under_load_is_not_noticed(deployed: Project) -> N
     assert counts["failures"] == []
 
 
-def test_a_rebooted_host_serves_again_after_startup(deployed: Project) -> None:
-    assert deployed.invoke("startup", "--env", deployed.env).returncode == 0
+def test_a_rebooted_host_serves_again_after_a_deploy(deployed: Project) -> None:
     host = deployed.lab.hosts[1]
     releases = deployed.releases()
     host.reboot()
     wait_for(lambda: deployed.lab.inside(["curl", "-sf", f"http://{host.address}/health"]).returncode == 0, "the app")
     assert deployed.releases() == releases
-    assert deployed.invoke("unstartup", "--env", deployed.env).returncode == 0
-    assert host.run("systemctl is-enabled percore.service", check=False).strip() == "disabled"
+
+
+def test_nothing_starts_at_boot_where_the_inventory_says_so(deployed: Project) -> None:
+    host = deployed.lab.hosts[2]
+    done = deployed.invoke("unstartup", "--env", deployed.env)
+    assert done.returncode == 0
+    assert "set startup: false in the inventory" in done.stdout
+    assert is_enabled(host, "percore") == "disabled"
+    assert is_enabled(host, "nginx") == "enabled"
+    deployed.deploy()
+    assert is_enabled(host, "percore") == "enabled"
+    set_variables(deployed, startup=False)
+    try:
+        assert "disable percore.service" in deployed.deploy()
+        assert is_enabled(host, "percore") == "disabled"
+        assert deployed.releases()
+    finally:
+        set_variables(deployed, startup=True)
+    deployed.deploy()
+
+
+def is_enabled(host: Host, unit: str) -> str:
+    return host.run(f"systemctl is-enabled {unit}.service", check=False).strip()
 
 
 def test_logs_of_all_hosts_are_merged_and_named(deployed: Project) -> None:

@@ -26,6 +26,7 @@ _OPTIONAL_TEXT = schema.optional(schema.TEXT)
 _PYTHON_VERSION = schema.matching(
     "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
 )
+_STARTUP = schema.defaulting(schema.FLAG, True)
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
 
@@ -54,6 +55,7 @@ class AppSettings:
     package_path: Annotated[str, _HOST_DIRECTORY]
     launcher_path: Annotated[str, _HOST_DIRECTORY]
     service_manager: Annotated[str, schema.choice("systemd", "process")]
+    startup: Annotated[bool, _STARTUP]
     nginx: Annotated[bool, schema.FLAG]
     nginx_port: Annotated[int, schema.PORT]
     server_name: Annotated[str, schema.SERVER_NAME]

@@ -68,6 +68,17 @@ def test_the_shipped_roles_give_a_unit_a_command_and_a_site() -> None:
     assert "X-Real-IP" in site
 
 
+def enabled_units(state: HostState) -> list[tuple[str, bool]]:
+    return [(spec["name"], spec["enabled"]) for spec in state.before if "enabled" in spec]
+
+
+def test_what_a_deploy_starts_starts_at_boot_unless_the_inventory_says_otherwise() -> None:
+    assert enabled_units(render()) == [("percore.service", True), ("nginx.service", True)]
+    assert enabled_units(render({"startup": False})) == [("percore.service", False)]
+    with pytest.raises(UsageError, match="variable 'startup' should be true or false and is 'no'"):
+        render({"startup": "no"})
+
+
 def test_without_nginx_and_systemd_neither_is_touched() -> None:
     state = render({"nginx": False, "service_manager": "process", "percore_user": ""})
     kinds = {spec["kind"] for spec in state.resources()}
