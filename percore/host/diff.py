@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text
-from percore.common.record_hash import record_hashes
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe
 from percore.host.release.plan import kept_contents, load_plan, plan_or_none
+from percore.host.release.running import find_deviations
 from percore.host.release.target import Target
 from percore.host.replies import CompareReply, DriftReply, ShownChange
 from percore.host.resources.registry import make
@@ -71,10 +71,7 @@ def find_drift(target: Target) -> DriftReply:
     status = target.status()
     if current is None:
         return DriftReply(None, status, [], [], target.handlers.texts())
-    record = json.loads(read_file(target.releases.record_path(current)))
-    expected = {app["name"]: record_hashes(app) for app in record["apps"]}
-    workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
-    workers += [f"app {name} does not run" for name in expected if name not in {app["name"] for app in status["apps"]}]
+    workers = find_deviations(target.releases, current, status)
     plan, contents = load_plan(target.releases, current), kept_contents(target.releases, current)
     files = []
     for spec in plan.before + plan.after:
@@ -119,24 +116,6 @@ def _would_run(changed: Sequence[Spec], handlers: Sequence[Spec]) -> list[str]:
     """The handlers that these resources would notify, in their order."""
     notified = {name for spec in changed for name in spec.get("notify", ())}
     return [describe(handler) for handler in handlers if handler["name"] in notified]
-
-
-def _worker_drift(app: dict[str, Any], expected: dict[str, tuple[str, str]], current: str) -> list[str]:
-    name, found = app["name"], []
-    if name not in expected:
-        return [f"app {name} runs, and the release does not have it"]
-    for worker in app["workers"]:
-        title = f"{name} worker {worker['slot']} (pid {worker['pid']})"
-        if worker["release"] != current:
-            found.append(f"{title} runs release {worker['release'] or 'none'}")
-        elif worker.get("config_hash", expected[name][0]) != expected[name][0]:
-            found.append(f"{title} runs with another configuration")
-        elif worker.get("env_hash", expected[name][1]) != expected[name][1]:
-            found.append(f"{title} runs with other variables")
-    if not app["wanted"]:
-        return [*found, f"app {name} is stopped"]
-    running = sum(worker["state"] == "running" for worker in app["workers"])
-    return found + ([f"{name}: {running} of {app['wanted']} workers run"] if running < app["wanted"] else [])
 
 
 def _read_or_nothing(path: str) -> bytes:

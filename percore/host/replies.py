@@ -17,6 +17,7 @@ class InspectReply(NamedTuple):
     owed: list[str]
     unfinished: bool
     status: Mapping[str, Any]
+    workers: list[str]
     disk_free_bytes: int
     inodes_free: Optional[int]
     memory_free_bytes: Optional[int]
@@ -84,6 +85,7 @@ class FindReply(NamedTuple):
 class CurrentReply(NamedTuple):
     current: Optional[str]
     status: Mapping[str, Any]
+    missing: list[str]
     commit: Optional[Mapping[str, Any]]
 
 

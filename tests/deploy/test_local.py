@@ -81,6 +81,12 @@ class Project:
         finally:
             connection.close()
 
+    def percore(self, *words: str) -> str:
+        """The command on the host."""
+        env = {**os.environ, "PERCORE_HOME": str(self.folder / ".percore" / "home")}
+        command = [self.folder / ".percore" / "bin" / "percore", *words]
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+
     def pids(self) -> set[int]:
         """The pids of all workers, as the supervisor tells them."""
         hosts = fleet.load_hosts(self.scope)
@@ -367,6 +373,38 @@ def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
     assert serving.ask()["text"] == "one"
 
 
+def test_what_should_run_and_does_not_is_an_error_of_status_and_started_by_converge(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = serving.current
+    for stop, missing in ((("stop", "tick"), "app tick is stopped"), (("delete", "tick"), "app tick does not run"),
+                          (("kill",), "app web does not run")):  # fmt: skip
+        serving.percore(*stop)
+        capsys.readouterr()
+        with pytest.raises(
+            operations.NotRunning, match="not everything runs on localhost -> invoke converge --env local"
+        ):
+            operations.status(serving.scope, Report(), as_json=False)
+        assert missing in capsys.readouterr().out
+        rollout.converge(serving.scope, Report())
+        operations.status(serving.scope, Report(), as_json=False)
+        assert (serving.current, serving.ask()["text"]) == (release, "one")
+    capsys.readouterr()
+    rollout.converge(serving.scope, Report())
+    assert "nothing to change: 1 host" in capsys.readouterr().out
+
+
+def test_a_number_of_workers_that_was_set_by_hand_is_drift_and_set_right(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving.percore("scale", "web", "3")
+    with pytest.raises(ChangesPending):
+        operations.drift(serving.scope, Report(), as_json=False)
+    assert "web has 3 workers, and 2 in the release" in capsys.readouterr().out
+    serving.deploy()
+    assert len(serving.pids()) == 3
+
+
 def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     release = serving.current
     serving.write("two")
@@ -442,7 +480,8 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
     capsys.readouterr()
     operations.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
-    assert set(host) == {"host", "reachable", "release", "apps"}
+    assert set(host) == {"host", "reachable", "release", "commit", "apps", "missing"}
+    assert host["missing"] == []
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
     assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}

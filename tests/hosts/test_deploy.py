@@ -132,6 +132,18 @@ def test_nothing_starts_at_boot_where_the_inventory_says_so(deployed: Project) -
     deployed.deploy()
 
 
+def test_status_tells_by_its_exit_code_what_does_not_run_and_converge_starts_it(deployed: Project) -> None:
+    host = deployed.lab.hosts[2]
+    host.run("systemctl stop percore.service")
+    done = deployed.invoke("status", "--env", deployed.env)
+    assert done.returncode == 9, done.stdout
+    assert f"{host.name}  app boltlink-api does not run" in done.stdout
+    assert f"not everything runs on {host.name} -> " in done.stdout
+    assert deployed.invoke("converge", "--env", deployed.env, "--limit", host.name).returncode == 0
+    assert deployed.invoke("status", "--env", deployed.env).returncode == 0
+    assert deployed.releases()
+
+
 def is_enabled(host: Host, unit: str) -> str:
     return host.run(f"systemctl is-enabled {unit}.service", check=False).strip()
 

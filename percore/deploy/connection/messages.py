@@ -101,6 +101,7 @@ class Inspected(TypedDict):
     owed: list[Line]
     unfinished: bool
     status: Status
+    workers: list[Line]  # what does not run as the release says
     disk_free_bytes: Count
     inodes_free: Count | None
     memory_free_bytes: Count | None
@@ -180,6 +181,7 @@ class Ports(TypedDict):
 class Current(TypedDict):
     current: ReleaseId | None
     status: Status
+    missing: list[Line]
     commit: NotRequired[CommitFacts | None]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-from percore.deploy.connection.messages import Inspected, Status
+from percore.deploy.connection.messages import Inspected
 from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
@@ -80,19 +80,13 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
 
 
 def _is_whole(reply: Inspected, release: str | None) -> bool:
-    """The wanted release runs, is known to be good, and all its workers run."""
+    """The wanted release runs as it should, and is known to be good."""
     return (
         release is not None
         and release == reply["current"]
         and reply["marks"][release]["mark"] == "good"
-        and _runs_fully(reply["status"], release)
+        and not reply["workers"]
     )
-
-
-def _runs_fully(status: Status, release: str) -> bool:
-    workers = [worker for app in status["apps"] for worker in app["workers"]]
-    full = all(sum(w["state"] == "running" for w in app["workers"]) >= app["wanted"] for app in status["apps"])
-    return bool(workers) and full and all(worker["release"] == release for worker in workers)
 
 
 def _release_with(reply: Inspected, app: WantedApp) -> str | None:
