@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe
-from percore.host.release.plan import kept_contents, load_plan, plan_or_none
+from percore.host.release.plan import kept_contents, left_over, load_plan, plan_changes, plan_or_none
 from percore.host.release.running import find_deviations
 from percore.host.release.target import Target
 from percore.host.replies import CompareReply, DriftReply, ShownChange
@@ -33,15 +33,31 @@ def compare(target: Target, request: CompareRequest, receive: Receive) -> Compar
     for spec, text in changed:
         new = contents.get(spec.get("sha256", ""))
         changes.append(ShownChange(text, "" if new is None else _diff(spec, new, former)))
-    reasons = []
-    if request.record and current:
-        record = json.loads(read_file(target.releases.record_path(current)))
-        wanted_record = json.loads(json.dumps(request.record).replace(request.place, current))
-        artifact = target.releases.marks.read().get(current, {}).get("artifact")
-        reasons = [] if artifact in (None, request.artifact) else ["the app's files differ"]
-        reasons += app_changes(record, wanted_record)
+    reasons = _why(target, request, current) if request.record and current else []
+    if request.activation and (plan := plan_or_none(target.releases, current) if current else None):
+        gone = [text for spec in left_over(request.activation, plan) if (text := make(spec).change())]
+        changes += [ShownChange(text, "") for text in gone]
     handlers = target.handlers.texts() + _would_run([spec for spec, _ in changed], request.handlers)
     return CompareReply(changes, reasons, handlers)
+
+
+def _why(target: Target, request: CompareRequest, current: str) -> list[str]:
+    """Why workers are replaced, and what else the release has otherwise."""
+    record = json.loads(read_file(target.releases.record_path(current)))
+    wanted = json.loads(json.dumps(request.record).replace(request.place, current))
+    artifact = target.releases.marks.read().get(current, {}).get("artifact")
+    reasons = [] if artifact in (None, request.artifact) else ["the app's files differ"]
+    reasons += app_changes(record, wanted, request.places)
+    plan = plan_or_none(target.releases, current)
+    if plan is None or request.activation is None:
+        return reasons
+    if _health_paths(record) != _health_paths(wanted):  # it was said of each app
+        plan = plan._replace(health={**plan.health, "path": request.activation.health.get("path")})
+    return reasons + plan_changes(plan, request.activation, request.places)
+
+
+def _health_paths(record: Mapping[str, Any]) -> list[Any]:
+    return [app.get("health") for app in record["apps"]]
 
 
 def compare_release(target: Target, release: str) -> CompareReply:

@@ -109,6 +109,8 @@ class CompareRequest(NamedTuple):
     place: Line
     record: Optional[dict[str, Any]] = None
     artifact: Optional[Sha256] = None
+    activation: Optional[Plan] = None
+    places: Mapping[str, Line] = NOTHING  # where a value of the record is set
 
 
 class CompareReleaseRequest(NamedTuple):

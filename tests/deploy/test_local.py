@@ -256,6 +256,37 @@ def test_a_check_tells_what_would_change_and_touches_nothing(
     assert listing(serving.folder) == before
 
 
+def test_a_plan_gives_the_true_reason_and_where_the_value_is_set(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = serving.folder / "inventories" / "local.yml"
+    text = inventory.read_text()
+    inventory.write_text(text.replace("health_path: /health", "health_path: /other"))
+    assert reasons(serving, capsys) == [
+        f"app web: health /health -> /other (health_path, {inventory}:{line_of(inventory, 'health_path')})"
+    ]
+    inventory.write_text(text + "    health_seconds: 11\n")
+    assert reasons(serving, capsys) == [
+        f"the health check's seconds 10 -> 11 (health_seconds, {inventory}:{line_of(inventory, 'health_seconds')})"
+    ]
+    inventory.write_text(text)
+    serving.percore("stop", "tick")
+    assert reasons(serving, capsys) == ["app tick is stopped"]
+
+
+def reasons(project: Project, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    with pytest.raises(ChangesPending):
+        rollout.preview(project.scope, Report(quiet=True), diff=False, as_json=True)
+    [host] = json.loads(capsys.readouterr().out)
+    found: list[str] = host["reasons"]
+    return found
+
+
+def line_of(path: Path, word: str) -> int:
+    return 1 + next(number for number, line in enumerate(path.read_text().splitlines()) if word in line)
+
+
 def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
     serving: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ class AppSettings:
     nginx: Annotated[bool, schema.FLAG]
     nginx_port: Annotated[int, schema.PORT]
     server_name: Annotated[str, schema.SERVER_NAME]
+    env_file: Path | None  # None where there is none
     env: Mapping[str, str] = field(repr=False)
     build_env: Mapping[str, str] = field(repr=False)
     policy: Policy
@@ -88,9 +89,11 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         _require_safe_paths(variables)
     else:
         values["percore_user"] = None
-    from_file = _read_env_file(variables, values["path"])
+    file = _find_env_file(variables, values["path"])
+    from_file = env_file.read(str(file), strict=True) if file else {}
     return AppSettings(
         **values,
+        env_file=file,
         env=_read_environment(variables, from_file, values["port"]),
         build_env={**from_file, **_read_env(variables, "build_env")},
         policy=Policy(**read_fields(Policy, variables)),
@@ -104,11 +107,11 @@ def _require_safe_paths(variables: Variables) -> None:
         read_variable(variables, name, schema.SAFE_PATH)
 
 
-def _read_env_file(variables: Variables, app: Path) -> dict[str, str]:
-    """The app's env file of this environment."""
+def _find_env_file(variables: Variables, app: Path) -> Path | None:
+    """The app's env file of this environment; one that is named must be there."""
     named = read_variable(variables, "env_file", _OPTIONAL_TEXT)
     path = app / _env_file_name(variables)
-    return env_file.read(str(path), strict=True) if named or path.is_file() else {}
+    return path if named or path.is_file() else None
 
 
 def _env_file_name(variables: Variables) -> str:

@@ -99,6 +99,10 @@ class Variables(Mapping[str, Any]):
         """The same with the host's facts, which are never templates."""
         return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
 
+    def place(self, name: str) -> str:
+        """Where a variable, or an entry of one (`NAME.ENTRY`), is set; empty where that is not known."""
+        return self._places.get(name, "")
+
     def where(self, name: str = "", place: str = "") -> str:
         """For errors: the file and line that set a variable, and the host."""
         place = place or self._places.get(name, "")
