@@ -214,6 +214,12 @@ def lists_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
     )
 
 
+SHARED = Kind(
+    "a list of directories in the app's directory, none in another one, such as uploads or data/files",
+    lists_of(matching("", names.is_plain_inner_path)).convert,
+)
+
+
 def require_keys(mapping: dict[str, Any], known: Sequence[str], path: str, where: str) -> None:
     """Raises UsageError for a key that is not known, with the nearest one."""
     for key in mapping:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, Optional
 
-from percore.common.names import RELEASE_ID, is_absolute_path
+from percore.common.names import RELEASE_ID, is_absolute_path, is_inner_path
 from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
 
 Spec = dict[str, Any]
@@ -21,6 +21,7 @@ ReleaseId = Annotated[str, Rule("a release id", RELEASE_ID.fullmatch)]
 ReleasePart = Annotated[str, pattern("a part of a release id", r"[0-9a-f-]{1,40}")]
 Port = Annotated[int, between(1, 65535)]
 Seconds = Annotated[float, between(0, 86400)]
+InnerPath = Annotated[str, Rule("a path in a directory", lambda path: path != "" and is_inner_path(path))]
 Sizes = dict[Sha256, Count]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -135,6 +136,7 @@ class StageRequest(NamedTuple):
     package: PackageArchive
     digest: Optional[Sha256] = None  # of the artifacts of this release for all kinds of hosts
     commit: Optional[Commit] = None
+    shared: Mapping[InnerPath, InnerPath] = NOTHING  # places in the release, and what they lead to in shared/
 
 
 class AmendRequest(NamedTuple):

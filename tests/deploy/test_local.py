@@ -287,6 +287,24 @@ def line_of(path: Path, word: str) -> int:
     return 1 + next(number for number, line in enumerate(path.read_text().splitlines()) if word in line)
 
 
+def test_what_an_app_writes_into_a_shared_directory_outlives_releases(project: Project) -> None:
+    inventory = project.folder / "inventories" / "local.yml"
+    inventory.write_text(inventory.read_text() + "    shared: [uploads]\n")
+    (project.app / "uploads").mkdir()
+    (project.app / "uploads" / "mine.txt").write_text("of the developer")
+    save = "require('fs').appendFileSync(__dirname + '/uploads/log.txt', process.env.PERCORE_RELEASE + '\\n');\n"
+    project.write("one", prefix=save)
+    project.deploy()
+    first = project.current
+    project.write("two", prefix=save)
+    project.deploy()
+    written = project.folder / ".percore" / "shared" / "uploads"
+    assert [path.name for path in written.iterdir()] == ["log.txt"]
+    assert {first, project.current} == set((written / "log.txt").read_text().split())
+    rollout.rollback(project.scope, Report())
+    assert (written / "log.txt").exists()
+
+
 def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
     serving: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

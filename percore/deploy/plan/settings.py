@@ -27,6 +27,7 @@ _PYTHON_VERSION = schema.matching(
     "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
 )
 _STARTUP = schema.defaulting(schema.FLAG, True)
+_SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
 
@@ -49,6 +50,7 @@ class AppSettings:
     artifact_include: Annotated[list[str], schema.TEXTS]
     artifact_exclude: Annotated[list[str], schema.TEXTS]
     deploy_to: Annotated[str, _HOST_DIRECTORY]
+    shared: Annotated[tuple[str, ...], _SHARED]
     keep_releases: Annotated[int, schema.whole()]
     percore_home: Annotated[str, _HOST_DIRECTORY]
     percore_user: Annotated[str | None, schema.optional(schema.USER)]
@@ -161,6 +163,14 @@ def _read_hooks(variables: Variables) -> dict[str, tuple[str, ...]]:
             advice = schema.suggest(name, _HOOKS, f"known: {', '.join(_HOOKS)}")
             raise UsageError(f"hook '{name}' is not known", where=where, next=advice)
     return {name: _COMMANDS.read(value, f"hook '{name}'", where) for name, value in written.items()}
+
+
+def _to_shared(value: Any) -> tuple[str, ...]:
+    """None of them lies in another one: a link would lead into a link."""
+    found = schema.SHARED.convert(value)
+    if any(one != other and one.startswith(f"{other}/") for one in found for other in found):
+        raise ValueError
+    return tuple(dict.fromkeys(found))
 
 
 def _to_texts(mapping: Mapping[Any, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from percore.host.release.marks import STAGED
 from percore.host.release.parts import PartReader, check_room, unpack
 from percore.host.release.plan import kept_contents, load_plan
 from percore.host.release.releases import Releases
+from percore.host.release.shared import link_shared
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
 from percore.host.tags import Selection
@@ -41,6 +42,8 @@ class Staging:
         changed = self.prepare(request.prepare, request.activation.handlers)
         received = self._receive(request)
         try:
+            for text in link_shared(releases.staging.path(release), releases.shared, request.shared):
+                self.emit({"event": "progress", "text": text})
             _write_release_files(releases, request, received, user=self.target.supervisor.user)
             releases.publish(releases.staging.path(release), release)
             self.verify(release)

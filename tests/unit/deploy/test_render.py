@@ -79,6 +79,21 @@ def test_what_a_deploy_starts_starts_at_boot_unless_the_inventory_says_otherwise
         render({"startup": "no"})
 
 
+def test_a_shared_directory_belongs_to_the_user_of_the_apps() -> None:
+    made = {spec["path"]: spec for spec in render({"shared": ["uploads", "data/files"]}).prepare if "path" in spec}
+    assert made["/srv/shop/shared/uploads"]["owner"] == "percore"
+    assert "/srv/shop/shared/data/files" in made
+    assert settings_of(plan({"shared": "uploads"})).shared == ("uploads",)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc", "../x", ".", "", "a//b", "up*", "a/", ".percore/files", ["a", "a/b"], {"a": 1}, 3.5]
+)
+def test_a_shared_directory_lies_in_the_apps_own_and_in_no_other(name: object) -> None:
+    with pytest.raises(UsageError, match="variable 'shared' should be a list of directories in the app's directory"):
+        settings_of(plan({"shared": name if isinstance(name, list) else [name]}))
+
+
 def test_without_nginx_and_systemd_neither_is_touched() -> None:
     state = render({"nginx": False, "service_manager": "process", "percore_user": ""})
     kinds = {spec["kind"] for spec in state.resources()}
