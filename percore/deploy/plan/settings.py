@@ -46,6 +46,7 @@ class AppSettings:
     package_manager: Annotated[str | None, schema.optional(schema.choice("npm", "pnpm", "yarn", "bun"))]
     python_version: Annotated[str | None, schema.optional(_PYTHON_VERSION)]
     process_file: Annotated[str | None, schema.optional(schema.INNER_PATH)]
+    env_name: Annotated[str, schema.TEXT]
     process_env: Annotated[str | None, schema.optional(schema.NAME)]
     artifact_include: Annotated[list[str], schema.TEXTS]
     artifact_exclude: Annotated[list[str], schema.TEXTS]
