@@ -26,6 +26,11 @@ def find_deviations(releases: Releases, release: Optional[str], status: Mapping[
     return [*_missing(record, status), *_differing(record, status, release)]
 
 
+def apps_told(releases: Releases, release: str, port: int) -> set[str]:
+    """The names of the apps of the release whose PORT it is."""
+    return {app["name"] for app in _read(releases, release)["apps"] if app.get("env", {}).get("PORT") == str(port)}
+
+
 def _read(releases: Releases, release: str) -> Record:
     record: Record = json.loads(read_file(releases.record_path(release)))
     return record

@@ -98,7 +98,7 @@ def test_without_nginx_and_systemd_neither_is_touched() -> None:
     state = render({"nginx": False, "service_manager": "process", "percore_user": ""})
     kinds = {spec["kind"] for spec in state.resources()}
     assert kinds == {"directory", "file", "link"}
-    assert state.health() == {"path": None, "seconds": 10}
+    assert state.health() == {"path": None, "seconds": 10, "port": 5000}
 
 
 def test_the_same_input_gives_the_same_fingerprint_and_every_change_another() -> None:
