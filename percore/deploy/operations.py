@@ -90,7 +90,7 @@ def stop(scope: Scope, report: Report) -> None:
 
 
 def _stop_one(host: Host, report: Report) -> None:
-    reply: Changed = host.ask("stop", report, unit="percore.service" if host.settings.has_systemd else None)
+    reply: Changed = host.ask("stop", report, unit=host.settings.unit)
     report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
 
 

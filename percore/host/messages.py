@@ -230,6 +230,30 @@ class StopRequest(NamedTuple):
     unit: Optional[Line] = None
 
 
+class StartRequest(NamedTuple):
+    target: TargetPaths
+    owner: Line
+    unit: Optional[Line] = None
+
+
+class ControlRequest(NamedTuple):
+    """`percore VERB` on the apps of the release, or on one of them. Without an `owner` it only looks."""
+
+    target: TargetPaths
+    verb: Annotated[str, pattern("a command on apps", "start|stop|restart|reload|scale|describe")]
+    owner: Optional[Line] = None
+    app: Optional[Line] = None
+    count: Optional[Annotated[str, pattern("a number of workers", r"[+-]?[0-9]{1,5}|max")]] = None  # type: ignore[assignment]
+
+
+class RemoveRequest(NamedTuple):
+    """Without an `owner` it only tells what would go."""
+
+    target: TargetPaths
+    owner: Optional[Line] = None
+    data: bool = False
+
+
 class ExecRequest(NamedTuple):
     words: list[Line]
 

@@ -10,6 +10,7 @@ from percore.common import typed
 from percore.errors import PercoreError, RolloutError, UsageError
 from percore.host import diff, facts, replies
 from percore.host import messages as m
+from percore.host.app_control import control, remove, start
 from percore.host.lock import Lock
 from percore.host.ports import find_conflicts
 from percore.host.probe import Prober
@@ -280,6 +281,9 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "hold": OnTarget(m.HoldRequest, hold),
     "let_go": OnTarget(m.LetGoRequest, let_go),
     "stop": OnTarget(m.StopRequest, stop),
+    "start": OnTarget(m.StartRequest, start),
+    "remove": OnTarget(m.RemoveRequest, remove),
+    "control": OnTarget(m.ControlRequest, control),
     "exec": Simple(m.ExecRequest, execute),
     "stream": OnTarget(m.StreamRequest, stream),
 }

@@ -91,3 +91,15 @@ class CurrentReply(NamedTuple):
 
 class ExitReply(NamedTuple):
     code: int
+
+
+class ControlReply(NamedTuple):
+    """The apps that it was about, and those of the release."""
+
+    apps: list[str]
+    known: list[str]
+
+
+class RemovalReply(NamedTuple):
+    steps: list[str]
+    data: str  # the directory of data that stays; empty where there is none

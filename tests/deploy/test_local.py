@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import operations
+from percore.deploy import control, operations
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, rollout, stage, switch, wanted
@@ -552,6 +553,52 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
     assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}
     assert host["apps"][0]["workers"][0]["port"] == serving.port
+
+
+def test_apps_are_restarted_reloaded_scaled_stopped_and_started(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = serving.pids()
+    with serving.load() as faults:
+        control.reload(serving.scope, Report(), app="web")
+    assert (faults, len(serving.pids() & before)) == ([], 1)
+    control.restart(serving.scope, Report(), app="")
+    assert serving.pids().isdisjoint(before)
+    control.scale(serving.scope, Report(), app="web", workers="+1")
+    assert len(serving.pids()) == 4
+    assert "the next deploy sets the number back" in capsys.readouterr().out
+    control.stop_app(serving.scope, Report(), app="tick")
+    assert len(serving.pids()) == 3
+    control.start(serving.scope, Report(), app="tick")
+    control.describe(serving.scope, Report(), app="web")
+    assert "localhost | worker 0 of web, slot 0" in capsys.readouterr().out
+    operations.stop(serving.scope, Report())
+    control.start(serving.scope, Report(), app="")
+    assert (len(serving.pids()), serving.ask()["text"]) == (3, "one")
+    with pytest.raises(UsageError, match="no host of local runs an app 'wbe' -> did you mean 'web'"):
+        control.restart(serving.scope, Report(), app="wbe")
+
+
+def test_an_app_is_removed_after_a_list_of_what_would_go(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = serving.folder / ".percore"
+    (kept / "shared" / "uploads").mkdir(parents=True)
+    (kept / "shared" / "uploads" / "a.txt").write_text("kept")
+    with pytest.raises(UsageError, match="no terminal to ask at; nothing was removed -> add --yes"):
+        control.remove(serving.scope, Report(), data=False)
+    assert "end app web" in capsys.readouterr().out
+    assert serving.ask()["text"] == "one"
+    sure = dataclasses.replace(serving.scope, yes=True)
+    control.remove(sure, Report(), data=False)
+    with pytest.raises(ConnectionRefusedError):
+        serving.ask()
+    left = {str(path.relative_to(kept)) for path in kept.rglob("*") if not path.is_dir()}
+    assert {path for path in left if not path.startswith("build/")} == {"shared/uploads/a.txt"}
+    control.remove(dataclasses.replace(serving.scope, yes=True), Report(), data=True)
+    capsys.readouterr()
+    control.remove(dataclasses.replace(serving.scope, yes=True), Report(), data=True)
+    assert "nothing to remove on 1 host" in capsys.readouterr().out
+    serving.deploy()
+    assert serving.ask()["text"] == "one"
 
 
 def test_starting_at_boot_needs_a_service_manager(project: Project) -> None:

@@ -193,6 +193,16 @@ class Changed(TypedDict):
     changed: list[Line]
 
 
+class Controlled(TypedDict):
+    apps: list[Line]
+    known: list[Line]
+
+
+class Removal(TypedDict):
+    steps: list[Line]
+    data: Line
+
+
 class CommandEnded(TypedDict):
     code: Annotated[int, between(-(2**31), 2**31)]
 
@@ -262,6 +272,9 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "amend": (Changed, WORK),
     "prepare": (Changed, WORK),
     "stop": (Changed, WORK),
+    "start": (WithStatus, WORK),
+    "remove": (Removal, WORK),
+    "control": (Controlled, COMMAND),
     "activate": (WithStatus, WORK),
     "revert": (WithStatus, WORK),
     "confirm": (Done, WORK),

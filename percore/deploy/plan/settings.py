@@ -79,6 +79,11 @@ class AppSettings:
         return self.service_manager == "systemd"
 
     @property
+    def unit(self) -> str | None:
+        """The supervisor's, where there is a service manager."""
+        return "percore.service" if self.has_systemd else None
+
+    @property
     def shown_port(self) -> int | None:
         """The port a visitor uses: NGINX's where there is one."""
         return self.nginx_port if self.nginx else self.port

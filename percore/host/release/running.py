@@ -26,6 +26,12 @@ def find_deviations(releases: Releases, release: Optional[str], status: Mapping[
     return [*_missing(record, status), *_differing(record, status, release)]
 
 
+def app_names(releases: Releases) -> list[str]:
+    """Those of the release that runs."""
+    current = releases.current()
+    return [app["name"] for app in _read(releases, current)["apps"]] if current else []
+
+
 def apps_told(releases: Releases, release: str, port: int) -> set[str]:
     """The names of the apps of the release whose PORT it is."""
     return {app["name"] for app in _read(releases, release)["apps"] if app.get("env", {}).get("PORT") == str(port)}
