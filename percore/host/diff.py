@@ -95,7 +95,13 @@ def find_drift(target: Target) -> DriftReply:
         if text and spec["kind"] != "command":
             own = {spec["path"]: spec} if "path" in spec else {}
             files.append(ShownChange(text, _kept_diff(spec, contents, own, by_hand=True)))
+    place = target.releases.path(current)
+    files += [ShownChange(f"{verb} {place}/{name}", "") for verb, _, name in _split(target.edits(current))]
     return DriftReply(current, status, workers, files, target.handlers.texts())
+
+
+def _split(edits: Sequence[str]) -> list[tuple[str, str, str]]:
+    return [edit.partition(" ") for edit in edits]
 
 
 def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:

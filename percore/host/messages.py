@@ -99,6 +99,7 @@ class InspectRequest(NamedTuple):
     owner: Optional[Line] = None
     resources: Sequence[Spec] = ()
     programs: Sequence[Line] = ()
+    fingerprint: Optional[Line] = None  # also tell which releases of this one were edited by hand
 
 
 class CompareRequest(NamedTuple):

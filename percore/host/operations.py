@@ -80,6 +80,7 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         unfinished=bool(Journal(releases.journal_path).read()),
         status=status,
         workers=find_deviations(releases, current, status),
+        edits=target.edits_of(request.fingerprint) if request.fingerprint else {},
         disk_free_bytes=facts.free_bytes(releases.directory),
         inodes_free=facts.free_inodes(releases.directory),
         memory_free_bytes=facts.free_memory(),

@@ -18,6 +18,7 @@ class InspectReply(NamedTuple):
     unfinished: bool
     status: Mapping[str, Any]
     workers: list[str]
+    edits: Mapping[str, list[str]]
     disk_free_bytes: int
     inodes_free: Optional[int]
     memory_free_bytes: Optional[int]

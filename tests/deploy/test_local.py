@@ -341,6 +341,23 @@ def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
     operations.drift(serving.scope, Report(), as_json=False)
 
 
+def test_a_file_edited_in_the_release_is_drift_and_leaves_with_the_next_deploy(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = serving.current
+    edited = serving.folder / ".percore" / "releases" / release / "web.js"
+    edited.write_text(edited.read_text() + "// by hand\n")
+    capsys.readouterr()
+    with pytest.raises(ChangesPending):
+        operations.drift(serving.scope, Report(), as_json=False)
+    assert f"edited by hand: change {edited}" in capsys.readouterr().out
+    assert reasons(serving, capsys) == ["edited by hand in the release: change web.js"]
+    serving.deploy()
+    assert serving.current != release
+    assert "by hand" not in (serving.folder / ".percore" / "current" / "web.js").read_text()
+    operations.drift(serving.scope, Report(), as_json=False)
+
+
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file of the deployed side, with its size and the time of its last change."""
     kept = folder / ".percore"

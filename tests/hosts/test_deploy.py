@@ -132,6 +132,20 @@ def test_nothing_starts_at_boot_where_the_inventory_says_so(deployed: Project) -
     deployed.deploy()
 
 
+def test_a_file_edited_in_a_release_is_seen_and_all_hosts_leave_that_release(deployed: Project) -> None:
+    host = deployed.lab.hosts[1]
+    host.run("echo '// by hand' >> /srv/boltlink/current/dist/index.js; touch /srv/boltlink/current/extra.js")
+    drift = deployed.invoke("drift", "--env", deployed.env)
+    assert drift.returncode == 8
+    assert "/dist/index.js" in drift.stdout
+    assert "edited by hand: remove /srv/boltlink/releases/" in drift.stdout
+    with deployed.load() as counts:
+        deployed.deploy()
+    assert counts["failures"] == []
+    assert len(deployed.releases()) == 1
+    assert deployed.invoke("drift", "--env", deployed.env).returncode == 0
+
+
 def test_status_tells_by_its_exit_code_what_does_not_run_and_converge_starts_it(deployed: Project) -> None:
     host = deployed.lab.hosts[2]
     host.run("systemctl stop percore.service")

@@ -102,6 +102,7 @@ class Inspected(TypedDict):
     unfinished: bool
     status: Status
     workers: list[Line]  # what does not run as the release says
+    edits: NotRequired[dict[ReleaseId, list[Line]]]  # by hand, in the files of a release
     disk_free_bytes: Count
     inodes_free: Count | None
     memory_free_bytes: Count | None

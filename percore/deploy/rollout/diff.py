@@ -73,12 +73,15 @@ def _app_message(host: Host, state: HostState, app: WantedApp) -> dict[str, Any]
 
 def _with_causes(seen: Seen, found: Difference) -> list[str]:
     """With what the release that runs lacks; never empty where nothing else says why there is something to do."""
-    reasons = [*found.reasons, *seen.reply["workers"]]
+    edits = seen.reply.get("edits", {}).get(str(found.release), [])
+    reasons = [*found.reasons, *seen.reply["workers"], *(f"edited by hand in the release: {edit}" for edit in edits)]
     if reasons or found.changes or found.handlers:
         return reasons
     mark = seen.reply["marks"].get(found.release) if found.release else None
     if mark is None or mark["mark"] != "good":
         return [f"release {seen.current} was never confirmed"]
+    if seen.known_release is None and mark.get("fingerprint") == (seen.wanted.app and seen.wanted.app.fingerprint):
+        return [f"another host has edited files of release {seen.current}"]
     return ["what the roles prepare (packages, users, directories), or the tags of the last deploy, differ"]
 
 

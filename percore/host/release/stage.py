@@ -13,6 +13,7 @@ from percore.errors import PercoreError, UsageError
 from percore.host.files import read_file, write_file
 from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
 from percore.host.paths import remove_tree
+from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
 from percore.host.release.parts import PartReader, check_room, unpack
 from percore.host.release.plan import kept_contents, load_plan
@@ -45,6 +46,7 @@ class Staging:
             for text in link_shared(releases.staging.path(release), releases.shared, request.shared):
                 self.emit({"event": "progress", "text": text})
             _write_release_files(releases, request, received, user=self.target.supervisor.user)
+            write_manifest(releases.staging.path(release))
             releases.publish(releases.staging.path(release), release)
             self.verify(release)
             releases.marks.set(release, STAGED, **_note(request))
