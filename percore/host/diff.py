@@ -17,6 +17,7 @@ from percore.host.release.target import Target
 from percore.host.replies import CompareReply, DriftReply, ShownChange
 from percore.host.resources.registry import make
 from percore.host.resources.resource import Contents, shown
+from percore.host.resources.systemd import Unit
 
 Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
 """Gives the contents of these SHA-256, from the control side, by their sizes."""
@@ -91,8 +92,10 @@ def find_drift(target: Target) -> DriftReply:
     plan, contents = load_plan(target.releases, current), kept_contents(target.releases, current)
     files = []
     for spec in plan.before + plan.after:
-        text = make(spec, contents).change()
-        if text and spec["kind"] != "command":
+        resource = make(spec, contents)
+        if isinstance(resource, Unit):
+            workers += filter(None, [resource.deviation()])
+        elif spec["kind"] != "command" and (text := resource.change()):
             own = {spec["path"]: spec} if "path" in spec else {}
             files.append(ShownChange(text, _kept_diff(spec, contents, own, by_hand=True)))
     place = target.releases.path(current)

@@ -12,7 +12,6 @@ from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
 from percore.host.supervisor import Supervisor
 
-
 MOST_EDITS = 20
 
 
