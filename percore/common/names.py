@@ -42,6 +42,13 @@ def is_inner_path(value: str) -> bool:
     return value.isprintable() and not value.startswith("/") and ".." not in value.split("/") and len(value) < 1000
 
 
+def is_plain_inner_path(value: str) -> bool:
+    """True for directories in a directory, of characters that mean nothing in a pattern; not what is percore's own."""
+    parts = value.split("/")
+    plain = re.fullmatch(r"[\w.@+-]+(/[\w.@+-]+){0,20}", value) is not None and len(value) < 1000
+    return plain and not {".", ".."} & {*parts} and not parts[0].startswith(".percore")
+
+
 def is_safe_path(value: str) -> bool:
     """True for an absolute path without `..`, and without a character that means something in a unit, a shell or NGINX."""
     parts = value.split("/")

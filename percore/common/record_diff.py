@@ -11,6 +11,8 @@ LONGEST_DIFF = 200
 _BY_NAME = {"env": "variable", "hooks": "hook"}  # compared entry by entry, and their values not shown
 
 
+NO_PLACES: Mapping[str, str] = {}
+
 ALL = "all"
 """Instead of the lines that are not shown: the whole file was encrypted."""
 
@@ -76,8 +78,11 @@ def _common(lines: list[str], old: Side, new: Side, i: int, k: int) -> str:
     return next((text for text in shown if text != lines[i]), shown[0] if shown else MASK)
 
 
-def app_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """How two release records differ, app by app: why their workers are replaced. Variables by name only."""
+def app_changes(old: Mapping[str, Any], new: Mapping[str, Any], places: Mapping[str, str] = NO_PLACES) -> list[str]:
+    """How two release records differ, app by app: why their workers are replaced. Variables by name only.
+
+    `places` say where a field or a variable (`env.NAME`) is set; `apps` where all others are.
+    """
     before = {app["name"]: app for app in old.get("apps", [])}
     after = {app["name"]: app for app in new.get("apps", [])}
     found = [f"app {name} is new" for name in after if name not in before]
@@ -85,27 +90,32 @@ def app_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in after:
         if name in before:
             secret = {field for record in (old, new) for field in record.get("secret", {}).get(name, ())}
-            found += [f"app {name}: {text}" for text in _changed_fields(before[name], after[name], secret)]
+            changes = _changed_fields(before[name], after[name], secret)
+            found += [f"app {name}: {text}{set_at(places, about)}" for about, text in changes]
     return found
 
 
-def _changed_fields(before: Mapping[str, Any], after: Mapping[str, Any], secret: Collection[str]) -> list[str]:
-    """`secret` are fields that hold, or held, a secret."""
-    names = sorted({*before, *after} - {"release", "source", *_BY_NAME})
-    texts = [
-        f"{name} changes, and is not shown"
-        if name in secret
-        else f"{name} {_shown(before.get(name))} -> {_shown(after.get(name))}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
+def set_at(places: Mapping[str, str], about: str) -> str:
+    place = places.get(about) or places.get("apps")
+    return f" ({place})" if place else ""
+
+
+def _changed_fields(
+    before: Mapping[str, Any], after: Mapping[str, Any], secret: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """What is changed, and how. `secret` are fields that hold, or held, a secret."""
+    for name in sorted({*before, *after} - {"release", "source", *_BY_NAME}):
+        old, new = before.get(name), after.get(name)
+        if old != new and name in secret:
+            yield name, f"{name} changes, and is not shown"
+        elif old != new:
+            yield name, f"{name} {_shown(old)} -> {_shown(new)}"
     for field, title in _BY_NAME.items():
         old, new = before.get(field, {}), after.get(field, {})
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
                 how = "is new" if name not in old else "goes" if name not in new else "changes"
-                texts.append(f"{title} {name} {how}")
-    return texts
+                yield f"{field}.{name}", f"{title} {name} {how}"
 
 
 def _shown(value: Any) -> str:

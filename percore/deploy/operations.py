@@ -18,13 +18,20 @@ from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, on_all, stop_at
 from percore.errors import PercoreError, PreflightError, UsageError
 
+
+class NotRunning(PercoreError):
+    """Something that should run does not."""
+
+    exit_code = 9
+
+
 APP_KEYS = ("name", "mode", "wanted")
 WORKER_KEYS = ("slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds", "restarts")
 """Of `invoke status --json`."""
 
 
 def status(scope: Scope, report: Report, *, as_json: bool) -> None:
-    """What runs on every host; hosts that do not answer are named, and make the exit code 7."""
+    """What runs on every host. Exit code 7 when a host does not answer, 9 when something does not run that should."""
     hosts, (replies, faults) = ask_all(scope, "status")
     entries = [_status_entry(host, replies.get(host.name)) for host in hosts]
     if as_json:
@@ -32,12 +39,16 @@ def status(scope: Scope, report: Report, *, as_json: bool) -> None:
     else:
         _print_status(entries, report)
     stop_at(faults, report)
+    down = [entry["host"] for entry in entries if entry["missing"]]
+    if down:
+        advice = f"invoke converge --env {scope.env} --limit {','.join(down)}"
+        raise NotRunning(f"not everything runs on {', '.join(down)}", next=advice)
 
 
 def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]:
     """The shape that scripts rely on; its names stay."""
     if reply is None:
-        return {"host": host.name, "reachable": False, "release": None, "commit": None, "apps": []}
+        return {"host": host.name, "reachable": False, "release": None, "commit": None, "apps": [], "missing": []}
     apps = [
         {
             **{name: app[name] for name in APP_KEYS},
@@ -45,8 +56,14 @@ def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]
         }
         for app in reply["status"]["apps"]
     ]
-    commit = reply.get("commit")
-    return {"host": host.name, "reachable": True, "release": reply["current"], "commit": commit, "apps": apps}
+    return {
+        "host": host.name,
+        "reachable": True,
+        "release": reply["current"],
+        "commit": reply.get("commit"),
+        "apps": apps,
+        "missing": reply["missing"],
+    }
 
 
 def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -55,6 +72,9 @@ def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
         found = worker_rows(entry["host"], entry)
         rows += found or [[entry["host"], "nothing runs" if entry["reachable"] else "unreachable", *[""] * 10]]
     report.table(WORKER_HEADS, rows)
+    for entry in entries:
+        for text in entry["missing"]:
+            report.host(entry["host"], text)
     commits = {entry["release"]: describe_commit(entry["commit"]) for entry in entries if entry["commit"]}
     for release, commit in commits.items():
         report.line(f"release {release}: commit {commit}")
@@ -70,12 +90,12 @@ def stop(scope: Scope, report: Report) -> None:
 
 
 def _stop_one(host: Host, report: Report) -> None:
-    reply: Changed = host.ask("stop", report, unit="percore.service" if host.settings.has_systemd else None)
+    reply: Changed = host.ask("stop", report, unit=host.settings.unit)
     report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
 
 
 def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
-    """Start at boot, or no longer."""
+    """Start at boot, or no longer. NGINX stays enabled: it may serve other sites."""
     hosts = load_hosts(scope)
     for host in hosts:
         if not host.settings.has_systemd:
@@ -88,10 +108,13 @@ def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
         connect_hosts(hosts, report)
         all_or_stop(hosts, lambda host: _set_boot_one(host, enabled, report), report)
     report.finish("starts at boot" if enabled else "no longer starts at boot")
+    if any(host.settings.startup != enabled for host in hosts):
+        wanted = str(enabled).lower()
+        report.line(f"the next deploy undoes this -> set startup: {wanted} in the inventory of {scope.env}")
 
 
 def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
-    names = ["percore.service", *(["nginx.service"] if host.settings.nginx else [])]
+    names = ["percore.service", *(["nginx.service"] if enabled and host.settings.nginx else [])]
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
     reply: Changed = host.ask("prepare", resources=units)
     report.host(host.name, "; ".join(reply["changed"]) or "unchanged")

@@ -119,6 +119,11 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
     )
 
 
+def defaulting(kind: Kind[T], default: T) -> Kind[T]:
+    """Missing is the default, for projects whose own roles are older than the setting."""
+    return Kind(kind.wanted, lambda value: default if value is None else kind.convert(value), is_optional=True)
+
+
 def whole(least: int = 0, most: int = MOST) -> Kind[int]:
     def read(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
@@ -207,6 +212,12 @@ def lists_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
         f"{kind.wanted}, or a list of them",
         lambda value: tuple(map(kind.convert, value if isinstance(value, list) else [value])),
     )
+
+
+SHARED = Kind(
+    "a list of directories in the app's directory, none in another one, such as uploads or data/files",
+    lists_of(matching("", names.is_plain_inner_path)).convert,
+)
 
 
 def require_keys(mapping: dict[str, Any], known: Sequence[str], path: str, where: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,15 @@ class Origin:
     value: Any
     file: str
     line: int = 0
+    entries: Mapping[str, int] = field(default_factory=dict)  # the line of each entry of a mapping
 
     @property
     def place(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
+
+    def places(self, name: str) -> dict[str, str]:
+        """Of the variable of this name, and of its entries (`NAME.ENTRY`)."""
+        return {name: self.place, **{f"{name}.{entry}": f"{self.file}:{line}" for entry, line in self.entries.items()}}
 
 
 class Unsafe(str):
@@ -94,9 +99,13 @@ class Document:
     def origins(self, node: yaml.Node) -> dict[str, Origin]:
         """The variables of a mapping, each with its line."""
         return {
-            name: Origin(self._variable(name, value), self.name, value.start_mark.line + 1)
+            name: Origin(self._variable(name, value), self.name, value.start_mark.line + 1, self._entries(value))
             for name, value in self.pairs(node, "a mapping of variables")
         }
+
+    def _entries(self, node: yaml.Node) -> dict[str, int]:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        return {str(key.value): key.start_mark.line + 1 for key, _ in pairs}
 
     def _variable(self, name: str, node: yaml.Node) -> Any:
         """Environment variables are texts: `1.10`, `12:30` and `yes` stay what is written, whatever YAML makes of them."""

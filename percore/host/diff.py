@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text
-from percore.common.record_hash import record_hashes
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.handlers import describe
-from percore.host.release.plan import kept_contents, load_plan, plan_or_none
+from percore.host.release.plan import kept_contents, left_over, load_plan, plan_changes, plan_or_none
+from percore.host.release.running import find_deviations
 from percore.host.release.target import Target
 from percore.host.replies import CompareReply, DriftReply, ShownChange
 from percore.host.resources.registry import make
 from percore.host.resources.resource import Contents, shown
+from percore.host.resources.systemd import Unit
 
 Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
 """Gives the contents of these SHA-256, from the control side, by their sizes."""
@@ -33,15 +34,31 @@ def compare(target: Target, request: CompareRequest, receive: Receive) -> Compar
     for spec, text in changed:
         new = contents.get(spec.get("sha256", ""))
         changes.append(ShownChange(text, "" if new is None else _diff(spec, new, former)))
-    reasons = []
-    if request.record and current:
-        record = json.loads(read_file(target.releases.record_path(current)))
-        wanted_record = json.loads(json.dumps(request.record).replace(request.place, current))
-        artifact = target.releases.marks.read().get(current, {}).get("artifact")
-        reasons = [] if artifact in (None, request.artifact) else ["the app's files differ"]
-        reasons += app_changes(record, wanted_record)
+    reasons = _why(target, request, current) if request.record and current else []
+    if request.activation and (plan := plan_or_none(target.releases, current) if current else None):
+        gone = [text for spec in left_over(request.activation, plan) if (text := make(spec).change())]
+        changes += [ShownChange(text, "") for text in gone]
     handlers = target.handlers.texts() + _would_run([spec for spec, _ in changed], request.handlers)
     return CompareReply(changes, reasons, handlers)
+
+
+def _why(target: Target, request: CompareRequest, current: str) -> list[str]:
+    """Why workers are replaced, and what else the release has otherwise."""
+    record = json.loads(read_file(target.releases.record_path(current)))
+    wanted = json.loads(json.dumps(request.record).replace(request.place, current))
+    artifact = target.releases.marks.read().get(current, {}).get("artifact")
+    reasons = [] if artifact in (None, request.artifact) else ["the app's files differ"]
+    reasons += app_changes(record, wanted, request.places)
+    plan = plan_or_none(target.releases, current)
+    if plan is None or request.activation is None:
+        return reasons
+    if _health_paths(record) != _health_paths(wanted):  # it was said of each app
+        plan = plan._replace(health={**plan.health, "path": request.activation.health.get("path")})
+    return reasons + plan_changes(plan, request.activation, request.places)
+
+
+def _health_paths(record: Mapping[str, Any]) -> list[Any]:
+    return [app.get("health") for app in record["apps"]]
 
 
 def compare_release(target: Target, release: str) -> CompareReply:
@@ -71,18 +88,23 @@ def find_drift(target: Target) -> DriftReply:
     status = target.status()
     if current is None:
         return DriftReply(None, status, [], [], target.handlers.texts())
-    record = json.loads(read_file(target.releases.record_path(current)))
-    expected = {app["name"]: record_hashes(app) for app in record["apps"]}
-    workers = [text for app in status["apps"] for text in _worker_drift(app, expected, current)]
-    workers += [f"app {name} does not run" for name in expected if name not in {app["name"] for app in status["apps"]}]
+    workers = find_deviations(target.releases, current, status)
     plan, contents = load_plan(target.releases, current), kept_contents(target.releases, current)
     files = []
     for spec in plan.before + plan.after:
-        text = make(spec, contents).change()
-        if text and spec["kind"] != "command":
+        resource = make(spec, contents)
+        if isinstance(resource, Unit):
+            workers += filter(None, [resource.deviation()])
+        elif spec["kind"] != "command" and (text := resource.change()):
             own = {spec["path"]: spec} if "path" in spec else {}
             files.append(ShownChange(text, _kept_diff(spec, contents, own, by_hand=True)))
+    place = target.releases.path(current)
+    files += [ShownChange(f"{verb} {place}/{name}", "") for verb, _, name in _split(target.edits(current))]
     return DriftReply(current, status, workers, files, target.handlers.texts())
+
+
+def _split(edits: Sequence[str]) -> list[tuple[str, str, str]]:
+    return [edit.partition(" ") for edit in edits]
 
 
 def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:
@@ -119,24 +141,6 @@ def _would_run(changed: Sequence[Spec], handlers: Sequence[Spec]) -> list[str]:
     """The handlers that these resources would notify, in their order."""
     notified = {name for spec in changed for name in spec.get("notify", ())}
     return [describe(handler) for handler in handlers if handler["name"] in notified]
-
-
-def _worker_drift(app: dict[str, Any], expected: dict[str, tuple[str, str]], current: str) -> list[str]:
-    name, found = app["name"], []
-    if name not in expected:
-        return [f"app {name} runs, and the release does not have it"]
-    for worker in app["workers"]:
-        title = f"{name} worker {worker['slot']} (pid {worker['pid']})"
-        if worker["release"] != current:
-            found.append(f"{title} runs release {worker['release'] or 'none'}")
-        elif worker.get("config_hash", expected[name][0]) != expected[name][0]:
-            found.append(f"{title} runs with another configuration")
-        elif worker.get("env_hash", expected[name][1]) != expected[name][1]:
-            found.append(f"{title} runs with other variables")
-    if not app["wanted"]:
-        return [*found, f"app {name} is stopped"]
-    running = sum(worker["state"] == "running" for worker in app["workers"])
-    return found + ([f"{name}: {running} of {app['wanted']} workers run"] if running < app["wanted"] else [])
 
 
 def _read_or_nothing(path: str) -> bytes:

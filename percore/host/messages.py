@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, Optional
 
-from percore.common.names import RELEASE_ID, is_absolute_path
+from percore.common.names import RELEASE_ID, is_absolute_path, is_inner_path
 from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
 
 Spec = dict[str, Any]
@@ -21,6 +21,7 @@ ReleaseId = Annotated[str, Rule("a release id", RELEASE_ID.fullmatch)]
 ReleasePart = Annotated[str, pattern("a part of a release id", r"[0-9a-f-]{1,40}")]
 Port = Annotated[int, between(1, 65535)]
 Seconds = Annotated[float, between(0, 86400)]
+InnerPath = Annotated[str, Rule("a path in a directory", lambda path: path != "" and is_inner_path(path))]
 Sizes = dict[Sha256, Count]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -98,6 +99,7 @@ class InspectRequest(NamedTuple):
     owner: Optional[Line] = None
     resources: Sequence[Spec] = ()
     programs: Sequence[Line] = ()
+    fingerprint: Optional[Line] = None  # also tell which releases of this one were edited by hand
 
 
 class CompareRequest(NamedTuple):
@@ -109,6 +111,8 @@ class CompareRequest(NamedTuple):
     place: Line
     record: Optional[dict[str, Any]] = None
     artifact: Optional[Sha256] = None
+    activation: Optional[Plan] = None
+    places: Mapping[str, Line] = NOTHING  # where a value of the record is set
 
 
 class CompareReleaseRequest(NamedTuple):
@@ -133,6 +137,7 @@ class StageRequest(NamedTuple):
     package: PackageArchive
     digest: Optional[Sha256] = None  # of the artifacts of this release for all kinds of hosts
     commit: Optional[Commit] = None
+    shared: Mapping[InnerPath, InnerPath] = NOTHING  # places in the release, and what they lead to in shared/
 
 
 class AmendRequest(NamedTuple):
@@ -224,6 +229,30 @@ class StatusRequest(NamedTuple):
 class StopRequest(NamedTuple):
     target: TargetPaths
     unit: Optional[Line] = None
+
+
+class StartRequest(NamedTuple):
+    target: TargetPaths
+    owner: Line
+    unit: Optional[Line] = None
+
+
+class ControlRequest(NamedTuple):
+    """`percore VERB` on the apps of the release, or on one of them. Without an `owner` it only looks."""
+
+    target: TargetPaths
+    verb: Annotated[str, pattern("a command on apps", "start|stop|restart|reload|scale|describe")]
+    owner: Optional[Line] = None
+    app: Optional[Line] = None
+    count: Optional[Annotated[str, pattern("a number of workers", r"[+-]?[0-9]{1,5}|max")]] = None  # type: ignore[assignment]
+
+
+class RemoveRequest(NamedTuple):
+    """Without an `owner` it only tells what would go."""
+
+    target: TargetPaths
+    owner: Optional[Line] = None
+    data: bool = False
 
 
 class ExecRequest(NamedTuple):

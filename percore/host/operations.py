@@ -10,12 +10,14 @@ from percore.common import typed
 from percore.errors import PercoreError, RolloutError, UsageError
 from percore.host import diff, facts, replies
 from percore.host import messages as m
+from percore.host.app_control import control, remove, start
 from percore.host.lock import Lock
 from percore.host.ports import find_conflicts
 from percore.host.probe import Prober
 from percore.host.release.journal import Journal
 from percore.host.release.marks import GOOD
 from percore.host.release.resume import end_agent, is_at_work, is_switched, myself
+from percore.host.release.running import find_deviations, find_missing
 from percore.host.release.stage import prune_packages
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
@@ -68,14 +70,17 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         session.take_lock(target, request.owner)
         session.roll_back_unfinished(target)
         target.releases.staging.clean()
-    releases = target.releases
+    releases, status = target.releases, target.status()
+    current = releases.current()
     return replies.InspectReply(
-        current=releases.current(),
+        current=current,
         marks=releases.marks.read(),
         changes=[text for text in (make(spec).change() for spec in request.resources) if text],
         owed=target.handlers.texts(),
         unfinished=bool(Journal(releases.journal_path).read()),
-        status=target.status(),
+        status=status,
+        workers=find_deviations(releases, current, status),
+        edits=target.edits_of(request.fingerprint) if request.fingerprint else {},
         disk_free_bytes=facts.free_bytes(releases.directory),
         inodes_free=facts.free_inodes(releases.directory),
         memory_free_bytes=facts.free_memory(),
@@ -104,8 +109,10 @@ def find(session: Session, request: m.FindRequest, target: Target) -> replies.Fi
 
 
 def status(session: Session, request: m.StatusRequest, target: Target) -> replies.CurrentReply:
-    current = target.releases.current()
-    return replies.CurrentReply(current, target.status(), target.releases.marks.commit(current))
+    releases, found = target.releases, target.status()
+    current = releases.current()
+    missing = find_missing(releases, current, found)
+    return replies.CurrentReply(current, found, missing, releases.marks.commit(current))
 
 
 def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:
@@ -275,6 +282,9 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "hold": OnTarget(m.HoldRequest, hold),
     "let_go": OnTarget(m.LetGoRequest, let_go),
     "stop": OnTarget(m.StopRequest, stop),
+    "start": OnTarget(m.StartRequest, start),
+    "remove": OnTarget(m.RemoveRequest, remove),
+    "control": OnTarget(m.ControlRequest, control),
     "exec": Simple(m.ExecRequest, execute),
     "stream": OnTarget(m.StreamRequest, stream),
 }

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Optional
 
-from percore.common.procfs import LISTEN, environment_of, holders_of, name_of, net_sockets, uids_of
+from percore.common.procfs import (
+    LISTEN,
+    environment_of,
+    holders_of,
+    name_of,
+    net_sockets,
+    sockets_of,
+    tree_of,
+    uids_of,
+)  # fmt: skip
 
 
 def find_conflicts(ports: Collection[int], *, user: Optional[int] = None) -> dict[str, str]:
@@ -30,3 +39,10 @@ def _is_ours(pid: int, believed: set[int], *, any_user: bool) -> bool:
     """A worker, or a supervisor, which keeps its workers' sockets. `any_user`: root's supervisor has workers of others."""
     is_believed = any_user or uids_of(pid) <= believed
     return is_believed and any(variable.startswith(b"PERCORE_HOME=") for variable in environment_of(pid))
+
+
+def ports_of(pids: Iterable[int]) -> set[int]:
+    """The TCP ports on which these processes, or their children, listen."""
+    listening = {sock.inode: sock.port for sock in net_sockets("tcp") if sock.state == LISTEN}
+    held = (inode for pid in pids for member in tree_of(pid) for inode in sockets_of(member))
+    return {listening[inode] for inode in held if inode in listening}

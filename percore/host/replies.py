@@ -17,6 +17,8 @@ class InspectReply(NamedTuple):
     owed: list[str]
     unfinished: bool
     status: Mapping[str, Any]
+    workers: list[str]
+    edits: Mapping[str, list[str]]
     disk_free_bytes: int
     inodes_free: Optional[int]
     memory_free_bytes: Optional[int]
@@ -84,8 +86,21 @@ class FindReply(NamedTuple):
 class CurrentReply(NamedTuple):
     current: Optional[str]
     status: Mapping[str, Any]
+    missing: list[str]
     commit: Optional[Mapping[str, Any]]
 
 
 class ExitReply(NamedTuple):
     code: int
+
+
+class ControlReply(NamedTuple):
+    """The apps that it was about, and those of the release."""
+
+    apps: list[str]
+    known: list[str]
+
+
+class RemovalReply(NamedTuple):
+    steps: list[str]
+    data: str  # the directory of data that stays; empty where there is none

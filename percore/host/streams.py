@@ -23,7 +23,7 @@ def execute(session: Session, request: m.ExecRequest) -> replies.ExitReply:
         )
     except OSError as error:
         raise PercoreError(f"cannot run '{request.words[0]}': {error.strerror}") from None
-    _show(session, Output(child))
+    show(session, Output(child))
     code = child.wait()
     return replies.ExitReply(code if code >= 0 else 128 - code)
 
@@ -34,13 +34,13 @@ def stream(session: Session, request: m.StreamRequest, target: Target) -> replie
     if "--follow" in request.words:
         threading.Thread(target=_end_with_input, args=(session, child), daemon=True).start()
     output = Output(child)
-    _show(session, output)
+    show(session, output)
     if (code := output.code()) > 0:
         raise PercoreError(f"'percore logs' ended with code {code}")
     return replies.EmptyReply()
 
 
-def _show(session: Session, output: Output) -> None:
+def show(session: Session, output: Output) -> None:
     """A line without an end comes in pieces."""
     for line in output.lines(longest=LONGEST_SHOWN_LINE):
         session.emit({"event": "line", "text": line.decode(errors="replace")})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from percore.deploy import operations
+from percore.deploy import control, operations
 from percore.deploy.report import Report
 from percore.deploy.rollout import rollout
 from percore.deploy.rollout.host import Scope
@@ -92,9 +92,48 @@ def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> 
 
 
 @host_task()
-def stop(scope: Scope) -> None:
-    """End everything that a deploy started; `deploy` starts it again."""
-    operations.stop(scope, Report())
+def start(scope: Scope, app: str = "") -> None:
+    """Start what should run and does not."""
+    control.start(scope, Report(), app=app)
+
+
+@host_task()
+def stop(scope: Scope, app: str = "") -> None:
+    """End everything that a deploy started, or one app; `start` or `deploy` starts it again."""
+    if app:
+        control.stop_app(scope, Report(), app=app)
+    else:
+        operations.stop(scope, Report())
+
+
+@host_task()
+def restart(scope: Scope, app: str = "") -> None:
+    """End the workers of all apps, or of one, and start them again."""
+    control.restart(scope, Report(), app=app)
+
+
+@host_task()
+def reload(scope: Scope, app: str = "") -> None:
+    """Replace worker by worker: each ends when the new one is ready."""
+    control.reload(scope, Report(), app=app)
+
+
+@host_task()
+def scale(scope: Scope, app: str = "", workers: str = "") -> None:
+    """Change the number of an app's workers, until the next deploy."""
+    control.scale(scope, Report(), app=app, workers=workers)
+
+
+@host_task()
+def describe(scope: Scope, app: str = "") -> None:
+    """Show everything about the workers on every host."""
+    control.describe(scope, Report(), app=app)
+
+
+@host_task("yes")
+def remove(scope: Scope, data: bool = False) -> None:
+    """Take the app off its hosts; first show what would go. Shared data stays unless --data."""
+    control.remove(scope, Report(), data=data)
 
 
 @host_task()

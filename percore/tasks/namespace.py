@@ -20,7 +20,13 @@ HOST_TASKS = (
     hosts.drift,
     hosts.status,
     hosts.logs,
+    hosts.start,
     hosts.stop,
+    hosts.restart,
+    hosts.reload,
+    hosts.scale,
+    hosts.describe,
+    hosts.remove,
     hosts.startup,
     hosts.unstartup,
 )

@@ -30,13 +30,13 @@ FACTS: dict[str, Any] = {
 HONEST: dict[str, Any] = {
     "inspect": {
         "current": OLD, "marks": {OLD: {"mark": "good"}, OLDER: {"mark": "good"}}, "changes": ["write /etc/x"], "owed": [],
-        "unfinished": False, "status": STATUS, "disk_free_bytes": 10**11, "inodes_free": None,
+        "unfinished": False, "status": STATUS, "workers": [], "disk_free_bytes": 10**11, "inodes_free": None,
         "memory_free_bytes": 10**10, "versions": {"node": "20.1.0"},
     },
     "compare": CHANGES, "compare_release": CHANGES, "ports": {"strangers": {}}, "stage": {"changed": []},
     "amend": {"changed": []}, "prepare": {"changed": []}, "stop": {"changed": []},
     "activate": {"former": OLD, "status": STATUS}, "health": {"status": STATUS}, "revert": {"status": STATUS},
-    "confirm": {"pruned": []}, "attach": {"status": STATUS}, "status": {"current": OLD, "status": STATUS},
+    "confirm": {"pruned": []}, "attach": {"status": STATUS}, "status": {"current": OLD, "status": STATUS, "missing": []},
     "probe": {"probe": {"target": None, "before": PHASE, "during": PHASE}}, "hold": {}, "let_go": {"holder": {}},
     "find": {"release": OLDER, "current": OLD}, "exec": {"code": 0}, "stream": {},
     "history": {"entries": [

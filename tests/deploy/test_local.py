@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import operations
+from percore.deploy import control, operations
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, rollout, stage, wanted
@@ -81,6 +82,12 @@ class Project:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
+
+    def percore(self, *words: str) -> str:
+        """The command on the host."""
+        env = {**os.environ, "PERCORE_HOME": str(self.folder / ".percore" / "home")}
+        command = [self.folder / ".percore" / "bin" / "percore", *words]
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
     def pids(self) -> set[int]:
         """The pids of all workers, as the supervisor tells them."""
@@ -251,6 +258,72 @@ def test_a_check_tells_what_would_change_and_touches_nothing(
     assert listing(serving.folder) == before
 
 
+def test_a_plan_gives_the_true_reason_and_where_the_value_is_set(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = serving.folder / "inventories" / "local.yml"
+    text = inventory.read_text()
+    inventory.write_text(text.replace("health_path: /health", "health_path: /other"))
+    assert reasons(serving, capsys) == [
+        f"app web: health /health -> /other (health_path, {inventory}:{line_of(inventory, 'health_path')})"
+    ]
+    inventory.write_text(text + "    health_seconds: 11\n")
+    assert reasons(serving, capsys) == [
+        f"the health check's seconds 10 -> 11 (health_seconds, {inventory}:{line_of(inventory, 'health_seconds')})"
+    ]
+    inventory.write_text(text)
+    serving.percore("stop", "tick")
+    assert reasons(serving, capsys) == ["app tick is stopped"]
+
+
+def reasons(project: Project, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    with pytest.raises(ChangesPending):
+        rollout.preview(project.scope, Report(quiet=True), diff=False, as_json=True)
+    [host] = json.loads(capsys.readouterr().out)
+    found: list[str] = host["reasons"]
+    return found
+
+
+def line_of(path: Path, word: str) -> int:
+    return 1 + next(number for number, line in enumerate(path.read_text().splitlines()) if word in line)
+
+
+def test_what_an_app_writes_into_a_shared_directory_outlives_releases(project: Project) -> None:
+    inventory = project.folder / "inventories" / "local.yml"
+    inventory.write_text(inventory.read_text() + "    shared: [uploads]\n")
+    (project.app / "uploads").mkdir()
+    (project.app / "uploads" / "mine.txt").write_text("of the developer")
+    save = "require('fs').appendFileSync(__dirname + '/uploads/log.txt', process.env.PERCORE_RELEASE + '\\n');\n"
+    project.write("one", prefix=save)
+    project.deploy()
+    first = project.current
+    project.write("two", prefix=save)
+    project.deploy()
+    written = project.folder / ".percore" / "shared" / "uploads"
+    assert [path.name for path in written.iterdir()] == ["log.txt"]
+    assert {first, project.current} == set((written / "log.txt").read_text().split())
+    rollout.rollback(project.scope, Report())
+    assert (written / "log.txt").exists()
+
+
+def test_a_release_that_listens_on_another_port_never_stops_the_one_before(serving: Project) -> None:
+    other = free_port()
+    serving.write("two", prefix=f"process.env.PORT = {other};\n")
+    with serving.load() as faults, pytest.raises(RolloutError, match=f"listens on port {other}, not on {serving.port}"):
+        serving.deploy()
+    assert faults == []
+    assert serving.ask()["text"] == "one"
+
+
+def test_a_first_release_that_listens_on_another_port_is_no_success(project: Project) -> None:
+    other = free_port()
+    project.write("one", prefix=f"process.env.PORT = {other};\n")
+    told = f"no app listens on port {project.port}: web listens on port {other}"
+    with pytest.raises(RolloutError, match=told):
+        project.deploy()
+
+
 def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
     serving: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +339,23 @@ def test_drift_tells_files_that_were_edited_and_workers_that_run_something_else(
     assert "+# by hand" in text
     assert "app tick is stopped" in text
     serving.deploy()
+    operations.drift(serving.scope, Report(), as_json=False)
+
+
+def test_a_file_edited_in_the_release_is_drift_and_leaves_with_the_next_deploy(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = serving.current
+    edited = serving.folder / ".percore" / "releases" / release / "web.js"
+    edited.write_text(edited.read_text() + "// by hand\n")
+    capsys.readouterr()
+    with pytest.raises(ChangesPending):
+        operations.drift(serving.scope, Report(), as_json=False)
+    assert f"edited by hand: change {edited}" in capsys.readouterr().out
+    assert reasons(serving, capsys) == ["edited by hand in the release: change web.js"]
+    serving.deploy()
+    assert serving.current != release
+    assert "by hand" not in (serving.folder / ".percore" / "current" / "web.js").read_text()
     operations.drift(serving.scope, Report(), as_json=False)
 
 
@@ -368,6 +458,38 @@ def test_a_stopped_app_is_started_again_by_a_deploy(serving: Project) -> None:
     assert serving.ask()["text"] == "one"
 
 
+def test_what_should_run_and_does_not_is_an_error_of_status_and_started_by_converge(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = serving.current
+    for stop, missing in ((("stop", "tick"), "app tick is stopped"), (("delete", "tick"), "app tick does not run"),
+                          (("kill",), "app web does not run")):  # fmt: skip
+        serving.percore(*stop)
+        capsys.readouterr()
+        with pytest.raises(
+            operations.NotRunning, match="not everything runs on localhost -> invoke converge --env local"
+        ):
+            operations.status(serving.scope, Report(), as_json=False)
+        assert missing in capsys.readouterr().out
+        rollout.converge(serving.scope, Report())
+        operations.status(serving.scope, Report(), as_json=False)
+        assert (serving.current, serving.ask()["text"]) == (release, "one")
+    capsys.readouterr()
+    rollout.converge(serving.scope, Report())
+    assert "nothing to change: 1 host" in capsys.readouterr().out
+
+
+def test_a_number_of_workers_that_was_set_by_hand_is_drift_and_set_right(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving.percore("scale", "web", "3")
+    with pytest.raises(ChangesPending):
+        operations.drift(serving.scope, Report(), as_json=False)
+    assert "web has 3 workers, and 2 in the release" in capsys.readouterr().out
+    serving.deploy()
+    assert len(serving.pids()) == 3
+
+
 def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     release = serving.current
     serving.write("two")
@@ -443,11 +565,58 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
     capsys.readouterr()
     operations.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
-    assert set(host) == {"host", "reachable", "release", "commit", "apps"}
+    assert set(host) == {"host", "reachable", "release", "commit", "apps", "missing"}
+    assert host["missing"] == []
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
     assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}
     assert host["apps"][0]["workers"][0]["port"] == serving.port
+
+
+def test_apps_are_restarted_reloaded_scaled_stopped_and_started(
+    serving: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = serving.pids()
+    with serving.load() as faults:
+        control.reload(serving.scope, Report(), app="web")
+    assert (faults, len(serving.pids() & before)) == ([], 1)
+    control.restart(serving.scope, Report(), app="")
+    assert serving.pids().isdisjoint(before)
+    control.scale(serving.scope, Report(), app="web", workers="+1")
+    assert len(serving.pids()) == 4
+    assert "the next deploy sets the number back" in capsys.readouterr().out
+    control.stop_app(serving.scope, Report(), app="tick")
+    assert len(serving.pids()) == 3
+    control.start(serving.scope, Report(), app="tick")
+    control.describe(serving.scope, Report(), app="web")
+    assert "localhost | worker 0 of web, slot 0" in capsys.readouterr().out
+    operations.stop(serving.scope, Report())
+    control.start(serving.scope, Report(), app="")
+    assert (len(serving.pids()), serving.ask()["text"]) == (3, "one")
+    with pytest.raises(UsageError, match="no host of local runs an app 'wbe' -> did you mean 'web'"):
+        control.restart(serving.scope, Report(), app="wbe")
+
+
+def test_an_app_is_removed_after_a_list_of_what_would_go(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = serving.folder / ".percore"
+    (kept / "shared" / "uploads").mkdir(parents=True)
+    (kept / "shared" / "uploads" / "a.txt").write_text("kept")
+    with pytest.raises(UsageError, match="no terminal to ask at; nothing was removed -> add --yes"):
+        control.remove(serving.scope, Report(), data=False)
+    assert "end app web" in capsys.readouterr().out
+    assert serving.ask()["text"] == "one"
+    sure = dataclasses.replace(serving.scope, yes=True)
+    control.remove(sure, Report(), data=False)
+    with pytest.raises(ConnectionRefusedError):
+        serving.ask()
+    left = {str(path.relative_to(kept)) for path in kept.rglob("*") if not path.is_dir()}
+    assert {path for path in left if not path.startswith("build/")} == {"shared/uploads/a.txt"}
+    control.remove(dataclasses.replace(serving.scope, yes=True), Report(), data=True)
+    capsys.readouterr()
+    control.remove(dataclasses.replace(serving.scope, yes=True), Report(), data=True)
+    assert "nothing to remove on 1 host" in capsys.readouterr().out
+    serving.deploy()
+    assert serving.ask()["text"] == "one"
 
 
 def test_starting_at_boot_needs_a_service_manager(project: Project) -> None:

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.hosts.conftest import Project, wait_for
+from percore.lab.host import Host
+from tests.hosts.conftest import Project, set_variables, wait_for
 
 
 def test_every_host_serves_one_worker_per_core_and_the_singletons(deployed: Project) -> None:
@@ -104,15 +105,61 @@ def test_the_supervisor_killed_under_load_is_not_noticed(deployed: Project) -> N
     assert counts["failures"] == []
 
 
-def test_a_rebooted_host_serves_again_after_startup(deployed: Project) -> None:
-    assert deployed.invoke("startup", "--env", deployed.env).returncode == 0
+def test_a_rebooted_host_serves_again_after_a_deploy(deployed: Project) -> None:
     host = deployed.lab.hosts[1]
     releases = deployed.releases()
     host.reboot()
     wait_for(lambda: deployed.lab.inside(["curl", "-sf", f"http://{host.address}/health"]).returncode == 0, "the app")
     assert deployed.releases() == releases
-    assert deployed.invoke("unstartup", "--env", deployed.env).returncode == 0
-    assert host.run("systemctl is-enabled percore.service", check=False).strip() == "disabled"
+
+
+def test_nothing_starts_at_boot_where_the_inventory_says_so(deployed: Project) -> None:
+    host = deployed.lab.hosts[2]
+    done = deployed.invoke("unstartup", "--env", deployed.env)
+    assert done.returncode == 0
+    assert "set startup: false in the inventory" in done.stdout
+    assert is_enabled(host, "percore") == "disabled"
+    assert is_enabled(host, "nginx") == "enabled"
+    deployed.deploy()
+    assert is_enabled(host, "percore") == "enabled"
+    set_variables(deployed, startup=False)
+    try:
+        assert "disable percore.service" in deployed.deploy()
+        assert is_enabled(host, "percore") == "disabled"
+        assert deployed.releases()
+    finally:
+        set_variables(deployed, startup=True)
+    deployed.deploy()
+
+
+def test_a_file_edited_in_a_release_is_seen_and_all_hosts_leave_that_release(deployed: Project) -> None:
+    host = deployed.lab.hosts[1]
+    host.run("echo '// by hand' >> /srv/boltlink/current/dist/index.js; touch /srv/boltlink/current/extra.js")
+    drift = deployed.invoke("drift", "--env", deployed.env)
+    assert drift.returncode == 8
+    assert "/dist/index.js" in drift.stdout
+    assert "edited by hand: remove /srv/boltlink/releases/" in drift.stdout
+    with deployed.load() as counts:
+        deployed.deploy()
+    assert counts["failures"] == []
+    assert len(deployed.releases()) == 1
+    assert deployed.invoke("drift", "--env", deployed.env).returncode == 0
+
+
+def test_status_tells_by_its_exit_code_what_does_not_run_and_converge_starts_it(deployed: Project) -> None:
+    host = deployed.lab.hosts[2]
+    host.run("systemctl stop percore.service")
+    done = deployed.invoke("status", "--env", deployed.env)
+    assert done.returncode == 9, done.stdout
+    assert f"{host.name}  app boltlink-api does not run" in done.stdout
+    assert f"not everything runs on {host.name} -> " in done.stdout
+    assert deployed.invoke("converge", "--env", deployed.env, "--limit", host.name).returncode == 0
+    assert deployed.invoke("status", "--env", deployed.env).returncode == 0
+    assert deployed.releases()
+
+
+def is_enabled(host: Host, unit: str) -> str:
+    return host.run(f"systemctl is-enabled {unit}.service", check=False).strip()
 
 
 def test_logs_of_all_hosts_are_merged_and_named(deployed: Project) -> None:

@@ -63,10 +63,8 @@ def test_a_stop_leaves_nothing_in_the_control_group_of_a_supervisor(deployed: Pr
 
 def test_a_host_that_boots_with_a_broken_state_serves_again(deployed: Project) -> None:
     host = deployed.lab.hosts[1]
-    assert deployed.invoke("startup", "--env", deployed.env).returncode == 0
     host.power_off()
     os.truncate(host.root / "var/lib/percore/state.json", 100)
     host.start()
     wait_for(lambda: deployed.lab.inside(["curl", "-sf", f"http://{host.address}/health"]).returncode == 0, "the app")
     assert "the one before it is used" in host.run("journalctl -b -u percore.service")
-    assert deployed.invoke("unstartup", "--env", deployed.env).returncode == 0

@@ -149,7 +149,6 @@ def cut_ssh(project: Project, name: str) -> None:
 def test_a_host_that_reboots_between_switch_and_confirmation_keeps_the_new_release(
     serving: Project, tmp_path: Path
 ) -> None:
-    serving.invoke("startup", "--env", serving.env)
     # While it boots it answers nothing, which is not the release's fault.
     set_variables(serving, probe_max_failed_percentage=100, probe_max_slowdown=0)
     (before,) = currents(serving)
@@ -163,7 +162,6 @@ def test_a_host_that_reboots_between_switch_and_confirmation_keeps_the_new_relea
 def test_a_host_that_dies_takes_the_others_back_and_is_set_right_when_it_returns(
     serving: Project, tmp_path: Path
 ) -> None:
-    serving.invoke("startup", "--env", serving.env)
     (before,) = currents(serving)
     host = serving.lab.host("node2")
     with serving.touch_app("dies"), deploy_that_waits(serving, tmp_path) as deploy:

@@ -99,7 +99,6 @@ def test_a_deploy_forbids_what_no_app_needs_and_neither_that_nor_anything_after_
 
 def test_what_was_forbidden_serves_again_after_a_reboot(project: Project) -> None:
     [host] = project.lab.hosts
-    assert project.invoke("startup", "--env", project.env).returncode == 0
     releases = project.releases()
     host.reboot()
     wait_for(lambda: project.lab.inside(["curl", "-sf", f"http://{host.address}/health"]).returncode == 0, "the app")

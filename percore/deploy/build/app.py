@@ -91,7 +91,8 @@ class _Build:
     @cached_property
     def rules(self) -> Rules:
         is_built = bool(self.settings.build_command) or is_node(self.source)
-        return source_rules(self.settings, self.source.root, self.repository, has_build=is_built)
+        shared = [self.source.within(name) for name in self.settings.shared]
+        return source_rules(self.settings, self.source.root, self.repository, shared, has_build=is_built)
 
     @cached_property
     def tree(self) -> Tree:

@@ -46,7 +46,11 @@ class Artifact:
 
     @property
     def python_packages(self) -> str:
-        return f"{self.inner}/{PYTHON_PACKAGES}" if self.inner else PYTHON_PACKAGES
+        return self.within(PYTHON_PACKAGES)
+
+    def within(self, name: str) -> str:
+        """A name in the app's directory, from the top of the tree on."""
+        return f"{self.inner}/{name}" if self.inner else name
 
     @property
     def size_text(self) -> str:

@@ -92,18 +92,21 @@ def _start(pattern: str) -> str:
     return literal.lstrip("/") if "/" in pattern.rstrip("/") else ""
 
 
-def source_rules(settings: AppSettings, root: Path, repository: Repository | None, *, has_build: bool) -> Rules:
-    """What is copied for the build: not what git ignores, what tools make, or results of an earlier build."""
+def source_rules(
+    settings: AppSettings, root: Path, repository: Repository | None, shared: Sequence[str], *, has_build: bool
+) -> Rules:
+    """What is copied for the build: not what git ignores, what tools make, what is shared, or results of an earlier build."""
+    kept = [f"/{name}/" for name in shared]
     include = to_spec(settings.artifact_include, "artifact_include")
     if repository is not None:
         made = [f"/{name}/" for name in OUTPUT if has_build and not repository.tracks(name)]
         return Rules(
-            GitIgnoreSpec.from_lines([*MADE_BY_TOOLS, *SECRET, *made]), include, frozenset(repository.ignored())
+            GitIgnoreSpec.from_lines([*MADE_BY_TOOLS, *SECRET, *made, *kept]), include, frozenset(repository.ignored())
         )
     made = [f"/{name}/" for name in OUTPUT if has_build]
     ignore = root / ".gitignore"
     written = ignore.read_text(errors="replace").splitlines() if ignore.is_file() else []
-    return Rules(GitIgnoreSpec.from_lines([*written, *MADE_BY_TOOLS, *WITHOUT_GIT, *SECRET, *made]), include)
+    return Rules(GitIgnoreSpec.from_lines([*written, *MADE_BY_TOOLS, *WITHOUT_GIT, *SECRET, *made, *kept]), include)
 
 
 def is_dependency(name: str) -> bool:

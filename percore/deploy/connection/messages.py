@@ -101,6 +101,8 @@ class Inspected(TypedDict):
     owed: list[Line]
     unfinished: bool
     status: Status
+    workers: list[Line]  # what does not run as the release says
+    edits: NotRequired[dict[ReleaseId, list[Line]]]  # by hand, in the files of a release
     disk_free_bytes: Count
     inodes_free: Count | None
     memory_free_bytes: Count | None
@@ -180,6 +182,7 @@ class Ports(TypedDict):
 class Current(TypedDict):
     current: ReleaseId | None
     status: Status
+    missing: list[Line]
     commit: NotRequired[CommitFacts | None]
 
 
@@ -189,6 +192,16 @@ class WithStatus(TypedDict):
 
 class Changed(TypedDict):
     changed: list[Line]
+
+
+class Controlled(TypedDict):
+    apps: list[Line]
+    known: list[Line]
+
+
+class Removal(TypedDict):
+    steps: list[Line]
+    data: Line
 
 
 class CommandEnded(TypedDict):
@@ -260,6 +273,9 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "amend": (Changed, WORK),
     "prepare": (Changed, WORK),
     "stop": (Changed, WORK),
+    "start": (WithStatus, WORK),
+    "remove": (Removal, WORK),
+    "control": (Controlled, COMMAND),
     "activate": (WithStatus, WORK),
     "revert": (WithStatus, WORK),
     "confirm": (Done, WORK),

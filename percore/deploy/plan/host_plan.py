@@ -47,7 +47,7 @@ def make_host_plan(host: str, inventory: Inventory, *, env: str, project: Path) 
     variables = {name: origin.value for name, origin in origins.items()}
     groups = {name: inventory.hosts_of(name) for name in inventory.groups}
     known = {"groups": groups, "group_names": sorted(set(inventory.groups_of(host)) - {"all"})}
-    places = {name: origin.place for name, origin in origins.items()}
+    places = {key: place for name, origin in origins.items() for key, place in origin.places(name).items()}
     return make_plan(host, {**variables, **known}, env=env, project=project, places=places)
 
 

@@ -41,7 +41,8 @@ class HostState:
         site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
         if site.get("site_host") in ("_", ""):
             del site["site_host"]
-        return {"path": settings.health_path, "seconds": settings.health_seconds, **site}
+        port = {"port": settings.port} if settings.port else {}
+        return {"path": settings.health_path, "seconds": settings.health_seconds, **port, **site}
 
     def activation(self) -> dict[str, Any]:
         return {

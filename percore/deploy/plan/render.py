@@ -14,7 +14,7 @@ from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
-from percore.deploy.plan.roles import EVERYWHERE, Item, Role, check_item
+from percore.deploy.plan.roles import EVERYWHERE, RELEASE_TAG, Item, Role, check_item
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.schema import suggest
@@ -42,7 +42,7 @@ def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings) -> 
     return HostState(
         host=plan.host,
         settings=settings,
-        prepare=tuple(map(_with_masks, maker.prepare)),
+        prepare=tuple(map(_with_masks, [*maker.prepare, *_shared_directories(settings)])),
         before=tuple(map(_with_masks, maker.before)),
         after=tuple(map(_with_masks, maker.after)),
         handlers=tuple(map(_with_masks, maker.handlers.values())),
@@ -177,6 +177,15 @@ class _StateMaker:
             "without": without,
             **_marks_of(item),
         }
+
+
+def _shared_directories(settings: AppSettings) -> Iterator[dict[str, Any]]:
+    """They belong to the user of the apps."""
+    user = settings.percore_user
+    owner = {"owner": user, "group": user} if user else {}
+    for name in settings.shared:
+        path = f"{settings.deploy_to}/shared/{name}"
+        yield {"kind": "directory", "path": path, "tags": [RELEASE_TAG], **owner}
 
 
 def _with_masks(spec: dict[str, Any]) -> dict[str, Any]:

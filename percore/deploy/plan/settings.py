@@ -26,6 +26,8 @@ _OPTIONAL_TEXT = schema.optional(schema.TEXT)
 _PYTHON_VERSION = schema.matching(
     "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
 )
+_STARTUP = schema.defaulting(schema.FLAG, True)
+_SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
 
@@ -44,19 +46,23 @@ class AppSettings:
     package_manager: Annotated[str | None, schema.optional(schema.choice("npm", "pnpm", "yarn", "bun"))]
     python_version: Annotated[str | None, schema.optional(_PYTHON_VERSION)]
     process_file: Annotated[str | None, schema.optional(schema.INNER_PATH)]
+    env_name: Annotated[str, schema.TEXT]
     process_env: Annotated[str | None, schema.optional(schema.NAME)]
     artifact_include: Annotated[list[str], schema.TEXTS]
     artifact_exclude: Annotated[list[str], schema.TEXTS]
     deploy_to: Annotated[str, _HOST_DIRECTORY]
+    shared: Annotated[tuple[str, ...], _SHARED]
     keep_releases: Annotated[int, schema.whole()]
     percore_home: Annotated[str, _HOST_DIRECTORY]
     percore_user: Annotated[str | None, schema.optional(schema.USER)]
     package_path: Annotated[str, _HOST_DIRECTORY]
     launcher_path: Annotated[str, _HOST_DIRECTORY]
     service_manager: Annotated[str, schema.choice("systemd", "process")]
+    startup: Annotated[bool, _STARTUP]
     nginx: Annotated[bool, schema.FLAG]
     nginx_port: Annotated[int, schema.PORT]
     server_name: Annotated[str, schema.SERVER_NAME]
+    env_file: Path | None  # None where there is none
     env: Mapping[str, str] = field(repr=False)
     build_env: Mapping[str, str] = field(repr=False)
     policy: Policy
@@ -73,6 +79,11 @@ class AppSettings:
         return self.service_manager == "systemd"
 
     @property
+    def unit(self) -> str | None:
+        """The supervisor's, where there is a service manager."""
+        return "percore.service" if self.has_systemd else None
+
+    @property
     def shown_port(self) -> int | None:
         """The port a visitor uses: NGINX's where there is one."""
         return self.nginx_port if self.nginx else self.port
@@ -86,9 +97,11 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         _require_safe_paths(variables)
     else:
         values["percore_user"] = None
-    from_file = _read_env_file(variables, values["path"])
+    file = _find_env_file(variables, values["path"])
+    from_file = env_file.read(str(file), strict=True) if file else {}
     return AppSettings(
         **values,
+        env_file=file,
         env=_read_environment(variables, from_file, values["port"]),
         build_env={**from_file, **_read_env(variables, "build_env")},
         policy=Policy(**read_fields(Policy, variables)),
@@ -102,11 +115,11 @@ def _require_safe_paths(variables: Variables) -> None:
         read_variable(variables, name, schema.SAFE_PATH)
 
 
-def _read_env_file(variables: Variables, app: Path) -> dict[str, str]:
-    """The app's env file of this environment."""
+def _find_env_file(variables: Variables, app: Path) -> Path | None:
+    """The app's env file of this environment; one that is named must be there."""
     named = read_variable(variables, "env_file", _OPTIONAL_TEXT)
     path = app / _env_file_name(variables)
-    return env_file.read(str(path), strict=True) if named or path.is_file() else {}
+    return path if named or path.is_file() else None
 
 
 def _env_file_name(variables: Variables) -> str:
@@ -156,6 +169,14 @@ def _read_hooks(variables: Variables) -> dict[str, tuple[str, ...]]:
             advice = schema.suggest(name, _HOOKS, f"known: {', '.join(_HOOKS)}")
             raise UsageError(f"hook '{name}' is not known", where=where, next=advice)
     return {name: _COMMANDS.read(value, f"hook '{name}'", where) for name, value in written.items()}
+
+
+def _to_shared(value: Any) -> tuple[str, ...]:
+    """None of them lies in another one: a link would lead into a link."""
+    found = schema.SHARED.convert(value)
+    if any(one != other and one.startswith(f"{other}/") for one in found for other in found):
+        raise ValueError
+    return tuple(dict.fromkeys(found))
 
 
 def _to_texts(mapping: Mapping[Any, Any]) -> dict[str, str]:

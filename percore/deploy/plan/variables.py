@@ -71,6 +71,7 @@ class Variables(Mapping[str, Any]):
         self._places = places
         self._done: dict[str, Any] = {}
         self._open: list[str] = []
+        self.asked: set[str] = set()  # names that were looked up, also those that nobody set
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
@@ -79,9 +80,11 @@ class Variables(Mapping[str, Any]):
         return len(self._raw)
 
     def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
         return name in self._raw
 
     def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
         if name in self._done:
             return self._done[name]
         value = self._raw[name]
@@ -98,6 +101,10 @@ class Variables(Mapping[str, Any]):
     def knowing(self, known: Mapping[str, Any]) -> Variables:
         """The same with the host's facts, which are never templates."""
         return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
+
+    def place(self, name: str) -> str:
+        """Where a variable, or an entry of one (`NAME.ENTRY`), is set; empty where that is not known."""
+        return self._places.get(name, "")
 
     def where(self, name: str = "", place: str = "") -> str:
         """For errors: the file and line that set a variable, and the host."""

@@ -123,10 +123,11 @@ class Standing(HostValue):
     current: str | None
     is_good: bool
     is_unfinished: bool
+    runs_well: bool
 
     def is_behind(self, release: str) -> bool:
         """A host that died in its switch has the former release still linked, and perhaps runs the other one."""
-        return self.current != release or self.is_unfinished
+        return self.current != release or self.is_unfinished or not self.runs_well
 
 
 def find_standings(hosts: Sequence[Host], report: Report) -> list[Standing]:
@@ -139,7 +140,8 @@ def _find_standing(host: Host) -> Standing:
     current = reply["current"]
     mark = None if current is None else reply["marks"].get(current)
     is_good = current is not None and mark is not None and mark["mark"] == "good" and _is_of_artifact(current, mark)
-    return Standing(host, current, is_good, reply["unfinished"] or bool(reply["owed"]))
+    is_unfinished = reply["unfinished"] or bool(reply["owed"])
+    return Standing(host, current, is_good, is_unfinished, runs_well=not reply["workers"])
 
 
 def common_release(standings: Sequence[Standing]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from percore.common.printable import lines_of
 from percore.deploy.connection.messages import Compared, FileChange
+from percore.deploy.plan.host_state import HostState
+from percore.deploy.plan.places import find_places
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts
-from percore.deploy.rollout.wanted import PLACE
+from percore.deploy.rollout.wanted import PLACE, WantedApp
 from percore.errors import PercoreError, PreflightError, UsageError
 
 
@@ -43,20 +46,43 @@ def compare(seen: Sequence[Seen], report: Report, *, diff: bool) -> list[Differe
 def _compare_host(seen: Seen, diff: bool) -> Difference:
     if seen.is_up_to_date:
         return Difference(seen.name, seen.current, True, [], [], [])
-    wanted, app = seen.wanted, seen.wanted.app
+    wanted = seen.wanted
     parts = dict(wanted.selected.files)
     compared: Compared = seen.host.ask(
         "compare",
         parts=parts,
         resources=wanted.comparable(),
-        record=app and app.record,
         place=PLACE,
-        artifact=app and app.artifact.sha256,
         handlers=list(wanted.state.handlers),
         diff=diff,
         sizes={name: len(part) for name, part in parts.items()},
+        **(_app_message(seen.host, wanted.state, wanted.app) if wanted.app else {}),
     )
-    return _difference(seen.name, seen.current, compared)
+    found = _difference(seen.name, seen.current, compared)
+    return found if found.release is None else found._replace(reasons=_with_causes(seen, found))
+
+
+def _app_message(host: Host, state: HostState, app: WantedApp) -> dict[str, Any]:
+    """What of the app is compared, and where each of its values is set."""
+    artifact, settings = app.artifact, host.settings
+    places = find_places(settings, host.variables, os.path.relpath(settings.path / artifact.process_file))
+    if any(each.get("health") not in (None, settings.health_path) for each in app.record["apps"]):
+        del places["health"]  # the process file says it of some
+    return {"record": app.record, "artifact": artifact.sha256, "activation": state.activation(), "places": places}
+
+
+def _with_causes(seen: Seen, found: Difference) -> list[str]:
+    """With what the release that runs lacks; never empty where nothing else says why there is something to do."""
+    edits = seen.reply.get("edits", {}).get(str(found.release), [])
+    reasons = [*found.reasons, *seen.reply["workers"], *(f"edited by hand in the release: {edit}" for edit in edits)]
+    if reasons or found.changes or found.handlers:
+        return reasons
+    mark = seen.reply["marks"].get(found.release) if found.release else None
+    if mark is None or mark["mark"] != "good":
+        return [f"release {seen.current} was never confirmed"]
+    if seen.known_release is None and mark.get("fingerprint") == (seen.wanted.app and seen.wanted.app.fingerprint):
+        return [f"another host has edited files of release {seen.current}"]
+    return ["what the roles prepare (packages, users, directories), or the tags of the last deploy, differ"]
 
 
 def compare_release(moves: Sequence[Move], report: Report) -> list[Difference]:
@@ -69,11 +95,7 @@ def compare_release(moves: Sequence[Move], report: Report) -> list[Difference]:
 
 
 def _difference(host: str, current: str | None, compared: Compared) -> Difference:
-    reasons = compared["reasons"]
-    if current is None:
-        reasons = ["nothing is deployed there yet"]
-    elif not reasons and not compared["changes"] and not compared["handlers"]:
-        reasons = ["not all workers of the release run"]
+    reasons = ["nothing is deployed there yet"] if current is None else compared["reasons"]
     return Difference(host, current, False, compared["changes"], compared["handlers"], reasons)
 
 

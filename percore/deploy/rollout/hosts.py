@@ -15,6 +15,7 @@ from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
 from percore.deploy.plan.roles import RELEASE_TAG
 from percore.deploy.plan.settings import read_settings
+from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.host import Host, Scope
@@ -35,7 +36,8 @@ def load_hosts(scope: Scope) -> list[Host]:
         raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
     hosts = [_plan_host(name, inventory, scope) for name in names]
     _require_tags(scope.selection, hosts)
-    for warning in inventory.files.warnings:
+    typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
+    for warning in dict.fromkeys([*inventory.files.warnings, *typos]):
         print_line(f"warning: {warning}")
     return hosts
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
-from percore.deploy.connection.messages import Inspected, Status
+from percore.deploy.connection.messages import Inspected
 from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
@@ -67,7 +67,13 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
     """Compare what a host is with what it should be. An owner locks it as well."""
     app = wanted.app
     programs = ["node"] if app and app.artifact.is_node else []
-    reply: Inspected = wanted.host.ask("inspect", owner=owner, resources=wanted.comparable(), programs=programs)
+    reply: Inspected = wanted.host.ask(
+        "inspect",
+        owner=owner,
+        resources=wanted.comparable(),
+        programs=programs,
+        fingerprint=app.fingerprint if app else None,
+    )
     is_same = not reply["changes"] and not reply["owed"]
     if app is not None:
         known = _release_with(reply, app)
@@ -79,20 +85,25 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
     return Seen(wanted.host, wanted, reply, None, is_same)
 
 
+def leave_edited(seen: Sequence[Seen]) -> list[Seen]:
+    """All hosts leave a release whose files were edited on one of them: they stay on the same one, as it was built."""
+    edited = {name for one in seen for name in one.reply.get("edits", {})}
+    return [
+        replace(one, known_release=None, is_up_to_date=False)
+        if one.known_release in edited or (one.current in edited and one.wanted.app)
+        else one
+        for one in seen
+    ]
+
+
 def _is_whole(reply: Inspected, release: str | None) -> bool:
-    """The wanted release runs, is known to be good, and all its workers run."""
+    """The wanted release runs as it should, and is known to be good."""
     return (
         release is not None
         and release == reply["current"]
         and reply["marks"][release]["mark"] == "good"
-        and _runs_fully(reply["status"], release)
+        and not reply["workers"]
     )
-
-
-def _runs_fully(status: Status, release: str) -> bool:
-    workers = [worker for app in status["apps"] for worker in app["workers"]]
-    full = all(sum(w["state"] == "running" for w in app["workers"]) >= app["wanted"] for app in status["apps"])
-    return bool(workers) and full and all(worker["release"] == release for worker in workers)
 
 
 def _release_with(reply: Inspected, app: WantedApp) -> str | None:
@@ -105,6 +116,7 @@ def _release_with(reply: Inspected, app: WantedApp) -> str | None:
         for name, note in reply["marks"].items()
         if note.get("fingerprint") == app.fingerprint
         and note["mark"] != "bad"
+        and name not in reply.get("edits", {})
         and is_made_of(name, app.artifact.digest)
     ]
     return reply["current"] if reply["current"] in same else max(same, default=None)

@@ -24,7 +24,7 @@ from percore.deploy.rollout.diff import (
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.host import Host, Scope, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
-from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host
+from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host, leave_edited
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.preflight import preflight
@@ -56,7 +56,7 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
         artifacts = build_apps(reached, report)
         hooks.run("after_build")
         wanted = render_hosts(reached, artifacts, report)
-        seen = all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report)
+        seen = leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report))
         behind = [one for one in seen if not one.is_up_to_date]
         done = unchanged(one for one in seen if one.is_up_to_date)
         if behind:
@@ -99,7 +99,7 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
         connect_hosts(hosts, report)
         artifacts = build_apps(hosts, report)
         wanted = render_hosts(hosts, artifacts, report)
-        seen = all_or_stop(wanted, lambda one: inspect_host(one, owner=None), report)
+        seen = leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, owner=None), report))
         differences = compare(seen, report, diff=diff)
     if as_json:
         report.json(to_json(differences))

@@ -71,6 +71,7 @@ def _send_release(choice: Choice, wanted: WantedHost, app: WantedApp, contents: 
         fingerprint=app.fingerprint,
         record=app.record_of(choice.release),
         digest=artifact.digest,
+        shared={artifact.within(name): name for name in choice.host.settings.shared},
         commit=artifact.commit._asdict() if artifact.commit else None,
         artifact={"sha256": artifact.sha256, "bytes": artifact.bytes, "unpacked_bytes": artifact.unpacked_bytes},
         package={

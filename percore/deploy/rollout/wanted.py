@@ -143,9 +143,8 @@ class _Maker:
 
     def _record(self, settings: AppSettings, artifact: Artifact) -> Record:
         """node reads the process file for it."""
-        key = json.dumps(
-            [settings.deploy_to, sorted(settings.env.items()), settings.port, settings.health_path, artifact.sha256]
-        )
+        own = settings.deploy_to, settings.port, settings.health_path, settings.process_env
+        key = json.dumps([own, sorted(settings.env.items()), artifact.sha256])
         if key not in self._records:
             self._records[key] = _make_record(settings, artifact, self._report)
         return self._records[key]
@@ -161,6 +160,7 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
             release_id=PLACE,
             release_path=path,
             env_name=settings.process_env,
+            default_env=settings.env_name,
             extra_env={**port, **_python_env(artifact, path), **settings.env},
         )
     for warning in record.pop("warnings", []):

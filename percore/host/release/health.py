@@ -6,10 +6,12 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
 from percore.common.probe_source import source_host
 from percore.errors import RolloutError
+from percore.host.ports import ports_of
 
 TRY_SECONDS = 3.0
 WHOLE_SECONDS = 10.0
@@ -37,6 +39,25 @@ def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float
     return asked
 
 
+def check_port(status: Mapping[str, Any], apps: Collection[str], *, port: int, seconds: float) -> None:
+    """`apps` were told to listen on the port. HealthError where they listen, and none of them there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        ports = {app["name"]: ports_of(_pids_of(app)) for app in status["apps"] if app["name"] in apps}
+        found = {name: sorted(numbers) for name, numbers in ports.items() if numbers}
+        if not found or any(port in numbers for numbers in found.values()):
+            return
+        if time.monotonic() >= deadline:
+            listens = "; ".join(f"{name} listens on port {', '.join(map(str, found[name]))}" for name in found)
+            advice = "set 'port' to what the app listens on, or let the app listen on the variable PORT"
+            raise HealthError(f"no app listens on port {port}: {listens}", next(iter(found)), next=advice)
+        time.sleep(PAUSE_SECONDS)
+
+
+def _pids_of(app: Mapping[str, Any]) -> list[int]:
+    return [worker["pid"] for worker in app["workers"] if worker["pid"]]
+
+
 def check_site(port: int, *, path: Optional[str], host: str, seconds: float) -> None:
     fault = wait_healthy("127.0.0.1", port, path=path or "/", host=host, deadline=time.monotonic() + seconds)
     if fault:
@@ -46,8 +67,8 @@ def check_site(port: int, *, path: Optional[str], host: str, seconds: float) -> 
 class HealthError(RolloutError):
     """Not healthy; `app` is the app whose log tells more, empty when none does."""
 
-    def __init__(self, what: str, app: str) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, app: str, *, next: str = "") -> None:
+        super().__init__(what, next=next)
         self.app = app
 
 

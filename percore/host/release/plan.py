@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from percore.common import typed
+from percore.common.record_diff import set_at
 from percore.errors import RolloutError
 from percore.host.files import read_file
 from percore.host.messages import Plan, Spec
 from percore.host.release.releases import Releases
-from percore.host.resources.resource import Contents
+from percore.host.resources.resource import Contents, shown
 
 
 def load_plan(releases: Releases, release: str, *, amended: bool = False) -> Plan:
@@ -74,3 +75,38 @@ def plan_or_none(releases: Releases, release: str) -> Optional[Plan]:
         return load_plan(releases, release)
     except (OSError, RolloutError):
         return None
+
+
+def plan_changes(old: Plan, new: Plan, places: Mapping[str, str]) -> list[str]:
+    """How two plans differ in what no comparison with the host itself shows: health checks, commands, handlers."""
+    found = [
+        f"the health check's {key} {_value(old.health, key)} -> {_value(new.health, key)}{set_at(places, f'health.{key}')}"
+        for key in sorted({*old.health, *new.health} - {"port"})  # which is a variable of the apps
+        if old.health.get(key) != new.health.get(key)
+    ]
+    for title, before, after in (
+        ("command", _commands(old), _commands(new)),
+        ("handler", _named(old.handlers), _named(new.handlers)),
+    ):
+        for name in [*after, *(name for name in before if name not in after)]:
+            if before.get(name) != after.get(name):
+                how = "is new" if name not in before else "goes" if name not in after else "changes"
+                found.append(f"{title} '{name}' {how}")
+    return found
+
+
+def _value(health: Mapping[str, Any], key: str) -> str:
+    value = health.get(key)
+    return "none" if value in (None, "") else str(value)
+
+
+def _commands(plan: Plan) -> dict[str, Spec]:
+    return {shown(spec, " ".join(spec["run"])): _lasting(spec) for spec in plan.before if spec["kind"] == "command"}
+
+
+def _named(handlers: Sequence[Spec]) -> dict[str, Spec]:
+    return {shown(handler, handler["name"]): _lasting(handler) for handler in handlers}
+
+
+def _lasting(spec: Spec) -> Spec:
+    return {key: value for key, value in spec.items() if key not in ("tags", "secret", "shown")}

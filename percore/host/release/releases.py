@@ -26,6 +26,7 @@ class Releases:
     def __init__(self, deploy_to: str) -> None:
         self.deploy_to = deploy_to
         self.directory = os.path.join(deploy_to, "releases")
+        self.shared = os.path.join(deploy_to, "shared")
         self.link = os.path.join(deploy_to, "current")
         self.archives = Archives(os.path.join(deploy_to, "artifacts"))
         self.marks = Marks(os.path.join(deploy_to, "releases.json"), self.exists)

@@ -13,9 +13,11 @@ from percore.errors import PercoreError, UsageError
 from percore.host.files import read_file, write_file
 from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
 from percore.host.paths import remove_tree
+from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
 from percore.host.release.plan import kept_contents, load_plan
 from percore.host.release.releases import Releases
+from percore.host.release.shared import link_shared
 from percore.host.release.target import Target
 from percore.host.release.transfer.parts import PartReader, check_room, unpack
 from percore.host.resources.registry import make
@@ -41,7 +43,10 @@ class Staging:
         changed = self.prepare(request.prepare, request.activation.handlers)
         received = self._receive(request)
         try:
+            for text in link_shared(releases.staging.path(release), releases.shared, request.shared):
+                self.emit({"event": "progress", "text": text})
             _write_release_files(releases, request, received, user=self.target.supervisor.user)
+            write_manifest(releases.staging.path(release))
             releases.publish(releases.staging.path(release), release)
             self.verify(release)
             releases.marks.set(release, STAGED, **_note(request))

@@ -15,6 +15,7 @@ from percore.host.release.plan import kept_contents, left_over, load_plan, plan_
 from percore.host.release.record import SwitchRecord
 from percore.host.release.releases import Releases
 from percore.host.release.rollback import Rollback
+from percore.host.release.running import apps_told
 from percore.host.resources.registry import make
 from percore.host.resources.systemd import is_active, journal_of
 from percore.host.supervisor.supervisor import Emit, Supervisor
@@ -166,7 +167,11 @@ class Activation:
         self._say("check health")
         path, seconds = ask.get("path"), float(ask.get("seconds", 10))
         try:
-            workers = health.check_workers(self.supervisor.status(), path=path, seconds=seconds)
+            status = self.supervisor.status()
+            workers = health.check_workers(status, path=path, seconds=seconds)
+            if ask.get("port"):
+                told = apps_told(self.releases, self.record.release, int(ask["port"]))
+                health.check_port(status, told, port=int(ask["port"]), seconds=seconds)
             if ask.get("site_port"):
                 health.check_site(int(ask["site_port"]), path=path, host=ask.get("site_host", ""), seconds=seconds)
         except health.HealthError as error:

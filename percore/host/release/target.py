@@ -8,8 +8,11 @@ from percore.errors import PercoreError
 from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
 from percore.host.release.handlers import PendingHandlers
+from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
 from percore.host.supervisor.supervisor import Supervisor
+
+MOST_EDITS = 20
 
 
 class Target:
@@ -22,6 +25,18 @@ class Target:
         self.confirm_seconds = paths.confirm_seconds
         self.handlers = PendingHandlers(self.releases.pending_handlers_path)
         self.supervisor = Supervisor(paths.command, paths.home, paths.user, paths.package)
+
+    def edits(self, release: str) -> list[str]:
+        """What was changed by hand in a release. What an app may write there itself is no edit."""
+        runs_apart = self.supervisor.user not in (None, "root")
+        return find_edits(self.releases.path(release), counts_new=runs_apart)
+
+    def edits_of(self, fingerprint: str) -> dict[str, list[str]]:
+        """A few edits of each release that a deploy could take as it is."""
+        marks = self.releases.marks.read().items()
+        alike = [name for name, note in marks if note.get("fingerprint") == fingerprint and self.releases.exists(name)]
+        found = {name: self.edits(name) for name in alike}
+        return {name: edits[:MOST_EDITS] for name, edits in found.items() if edits}
 
     def status(self) -> dict[str, Any]:
         """What runs; nothing, where the supervisor's user is still to be made."""

@@ -72,6 +72,16 @@ class Unit(Resource):
             parts.append("enable" if enabled else "disable")
         return f"{' and '.join(parts)} {self.spec['name']}" if parts else None
 
+    def deviation(self) -> Optional[str]:
+        """How it is, where that is not as it should be."""
+        parts = []
+        active, enabled = self.spec.get("active"), self.spec.get("enabled")
+        if active is not None and active != self.is_active():
+            parts.append("does not run" if active else "runs")
+        if enabled is not None and enabled != self.is_enabled():
+            parts.append("does not start at boot" if enabled else "starts at boot")
+        return f"{self.spec['name']} {' and '.join(parts)}" if parts else None
+
     def former(self) -> list[Spec]:
         spec = dict(self.spec)
         if "active" in spec:

@@ -34,12 +34,14 @@ def load_process_file(
     path: str,
     *,
     env_name: Optional[str] = None,
+    default_env: Optional[str] = None,
     text: Optional[str] = None,
     defaults: Mapping[str, Any] = NOTHING,
     overrides: Mapping[str, Any] = NOTHING,
 ) -> ProcessFile:
     """The apps of a process file. Raises UsageError; `env_name` merges each app's `env_<name>`, as PM2's --env does.
 
+    `default_env` does so where an app has that one.
     `text` is the content where it does not come from the file. `defaults` are keys for apps that do not write them,
     `overrides` keys that win over what is written.
     """
@@ -47,9 +49,11 @@ def load_process_file(
     content = read_content(path, text)
     warnings: list[str] = []
     more = {"defaults": defaults, "overrides": overrides}
+    found = list_apps(content, path, warnings)
+    env_name = env_name or find_env(found, default_env, path, warnings)
     apps = [
         make_app(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
-        for number, written in enumerate(list_apps(content, path, warnings))
+        for number, written in enumerate(found)
     ]
     _check_names(apps, path)
     directory = os.path.dirname(path)
@@ -60,6 +64,17 @@ def load_process_file(
     return ProcessFile(tuple(apps), tuple(warnings))
 
 
+def find_env(apps: Sequence[Any], name: Optional[str], path: str, warnings: list[str]) -> Optional[str]:
+    """The environment of this name, where an app has a block for it. One that is called almost so is no accident."""
+    keys = [str(key) for app in apps if isinstance(app, Mapping) for key in app if str(key).startswith("env_")]
+    if not name or f"env_{name}" in keys:
+        return name
+    known = sorted({*keys} - {"env_file"})
+    if like := nearest(f"env_{name}", known):
+        warnings.append(f"{path}: no app has 'env_{name}' -> did you mean '{like}'?")
+    return None
+
+
 def resolve_for_release(
     path: str,
     *,
@@ -67,6 +82,7 @@ def resolve_for_release(
     release_path: str,
     tree: Optional[str] = None,
     env_name: Optional[str] = None,
+    default_env: Optional[str] = None,
     extra_env: Optional[Mapping[str, str]] = None,
 ) -> dict[str, Any]:
     """The release record (docs/reference/process-file.md) of the built `tree`, which `path` lies in, and its `warnings`.
@@ -74,7 +90,7 @@ def resolve_for_release(
     Paths in that tree become paths below `release_path` on the host. `extra_env` (env file, inventory) wins over the file's
     own `env`: it is the operator's word about this one environment. Only apps that each name a port of their own keep it.
     """
-    loaded = load_process_file(path, env_name=env_name)
+    loaded = load_process_file(path, env_name=env_name, default_env=default_env)
     warnings = list(loaded.warnings)
     tree = os.path.abspath(tree or os.path.dirname(path))
     move = make_mover([tree, os.path.realpath(tree)], release_path)

@@ -144,6 +144,7 @@ class Slot:
         assert not self.incoming, "a slot has at most two workers"
         assert not self.outgoing, "a slot has at most two workers"
         self.incoming = self._make_worker(config, 1 - self.worker.sockets.generation, Role.INCOMING)
+        self.incoming.readiness.expect(_kept_port(self.worker, config))
         self.incoming.history.restarts = self.worker.history.restarts
         self._left_generation = None
         self.incoming.handle(Event.START)
@@ -209,3 +210,12 @@ class Slot:
         return any(
             listener.steered and listener.queue_length(self.number, left) > 0 for listener in self._listeners.values()
         )
+
+
+def _kept_port(former: Worker, config: AppConfig) -> Optional[int]:
+    """The PORT of a release, where the worker of the one before listens on its own: clients must find one there."""
+    served = former.config.env.get("PORT")
+    if not config.release or served not in {str(address.port) for address in former.sockets.addresses}:
+        return None
+    wanted = config.env.get("PORT", "")
+    return int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 6 else None

@@ -31,6 +31,7 @@ class Readiness:
         self._started_at = 0.0  # monotonic seconds
         self._config: AppConfig
         self._is_incoming = False
+        self._expected: Optional[int] = None  # the port that its predecessor listens on for clients
         self._timer: Optional[Timer] = None
         self._probe: Optional[Probe] = None
 
@@ -48,6 +49,10 @@ class Readiness:
         elif config.listen and not config.wait_ready:
             self._await_accepting(config)
 
+    def expect(self, port: Optional[int]) -> None:
+        """It is to take over from a worker that listens on its PORT: to listen elsewhere proves nothing."""
+        self._expected = port
+
     def cancel(self) -> None:
         self._pid = 0
         self._set_timer(None)
@@ -58,13 +63,13 @@ class Readiness:
     def said_ready(self) -> None:
         """The program itself told, over Node's channel or systemd's; only `wait_ready` asks for that."""
         if self._pid and self._config.wait_ready:
-            self._answer("")
+            self._answer(self._listens_elsewhere())
 
     def bound(self, address: Address) -> None:
         """The worker asked for, and got, its socket of this address."""
         if not self._pid or self._config.wait_ready or self._probe:
             return
-        if self._config.port_of(self._sockets.slot) not in (None, address.port):
+        if self._config.port_of(self._sockets.slot) not in (None, address.port) or self._listens_elsewhere():
             return
         target = target_of(self._sockets, address, self._config.health, is_incoming=self._is_incoming)
         if target:
@@ -72,6 +77,13 @@ class Readiness:
         else:
             # Nothing can be sent to this one worker alone; that it holds the address is the best proof there is.
             self._ready_soon()
+
+    def _listens_elsewhere(self) -> str:
+        """Empty unless it listens, and not where it should."""
+        ports = sorted({address.port for address in self._sockets.addresses if address.port})
+        if self._expected is None or self._expected in ports or not ports:
+            return ""
+        return f"it listens on port {', '.join(map(str, ports))}, not on {self._expected}"
 
     def listens_alone(self) -> None:
         """It listens on a port that the kernel chose. Where nothing shared follows soon, that is all there is to prove."""
@@ -119,7 +131,7 @@ class Readiness:
             self._set_timer(left, self._timed_out)
             return
         waited_for = "the ready message" if config.wait_ready else "it to listen"
-        reason = self._probe.reason if self._probe else f"it waited for {waited_for}"
+        reason = self._probe.reason if self._probe else self._listens_elsewhere() or f"it waited for {waited_for}"
         self._answer(f"not ready within {config.listen_timeout:g} s ({reason})")
 
     def _start_probe(self, target: ProbeTarget) -> None:

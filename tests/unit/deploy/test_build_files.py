@@ -74,6 +74,14 @@ def test_secrets_and_registry_tokens_stay_at_home_also_when_they_are_tracked(app
     assert name not in names(make(app))
 
 
+def test_a_shared_directory_stays_at_home(app: Path) -> None:
+    write(app, {"uploads/a.jpg": "", "data/files/b": "", "data/code.js": "", "lib/uploads/c.js": ""})
+    found = names(make(app, shared=["uploads", "data/files"]))
+    assert found == {"web.js", "ecosystem.json", "data/code.js", "lib/uploads/c.js"}
+    commit(app)
+    assert names(make(app, shared=["uploads", "data/files"])) == found
+
+
 # -- include and exclude --------------------------------------------------------------------------------------------------
 
 

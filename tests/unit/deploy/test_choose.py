@@ -8,7 +8,7 @@ from typing import Any
 
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.rollout.choose import Standing, choose, common_release
-from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.inspect import Seen, leave_edited
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
 SHA256 = "0a1b2c3d" * 8
@@ -66,8 +66,31 @@ def test_a_host_that_runs_an_app_pinned_elsewhere_gives_it_up() -> None:
 
 def test_the_release_of_the_environment_is_what_most_good_hosts_run_and_the_newest_of_equals() -> None:
     def standing(current: str, is_good: bool = True) -> Standing:
-        return Standing(SimpleNamespace(name=current), current, is_good, is_unfinished=False)  # type: ignore[arg-type]
+        return Standing(SimpleNamespace(name=current), current, is_good, is_unfinished=False, runs_well=True)  # type: ignore[arg-type]
 
     assert common_release([standing(OLD), standing(NEW)]) == NEW
     assert common_release([standing(OLD), standing(OLD), standing(NEW)]) == OLD
     assert common_release([standing(OLD, is_good=False), standing(NEW)]) == NEW
+
+
+def test_a_host_where_something_does_not_run_is_behind() -> None:
+    def standing(current: str, **more: bool) -> Standing:
+        return Standing(
+            SimpleNamespace(name="web1"), current, True, **{"is_unfinished": False, "runs_well": True, **more}
+        )  # type: ignore[arg-type]
+
+    assert not standing(NEW).is_behind(NEW)
+    assert standing(NEW, runs_well=False).is_behind(NEW)
+    assert standing(NEW, is_unfinished=True).is_behind(NEW)
+    assert standing(OLD).is_behind(NEW)
+
+
+def test_all_hosts_leave_a_release_that_was_edited_on_one_of_them() -> None:
+    one, two = (seen(name, current=NEW, known=NEW, up_to_date=True) for name in ("web1", "web2"))
+    assert leave_edited([one, two]) == [one, two]
+    two.reply["edits"] = {NEW: ["change out/api.js"]}
+    left = leave_edited([one, two])
+    assert [(each.known_release, each.is_up_to_date) for each in left] == [(None, False)] * 2
+    releases = {choice.release for choice in choose(left, left)}
+    assert len(releases) == 1
+    assert NEW not in releases

@@ -68,11 +68,37 @@ def test_the_shipped_roles_give_a_unit_a_command_and_a_site() -> None:
     assert "X-Real-IP" in site
 
 
+def enabled_units(state: HostState) -> list[tuple[str, bool]]:
+    return [(spec["name"], spec["enabled"]) for spec in state.before if "enabled" in spec]
+
+
+def test_what_a_deploy_starts_starts_at_boot_unless_the_inventory_says_otherwise() -> None:
+    assert enabled_units(render()) == [("percore.service", True), ("nginx.service", True)]
+    assert enabled_units(render({"startup": False})) == [("percore.service", False)]
+    with pytest.raises(UsageError, match="variable 'startup' should be true or false and is 'no'"):
+        render({"startup": "no"})
+
+
+def test_a_shared_directory_belongs_to_the_user_of_the_apps() -> None:
+    made = {spec["path"]: spec for spec in render({"shared": ["uploads", "data/files"]}).prepare if "path" in spec}
+    assert made["/srv/shop/shared/uploads"]["owner"] == "percore"
+    assert "/srv/shop/shared/data/files" in made
+    assert settings_of(plan({"shared": "uploads"})).shared == ("uploads",)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc", "../x", ".", "", "a//b", "up*", "a/", ".percore/files", ["a", "a/b"], {"a": 1}, 3.5]
+)
+def test_a_shared_directory_lies_in_the_apps_own_and_in_no_other(name: object) -> None:
+    with pytest.raises(UsageError, match="variable 'shared' should be a list of directories in the app's directory"):
+        settings_of(plan({"shared": name if isinstance(name, list) else [name]}))
+
+
 def test_without_nginx_and_systemd_neither_is_touched() -> None:
     state = render({"nginx": False, "service_manager": "process", "percore_user": ""})
     kinds = {spec["kind"] for spec in state.resources()}
     assert kinds == {"directory", "file", "link"}
-    assert state.health() == {"path": None, "seconds": 10}
+    assert state.health() == {"path": None, "seconds": 10, "port": 5000}
 
 
 def test_the_same_input_gives_the_same_fingerprint_and_every_change_another() -> None:

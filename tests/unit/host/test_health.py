@@ -121,3 +121,28 @@ def test_an_app_that_answers_byte_by_byte_is_not_well(monkeypatch: pytest.Monkey
         assert health.ask("127.0.0.1", server.getsockname()[1], path="/") is not None
         gone.set()
         thread.join()
+
+
+def listening(*, web: int | None, other: int | None = None) -> dict[str, Any]:
+    """A status of two apps; a pid stands for a program that listens on that port."""
+    return {"apps": [{"name": "web", "workers": [{"pid": web}]}, {"name": "other", "workers": [{"pid": other}]}]}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [listening(web=5000), listening(web=6000, other=5000), listening(web=None), listening(web=5000, other=6000)],
+)
+def test_one_app_that_listens_on_the_port_is_enough_and_so_are_none_that_listen(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(health, "ports_of", set)
+    health.check_port(found, {"web", "other"}, port=5000, seconds=0)
+
+
+def test_apps_that_listen_elsewhere_are_told_with_the_port_they_listen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "ports_of", set)
+    with pytest.raises(
+        health.HealthError, match=r"no app listens on port 5000: web listens on port 6000 -> "
+    ) as caught:
+        health.check_port(listening(web=6000, other=5000), {"web"}, port=5000, seconds=0)
+    assert "set 'port'" in caught.value.next

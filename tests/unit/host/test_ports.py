@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from percore.host.ports import find_conflicts
+from percore.host.ports import find_conflicts, ports_of
 from tests.waiting import free_port, wait_for
 
 LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
@@ -49,3 +50,18 @@ def test_a_process_of_another_user_that_says_it_is_a_worker_is_another_program()
     finally:
         theirs.kill()
         theirs.wait()
+
+
+def test_the_ports_of_a_program_are_those_that_its_children_listen_on_too() -> None:
+    port = free_port()
+    assert ports_of([os.getpid()]).isdisjoint({port})
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", f'{sys.executable} -c "{LISTENER}" {port}; true'], start_new_session=True
+    )
+    try:
+        wait_for(lambda: answers(port), "the listener")
+        assert ports_of([shell.pid]) == {port}
+        assert ports_of([]) == set()
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()

@@ -15,7 +15,8 @@ from percore.errors import RolloutError
 from percore.host.files import replace_link, write_file
 from percore.host.messages import Spec
 from percore.host.resources.command import run
-from percore.host.resources.registry import make
+from percore.host.resources.registry import make, no_contents
+from percore.host.resources.systemd import Unit
 
 
 def file_spec(path: Path, content: bytes, **keys: Any) -> Spec:
@@ -141,3 +142,20 @@ def test_a_command_that_hangs_is_ended() -> None:
 def test_a_missing_command_is_named() -> None:
     with pytest.raises(RolloutError, match="command 'no-such-command' does not exist"):
         run(["no-such-command"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "active", "enabled", "told"),
+    [
+        ({"active": True, "enabled": True}, True, True, None),
+        ({"active": True, "enabled": True}, False, False, "x.service does not run and does not start at boot"),
+        ({"active": True}, False, False, "x.service does not run"),
+        ({"active": False, "enabled": False}, True, True, "x.service runs and starts at boot"),
+    ],
+)
+def test_a_unit_that_is_not_as_it_should_be_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, spec: Spec, active: bool, enabled: bool, told: str | None
+) -> None:
+    monkeypatch.setattr(Unit, "is_active", lambda self: active)
+    monkeypatch.setattr(Unit, "is_enabled", lambda self: enabled)
+    assert Unit({"kind": "unit", "name": "x.service", **spec}, no_contents).deviation() == told

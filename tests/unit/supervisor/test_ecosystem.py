@@ -427,3 +427,32 @@ def test_hooks_are_read_by_event_and_survive_their_record(tmp_path: Path) -> Non
     assert AppConfig.from_record(json.loads(json.dumps(app.to_record()))) == app
     with pytest.raises(UsageError, match="'hooks' of app 'shop' must be a mapping with keys among crash"):
         one(tmp_path, name="shop", hooks={"crashed": "notify"})
+
+
+def two_envs(tmp_path: Path, *names: str) -> str:
+    apps = [{"name": "web", "script": "web.js", "env": {"NODE_ENV": "development"}}]
+    apps += [{"name": "job", "script": "job.js"}]
+    for name in names:
+        apps[0][name] = {"NODE_ENV": name}
+    path = tmp_path / "ecosystem.json"
+    path.write_text(json.dumps({"apps": apps}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "used", "told"),
+    [
+        (["env_production", "env_staging"], "env_production", []),
+        (["env_staging"], "development", []),
+        ([], "development", []),
+        (["env_prduction"], "development", ["no app has 'env_production' -> did you mean 'env_prduction'?"]),
+    ],
+)
+def test_the_block_of_the_environment_is_used_where_there_is_one(
+    tmp_path: Path, names: list[str], used: str, told: list[str]
+) -> None:
+    loaded = load_process_file(two_envs(tmp_path, *names), default_env="production")
+    assert loaded.apps[0].env["NODE_ENV"] == used
+    assert [warning.partition(": ")[2] for warning in loaded.warnings] == told
+    named = load_process_file(two_envs(tmp_path, *names, "env_other"), env_name="other", default_env="production")
+    assert named.apps[0].env["NODE_ENV"] == "env_other"

@@ -1,0 +1,177 @@
+"""Starting, stopping and scaling apps on the fleet, and taking an app off its hosts. Nothing here makes a release."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from percore.deploy.connection.messages import Controlled, Removal, WithStatus
+from percore.deploy.report import Report, describe_apps
+from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts
+from percore.deploy.rollout.inspect import connect_hosts
+from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, on_all, stop_at
+from percore.deploy.rollout.switch.switch import policy_of
+from percore.deploy.schema import suggest
+from percore.errors import PartialError, PercoreError, PreflightError, UsageError
+
+_DONE = {"restart": "restarted", "reload": "reloaded", "stop": "stopped", "start": "started", "scale": "scaled"}
+
+
+def restart(scope: Scope, report: Report, *, app: str) -> None:
+    """End the workers and start them again: those of the canary hosts first, then `serial` hosts at a time."""
+    _in_batches(scope, report, "restart", app)
+
+
+def reload(scope: Scope, report: Report, *, app: str) -> None:
+    """Replace worker by worker, each when the new one is ready, in the same batches."""
+    _in_batches(scope, report, "reload", app)
+
+
+def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
+    """A batch that fails is the last one."""
+    hosts = load_hosts(scope)
+    done: list[Host] = []
+    with closing_hosts(hosts):
+        connect_hosts(hosts, report)
+        _require_app(hosts, app)
+        for batch in policy_of(hosts).batches(hosts):
+            _, faults = _control(batch, report, verb, app=app)
+            done += [host for host in batch if host.name not in faults]
+            if faults and len(done) + len(faults) < len(hosts):
+                report.line(f"{_DONE[verb]} on {count_hosts(done)}; {len(hosts) - len(done) - len(faults)} not touched")
+            stop_at(faults, report)
+    report.finish(f"{_DONE[verb]} on {count_hosts(done)}")
+
+
+def scale(scope: Scope, report: Report, *, app: str, workers: str) -> None:
+    """Another number of workers, until the next deploy."""
+    if not app or not workers:
+        raise UsageError(
+            "scale needs an app and a number", next=f"invoke scale --env {scope.env} --app APP --workers +1"
+        )
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
+        connect_hosts(hosts, report)
+        _require_app(hosts, app)
+        stop_at(_control(hosts, report, "scale", app=app, count=workers).faults, report)
+    report.finish(f"scaled on {count_hosts(hosts)}")
+    report.line("the next deploy sets the number back -> change 'instances' in the process file")
+
+
+def describe(scope: Scope, report: Report, *, app: str) -> None:
+    """Everything about the workers, as `percore describe` on the hosts; of their variables only the names."""
+    with open_hosts(scope, report) as hosts:
+        _require_app(hosts, app)
+        outcome = on_all(hosts, lambda host: host.ask("control", report, verb="describe", app=app or None))
+        stop_at(outcome.faults, report)
+
+
+def start(scope: Scope, report: Report, *, app: str) -> None:
+    """Start what should run and does not: everything of the release, or one app."""
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
+        connect_hosts(hosts, report)
+        if app:
+            _require_app(hosts, app)
+            stop_at(_control(hosts, report, "start", app=app).faults, report)
+        else:
+            all_or_stop(hosts, lambda host: _start_all(host, report), report)
+    report.finish(f"started on {count_hosts(hosts)}")
+
+
+def _start_all(host: Host, report: Report) -> None:
+    reply: WithStatus = host.ask("start", report, owner=lock_owner(), unit=host.settings.unit)
+    report.host(host.name, describe_apps(reply["status"]))
+
+
+def stop_app(scope: Scope, report: Report, *, app: str) -> None:
+    """Stop one app; the others run on."""
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
+        connect_hosts(hosts, report)
+        _require_app(hosts, app)
+        stop_at(_control(hosts, report, "stop", app=app).faults, report)
+    report.finish(f"stopped {app}")
+
+
+def _control(hosts: Sequence[Host], report: Report, verb: str, *, app: str, count: str = "") -> Outcome[Controlled]:
+    more = {"count": count} if count else {}
+    return on_all(
+        hosts, lambda host: host.ask("control", report, verb=verb, owner=lock_owner(), app=app or None, **more)
+    )
+
+
+def _require_app(hosts: Sequence[Host], app: str) -> None:
+    """Some host has it; one where it is not placed is passed over."""
+    if not app:
+        return
+    known = {name for host in hosts for name in _apps_of(host)}
+    if app not in known:
+        advice = suggest(app, sorted(known), f"its apps: {', '.join(sorted(known)) or 'none'}")
+        raise UsageError(f"no host of {hosts[0].scope.env} runs an app '{app}'", next=advice)
+
+
+def _apps_of(host: Host) -> list[str]:
+    reply = host.ask("status")
+    return [app["name"] for app in reply["status"]["apps"]]
+
+
+# -- taking an app off its hosts -------------------------------------------------------------------------------------------
+
+
+def remove(scope: Scope, report: Report, *, data: bool) -> None:
+    """First what would go from each host, then the question, then the work. Shared data stays unless `data`."""
+    hosts = load_hosts(scope)
+    with closing_hosts(hosts):
+        connect_hosts(hosts, report)
+        found: dict[str, Removal]
+        found, faults = on_all(hosts, lambda host: host.ask("remove", data=data))
+        stop_at(faults, report)
+        having = [host for host in hosts if found[host.name]["steps"]]
+        if not having:
+            report.finish(f"nothing to remove on {count_hosts(hosts)}")
+            return
+        for host in having:
+            _list_removal(host, found[host.name], report)
+        _require_yes(scope, having, report)
+        faults = on_all(having, lambda host: host.ask("remove", report, owner=lock_owner(), data=data)).faults
+        _stop_at_partial(faults, having, scope, report)
+    report.finish(f"removed from {count_hosts(having)}")
+    _name_load_balancer(hosts, report)
+
+
+def _list_removal(host: Host, removal: Removal, report: Report) -> None:
+    report.host(host.name, "this would go:")
+    for text in removal["steps"]:
+        report.step(text)
+    if removal["data"]:
+        report.step(f"stays: {removal['data']} (--data removes it too)")
+
+
+def _require_yes(scope: Scope, hosts: Sequence[Host], report: Report) -> None:
+    if scope.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask at; nothing was removed", next="add --yes")
+    if not report.ask(f"remove {hosts[0].settings.name} from {count_hosts(hosts)} of {scope.env}?"):
+        raise PreflightError("the answer was not yes; nothing was removed")
+
+
+def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], scope: Scope, report: Report) -> None:
+    if not faults:
+        return
+    name, first = next(iter(faults.items()))
+    for other, fault in list(faults.items())[1:]:
+        report.host(other, str(fault).removeprefix(f"{other}: "))
+    raise PartialError(
+        f"{first.what}; not wholly removed from {', '.join(faults)}", where=first.where or name,
+        next=f"invoke remove --env {scope.env} --limit {','.join(faults)}", detail=first.detail,
+    )  # fmt: skip
+
+
+def _name_load_balancer(hosts: Sequence[Host], report: Report) -> None:
+    scope, name = hosts[0].scope, hosts[0].settings.name
+    path = scope.project / "build" / "nginx" / scope.env / f"{name}.conf"
+    if path.is_file():
+        report.line(f"{path.relative_to(scope.project)} still names the hosts: take it out of the load balancer")

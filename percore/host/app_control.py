@@ -1,0 +1,58 @@
+"""Operations on the apps of the release that runs: starting, stopping, scaling, and taking them off this host."""
+
+from __future__ import annotations
+
+import subprocess
+
+from percore.errors import PercoreError, UsageError
+from percore.host import messages as m
+from percore.host import replies
+from percore.host.output import Output
+from percore.host.release.removal import data_left, plan_removal
+from percore.host.release.running import app_names
+from percore.host.release.target import Target
+from percore.host.session import Session
+from percore.host.streams import show
+
+
+def control(session: Session, request: m.ControlRequest, target: Target) -> replies.ControlReply:
+    """A command of `percore` on apps of the release that runs, its output as it comes."""
+    known = app_names(target.releases)
+    if not known:
+        raise PercoreError("nothing is deployed here yet", next="deploy first")
+    if request.owner:
+        session.take_lock(target, request.owner)
+        session.roll_back_unfinished(target)
+    chosen = [name for name in known if request.app in (None, name)]
+    words = [[name] for name in chosen] if request.verb == "describe" else [chosen] if chosen else []
+    for names in words:
+        more = [request.count] if request.count else []
+        output = Output(target.supervisor.start(request.verb, *names, *more, errors=subprocess.STDOUT))
+        show(session, output)
+        if code := output.code():
+            raise PercoreError(f"'percore {request.verb} {' '.join(names)}' ended with code {code}")
+    return replies.ControlReply(chosen, known)
+
+
+def start(session: Session, request: m.StartRequest, target: Target) -> replies.StatusReply:
+    """Start what should run of the release that is here, and does not."""
+    release = target.releases.current()
+    if release is None:
+        raise UsageError("nothing is deployed here yet", next="deploy first")
+    session.take_lock(target, request.owner)
+    session.roll_back_unfinished(target)
+    if request.unit:
+        session.staging(target).prepare([{"kind": "unit", "name": request.unit, "active": True}], [])
+    target.supervisor.apply(target.releases.record_path(release), release, session.emit)
+    return replies.StatusReply(target.status())
+
+
+def remove(session: Session, request: m.RemoveRequest, target: Target) -> replies.RemovalReply:
+    """Take the app off this host, or tell what that would do."""
+    steps, data = plan_removal(target, with_data=request.data), "" if request.data else data_left(target)
+    if request.owner:
+        session.take_lock(target, request.owner)
+        for step in steps:
+            session.emit({"event": "progress", "text": step.text})
+            step.work()
+    return replies.RemovalReply([step.text for step in steps], data)

@@ -1,0 +1,84 @@
+"""What a release says that should run, beside what does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from percore.common.record_hash import record_hashes
+from percore.host.files import read_file
+from percore.host.release.releases import Releases
+
+Record = Mapping[str, Any]
+
+
+def find_missing(releases: Releases, release: Optional[str], status: Mapping[str, Any]) -> list[str]:
+    """What should run of the release and does not."""
+    return [] if release is None else list(_missing(_read(releases, release), status))
+
+
+def find_deviations(releases: Releases, release: Optional[str], status: Mapping[str, Any]) -> list[str]:
+    """Everything that does not run as the release says."""
+    if release is None:
+        return []
+    record = _read(releases, release)
+    return [*_missing(record, status), *_differing(record, status, release)]
+
+
+def app_names(releases: Releases) -> list[str]:
+    """Those of the release that runs."""
+    current = releases.current()
+    return [app["name"] for app in _read(releases, current)["apps"]] if current else []
+
+
+def apps_told(releases: Releases, release: str, port: int) -> set[str]:
+    """The names of the apps of the release whose PORT it is."""
+    return {app["name"] for app in _read(releases, release)["apps"] if app.get("env", {}).get("PORT") == str(port)}
+
+
+def _read(releases: Releases, release: str) -> Record:
+    record: Record = json.loads(read_file(releases.record_path(release)))
+    return record
+
+
+def _missing(record: Record, status: Mapping[str, Any]) -> Iterator[str]:
+    known = {app["name"]: app for app in status["apps"]}
+    for name in (app["name"] for app in record["apps"]):
+        found = known.get(name)
+        if found is None:
+            yield f"app {name} does not run"
+        elif not found["wanted"]:
+            yield f"app {name} is stopped"
+        elif (count := sum(map(_is_well, found["workers"]))) < found["wanted"]:
+            yield f"{name}: {count} of {found['wanted']} workers run"
+
+
+def _is_well(worker: Mapping[str, Any]) -> bool:
+    """It runs, or has done what it was to do (`autorestart: false`)."""
+    return worker["state"] == "running" or (worker["state"] == "exited" and not worker.get("failure"))
+
+
+def _differing(record: Record, status: Mapping[str, Any], release: str) -> Iterator[str]:
+    expected = {app["name"]: app for app in record["apps"]}
+    for found in status["apps"]:
+        app = expected.get(found["name"])
+        if app is None:
+            yield f"app {found['name']} runs, and the release does not have it"
+        else:
+            yield from _differing_app(found, app, release)
+
+
+def _differing_app(found: Mapping[str, Any], app: Record, release: str) -> Iterator[str]:
+    name, count = found["name"], app.get("instances", 1)
+    if isinstance(count, int) and count > 0 and found["wanted"] not in (0, count):
+        yield f"{name} has {found['wanted']} workers, and {count} in the release"
+    config_hash, env_hash = record_hashes(app)
+    for worker in found["workers"]:
+        title = f"{name} worker {worker['slot']} (pid {worker['pid']})"
+        if worker["release"] != release:
+            yield f"{title} runs release {worker['release'] or 'none'}"
+        elif worker.get("config_hash", config_hash) != config_hash:
+            yield f"{title} runs with another configuration"
+        elif worker.get("env_hash", env_hash) != env_hash:
+            yield f"{title} runs with other variables"

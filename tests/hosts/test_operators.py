@@ -1,0 +1,71 @@
+"""What operators do beside deploying, on three real hosts: restart, scale, remove."""
+
+from __future__ import annotations
+
+from percore.lab.host import Host
+from tests.hosts.conftest import Project, set_variables, wait_for
+
+
+def run(project: Project, *words: str) -> str:
+    done = project.invoke(words[0], "--env", project.env, *words[1:])
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_workers_are_replaced_on_every_host_without_losing_a_request(deployed: Project) -> None:
+    before = deployed.workers()
+    with deployed.load() as counts:
+        said = run(deployed, "reload", "--app", "boltlink-api")
+    assert counts["failures"] == []
+    assert "reloaded on 3 hosts" in said
+    after = deployed.workers()
+    assert after.keys() == before.keys()
+    changed = {app for (host, app, slot), pid in after.items() if before[host, app, slot] != pid}
+    assert changed == {"boltlink-api"}
+    run(deployed, "restart", "--app", "boltlink-worker", "--limit", deployed.lab.hosts[0].name)
+    assert sum(after[place] != pid for place, pid in deployed.workers().items()) == 1
+
+
+def test_an_app_is_scaled_stopped_and_started_on_every_host(deployed: Project) -> None:
+    before = deployed.workers().keys()
+    run(deployed, "scale", "--app", "boltlink-worker", "--workers", "2")
+    assert len(deployed.workers()) == len(before) + 3
+    run(deployed, "stop", "--app", "boltlink-worker")
+    assert deployed.invoke("status", "--env", deployed.env).returncode == 9
+    assert "worker 0 of boltlink-api" in run(deployed, "describe", "--app", "boltlink-api")
+    run(deployed, "stop")
+    run(deployed, "start")
+    assert deployed.workers().keys() == before
+    assert deployed.releases()
+
+
+def test_an_app_is_taken_off_its_hosts_and_deployed_again(deployed: Project) -> None:
+    host = deployed.lab.hosts[2]
+    set_variables(deployed, shared=["uploads"])
+    try:
+        deployed.deploy()
+        host.run("install -o percore /dev/null /srv/boltlink/shared/uploads/a.txt")
+        assert (
+            host.run("cat /srv/boltlink/current/uploads/a.txt; stat -c %U /srv/boltlink/shared/uploads") == "percore\n"
+        )
+        refused = deployed.invoke("remove", "--env", deployed.env, "--limit", host.name)
+        assert refused.returncode == 2
+        assert "remove /etc/nginx/sites-enabled/boltlink" in refused.stdout
+        assert deployed.releases()
+        run(deployed, "remove", "--limit", host.name, "--yes")
+        assert left_on(host) == ["/srv/boltlink/shared/uploads/a.txt"]
+        assert host.run("systemctl is-active nginx").strip() == "active"
+        assert host.run("ps -u percore -o comm=", check=False).split() == []
+        deployed.deploy()
+        wait_for(lambda: len(deployed.releases()) == 1, "all hosts on one release")
+        assert host.run("ls /srv/boltlink/current/uploads").strip() == "a.txt"
+    finally:
+        set_variables(deployed, shared=[])
+    deployed.deploy()
+
+
+def left_on(host: Host) -> list[str]:
+    """Files of percore and of the app."""
+    places = "/srv/boltlink /opt/percore /var/lib/percore /usr/local/bin/percore /etc/systemd/system/percore.service"
+    sites = "/etc/nginx/sites-available/boltlink /etc/nginx/sites-enabled/boltlink"
+    return host.run(f"find {places} {sites} ! -type d 2>/dev/null", check=False).split()

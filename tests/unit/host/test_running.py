@@ -1,0 +1,78 @@
+"""What runs on a host, beside what its release says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.common.record_hash import record_hashes
+from percore.host.release.releases import Releases
+from percore.host.release.running import find_deviations, find_missing
+
+RELEASE, OTHER = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
+API: dict[str, Any] = {"name": "api", "instances": 2, "env": {"A": "1"}}
+JOB: dict[str, Any] = {"name": "job", "autorestart": False, "env": {}}
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    made = Releases(str(tmp_path))
+    os.makedirs(made.path(RELEASE))
+    Path(made.record_path(RELEASE)).write_text(json.dumps({"apps": [API, JOB]}))
+    return made
+
+
+def worker(slot: int = 0, state: str = "running", release: str = RELEASE, **more: Any) -> dict[str, Any]:
+    return {"slot": slot, "pid": 7, "state": state, "release": release, **more}
+
+
+def status(api: list[dict[str, Any]], *, wanted: int = 2, job: dict[str, Any] | None = None) -> dict[str, Any]:
+    done = [job or worker(state="exited", failure=None)]
+    return {
+        "apps": [
+            {"name": "api", "wanted": wanted, "workers": api},
+            {"name": "job", "wanted": 1, "workers": done},
+        ]
+    }
+
+
+def test_what_runs_as_the_release_says_is_not_missing(releases: Releases) -> None:
+    both = status([worker(0), worker(1)])
+    assert find_missing(releases, RELEASE, both) == find_deviations(releases, RELEASE, both) == []
+    assert find_missing(releases, None, {"apps": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"apps": []}, ["app api does not run", "app job does not run"]),
+        (status([worker(0), worker(1, "fatal")]), ["api: 1 of 2 workers run"]),
+        (status([worker(0), worker(1, "backoff")]), ["api: 1 of 2 workers run"]),
+        (status([], wanted=0), ["app api is stopped"]),
+        (status([worker(0), worker(1)], job=worker(state="exited", failure="exited with code 3")),
+         ["job: 0 of 1 workers run"]),
+    ],
+)  # fmt: skip
+def test_what_should_run_and_does_not_is_missing(releases: Releases, found: dict[str, Any], told: list[str]) -> None:
+    assert find_missing(releases, RELEASE, found) == told
+
+
+def test_what_runs_otherwise_deviates_and_is_not_missing(releases: Releases) -> None:
+    config, env = record_hashes(API)
+    other = status([
+        worker(0, release=OTHER), worker(1, config_hash="0", env_hash=env),
+        worker(2, config_hash=config, env_hash="0"), worker(3, config_hash=config, env_hash=env),
+    ], wanted=4)  # fmt: skip
+    other["apps"].append({"name": "old", "wanted": 1, "workers": []})
+    assert find_missing(releases, RELEASE, other) == []
+    assert find_deviations(releases, RELEASE, other) == [
+        "api has 4 workers, and 2 in the release",
+        f"api worker 0 (pid 7) runs release {OTHER}",
+        "api worker 1 (pid 7) runs with another configuration",
+        "api worker 2 (pid 7) runs with other variables",
+        "app old runs, and the release does not have it",
+    ]
