@@ -117,12 +117,13 @@ class Project:
         return self.changed_app("let isStopping = false;", f"let isStopping = false; // {mark}")
 
     @contextlib.contextmanager
-    def load(self, *, nginx_only: bool = False) -> Iterator[dict[str, Any]]:
-        """Load on every host; the counts are in the yielded mapping afterwards."""
+    def load(self, *, nginx_only: bool = False, nginx_reloads: bool = False) -> Iterator[dict[str, Any]]:
+        """Load on every host; the counts are in the yielded mapping afterwards. `nginx_reloads`: the site changes meanwhile."""
         ports = (80,) if nginx_only else (80, 5000)
         urls = [f"http://{host.address}:{port}/" for host in self.lab.hosts for port in ports]
         client = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{self.lab.namespace}", sys.executable, str(ROOT / "tests/hosts/load.py"), *urls],
+            ["nsenter", f"--net=/run/netns/{self.lab.namespace}", sys.executable, str(ROOT / "tests/hosts/load.py"),
+             *(["--reconnect"] if nginx_reloads else []), *urls],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         counts: dict[str, Any] = {}

@@ -1,6 +1,9 @@
 """Clients for the lab's network: ask every URL again and again until told to stop, then print what happened as JSON.
 
-Run inside the lab's namespace: `load.py URL...`; SIGTERM ends it. Standard library only.
+Run inside the lab's namespace: `load.py [--reconnect] URL...`; SIGTERM ends it. Standard library only.
+
+With --reconnect a kept connection that was closed before any byte of an answer came is opened again, once, as browsers do: an
+NGINX that is reloaded closes its idle connections, and one of them may be about to be used.
 """
 
 import http.client
@@ -16,21 +19,25 @@ PAUSE = 0.015
 
 
 def main() -> None:
-    counts = {"ok": 0, "lost": 0, "bad": 0}
+    counts = {"ok": 0, "lost": 0, "bad": 0, "reconnected": 0}
+    reconnects = sys.argv[1] == "--reconnect"
     failures: list[str] = []
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def ask(url: str, keeps: bool) -> None:
         parts = urlsplit(url)
-        connection = None
+        connection, was_used = None, False
         while not stop.is_set():
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+                    connection, was_used = (
+                        http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10),
+                        False,
+                    )
                 connection.request("GET", "/", headers={} if keeps else {"Connection": "close"})
                 response = connection.getresponse()
-                body = response.read()
+                body, was_used = response.read(), True
                 counts["ok" if response.status == 200 else "bad"] += 1
                 if response.status != 200:
                     failures.append(f"{url}: {response.status} {body[:80]!r}")
@@ -38,12 +45,17 @@ def main() -> None:
                     connection.close()
                     connection = None
             except (OSError, http.client.HTTPException) as error:
+                connection = None
+                if reconnects and was_used and isinstance(error, (http.client.RemoteDisconnected, ConnectionError)):
+                    counts["reconnected"] += 1
+                    continue
                 counts["lost"] += 1
                 failures.append(f"{url}: {error!r}")
-                connection = None
             time.sleep(PAUSE)
 
-    threads = [threading.Thread(target=ask, args=(url, keeps)) for url in sys.argv[1:] for keeps in (True, False)]
+    threads = [
+        threading.Thread(target=ask, args=(url, keeps)) for url in sys.argv[1 + reconnects :] for keeps in (True, False)
+    ]
     for thread in threads:
         thread.start()
     while counts["ok"] < 20 and not stop.is_set():

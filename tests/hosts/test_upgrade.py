@@ -106,7 +106,7 @@ def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgr
     upgrade.version("of the older")
     upgrade.older("deploy")
     package, release, first = upgrade.package(), upgrade.current(upgrade.host), upgrade.pids()
-    with upgrade.load(nginx_only=True) as counts:
+    with upgrade.load(nginx_only=True, nginx_reloads=True) as counts:
         upgrade.version("of the newer")
         upgrade.newer("deploy")
         assert upgrade.program() == upgrade.package() != package
@@ -130,7 +130,7 @@ def test_an_update_by_hand_touches_no_worker_and_the_next_deploy_goes_on_from_th
     place = upgrade.host.root / "opt" / "percore" / newer.id
     with tarfile.open(newer.path) as archive:
         archive.extractall(place, filter="data")
-    with upgrade.load(nginx_only=True) as counts:
+    with upgrade.load(nginx_only=True, nginx_reloads=True) as counts:
         update = f"PERCORE_HOME=/var/lib/percore python3 -I -S /opt/percore/{newer.id} update"
         said = upgrade.host.run(f"runuser -u percore -- sh -c '{update}'")
         assert "took over" in said

@@ -17,9 +17,9 @@ from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
 from percore.host.release.plan import kept_contents, load_plan
 from percore.host.release.releases import Releases
-from percore.host.release.shared import link_shared
 from percore.host.release.target import Target
 from percore.host.release.transfer.parts import PartReader, check_room, unpack
+from percore.host.release.transfer.shared import link_shared
 from percore.host.resources.registry import make
 from percore.host.tags import Selection
 

@@ -42,6 +42,13 @@ def test_a_host_that_makes_a_commit_up_is_not_believed(key: str, value: Any) -> 
 
 
 def test_status_names_the_commit_of_each_release(capsys: pytest.CaptureFixture[str]) -> None:
-    entry = {"host": "web1", "reachable": True, "release": RELEASE, "commit": COMMIT._asdict(), "apps": []}
+    entry = {
+        "host": "web1",
+        "reachable": True,
+        "release": RELEASE,
+        "commit": COMMIT._asdict(),
+        "apps": [],
+        "missing": [],
+    }
     operations._print_status([entry, {**entry, "host": "web2"}], Report())
     assert capsys.readouterr().out.count(f"release {RELEASE}: commit 1f0c2d3 main, with uncommitted changes") == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.host.release.shared import link_shared
+from percore.host.release.transfer.shared import link_shared
 
 
 @pytest.fixture
