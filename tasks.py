@@ -63,19 +63,20 @@ def test(context: Context) -> None:
 LAB_HELP = {
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
+    "bare": "with sshd and Python alone, and a repository of packages to install with `setup`",
     "host": "name of a host",
 }
 lab_task = functools.partial(operator_task, help=LAB_HELP)
 
 
 @lab_task
-def up(context: Context, hosts: int = 3, suite: str = "bookworm") -> None:
+def up(context: Context, hosts: int = 3, suite: str = "bookworm", bare: bool = False) -> None:
     """Boot real Linux hosts on this machine and write inventories/lab.yml."""
     print_line(f"booting {hosts} {suite} hosts; the first time makes the image, which takes half a minute")
-    lab = Lab.up(hosts, suite, project=PROJECT)
+    lab = Lab.up(hosts, suite, bare=bare, project=PROJECT)
     for host in lab.hosts:
         print_line(f"  {host.name:<8} {host.address}")
-    print_line("the lab is up -> ./run deploy --env lab")
+    print_line(f"the lab is up -> ./run {'setup deploy' if bare else 'deploy'} --env lab")
 
 
 @lab_task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
@@ -96,7 +97,7 @@ def stop_app(scope: Scope, report: Report, *, app: str) -> None:
 
 
 def _control(hosts: Sequence[Host], report: Report, verb: str, *, app: str, count: str = "") -> Outcome[Controlled]:
-    more = {"count": count} if count else {}
+    more: dict[str, Any] = {"count": count} if count else {}
     return on_all(
         hosts, lambda host: host.ask("control", report, verb=verb, owner=lock_owner(), app=app or None, **more)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -129,7 +130,7 @@ def logs(scope: Scope, report: Report, *, app: str | None, lines: int, follow: b
 
 def lock(scope: Scope, report: Report, *, why: str) -> None:
     """Hold the lock on every host until `unlock`: no rollout gets past it. All hosts, or none."""
-    with open_hosts(scope, report) as hosts:
+    with open_hosts(scope, report, also_without_app=True) as hosts:
         held, faults = on_all(hosts, lambda host: host.ask("hold", owner=lock_owner(), why=why))
         if faults:
             on_all([host for host in hosts if host.name in held], lambda host: host.ask("let_go"))
@@ -139,7 +140,7 @@ def lock(scope: Scope, report: Report, *, why: str) -> None:
 
 def unlock(scope: Scope, report: Report) -> None:
     """Remove what `lock` put there, whichever user ran it; a rollout that runs keeps its own lock."""
-    with open_hosts(scope, report) as hosts:
+    with open_hosts(scope, report, also_without_app=True) as hosts:
         all_or_stop(hosts, lambda host: _unlock_one(host, report), report)
     report.finish("unlocked")
 
@@ -153,14 +154,12 @@ def _unlock_one(host: Host, report: Report) -> None:
 
 def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
     """What was switched on which host, when, by whom, and how it ended; the oldest first."""
-    hosts, (replies, faults) = ask_all(scope, "history", count=lines)
-    entries = [
-        {"host": host.name, **entry}
-        for host in hosts
-        if host.name in replies
-        for entry in replies[host.name]["entries"]
-    ]
-    entries.sort(key=lambda entry: entry["at"])
+    hosts = load_hosts(scope, also_without_app=True)
+    with closing_hosts(hosts):
+        unreachable = connect_all(hosts)
+        reached = [host for host in hosts if host.name not in unreachable]
+        found, faults = on_all(reached, lambda host: _history_of(host, lines))
+    entries = sorted(itertools.chain(*found.values()), key=lambda entry: entry["at"])
     if as_json:
         report.json(entries)
     else:
@@ -177,7 +176,13 @@ def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
             for entry in entries
         ]
         report.table(["when", "host", "what", "release", "commit", "result", "who"], rows)
-    stop_at(faults, report)
+    stop_at({**unreachable, **faults}, report)
+
+
+def _history_of(host: Host, count: int) -> list[dict[str, Any]]:
+    """Of its set-up, and of its app."""
+    replies = [host.ask("history", target=target, count=count) for target in host.targets()]
+    return [{"host": host.name, **entry} for reply in replies for entry in reply["entries"]]
 
 
 def _moment(seconds: float) -> str:
@@ -193,7 +198,7 @@ def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:
         raise UsageError("there is no command to run", next=f"invoke exec --env {scope.env} -- COMMAND")
     shown = shlex.join(words) if len(words) > 1 else words[0]
     words = ["/bin/sh", "-c", words[0]] if len(words) == 1 else words
-    with open_hosts(scope, report) as hosts:
+    with open_hosts(scope, report, also_without_app=True) as hosts:
         all_or_stop(hosts, lambda host: _exec_one(host, words, shown, report), report)
 
 
@@ -205,7 +210,7 @@ def _exec_one(host: Host, words: Sequence[str], shown: str, report: Report) -> N
 
 def facts(scope: Scope, report: Report) -> None:
     """The facts of each host, as JSON."""
-    hosts = load_hosts(scope)
+    hosts = load_hosts(scope, also_without_app=True)
     with closing_hosts(hosts):
         faults = connect_all(hosts)
         report.json({host.name: host.agent.facts for host in hosts if host.name not in faults})

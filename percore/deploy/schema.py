@@ -159,7 +159,12 @@ def is_text(value: object) -> bool:
 
 
 def is_command(value: object) -> bool:
-    return is_text(value) or (isinstance(value, list) and value != [] and all(map(is_text, value)))
+    return is_text(value) or (isinstance(value, list) and value != [] and all(map(_is_word, value)))
+
+
+def _is_word(value: object) -> bool:
+    """A template may make a number of it."""
+    return is_text(value) or (is_whole_number(value) and not isinstance(value, bool))
 
 
 def _to_text(value: Any) -> str:

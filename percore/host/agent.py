@@ -96,8 +96,7 @@ class Agent:
             while time.monotonic() < deadline:
                 time.sleep(0.1)  # an agent of the same rollout may end this process and go on
             session.roll_back_pending()
-        if session.lock is not None:
-            session.lock.release()
+        session.release_locks()
 
     def emit(self, event: Event) -> None:
         """One line out. When the control side no longer listens the work goes on: half a switch would be worse."""

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from percore.common.record_diff import Side, app_changes, diff_text
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
-from percore.host.release.handlers import describe
+from percore.host.release.change.handlers import describe
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_changes, plan_or_none
 from percore.host.release.running import find_deviations
 from percore.host.release.target import Target
@@ -18,6 +18,7 @@ from percore.host.replies import CompareReply, DriftReply, ShownChange
 from percore.host.resources.registry import make
 from percore.host.resources.resource import Contents, shown
 from percore.host.resources.systemd import Unit
+from percore.host.setup.placed import read_placed
 
 Receive = Callable[[dict[str, int], list[str]], dict[str, bytes]]
 """Gives the contents of these SHA-256, from the control side, by their sizes."""
@@ -108,9 +109,9 @@ def _split(edits: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _specs_of(target: Target, release: Optional[str]) -> Optional[dict[str, Spec]]:
-    """What lies where, by a release that is here; None where its plan cannot be read."""
+    """What lies where, by a release that is here, or by the set-up; None where its plan cannot be read."""
     if release is None:
-        return {}
+        return read_placed(target.releases)
     plan = plan_or_none(target.releases, release)
     return None if plan is None else {spec["path"]: spec for spec in plan.before + plan.after if "path" in spec}
 

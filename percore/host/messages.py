@@ -154,6 +154,23 @@ class PrepareRequest(NamedTuple):
     handlers: Sequence[Spec] = ()
 
 
+class SetUpRequest(NamedTuple):
+    target: TargetPaths
+    resources: list[Spec]
+    handlers: list[Spec]
+    sizes: Sizes
+    owner: Line
+    run: Line
+    verb: Line = "setup"
+    note: Mapping[str, Any] = NOTHING
+
+
+class KeepRequest(NamedTuple):
+    target: TargetPaths
+    verb: Line = "setup"
+    note: Mapping[str, Any] = NOTHING
+
+
 class ProbeRequest(NamedTuple):
     targets: Sequence[ProbeTarget] = ()
     mark: bool = False

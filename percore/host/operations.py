@@ -14,7 +14,7 @@ from percore.host.app_control import control, remove, start
 from percore.host.lock import Lock
 from percore.host.ports import find_conflicts
 from percore.host.probe import Prober
-from percore.host.release.journal import Journal
+from percore.host.release.change.journal import Journal
 from percore.host.release.marks import GOOD
 from percore.host.release.resume import end_agent, is_at_work, is_switched, myself
 from percore.host.release.running import find_deviations, find_missing
@@ -22,7 +22,8 @@ from percore.host.release.stage import prune_packages
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
-from percore.host.session import Session
+from percore.host.session import Session, keep, set_up
+from percore.host.setup.set_up import unfinished_change
 from percore.host.streams import execute, stream
 
 ATTACH_SECONDS = 120.0
@@ -185,7 +186,7 @@ def attach(session: Session, request: m.AttachRequest, target: Target) -> replie
     if not is_switched(journal.read(), request.run):
         session.roll_back_unfinished(target)
         raise RolloutError("the switch was rolled back while the connection was cut", next="deploy again")
-    session.pending = Activation.resume(target.releases, target.supervisor, session.emit)
+    session.pending = unfinished_change(target, session.emit)
     journal.note("agent", **myself())
     return replies.StatusReply(target.status())
 
@@ -235,8 +236,7 @@ def bye(session: Session, request: m.ByeRequest) -> replies.EmptyReply:
 
 def hold(session: Session, request: m.HoldRequest, target: Target) -> replies.EmptyReply:
     """A person holds the lock."""
-    session.lock = session.lock or Lock(target.releases.lock_path)
-    session.lock.hold(request.owner, request.why)
+    session.lock_of(target).hold(request.owner, request.why)
     return replies.EmptyReply()
 
 
@@ -274,6 +274,8 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "amend": OnTarget(m.AmendRequest, amend),
     "prepare": OnTarget(m.PrepareRequest, prepare),
     "activate": OnTarget(m.ActivateRequest, activate),
+    "set_up": OnTarget(m.SetUpRequest, set_up),
+    "keep": OnTarget(m.KeepRequest, keep),
     "attach": OnTarget(m.AttachRequest, attach),
     "health": Simple(m.HealthRequest, health),
     "revert": OnTarget(m.RevertRequest, revert),

@@ -18,7 +18,7 @@ import yaml
 
 from percore.errors import PreflightError, UsageError
 from percore.lab.host import Host, _call
-from percore.lab.image import cache_directory, make_image, need_tools, node_layer
+from percore.lab.image import cache_directory, make_bare_image, make_image, need_tools, node_layer
 
 _FIRST_HOST = 11  # the last number of node1's address
 _MOST_HOSTS = 200
@@ -26,6 +26,14 @@ _MOST_HOSTS = 200
 
 _INOTIFY_INSTANCES = 8
 """That the systemd of a host, its units and logins use at most."""
+
+_BARE_VARIABLES = {
+    "roles": ["base", "node", "redis", "postgresql", "tls", "firewall", "app"],
+    "postgresql_password": "lab",
+    "tls_self_signed": True,
+    "nginx_certificate": "{{ tls_path }}",
+}
+"""What `setup` makes of a bare host: a site served over https, with servers behind it."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,16 @@ class Lab:
     hosts: tuple[Host, ...]
 
     @classmethod
-    def up(cls, hosts: int = 3, suite: str = "bookworm", *, name: str = "lab", project: Path | None = None) -> Lab:
-        """Boots the hosts, all at once, and writes `inventories/<name>.yml`.
+    def up(
+        cls,
+        hosts: int = 3,
+        suite: str = "bookworm",
+        *,
+        bare: bool = False,
+        name: str = "lab",
+        project: Path | None = None,
+    ) -> Lab:
+        """Boots the hosts, all at once, and writes `inventories/<name>.yml`. Bare ones have sshd and Python alone.
 
         Hosts of the same kind and number that this project has under the name are kept, and started where they are off;
         others are taken down first. Raises PreflightError when the name is in use by another project.
@@ -48,10 +64,10 @@ class Lab:
             raise UsageError(f"a lab has 1 to {_MOST_HOSTS} hosts, not {hosts}")
         need_tools()
         _raise_inotify_limit(hosts)
-        layers = [node_layer(), make_image(suite)]
+        layers = [make_bare_image(suite)] if bare else [node_layer(), make_image(suite)]
         lab = cls.describe(name, hosts, (project or Path.cwd()).resolve())
         lab._refuse_other_project()
-        record = {"project": str(lab.project), "suite": suite, "hosts": hosts}
+        record = {"project": str(lab.project), "suite": suite, "hosts": hosts, **({"bare": True} if bare else {})}
         if lab._read_record() == record and lab._is_whole():
             lab._boot()
             return lab
@@ -185,6 +201,7 @@ class Lab:
                     "ansible_user": "root",
                     "ansible_ssh_private_key_file": str(first.key),
                     "ansible_ssh_common_args": options,
+                    **(_BARE_VARIABLES if self._read_record().get("bare") else {}),
                 },
             }
         }

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
+from invoke.main import program
+from invoke.parser.context import ParserContext
 from invoke.tasks import task
 
 from percore.deploy.interrupts import exit_code_of, unwind_when_told
@@ -73,8 +75,11 @@ def operator_task(body: Callable[..., None], pre: Sequence[Any] = (), help: Mapp
     return task(run, pre=list(pre), help=known, incrementable=counted)
 
 
-def host_task(*options: str) -> Callable[[Callable[..., None]], Any]:
-    """A task that talks to hosts: its first argument is the `Scope` that --env, --limit, --forks and `options` give."""
+def host_task(*options: str, together: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """A task that talks to hosts: its first argument is the `Scope` that --env, --limit, --forks and `options` give.
+
+    On one line with the tasks that it is used `together` with, it takes the options that were given to those as well.
+    """
 
     def decorate(body: Callable[..., None]) -> Any:
         own = list(inspect.signature(body).parameters.values())[1:]
@@ -83,6 +88,8 @@ def host_task(*options: str) -> Callable[[Callable[..., None]], Any]:
 
         @functools.wraps(body)
         def run(context: Context, **given: Any) -> None:
+            for name in (*together, body.__name__) if together else ():
+                given.update({option: value for option, value in options_of_line(name).items() if option in given})
             be_verbose(given.pop("verbose"))
             chosen = {one.name: given.pop(one.name) for one in own}
             body(make_scope(project_of(context), **given), **chosen)
@@ -92,6 +99,18 @@ def host_task(*options: str) -> Callable[[Callable[..., None]], Any]:
         return operator_task(run)
 
     return decorate
+
+
+def tasks_of_line() -> dict[str, ParserContext]:
+    """The tasks of this command line, by name."""
+    return {str(one.name): one for one in getattr(program, "tasks", ())}
+
+
+def options_of_line(name: str) -> dict[str, Any]:
+    """What was given to a task of this command line."""
+    parsed = tasks_of_line().get(name)
+    given = [one for one in parsed.args.values() if one.got_value] if parsed else []
+    return {str(one.name).replace("-", "_"): one.value for one in given}
 
 
 def _option(name: str, default: object) -> inspect.Parameter:

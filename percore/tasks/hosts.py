@@ -5,13 +5,25 @@ from __future__ import annotations
 import sys
 
 from percore.deploy import control, operations
-from percore.deploy.report import Report
-from percore.deploy.rollout import rollout
+from percore.deploy.report import Report, print_line
+from percore.deploy.rollout import rollout, set_up
+from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.host import Scope
-from percore.tasks.decorators import host_task
+from percore.tasks.decorators import host_task, tasks_of_line
 
 
-@host_task("yes", "tags", "skip_tags")
+@host_task("yes", "tags", "skip_tags", together=["deploy"])
+def setup(scope: Scope, check: bool = False, diff: bool = False, json: bool = False) -> None:
+    """Bring hosts to what their roles say, without an app: packages, servers, a firewall. `setup deploy` does both."""
+    try:
+        set_up.setup(scope, Report(quiet=json), check=check, diff=diff, as_json=json)
+    except ChangesPending as pending:
+        if "deploy" not in tasks_of_line():
+            raise
+        print_line(str(pending))  # what deploy would change comes next
+
+
+@host_task("yes", "tags", "skip_tags", together=["setup"])
 def deploy(scope: Scope, check: bool = False, diff: bool = False, json: bool = False) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
     if check:

@@ -9,6 +9,7 @@ from invoke.collection import Collection
 from percore.tasks import hosts, project, secrets
 
 HOST_TASKS = (
+    hosts.setup,
     hosts.deploy,
     hosts.plan,
     hosts.rollback,

@@ -272,6 +272,8 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "stage": (Changed, WORK),
     "amend": (Changed, WORK),
     "prepare": (Changed, WORK),
+    "set_up": (Changed, WORK),
+    "keep": (Done, WORK),
     "stop": (Changed, WORK),
     "start": (WithStatus, WORK),
     "remove": (Removal, WORK),

@@ -23,22 +23,33 @@ class HostPlan:
     roles: tuple[Role, ...]
     project: Path
     places: Mapping[str, str] = field(default_factory=dict)  # where each variable is set, as FILE:LINE
+    defaults: frozenset[str] = frozenset()  # names of variables that some role has, also the app's where there is none
+
+    @property
+    def has_app(self) -> bool:
+        """Others are set up, and get no release: a database server, a load balancer."""
+        return any(role.name in DEFAULT_ROLES for role in self.roles)
 
 
 def make_plan(
     host: str, variables: Mapping[str, Any], *, env: str, project: Path, places: Mapping[str, str] | None = None
 ) -> HostPlan:
-    """Inventory variables win over roles' defaults; among the defaults, those of the role that requires the other."""
+    """Inventory variables win over roles' defaults; among the defaults, those of the role that requires the other.
+
+    Those of the app are known on every host: what serves or guards the app asks for its name and its port.
+    """
     roles = roles_of(variables, project)
     merged: dict[str, Any] = {}
     known: dict[str, str] = {}
-    for role in roles:
+    for role in (*load_roles(DEFAULT_ROLES, project / "roles"), *roles):
         merged.update(role.defaults)
         known.update(role.places)
+    defaults = frozenset(merged)
     merged.update(variables)
     merged.update(own_variables(host, env, project))
+    merged["role_env"] = {name: value for role in roles for name, value in role.env.items()}
     kept = {name: place for name, place in known.items() if name not in variables}
-    return HostPlan(host, env, merged, roles, project, {**kept, **(places or {})})
+    return HostPlan(host, env, merged, roles, project, {**kept, **(places or {})}, defaults)
 
 
 def make_host_plan(host: str, inventory: Inventory, *, env: str, project: Path) -> HostPlan:

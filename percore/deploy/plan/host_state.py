@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,27 +17,35 @@ class HostState:
     """Everything a host should have, ready to send. Specs are those of percore/host/resources/registry.py.
 
     `prepare` is made while staging and stays (packages, users, directories); `before` and `after` are done when the
-    apps are switched, and rolled back when that fails; `handlers` run after all that, those that were notified. `files` are
-    contents by SHA-256.
+    apps are switched, and rolled back when that fails; `handlers` run after all that, those that were notified. `setup` is
+    what the host has whatever release runs. `files` are contents by SHA-256.
     """
 
     host: str
-    settings: AppSettings
+    settings: AppSettings | None  # None where the host has no app
     prepare: tuple[dict[str, Any], ...]
     before: tuple[dict[str, Any], ...]
     after: tuple[dict[str, Any], ...]
     handlers: tuple[dict[str, Any], ...] = ()
+    setup: tuple[dict[str, Any], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def select(self, selection: Selection) -> HostState:
         """Only what a run is about."""
         prepare, before, after = (tuple(selection.of(specs)) for specs in (self.prepare, self.before, self.after))
-        used = {spec.get("sha256") for spec in (*before, *after)}
-        files = {sha256: content for sha256, content in self.files.items() if sha256 in used}
-        return replace(self, prepare=prepare, before=before, after=after, files=files)
+        return replace(self, prepare=prepare, before=before, after=after, setup=tuple(selection.of(self.setup)))
+
+    def contents_of(self, specs: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+        wanted = {str(spec["sha256"]) for spec in specs if "sha256" in spec}
+        return {sha256: content for sha256, content in self.files.items() if sha256 in wanted}
+
+    def release_files(self) -> dict[str, bytes]:
+        """Without those of the host's set-up, which are sent by themselves."""
+        return self.contents_of((*self.before, *self.after))
 
     def health(self) -> dict[str, Any]:
         settings = self.settings
+        assert settings is not None
         site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
         if site.get("site_host") in ("_", ""):
             del site["site_host"]
@@ -54,6 +62,11 @@ class HostState:
 
     def resources(self) -> list[dict[str, Any]]:
         return [*self.prepare, *self.before, *self.after]
+
+    def set_up(self, *, with_app: bool) -> list[dict[str, Any]]:
+        """What is done before a release is checked; without the app, all that is not a release's."""
+        prepare = [spec for spec in self.prepare if spec["kind"] == "packages"] if with_app else self.prepare
+        return [*prepare, *self.setup]
 
     def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
         """Differs when anything of the host should differ. The release's own id and path, and mere remarks, do not count."""

@@ -14,13 +14,13 @@ from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
-from percore.deploy.plan.roles import EVERYWHERE, RELEASE_TAG, Item, Role, check_item
+from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role, check_item
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.schema import suggest
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
-from percore.errors import UsageError
+from percore.errors import UsageError, shown
 from percore.supervisor.base.systemd_unit import template_path
 
 SHIPPED = Path(template_path()).parent
@@ -31,7 +31,7 @@ MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
 
 
-def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings) -> HostState:
+def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings | None) -> HostState:
     """Resolve one host's roles. The variables know the host's facts and percore's own package."""
     roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
     maker = _StateMaker(plan, variables)
@@ -42,10 +42,11 @@ def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings) -> 
     return HostState(
         host=plan.host,
         settings=settings,
-        prepare=tuple(map(_with_masks, [*maker.prepare, *_shared_directories(settings)])),
+        prepare=tuple(map(_with_masks, [*maker.prepare, *(_shared_directories(settings) if settings else ())])),
         before=tuple(map(_with_masks, maker.before)),
         after=tuple(map(_with_masks, maker.after)),
         handlers=tuple(map(_with_masks, maker.handlers.values())),
+        setup=tuple(map(_with_masks, maker.setup)),
         files=maker.files,
     )
 
@@ -59,27 +60,43 @@ class _StateMaker:
         self.prepare: list[dict[str, Any]] = []
         self.before: list[dict[str, Any]] = []
         self.after: list[dict[str, Any]] = []
+        self.setup: list[dict[str, Any]] = []
         self.handlers: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
 
     def add(self, role: Role) -> None:
-        self.prepare += _packages(self._items(role, "packages"))
-        self.prepare += [{"kind": "user", **item} for item in self._items(role, "users")]
-        self.prepare += [_rights({"kind": "directory", **item}) for item in self._items(role, "directories")]
-        self.before += [self._file(role, item) for item in self._items(role, "files")]
-        self.before += [_link(item) for item in self._items(role, "links")]
-        self.before += [spec for item in self._items(role, "units") for spec in self._unit(role, item)]
-        self.before += [_command(item) for item in self._items(role, "commands")]
-        self.after += [spec for item in self._items(role, "sites") for spec in self._site(role, item)]
+        is_of_host = role.scope == HOST
+        prepare, before, after = [self.setup] * 3 if is_of_host else (self.prepare, self.before, self.after)
+        prepare += _packages(self._items(role, "packages"))
+        prepare += [{"kind": "user", **item} for item in self._items(role, "users")]
+        prepare += [_rights({"kind": "directory", **item}) for item in self._items(role, "directories")]
+        prepare += [{"kind": "node", **item, "version": str(item["version"])} for item in self._items(role, "nodes")]
+        before += [self._file(role, item) for item in self._items(role, "files")]
+        before += [_link(item) for item in self._items(role, "links")]
+        before += [spec for item in self._items(role, "units") for spec in self._unit(role, item)]
+        before += [_command(item) for item in self._items(role, "commands")]
+        after += [spec for item in self._items(role, "sites") for spec in self._site(role, item)]
 
     def _items(self, role: Role, kind: str) -> Iterator[dict[str, Any]]:
         """The items of a kind whose `when` holds, with every value resolved."""
         for index, item in enumerate(role[kind]):
             path = f"{role.file} {kind}[{index}]"
             if "when" not in item or self.variables.is_true(item["when"], f"{path}.when"):
-                resolved = self.variables.resolve(_without(item, *EVERYWHERE), path)
-                check_item(kind, resolved, path)
-                yield {**resolved, **self._marks(role, item, path)}
+                for variables in self._each(item, path):
+                    resolved = variables.resolve(_without(item, *EVERYWHERE), path)
+                    check_item(kind, resolved, path)
+                    yield {**resolved, **self._marks(role, item, path)}
+
+    def _each(self, item: Item, path: str) -> Iterator[Variables]:
+        """An item with `each` is there once for every entry of that list, which it calls `item`."""
+        if "each" not in item:
+            yield self.variables
+            return
+        entries = self.variables.resolve(item["each"], f"{path}.each")
+        if not isinstance(entries, list):
+            raise UsageError(f"each should be a list and is {shown(entries)}", where=f"{path}.each")
+        for entry in entries:
+            yield self.variables.having("item", entry)
 
     def _marks(self, role: Role, item: Item, path: str) -> dict[str, Any]:
         """What is noted about an item, not what it is: the handlers it notifies, its tags."""
@@ -118,6 +135,8 @@ class _StateMaker:
         else:
             text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
             content, secret = text.encode(), REDACTOR.lines(text)
+        if item.get("secret"):
+            secret = ALL
         sha256 = hashlib.sha256(content).hexdigest()
         self.files[sha256] = content
         return {"sha256": sha256, "secret": secret if isinstance(secret, str) else {str(n): secret[n] for n in secret}}
@@ -131,7 +150,7 @@ class _StateMaker:
         spec = {
             "kind": "file",
             **self._content(role, item),
-            **_without(item, "template", "copy", "content"),
+            **_without(item, "template", "copy", "content", "secret"),
         }
         if isinstance(spec.get("validate"), str):
             spec["validate"] = _words(spec["validate"], f"{role.file} files, validate of {item['path']}")
@@ -233,6 +252,8 @@ def _command(item: Item) -> dict[str, Any]:
     for key in ("run", "unless"):
         if isinstance(spec.get(key), str):
             spec[key] = _words(spec[key], f"{key} of a command")
+        elif key in spec:
+            spec[key] = [str(word) for word in spec[key]]
     return spec
 
 

@@ -30,21 +30,22 @@ class Keys:
         return [*self.required, *self.optional, *EVERYWHERE]
 
 
-EVERYWHERE = ("notify", "tags", "when")
+EVERYWHERE = ("each", "notify", "tags", "when")
 """Keys that every item may have."""
 
 
-FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate")
+FILE_KEYS = ("template", "copy", "content", "mode", "owner", "group", "validate", "secret")
 
 ITEM_KEYS: Mapping[str, Keys] = {
     "packages": Keys(("name",), ("program",)),
-    "users": Keys(("name",), ("home", "shell", "system")),
+    "users": Keys(("name",), ("home", "shell", "system", "groups")),
     "directories": Keys(("path",), ("mode", "owner", "group")),
+    "nodes": Keys(("version", "path")),
     "files": Keys(("path",), FILE_KEYS),
     "links": Keys(("path",), ("to", "state")),
     "units": Keys(("name",), ("path", "template", "active", "enabled", "mode", "on_change")),
     "sites": Keys(("name",), ("template", "path", "link", "replaces")),
-    "commands": Keys(("run",), ("creates", "unless", "seconds")),
+    "commands": Keys(("run",), ("name", "creates", "unless", "seconds")),
 }
 HANDLER_ACTIONS = ("restart", "reload", "run")
 HANDLER_KEYS = ("name", *HANDLER_ACTIONS, "seconds", "when")
@@ -54,7 +55,11 @@ ON_CHANGE = ("restart", "reload", "handover", "none")
 RELEASE_TAG = "app"
 """Stands for the app itself: its build, its release, its workers."""
 
-ROLE_KEYS = ("description", "requires", "defaults", "when", "tags", *ITEM_KEYS, "handlers")
+HOST, RELEASE = "host", "release"
+_SCOPE = schema.choice(RELEASE, HOST)
+"""Whose a role's items are: a release's, which rollback changes with it, or the host's, whatever release runs there."""
+
+ROLE_KEYS = ("description", "scope", "requires", "defaults", "when", "tags", "env", *ITEM_KEYS, "handlers")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Role:
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
     when: str | None = None
     tags: tuple[str, ...] = ()  # of every item
+    scope: str = RELEASE
+    env: Mapping[str, Any] = field(default_factory=dict)  # what it gives the app
     handlers: tuple[Item, ...] = ()
     items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
@@ -116,6 +123,7 @@ def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str,
         for kind in ITEM_KEYS
         if kind in mapping
     }
+    scope = _scope(mapping, items, where)
     handlers = tuple(
         _handler(entry, where, f"handlers[{i}]") for i, entry in enumerate(_list(mapping, "handlers", where))
     )
@@ -127,9 +135,29 @@ def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str,
         places=places or {},
         when=None if mapping.get("when") is None else str(mapping["when"]),
         tags=_texts(mapping, "tags", where, ""),
+        scope=scope,
+        env=_env(mapping, where),
         handlers=handlers,
         items=items,
     )
+
+
+def _scope(mapping: Item, items: Mapping[str, tuple[Item, ...]], where: str) -> str:
+    """A host is set up by every deploy: there, a command must tell whether there is something to do."""
+    scope = _SCOPE.read(mapping.get("scope", RELEASE), "scope", where)
+    if scope == RELEASE and items.get("nodes"):
+        raise UsageError("'nodes' belong to a host, not to a release", where=where, next=f"add scope: {HOST}")
+    for index, item in enumerate(items.get("commands", ()) if scope == HOST else ()):
+        if not {"creates", "unless"} & {*item}:
+            raise UsageError(f"commands[{index}] of a role with scope: {HOST} needs 'creates' or 'unless'", where=where)
+    return scope
+
+
+def _env(mapping: Item, where: str) -> dict[str, Any]:
+    env: dict[str, Any] = schema.MAPPING.read(mapping.get("env") or {}, "env", where)
+    if env and mapping.get("when") is not None:
+        raise UsageError("a role with 'env' cannot have 'when'", where=where, next="give its items the 'when' instead")
+    return env
 
 
 def load_roles(wanted: Sequence[str], directory: Path = Path("roles")) -> tuple[Role, ...]:
@@ -178,6 +206,10 @@ def check_item(item_kind: str, item: Item, where: str) -> None:
             kind.read(value, key, f"{where}.{key}")
 
 
+def _is_group(value: object) -> bool:
+    return isinstance(value, str) and _USER.convert(value) == value
+
+
 def _is_path(value: object) -> bool:
     return isinstance(value, str) and names.is_absolute_path(value)
 
@@ -194,13 +226,17 @@ _OWNER = pattern(_USER.wanted, r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?")  # emp
 _PACKAGE = pattern("the name of a package", r"[A-Za-z0-9][A-Za-z0-9.+:=~_/-]{0,200}")
 _SECONDS = pattern("a number of seconds", r"[0-9]{1,6}")
 _MODE = pattern("four octal digits", r"[0-7]{1,5}")
+_VERSION = pattern('a version such as 22 or "22.11", in quotes where it has one dot', r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}")
+_GROUPS = checked("a list of groups", lambda value: isinstance(value, list) and all(map(_is_group, value)))
 _PATHS = checked("a list of absolute paths", lambda value: isinstance(value, list) and all(map(_is_path, value)))
 
 
 _VALUES: Mapping[str, Kind[Any]] = {
+    "commands.name": _TEXT,
     "copy": _INNER,
     "creates": _PATH,
     "group": _OWNER,
+    "groups": _GROUPS,
     "handlers.name": _TEXT,
     "home": _PATH,
     "link": _PATH,
@@ -213,6 +249,7 @@ _VALUES: Mapping[str, Kind[Any]] = {
     "restart": _UNIT,
     "run": schema.COMMAND,
     "seconds": _SECONDS,
+    "secret": schema.FLAG,
     "shell": _PATH,
     "sites.name": _SITE,
     "template": _INNER,
@@ -221,6 +258,7 @@ _VALUES: Mapping[str, Kind[Any]] = {
     "unless": schema.COMMAND,
     "users.name": _USER,
     "validate": schema.COMMAND,
+    "version": _VERSION,
 }
 """By key, or by kind of item and key: what a value must be. Others may be anything."""
 

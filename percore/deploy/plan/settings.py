@@ -89,6 +89,26 @@ class AppSettings:
         return self.nginx_port if self.nginx else self.port
 
 
+@dataclass(frozen=True)
+class HostSettings:
+    """What a run needs to know of any host, also of one without the app."""
+
+    setup_path: Annotated[str, _HOST_DIRECTORY]
+    package_path: Annotated[str, _HOST_DIRECTORY]
+    service_manager: Annotated[str, schema.choice("systemd", "process")]
+    policy: Policy
+    confirm_seconds: Annotated[int, schema.whole(least=3)]
+    ask_before_switch: Annotated[bool, schema.FLAG]
+
+    @property
+    def has_systemd(self) -> bool:
+        return self.service_manager == "systemd"
+
+
+def read_host_settings(variables: Variables) -> HostSettings:
+    return HostSettings(**read_fields(HostSettings, variables), policy=Policy(**read_fields(Policy, variables)))
+
+
 def read_settings(variables: Variables, project: Path) -> AppSettings:
     """The deploy's own settings out of a host's variables; UsageError names the variable that does not fit."""
     values = read_fields(AppSettings, variables)
@@ -128,8 +148,8 @@ def _env_file_name(variables: Variables) -> str:
 
 
 def _read_environment(variables: Variables, from_file: Mapping[str, str], port: int | None) -> dict[str, str]:
-    """The env file, then `env`, which wins. What is named in `secrets` must not be empty."""
-    env = {**from_file, **_read_env(variables, "env")}
+    """What roles give the app, its env file, then `env`, which wins. What is named in `secrets` must not be empty."""
+    env = {**_read_env(variables, "role_env"), **from_file, **_read_env(variables, "env")}
     file_name = _env_file_name(variables)
     if port is not None and env.get("PORT", str(port)) != str(port):
         raise UsageError(

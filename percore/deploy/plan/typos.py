@@ -16,7 +16,7 @@ _ALIKE = 0.9
 
 def find_typos(plan: HostPlan, known: Collection[str]) -> Iterator[str]:
     """A warning for each. `known` are the variables that percore itself reads, beside the defaults of the roles."""
-    known = {"roles", *known, *(name for role in plan.roles for name in role.defaults)}
+    known = {"roles", *known, *plan.defaults}
     for name in plan.variables:
         meant = None if name in known else next((other for other in sorted(known) if is_alike(name, other)), None)
         if meant and not _is_used(plan, name):

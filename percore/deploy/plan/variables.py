@@ -125,6 +125,12 @@ class Variables(Mapping[str, Any]):
             return {key: self.resolve(entry, f"{path}.{key}", place) for key, entry in value.items()}
         return value
 
+    def having(self, name: str, value: Any) -> Variables:
+        """The same with one more, whose value is resolved already."""
+        more = Variables({**self._raw, name: text_only(value)}, self._environment, self._host, self._places)
+        more._done = {**self._done, name: value}
+        return more
+
     def is_true(self, condition: object, path: str) -> bool:
         """A `when`: true, false, or an expression such as `nginx and service_manager == "systemd"`."""
         if isinstance(condition, bool):

@@ -16,6 +16,7 @@ from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts
+from percore.deploy.rollout.pending_setup import PendingSetup
 from percore.deploy.rollout.wanted import PLACE, WantedApp
 from percore.errors import PercoreError, PreflightError, UsageError
 
@@ -38,16 +39,29 @@ class Difference(NamedTuple):
     reasons: list[str]
 
 
-def compare(seen: Sequence[Seen], report: Report, *, diff: bool) -> list[Difference]:
-    """Ask every host that differs what it would change. Nothing is touched."""
-    return all_or_stop(seen, lambda one: _compare_host(one, diff), report)
+def compare(
+    seen: Sequence[Seen], report: Report, *, diff: bool, setup: Sequence[PendingSetup] = ()
+) -> list[Difference]:
+    """Ask every host that differs what it would change, its set-up first. Nothing is touched."""
+    pending = {one.name: one for one in setup}
+    return all_or_stop(seen, lambda one: _compare_both(one, pending.get(one.name), diff), report)
+
+
+def _compare_both(seen: Seen, setup: PendingSetup | None, diff: bool) -> Difference:
+    release = _compare_host(seen, diff)
+    if setup is None:
+        return release
+    first = setup.compare(diff=diff)
+    return release._replace(
+        up_to_date=False, changes=first["changes"] + release.changes, handlers=first["handlers"] + release.handlers
+    )
 
 
 def _compare_host(seen: Seen, diff: bool) -> Difference:
     if seen.is_up_to_date:
         return Difference(seen.name, seen.current, True, [], [], [])
     wanted = seen.wanted
-    parts = dict(wanted.selected.files)
+    parts = dict(wanted.selected.release_files())
     compared: Compared = seen.host.ask(
         "compare",
         parts=parts,
@@ -119,11 +133,15 @@ def _show_one(one: Difference, title: str, report: Report) -> None:
     report.host(title, f"on {one.release or 'no release'}; this would change:")
     for reason in one.reasons:
         report.step(f"because {reason}")
-    for change in one.changes:
+    show_changes(one.changes, one.handlers, report)
+
+
+def show_changes(changes: Sequence[FileChange], handlers: Sequence[str], report: Report) -> None:
+    for change in changes:
         report.step(change["text"])
         for line in lines_of(change["diff"]):
             report.step(f"  {line}")
-    for handler in one.handlers:
+    for handler in handlers:
         report.step(f"then {handler}")
 
 
@@ -150,4 +168,4 @@ def require_yes(hosts: Sequence[Host], report: Report) -> None:
 
 
 def must_ask(hosts: Sequence[Host]) -> bool:
-    return not hosts[0].scope.yes and any(host.settings.ask_before_switch for host in hosts)
+    return not hosts[0].scope.yes and any(host.basics.ask_before_switch for host in hosts)

@@ -7,6 +7,7 @@ import getpass
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.render import render_plan
 from percore.deploy.plan.roles import RELEASE_TAG
-from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.settings import AppSettings, HostSettings
 from percore.deploy.plan.variables import Variables
 from percore.deploy.report import Report
-from percore.errors import UnreachableError
+from percore.errors import UnreachableError, UsageError
 from percore.host.tags import Selection
 
 FORKS = 32
@@ -53,7 +54,8 @@ class Host:
     scope: Scope
     plan: HostPlan
     variables: Variables
-    settings: AppSettings
+    app: AppSettings | None  # None where the host has no app
+    basics: HostSettings
     address: Address
     absent_apps: frozenset[str]  # pinned to other hosts
     remote: Remote | None = None
@@ -66,8 +68,18 @@ class Host:
     def forks(self) -> int:
         return self.scope.forks
 
+    @property
+    def settings(self) -> AppSettings:
+        """Of the app; only hosts that have it come to where they are asked for."""
+        if self.app is None:
+            raise UsageError("this host has no app", where=self.name, next="give it the role 'app'")
+        return self.app
+
     def connect(self) -> None:
-        self.remote = connect(self.address, project=self.scope.project, package_path=self.settings.package_path)
+        self.remote = self.new_connection()
+
+    def new_connection(self) -> Remote:
+        return connect(self.address, project=self.scope.project, package_path=self.basics.package_path)
 
     @property
     def agent(self) -> Remote:
@@ -83,11 +95,13 @@ class Host:
         """What it should be, now that its facts are known."""
         facts = self.agent.facts
         known = {"facts": facts, "python_path": facts["python_path"], "package_id": package_id}
-        return render_plan(self.plan, self.variables.knowing(known), self.settings)
+        return render_plan(self.plan, self.variables.knowing(known), self.app)
 
     def target(self) -> dict[str, Any]:
         """How the agent finds the app and the supervisor on this host."""
-        settings = self.settings
+        if self.app is None:
+            return self.setup_target()
+        settings = self.app
         return {
             "deploy_to": settings.deploy_to,
             "command": [settings.launcher_path],
@@ -97,10 +111,22 @@ class Host:
             "confirm_seconds": settings.confirm_seconds,
         }
 
-    def ask(self, op: str, report: Report | None = None, **message: Any) -> Any:
+    def setup_target(self) -> dict[str, Any]:
+        """How the agent finds the host's set-up, which has no supervisor."""
+        path, none = self.basics.setup_path, f"{self.basics.setup_path}/none"
+        places = {"deploy_to": path, "home": path, "package": path, "command": [none], "user": None}
+        return {**places, "confirm_seconds": self.basics.confirm_seconds}
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Of its set-up, and of the app where there is one."""
+        return [self.setup_target(), *([self.target()] if self.app else [])]
+
+    def ask(
+        self, op: str, report: Report | None = None, *, target: Mapping[str, Any] | None = None, **message: Any
+    ) -> Any:
         """One message to this host's agent, its progress shown when a report is given. The reply is typed (`messages`)."""
         on_event = None if report is None else lambda event: show_event(report, self.name, event)
-        return self.agent.ask(op, target=self.target(), on_event=on_event, **message)
+        return self.agent.ask(op, target=target or self.target(), on_event=on_event, **message)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
 from percore.deploy.plan.roles import RELEASE_TAG
-from percore.deploy.plan.settings import read_settings
+from percore.deploy.plan.settings import read_host_settings, read_settings
 from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
 from percore.deploy.report import Report, print_line
@@ -28,13 +28,17 @@ INTERRUPT_SECONDS = 60.0
 """How long Ctrl-C waits for the hosts to roll back what was not confirmed."""
 
 
-def load_hosts(scope: Scope) -> list[Host]:
+def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
     inventory = load_inventory(find_inventory(scope.env, os.path.relpath(scope.project / "inventories")))
     names = select(inventory, scope.limit)
     if not names:
         raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
-    hosts = [_plan_host(name, inventory, scope) for name in names]
+    planned = [_plan_host(name, inventory, scope) for name in names]
+    hosts = [host for host in planned if also_without_app or host.app is not None]
+    if not hosts:
+        next_step = f"invoke setup --env {scope.env} sets up the others"
+        raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
     _require_tags(scope.selection, hosts)
     typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
     for warning in dict.fromkeys([*inventory.files.warnings, *typos]):
@@ -55,15 +59,18 @@ def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     variables = resolve_variables(plan)
     address = read_address(name, variables)
     REDACTOR.hide([address.password, address.become_password])
+    basics = read_host_settings(variables)
+    if not plan.has_app:
+        return Host(scope, plan, variables, None, basics, address, frozenset())
     settings = read_settings(variables, plan.project)
     elsewhere = {app for app, pattern in settings.placement.items() if name not in select(inventory, pattern)}
-    return Host(scope, plan, variables, settings, address, frozenset(elsewhere))
+    return Host(scope, plan, variables, settings, basics, address, frozenset(elsewhere))
 
 
 @contextlib.contextmanager
-def open_hosts(scope: Scope, report: Report) -> Iterator[list[Host]]:
+def open_hosts(scope: Scope, report: Report, *, also_without_app: bool = False) -> Iterator[list[Host]]:
     """All hosts of a run, connected, and closed at the end. One that cannot be reached stops the run: nothing was touched."""
-    hosts = load_hosts(scope)
+    hosts = load_hosts(scope, also_without_app=also_without_app)
     with closing_hosts(hosts):
         stop_at(connect_all(hosts), report)
         yield hosts

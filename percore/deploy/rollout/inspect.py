@@ -38,10 +38,10 @@ def _unfit(host: Host) -> PercoreError | None:
     facts = host.agent.facts
     if tuple(int(part) for part in facts["python"].split(".")[:2]) < OLDEST_PYTHON:
         return PreflightError(f"Python {facts['python']} is too old, 3.9 is needed", where=host.name, next="upgrade it")
-    if host.settings.has_systemd and not facts["systemd"]:
+    if host.basics.has_systemd and not facts["systemd"]:
         advice = "set service_manager: process in the inventory"
         return PreflightError("systemd does not run there", where=host.name, next=advice)
-    if host.settings.has_systemd and facts["uid"] != 0:
+    if host.basics.has_systemd and facts["uid"] != 0:
         user = host.address.ssh.user or facts["user"] or facts["uid"]
         return PreflightError(
             f"user '{user}' may not set up services", where=host.name, next="set ansible_become: true"

@@ -27,6 +27,7 @@ from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
 from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host, leave_edited
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
+from percore.deploy.rollout.pending_setup import find_pending
 from percore.deploy.rollout.preflight import preflight
 from percore.deploy.rollout.results import (
     HostResult,
@@ -37,10 +38,11 @@ from percore.deploy.rollout.results import (
     show_urls,
     unchanged,
 )
+from percore.deploy.rollout.set_up import set_up
 from percore.deploy.rollout.stage import stage
 from percore.deploy.rollout.switch.probes import start_probes
 from percore.deploy.rollout.switch.switch import policy_of, switch
-from percore.deploy.rollout.wanted import build_apps, render_hosts
+from percore.deploy.rollout.wanted import WantedHost, build_apps, render_hosts
 
 
 def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = False) -> None:
@@ -56,7 +58,11 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
         artifacts = build_apps(reached, report)
         hooks.run("after_build")
         wanted = render_hosts(reached, artifacts, report)
-        seen = leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, lock_owner()), report))
+        seen = _inspect_all(wanted, lock_owner(), report)
+        pending = find_pending([(one.host, one.state) for one in wanted], report, with_app=True)
+        if pending:
+            set_up(pending, report, diff=diff)
+            seen = _inspect_all(wanted, lock_owner(), report)
         behind = [one for one in seen if not one.is_up_to_date]
         done = unchanged(one for one in seen if one.is_up_to_date)
         if behind:
@@ -70,6 +76,10 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
             show_urls(reached, report)
         if as_json:
             report.json([result._asdict() for result in done])
+
+
+def _inspect_all(wanted: Sequence[WantedHost], owner: str | None, report: Report) -> list[Seen]:
+    return leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, owner), report))
 
 
 def _bring(
@@ -99,14 +109,15 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
         connect_hosts(hosts, report)
         artifacts = build_apps(hosts, report)
         wanted = render_hosts(hosts, artifacts, report)
-        seen = leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, owner=None), report))
-        differences = compare(seen, report, diff=diff)
+        seen = _inspect_all(wanted, None, report)
+        pending = find_pending([(one.host, one.state) for one in wanted], report, with_app=True)
+        differences = compare(seen, report, diff=diff, setup=pending)
     if as_json:
         report.json(to_json(differences))
     else:
         report.phase("plan", count_hosts(hosts))
         show(differences, report)
-    behind = [one for one in seen if not one.is_up_to_date]
+    behind = [one for one in differences if not one.up_to_date]
     if behind:
         raise ChangesPending(
             f"{len(behind)} of {count_hosts(hosts)} would change; nothing was touched",

@@ -46,7 +46,7 @@ def _map_files(paths: Iterable[Path], opened: contextlib.ExitStack) -> Contents:
 def stage_host(choice: Choice, contents: Contents, report: Report) -> None:
     wanted = choice.seen.wanted
     if wanted.app is None:
-        choice.host.ask("amend", report, parts=dict(wanted.selected.files), **_plan_message(wanted))
+        choice.host.ask("amend", report, parts=dict(wanted.selected.release_files()), **_plan_message(wanted))
     elif choice.is_staged:
         choice.host.ask(
             "prepare", report, resources=list(wanted.selected.prepare), handlers=list(wanted.state.handlers)
@@ -59,7 +59,7 @@ def stage_host(choice: Choice, contents: Contents, report: Report) -> None:
 def _send_release(choice: Choice, wanted: WantedHost, app: WantedApp, contents: Contents, report: Report) -> None:
     artifact, package = app.artifact, wanted.package
     parts: dict[str, Part] = {
-        **wanted.selected.files,
+        **wanted.selected.release_files(),
         package.sha256: contents[package.path],
         artifact.sha256: contents[artifact.path],
     }
@@ -91,5 +91,5 @@ def _plan_message(wanted: WantedHost) -> dict[str, Any]:
         "activation": wanted.state.activation(),
         "selection": wanted.host.scope.selection._asdict(),
         "prepare": list(selected.prepare),
-        "files": {sha256: len(content) for sha256, content in selected.files.items()},
+        "files": {sha256: len(content) for sha256, content in selected.release_files().items()},
     }

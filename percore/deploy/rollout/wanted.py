@@ -58,8 +58,9 @@ class WantedHost(HostValue):
         return self.state.select(self.host.scope.selection)
 
     def comparable(self) -> list[dict[str, Any]]:
-        """The resources that can be compared before the release is there."""
-        return [spec for spec in self.selected.resources() if spec["kind"] != "command" or is_guarded(spec)]
+        """The resources that can be compared before the release is there. Packages are the set-up's, which comes first."""
+        specs = [spec for spec in self.selected.resources() if spec["kind"] != "packages"]
+        return [spec for spec in specs if spec["kind"] != "command" or is_guarded(spec)]
 
 
 def is_guarded(spec: Mapping[str, Any]) -> bool:

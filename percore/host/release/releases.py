@@ -3,7 +3,7 @@
 Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
 what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks),
 `artifacts/` (what was sent last, packed), `history.jsonl`, `owed.json` (pending handlers), `.pending` (the journal of an
-unconfirmed switch), `.lock`.
+unconfirmed switch), `.lock`. The set-up of a host has the same, without releases, and `placed.json`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Releases:
         self.staging = StagingArea(self.directory, self.archives)
         self.journal_path = os.path.join(deploy_to, ".pending")
         self.pending_handlers_path = os.path.join(deploy_to, "owed.json")
+        self.placed_path = os.path.join(deploy_to, "placed.json")
         self.lock_path = os.path.join(deploy_to, ".lock")
         self.history = History(os.path.join(deploy_to, "history.jsonl"))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from percore.common import pidfd
 from percore.common.procfs import start_time_of
-from percore.host.release.journal import Entry
+from percore.host.release.change.journal import Entry
 
 
 def myself() -> dict[str, int]:

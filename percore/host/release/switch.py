@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Optional
 
-from percore.errors import PartialError, PercoreError, RolloutError, describe_os_error
+from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host.messages import Plan, Spec
 from percore.host.release import health
-from percore.host.release.handlers import HANDOVER, PendingHandlers, describe, in_order, run_handler
-from percore.host.release.journal import Journal
-from percore.host.release.marks import BAD, GOOD
+from percore.host.release.change.change import Change, check_units
+from percore.host.release.change.handlers import HANDOVER
+from percore.host.release.change.journal import Journal
+from percore.host.release.change.record import SwitchRecord
+from percore.host.release.marks import GOOD
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_or_none
-from percore.host.release.record import SwitchRecord
 from percore.host.release.releases import Releases
-from percore.host.release.rollback import Rollback
 from percore.host.release.running import apps_told
-from percore.host.resources.registry import make
-from percore.host.resources.systemd import is_active, journal_of
 from percore.host.supervisor.supervisor import Emit, Supervisor
 
 
-class Activation:
+class Activation(Change):
     """One switch of one host. `run` does it or rolls back; `roll_back` does so later, when another host failed.
 
     `amended`: to the release that runs, with other files and units around its apps.
@@ -30,11 +28,8 @@ class Activation:
     def __init__(
         self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit, *, amended: bool = False
     ) -> None:
-        self.releases = releases
-        self.supervisor = supervisor
-        self.record = SwitchRecord(Journal(releases.journal_path), release, releases.current(), amended=amended)
-        self._emit = emit
-        self._handlers = PendingHandlers(releases.pending_handlers_path)
+        record = SwitchRecord(Journal(releases.journal_path), release, releases.current(), amended=amended)
+        super().__init__(releases, supervisor, record, emit)
 
     @classmethod
     def resume(cls, releases: Releases, supervisor: Supervisor, emit: Emit) -> Optional[Activation]:
@@ -57,20 +52,7 @@ class Activation:
         record.pending_before = self._handlers.read()
         record.was_running = self.supervisor.is_installed() and bool(self.supervisor.status().get("daemon", True))
         record.begin(owner, run, agent)
-        try:
-            return self._switch()
-        except PercoreError as error:
-            self._give_up(error)
-            raise
-        except Exception as error:
-            what = describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            fault = RolloutError(what)
-            self._give_up(fault)
-            raise fault from error
-
-    def roll_back(self, mark: str = BAD) -> None:
-        """Raises PartialError for what did not come back."""
-        Rollback(self.releases, self.supervisor, self.record, self._emit).run(mark)
+        return self._or_give_up(self._switch)
 
     def recheck(self) -> dict[str, Any]:
         """Some time after the switch: every worker still answers, and none had to be started again."""
@@ -88,34 +70,20 @@ class Activation:
     def _switch(self) -> dict[str, Any]:
         record = self.record
         plan = load_plan(self.releases, record.release, amended=record.amended)
-        self._install(plan.before, plan.handlers)
+        contents = kept_contents(self.releases, record.release)
+        self._install(plan.before, plan.handlers, contents)
         record.note_boundary()
         self._replace_supervisor()
         if not record.amended:
             self._apply_apps()
-        self._install(plan.after, plan.handlers)
-        self._install(self._left_over(plan), plan.handlers)
+        self._install(plan.after, plan.handlers, contents)
+        self._install(self._left_over(plan), plan.handlers, contents)
         self._run_handlers(plan.handlers)
         status = self._check_health(plan.health)
-        _check_units(plan)
+        check_units(plan.before)
         self.releases.switch(record.release)
         record.journal.note("switched")
         return status
-
-    def _install(self, specs: list[Spec], handlers: Sequence[Spec]) -> None:
-        contents = kept_contents(self.releases, self.record.release)
-        for spec in specs:
-            resource = make(spec, contents)
-            difference = resource.change()
-            if difference is None:
-                continue
-            self._say(difference)
-            self._handlers.notify(spec, handlers, difference)
-            for former in reversed(resource.former()):
-                self.record.note_former(former)
-            resource.apply()
-            if spec["kind"] == "unit":
-                self._handlers.units_changed()
 
     def _replace_supervisor(self) -> None:
         outstanding = [pending["handler"] for pending in self._handlers.outstanding().values()]
@@ -125,21 +93,6 @@ class Activation:
         self.supervisor.replace(self._emit, always=bool(handovers))
         for handler in handovers:
             self._handlers.remove(handler["name"])
-
-    def _run_handlers(self, handlers: Sequence[Spec]) -> None:
-        """Those that are pending, also from earlier runs."""
-        outstanding = self._handlers.outstanding()
-        for pending in in_order(self._handlers.read(), handlers):
-            handler = pending["handler"]
-            if handler["name"] in outstanding:
-                self._say(f"{describe(handler)}, because: {pending['because']}")
-                self._begin(handler)
-                run_handler(handler)
-            self._handlers.remove(handler["name"])
-
-    def _begin(self, handler: Spec) -> None:
-        unit = handler.get("unit")
-        self.record.note_handler(handler, was_active=unit is not None and is_active(unit))
 
     def _apply_apps(self) -> None:
         self._say("switch the apps")
@@ -181,21 +134,7 @@ class Activation:
         return self.supervisor.status()
 
     def _give_up(self, error: PercoreError) -> None:
-        self._say(f"roll back: {error.what}")
-        try:
-            self.roll_back()
-        except PartialError as partial:
-            raise PartialError(f"{error.what}; {partial.what}", next=partial.next, detail=error.detail) from error
+        super()._give_up(error)
         if isinstance(error, PartialError):
             # The supervisor could not roll itself back alone; applying the former release just did.
             raise RolloutError(error.what, detail=error.detail) from error
-
-    def _say(self, text: str) -> None:
-        self._emit({"event": "progress", "text": text})
-
-
-def _check_units(plan: Plan) -> None:
-    """What should run still does, some time after it was started; RolloutError with a unit's last words."""
-    for name in dict.fromkeys(spec["name"] for spec in plan.before if spec["kind"] == "unit" and spec.get("active")):
-        if not is_active(name):
-            raise RolloutError(f"{name} does not stay up", detail=journal_of(name))

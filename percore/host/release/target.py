@@ -7,7 +7,7 @@ from typing import Any
 from percore.errors import PercoreError
 from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
-from percore.host.release.handlers import PendingHandlers
+from percore.host.release.change.handlers import PendingHandlers
 from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
 from percore.host.supervisor.supervisor import Supervisor

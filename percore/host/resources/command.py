@@ -28,16 +28,20 @@ def run(argv: list[str], *, seconds: float = COMMAND_SECONDS, env: Optional[Mapp
     except FileNotFoundError:
         raise RolloutError(f"command '{argv[0]}' does not exist here") from None
     except subprocess.TimeoutExpired:
-        raise RolloutError(f"'{' '.join(argv)}' did not end within {seconds:g} s") from None
+        raise RolloutError(f"'{_in_one_line(argv)}' did not end within {seconds:g} s") from None
     output = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         lines = [line for line in output.splitlines() if line.strip()]
         last = lines[-1].strip() if lines else "no output"
         raise RolloutError(
-            f"'{' '.join(argv)}' failed with exit code {done.returncode}: {last}",
+            f"'{_in_one_line(argv)}' failed with exit code {done.returncode}: {last}",
             detail="\n".join(lines[-20:]),
         )
     return output
+
+
+def _in_one_line(argv: list[str]) -> str:
+    return " ".join("..." if "\n" in word else word for word in argv)
 
 
 def succeeds(argv: list[str]) -> bool:
@@ -53,14 +57,14 @@ def succeeds(argv: list[str]) -> bool:
 
 
 class Command(Resource):
-    """`run` (a list of words); skipped when `creates` exists or the command `unless` succeeds."""
+    """`run` (a list of words), which a `name` tells better; skipped when `creates` exists or the command `unless` succeeds."""
 
     def difference(self) -> Optional[str]:
         if self.spec.get("creates") and os.path.lexists(self.spec["creates"]):
             return None
         if self.spec.get("unless") and succeeds(list(self.spec["unless"])):
             return None
-        return f"run {' '.join(self.spec['run'])}"
+        return str(self.spec.get("name") or f"run {' '.join(self.spec['run'])}")
 
     def apply(self) -> None:
         run(list(self.spec["run"]), seconds=float(self.spec.get("seconds", COMMAND_SECONDS)))

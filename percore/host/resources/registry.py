@@ -7,7 +7,8 @@ from percore.host.messages import Spec
 from percore.host.resources.command import Command
 from percore.host.resources.files import Absent, Directory, File, Link
 from percore.host.resources.nginx import NginxReload, Site
-from percore.host.resources.resource import Contents, Resource
+from percore.host.resources.node import Node
+from percore.host.resources.resource import Contents, Resource, Say, silent
 from percore.host.resources.systemd import AbsentUnitFile, SystemdReload, Unit, UnitFile
 from percore.host.resources.users_packages import Packages, User
 
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Resource]] = {
     "link": Link,
     "user": User,
     "packages": Packages,
+    "node": Node,
     "unit": Unit,
     "site": Site,
     "nginx-reload": NginxReload,
@@ -32,11 +34,11 @@ def no_contents(sha256: str) -> bytes:
     raise PercoreError(f"content {sha256[:12]} was not sent")
 
 
-def make(spec: Spec, contents: Contents = no_contents) -> Resource:
+def make(spec: Spec, contents: Contents = no_contents, say: Say = silent) -> Resource:
     """Raises RolloutError for a kind that only another version knows."""
     kind = spec.get("kind")
     if kind not in KINDS:
         raise RolloutError(
             f"a resource of kind {ascii(kind)[:40]} is not known here", next="deploy with a newer percore"
         )
-    return KINDS[kind](spec, contents)
+    return KINDS[kind](spec, contents, say)

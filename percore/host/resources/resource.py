@@ -16,13 +16,21 @@ from percore.host.messages import Spec
 Contents = Callable[[str], bytes]
 """Gives the bytes of a SHA-256."""
 
+Say = Callable[[str], None]
+"""Told what takes its time."""
+
+
+def silent(text: str) -> None:
+    """It is not said."""
+
 
 class Resource:
     """Answers for a resource that has nothing to verify and nothing to bring back."""
 
-    def __init__(self, spec: Spec, contents: Contents) -> None:
+    def __init__(self, spec: Spec, contents: Contents, say: Say = silent) -> None:
         self.spec = spec
         self.contents = contents
+        self.say = say
 
     @property
     def path(self) -> str:

@@ -17,4 +17,4 @@ def settings_of(plan: HostPlan) -> AppSettings:
 
 
 def render_state(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
-    return render_plan(plan, resolve_variables(plan).knowing(known), settings_of(plan))
+    return render_plan(plan, resolve_variables(plan).knowing(known), settings_of(plan) if plan.has_app else None)

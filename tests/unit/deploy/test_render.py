@@ -43,7 +43,7 @@ def own_role(folder: Path, text: str, **templates: str) -> HostPlan:
 
 
 def content_of(state: HostState, path: str) -> str:
-    spec = next(spec for spec in state.resources() if spec.get("path") == path)
+    spec = next(spec for spec in (*state.resources(), *state.setup) if spec.get("path") == path)
     return state.files[spec["sha256"]].decode()
 
 
@@ -223,11 +223,11 @@ def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> N
     templates = ("metrics.conf.j2", "metrics.service.j2", "metrics-site.conf.j2")
     made = own_role(tmp_path, example, **dict.fromkeys(templates, "# {{ app_name }}\n"))
     role = next(role for role in made.roles if role.name == "own")
-    assert set(role.items) == set(ITEM_KEYS)
+    assert set(role.items) == {*ITEM_KEYS} - {"nodes"}
     assert {key for handler in role.handlers for key in handler} == set(HANDLER_KEYS)
     for kind, keys in ITEM_KEYS.items():
         shown = {key for item in role[kind] for key in item}
-        assert set(keys.required) <= shown
+        assert set(keys.required) <= shown or kind == "nodes"
     assert {*EVERYWHERE} <= {key for kind in ITEM_KEYS for item in role[kind] for key in item}
     state = render_state(made, known={**KNOWN, "facts": {"os": "debian"}})
     assert content_of(state, "/etc/motd") == "Welcome to web1\n"
@@ -243,6 +243,14 @@ def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> N
         "command",
         "site",
     }
+
+
+def test_the_documented_role_of_a_host_renders(tmp_path: Path) -> None:
+    document = (PROJECT / "docs" / "reference" / "roles.md").read_text()
+    made = own_role(tmp_path, document.split("```yaml\n")[2].split("```")[0])
+    kinds = ["packages", "node", "file", "command"]
+    assert [spec["kind"] for spec in render_state(made, known=KNOWN).setup] == kinds
+    assert settings_of(made).env["REPORTS_NODE"] == "/opt/node/20/bin/node"
 
 
 NOTIFYING = """
@@ -303,3 +311,125 @@ def test_what_a_host_says_is_never_a_template(tmp_path: Path, monkeypatch: pytes
         assert said in content_of(state, path).replace("\\'", "'")
     assert not any(b"s3cr3t" in content for content in state.files.values())
     assert "s3cr3t" not in str(state.resources())
+
+
+# -- what a host has whatever release runs -----------------------------------------------------------------------------
+
+PROVISIONED = {
+    "roles": ["base", "node", "python", "redis", "postgresql", "firewall", "tls", "loadbalancer", "app"],
+    "postgresql_password": "it's ours", "redis_password": "p/w", "tls_self_signed": True, "groups": {"app": ["web1"]},
+}  # fmt: skip
+DEBIAN = {**KNOWN, "facts": {"os_codename": "bookworm"}}
+
+
+def render_provisioned(**variables: Any) -> HostState:
+    return render_state(plan({**PROVISIONED, **variables}), known=DEBIAN)
+
+
+def set_up_of(state: HostState, kind: str) -> list[dict[str, Any]]:
+    return [spec for spec in state.setup if spec["kind"] == kind]
+
+
+def test_roles_of_the_host_are_set_up_and_belong_to_no_release() -> None:
+    state = render_provisioned()
+    wanted = {"nginx", "redis-server", "postgresql-15", "nftables", "haproxy", "openssl", "python3-venv"}
+    packages = {package["name"] for spec in set_up_of(state, "packages") for package in spec["packages"]}
+    assert wanted - {"nginx"} <= packages
+    assert not any("redis" in str(spec) for spec in (*state.prepare, *state.before, *state.after))
+    assert [spec["kind"] for spec in state.set_up(with_app=True)].count("user") == 0
+    assert [spec["kind"] for spec in state.set_up(with_app=False)].count("user") == 1
+
+
+def test_a_host_without_the_app_is_rendered_without_its_settings() -> None:
+    state = render_state(make_plan("db1", {"roles": ["redis"]}, env="test", project=PROJECT), known=DEBIAN)
+    assert state.settings is None
+    assert set_up_of(state, "unit")[0]["name"] == "redis-server.service"
+
+
+def test_the_app_is_told_where_its_servers_are_and_its_own_environment_wins() -> None:
+    env = render_provisioned().settings.env  # type: ignore[union-attr]
+    assert env["DATABASE_URL"] == "postgresql://shop:it%27s%20ours@127.0.0.1:5432/shop"
+    assert env["REDIS_URL"] == "redis://:p%2Fw@127.0.0.1:6379/0"
+    own = render_provisioned(env={"REDIS_URL": "redis://elsewhere"}).settings
+    assert own is not None
+    assert own.env["REDIS_URL"] == "redis://elsewhere"
+
+
+def test_secret_files_are_never_shown_and_quoted_for_their_readers() -> None:
+    state = render_provisioned(postgresql_password="a:b\\c'd")
+    for path in ("/etc/percore/postgresql/shop.sql", "/etc/percore/postgresql/shop.pass"):
+        assert next(spec for spec in state.setup if spec.get("path") == path)["secret"] == "all"
+    texts = {content.decode() for content in state.files.values()}
+    assert "*:*:*:*:a\\:b\\\\c'd\n" in texts
+    assert any("PASSWORD 'a:b\\c''d';" in text for text in texts)
+
+
+def test_several_versions_of_node_are_installed_side_by_side() -> None:
+    state = render_provisioned(node_version="22.11.0", node_versions=[20, "18.19"])
+    assert [spec["version"] for spec in set_up_of(state, "node")] == ["22.11.0", "20", "18.19"]
+    link = next(spec for spec in state.setup if spec.get("path") == "/usr/local/bin/node")
+    assert link["to"] == "/opt/node/22.11.0/bin/node"
+    debian = render_provisioned(node_version="debian")
+    assert set_up_of(debian, "node") == []
+    assert "nodejs" in str(set_up_of(debian, "packages"))
+
+
+def test_a_version_that_yaml_read_as_a_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="in quotes where it has one dot"):
+        render_provisioned(node_version=22.10)
+
+
+def test_each_makes_an_item_of_every_entry(tmp_path: Path) -> None:
+    text = "scope: host\ndefaults: {people: [{name: ann, groups: [adm]}, {name: bob, groups: []}]}\nusers:\n"
+    text += "  - {name: '{{ item.name }}', groups: '{{ item.groups }}', each: '{{ people }}'}\n"
+    state = render_state(own_role(tmp_path, text), known=KNOWN)
+    assert [(spec["name"], spec["groups"]) for spec in set_up_of(state, "user")] == [("ann", ["adm"]), ("bob", [])]
+
+
+def test_each_of_what_is_no_list_is_refused_with_its_place(tmp_path: Path) -> None:
+    made = own_role(tmp_path, "scope: host\npackages:\n  - {name: '{{ item }}', each: '{{ app_name }}'}\n")
+    with pytest.raises(UsageError, match=r"packages\[0\].each: each should be a list and is 'shop'"):
+        render_state(made, known=KNOWN)
+
+
+def test_the_firewall_tells_addresses_of_both_families_apart() -> None:
+    state = render_provisioned(
+        firewall_load_balancers=["10.0.0.5", "2001:db8::5"], firewall_ssh_from=["10.0.0.0/8"],
+        firewall_rules=[{"from": "10.1.0.0/16", "ports": [5432]}, {"ports": [51820], "protocol": "udp"}],
+    )  # fmt: skip
+    spec = next(spec for spec in state.setup if spec.get("path") == "/etc/percore-firewall.nft")
+    rules = {line.strip() for line in state.files[spec["sha256"]].decode().splitlines()}
+    assert {
+        "ip saddr 10.0.0.0/8 tcp dport { 22 } accept", "tcp dport { 80, 443 } accept",
+        "ip saddr 10.0.0.5 tcp dport { 5000 } accept", "ip6 saddr 2001:db8::5 tcp dport { 5000 } accept",
+        "ip saddr 10.1.0.0/16 tcp dport { 5432 } accept", "udp dport { 51820 } accept",
+    } <= rules  # fmt: skip
+
+
+def test_the_app_s_nginx_serves_https_and_believes_its_load_balancers_alone() -> None:
+    made = render_provisioned(nginx_certificate="{{ tls_path }}", load_balancers=["10.0.0.5"])
+    site = content_of(made, "/etc/nginx/sites-available/shop")
+    for line in (
+        "listen 443 ssl default_server;", "ssl_certificate_key /etc/percore/tls/shop.pem;", "10.0.0.5 1;",
+        "set_real_ip_from 10.0.0.5;", "proxy_set_header X-Forwarded-Proto $shop_scheme;",
+        "proxy_set_header X-Forwarded-For $remote_addr;",
+    ):  # fmt: skip
+        assert line in site
+    firewall = content_of(made, "/etc/percore-firewall.nft")
+    assert "ip saddr 10.0.0.5 tcp dport { 5000 } accept" in firewall
+
+
+def test_a_site_without_certificate_and_load_balancers_is_as_it_was() -> None:
+    site = content_of(render_provisioned(), "/etc/nginx/sites-available/shop")
+    for word in ("ssl", "geo", "real_ip", "308"):
+        assert word not in site
+    assert "X-Forwarded-For $proxy_add_x_forwarded_for;" in site
+    assert "X-Forwarded-Proto $scheme;" in site
+
+
+def test_the_password_of_redis_is_in_a_file_of_its_own_that_no_diff_shows() -> None:
+    state = render_provisioned(redis_password='a"b\\c')
+    spec = next(spec for spec in state.setup if spec.get("path") == "/etc/redis/percore-password.conf")
+    assert (spec["secret"], spec["mode"]) == ("all", "0640")
+    assert state.files[spec["sha256"]] == b'requirepass "a\\"b\\\\c"\n'
+    assert "requirepass" not in content_of(state, "/etc/redis/redis.conf")

@@ -92,3 +92,23 @@ def test_every_kind_of_item_has_declared_keys() -> None:
     for kind, keys in ITEM_KEYS.items():
         assert keys.required, kind
         assert len(set(keys.all())) == len(keys.all()), kind
+
+
+def test_a_role_is_of_a_release_unless_it_says_that_it_is_of_the_host(tmp_path: Path) -> None:
+    write_role(tmp_path, "own", "packages: [nginx]")
+    write_role(tmp_path, "base", "scope: host\npackages: [nginx]")
+    assert [role.scope for role in load_roles(["own", "base"], tmp_path)] == ["release", "host"]
+    assert "scope should be release or host and is 'machine'" in fault(tmp_path, "scope: machine")
+
+
+def test_a_command_of_a_host_tells_when_it_is_needed(tmp_path: Path) -> None:
+    text = fault(tmp_path, "scope: host\ncommands:\n  - {run: a, creates: /a}\n  - run: b\n")
+    assert "commands[1] of a role with scope: host needs 'creates' or 'unless'" in text
+
+
+def test_a_build_of_node_is_never_a_release_s(tmp_path: Path) -> None:
+    assert "'nodes' belong to a host" in fault(tmp_path, "nodes: [{version: 22, path: /opt/node}]")
+
+
+def test_what_a_role_gives_the_app_cannot_depend_on_when(tmp_path: Path) -> None:
+    assert "a role with 'env' cannot have 'when'" in fault(tmp_path, "when: x\nenv: {A: b}")

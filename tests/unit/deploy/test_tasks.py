@@ -107,3 +107,14 @@ def test_the_options_of_a_run_make_its_scope() -> None:
     scope = make_scope(PROJECT, "lab", "web*", 4, yes=True, tags="web, app,", skip_tags="slow")
     assert (scope.project, scope.env, scope.limit, scope.forks, scope.yes) == (PROJECT, "lab", "web*", 4, True)
     assert scope.selection == Selection(["web", "app"], ["slow"])
+
+
+def test_setup_before_deploy_on_one_line_is_about_the_same_environment() -> None:
+    for words in (
+        ("setup", "deploy", "--env", "nowhere"),
+        ("setup", "--env", "nowhere"),
+        ("setup", "--env", "nowhere", "deploy"),
+    ):
+        code, shown, told = run(*words)
+        assert (code, shown) == (2, ""), words
+        assert "'nowhere'" in told

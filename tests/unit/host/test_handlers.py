@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from percore.errors import RolloutError
-from percore.host.release.handlers import PendingHandlers, describe, in_order, run_handler
+from percore.host.release.change.handlers import PendingHandlers, describe, in_order, run_handler
 
 
 def handler(name: str, *words: str) -> dict[str, object]:

@@ -20,8 +20,8 @@ from percore.host import paths
 from percore.host.files import read_file
 from percore.host.lock import Lock
 from percore.host.messages import Spec, TargetPaths
+from percore.host.release.change.journal import Journal
 from percore.host.release.history import History
-from percore.host.release.journal import Journal
 from percore.host.release.target import Target
 from percore.host.resources import nginx
 from percore.host.resources.registry import make

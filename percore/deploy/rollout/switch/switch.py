@@ -35,13 +35,13 @@ def policy_of(hosts: Sequence[Host]) -> Policy:
     """The rollout's policy, which must be the same for all its hosts."""
     first = hosts[0]
     for host in hosts:
-        if host.settings.policy != first.settings.policy:
+        if host.basics.policy != first.basics.policy:
             raise UsageError(
                 "serial, canary, max_fail_percentage and soak_seconds must be the same for all hosts of a rollout",
                 where=f"hosts {first.name} and {host.name}",
                 next="set them for the group 'all'",
             )
-    return first.settings.policy
+    return first.basics.policy
 
 
 def switch(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Optional
 
 from percore.host.messages import Spec
-from percore.host.release.handlers import Pending
-from percore.host.release.journal import Journal
+from percore.host.release.change.handlers import Pending
+from percore.host.release.change.journal import Journal
 
 
 class SwitchRecord:

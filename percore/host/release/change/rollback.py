@@ -6,8 +6,8 @@ import contextlib
 
 from percore.errors import PartialError, PercoreError, describe_os_error
 from percore.host.messages import Spec
-from percore.host.release.handlers import HANDOVER, PendingHandlers, describe, run_handler
-from percore.host.release.record import SwitchRecord
+from percore.host.release.change.handlers import HANDOVER, PendingHandlers, describe, run_handler
+from percore.host.release.change.record import SwitchRecord
 from percore.host.release.releases import Releases
 from percore.host.resources.registry import make
 from percore.host.supervisor.supervisor import Emit, Supervisor

@@ -1,0 +1,208 @@
+"""Setting up hosts: what their roles ask for beside the app, batch by batch; all that changed is kept, or rolled back.
+
+Before anything is kept, each host is reached over a new connection: what shuts the operator out, a firewall or a
+setting of sshd, is rolled back over the one that is still open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from percore.deploy.build.node_runtime import NodeBuild, fetch_node
+from percore.deploy.connection.messages import Changed
+from percore.deploy.connection.stream import Part
+from percore.deploy.plan.host_state import HostState
+from percore.deploy.report import Report
+from percore.deploy.rollout.diff import ChangesPending, must_ask, require_terminal, require_yes, show_changes
+from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.hosts import closing_hosts, load_hosts
+from percore.deploy.rollout.inspect import connect_hosts
+from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
+from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
+from percore.deploy.rollout.switch.switch import policy_of
+from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+
+NO_PACKAGE = "none"
+"""Instead of the id of percore's own package: only a release has it."""
+
+
+def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = False, as_json: bool = False) -> None:
+    """Everything of the roles that does not belong to a release, on every host of the environment."""
+    hosts = load_hosts(scope, also_without_app=True)
+    if not check:
+        require_terminal(hosts)
+    with closing_hosts(hosts, wait=True):
+        connect_hosts(hosts, report)
+        pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)
+        if check and pending:
+            _preview(hosts, pending, report, diff=diff, as_json=as_json)
+        changed = set_up(pending, report, diff=diff) if pending else {}
+    if as_json:
+        report.json([{"host": host.name, "changed": changed.get(host.name, [])} for host in hosts])
+    elif pending:
+        report.finish(f"set up: {count_hosts(pending)}")
+    else:
+        report.finish(f"nothing to set up: {count_hosts(hosts)}")
+
+
+def _render(host: Host) -> HostState:
+    state = try_one(host, lambda each: each.render(NO_PACKAGE))
+    if isinstance(state, PercoreError):
+        raise state
+    return state
+
+
+def _preview(
+    hosts: Sequence[Host], pending: Sequence[PendingSetup], report: Report, *, diff: bool, as_json: bool
+) -> None:
+    """Raises ChangesPending."""
+    if as_json:
+        report.json(all_or_stop(pending, lambda one: {"host": one.name, **one.compare(diff=diff)}, report))
+    else:
+        report.phase("plan", count_hosts(hosts))
+        _show(pending, report, diff=diff)
+    raise ChangesPending(
+        f"{len(pending)} of {count_hosts(hosts)} would be set up further; nothing was touched",
+        next=f"invoke setup --env {hosts[0].scope.env}",
+    )
+
+
+def _show(pending: Sequence[PendingSetup], report: Report, *, diff: bool) -> None:
+    compared = all_or_stop(pending, lambda one: one.compare(diff=diff), report)
+    for one, found in zip(pending, compared, strict=True):
+        report.host(one.name, "to be set up:")
+        show_changes(found["changes"], found["handlers"], report)
+
+
+def set_up(pending: Sequence[PendingSetup], report: Report, *, diff: bool = False) -> dict[str, list[str]]:
+    """All of them, or none. Returns what is different now, by host.
+
+    Raises RolloutError when every change was rolled back, PartialError when that is not certain.
+    """
+    hosts = [one.host for one in pending]
+    if diff or must_ask(hosts):
+        _show(pending, report, diff=diff)
+    require_yes(hosts, report)
+    all_or_stop(hosts, _lock, report)
+    batches = policy_of(hosts).batches(pending)
+    changed: dict[str, list[str]] = {}
+    with _fetched_builds(pending, report) as builds:
+        for number, batch in enumerate(batches, 1):
+            report.phase("set up", ", ".join(one.name for one in batch) + (f" ({number} of {len(batches)})"))
+            found, faults = on_all(batch, lambda one: _set_up_host(one, builds, report))
+            changed.update(found)
+            faults.update(on_all([one.host for one in batch if one.name in found], _reach_again).faults)
+            if faults:
+                raise _roll_back([host for host in hosts if host.name in changed], faults, report)
+    stop_at(on_all(hosts, lambda host: host.ask("keep", target=host.setup_target())).faults, report)
+    return changed
+
+
+def _lock(host: Host) -> None:
+    """Its app as well: a deploy, or a person with `invoke lock`, keeps us away from the whole host."""
+    for target in host.targets():
+        host.ask("inspect", target=target, owner=lock_owner(), resources=[])
+
+
+def _set_up_host(one: PendingSetup, builds: Builds, report: Report) -> list[str]:
+    specs = [builds.completed(spec, one.host) for spec in one.specs]
+    parts: dict[str, Part] = {**one.state.contents_of(specs), **builds.parts_of(specs)}
+    reply: Changed = one.host.ask(
+        "set_up",
+        report,
+        target=one.host.setup_target(),
+        parts=parts,
+        resources=specs,
+        handlers=list(one.state.handlers),
+        sizes={sha256: len(part) for sha256, part in parts.items()},
+        owner=lock_owner(),
+        run=one.host.scope.run,
+    )
+    return reply["changed"]
+
+
+def _reach_again(host: Host) -> None:
+    if host.address.local:
+        return
+    try:
+        host.new_connection().close()
+    except UnreachableError as error:
+        raise RolloutError(
+            f"no new connection is possible since it was set up: {error.what}",
+            where=host.name,
+            next="see the rules of its firewall (firewall_ssh_port, firewall_ssh_from)",
+        ) from None
+
+
+def _roll_back(done: Sequence[Host], faults: Faults, report: Report) -> PercoreError:
+    """A host that failed did so by itself; the others are told."""
+    report.phase("roll back", f"{len(faults)} failed; {len(done)} to roll back")
+    lost = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
+    first = next(iter(faults.values()))
+    for name, error in list(faults.items())[1:]:
+        report.host(name, str(error).removeprefix(f"{name}: "))
+    partial = [*lost, *(name for name, error in faults.items() if isinstance(error, (PartialError, UnreachableError)))]
+    if partial:
+        return PartialError(
+            f"{first.what}; not certain to be as before: {', '.join(dict.fromkeys(partial))}",
+            where=first.where,
+            next=first.next or "look at these hosts, then set them up again",
+            detail=first.detail,
+        )
+    return RolloutError(
+        f"{first.what}; files and services are as before",
+        where=first.where,
+        next=first.next or "fix it and set up again",
+        detail=first.detail,
+    )
+
+
+# -- builds of Node.js -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Builds:
+    """Those that hosts lack, by version and machine; each once in memory for however many hosts."""
+
+    found: Mapping[tuple[str, str], NodeBuild]
+    archives: Mapping[str, mmap.mmap]
+
+    def completed(self, spec: dict[str, Any], host: Host) -> dict[str, Any]:
+        build = self.found.get((spec["version"], _machine(host))) if spec["kind"] == "node" else None
+        if build is None:
+            return spec
+        return {**spec, "exact": build.version, "sha256": build.sha256, "unpacked_bytes": build.unpacked_bytes}
+
+    def parts_of(self, specs: Sequence[Mapping[str, Any]]) -> dict[str, Part]:
+        return {spec["sha256"]: self.archives[spec["sha256"]] for spec in specs if spec.get("sha256") in self.archives}
+
+
+@contextlib.contextmanager
+def _fetched_builds(pending: Sequence[PendingSetup], report: Report) -> Iterator[Builds]:
+    missing = all_or_stop(pending, _missing_builds, report)
+    found = {}
+    for version, machine in sorted(set(itertools.chain(*missing))):
+        report.step(f"fetch Node.js {version} for {machine}")
+        found[version, machine] = fetch_node(version, machine)
+        report.step(f"Node.js {found[version, machine].version}, {found[version, machine].bytes / 1e6:.0f} MB")
+    with contextlib.ExitStack() as opened:
+        yield Builds(found, {build.sha256: _map(build, opened) for build in found.values()})
+
+
+def _missing_builds(one: PendingSetup) -> list[tuple[str, str]]:
+    wanted = [spec for spec in one.specs if spec["kind"] == "node"]
+    return [(spec["version"], _machine(one.host)) for spec in wanted if inspect_setup(one.host, [spec])["changes"]]
+
+
+def _machine(host: Host) -> str:
+    return str(host.agent.facts["machine"])
+
+
+def _map(build: NodeBuild, opened: contextlib.ExitStack) -> mmap.mmap:
+    file = opened.enter_context(build.path.open("rb"))
+    return opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
