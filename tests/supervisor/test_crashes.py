@@ -24,7 +24,9 @@ def state(supervisor: Supervisor, app: str = "tick") -> str:
 
 def test_a_crash_loop_is_shown_in_list_describe_and_log_and_goes_on(supervisor: Supervisor) -> None:
     app = supervisor.singleton(restart_delay=0.01)
-    supervisor.apply({**app, "args": ["echo run; sleep 0.05; test -e fixed || exit 3; sleep 1000"], "min_uptime": 0})
+    program = "until test -e begun; do sleep 0.02; done; test -e fixed || exit 3; sleep 1000"
+    supervisor.apply({**app, "args": [program], "min_uptime": 0})
+    (supervisor.folder / "begun").touch()
     wait_for(lambda: supervisor.workers("tick")[0]["crash_looping"], "ten ends")
     wait_for(lambda: "crash-looping" in supervisor.run("list").stdout, "the table to say it")
     wait_for(lambda: "crash-looping" in supervisor.run("describe", "tick").stdout, "describe to say it")
@@ -35,7 +37,7 @@ def test_a_crash_loop_is_shown_in_list_describe_and_log_and_goes_on(supervisor: 
 
 def test_clients_in_the_queue_of_a_killed_worker_do_not_wait_for_its_whole_back_off(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api())
-    for _ in range(9):  # after the ninth, the back-off alone would be ten seconds or more
+    for _ in range(12):  # after the tenth, the back-off alone would be five seconds or more
         worker = wait_for(lambda: running(supervisor), "the worker to be back")
         os.kill(worker, signal.SIGSTOP)
         with socket.create_connection(("127.0.0.1", supervisor.port), source_address=("127.77.0.1", 0)) as client:
@@ -62,7 +64,6 @@ def test_workers_that_are_killed_again_and_again_leave_no_client_without_an_answ
 def test_a_program_that_dies_of_its_clients_is_not_started_in_a_rush(supervisor: Supervisor) -> None:
     (supervisor.folder / "fragile.js").write_text(FRAGILE)
     supervisor.apply(supervisor.api(script="fragile.js", listen_timeout=10.0))
-    began = time.monotonic()
 
     def ask_and_count() -> int:
         with socket.create_connection(("127.0.0.1", supervisor.port), source_address=("127.77.0.1", 0)) as client:
@@ -72,8 +73,19 @@ def test_a_program_that_dies_of_its_clients_is_not_started_in_a_rush(supervisor:
                 assert client.recv(1000) == b""
         return int(supervisor.workers("api")[0]["restarts"])
 
-    wait_for(lambda: ask_and_count() >= 9, "nine crashes", seconds=60)
-    assert time.monotonic() - began > 4, "one start a second at most, once it is known to fail"
+    wait_for(lambda: ask_and_count() >= 10, "ten crashes", seconds=60)
+    began = time.monotonic()
+    wait_for(lambda: ask_and_count() >= 13, "three more", seconds=60)
+    assert time.monotonic() - began > 2, "one start a second at most, once it is a crash loop"
+
+
+def test_a_worker_that_had_been_ready_is_back_at_once_however_often_it_is_killed(supervisor: Supervisor) -> None:
+    supervisor.run("start", write_file(supervisor, supervisor.api(instances=1, mode="fork")))
+    for _ in range(8):
+        pid = wait_for(lambda: running(supervisor), "the worker to be back")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: running(supervisor) not in (0, pid), "another one")  # noqa: B023 called before the loop goes on
+        assert supervisor.ask("describe", selectors=["api"])["workers"][0]["last_delay"] == 0
 
 
 def test_max_restarts_is_final_and_loud_and_a_start_tries_again(supervisor: Supervisor) -> None:

@@ -18,16 +18,32 @@ from percore.supervisor.core.worker.backoff import (
 CONFIG = AppConfig("app", "app.js", "/srv")
 
 
-def ended(times: int, *, apart: float = 0.0, was_stable: bool = False) -> Failures:
+def ended(times: int, *, apart: float = 0.0, was_stable: bool = False, was_ready: bool = False) -> Failures:
     failures = Failures()
     for number in range(times):
-        failures.add(number * apart, was_stable=was_stable)
+        failures.add(number * apart, was_stable=was_stable, was_ready=was_ready or was_stable)
     return failures
 
 
 def test_the_first_crash_waits_for_nothing() -> None:
     assert restart_delay(CONFIG, ended(1)) == 0
     assert restart_delay(CONFIG, ended(3, apart=100, was_stable=True)) == 0
+
+
+def test_a_worker_that_had_been_ready_starts_again_at_once_until_it_is_a_crash_loop() -> None:
+    delays = [restart_delay(CONFIG, ended(count, apart=0.3, was_ready=True)) for count in range(1, 12)]
+    assert delays[:9] == [0] * 9
+    assert min(delays[9:]) >= 4
+
+
+def test_the_delays_of_a_worker_that_was_not_ready_begin_anew_when_it_was() -> None:
+    failures = ended(8)
+    failures.calm()
+    for number in range(3):
+        failures.add(100 + number, was_stable=False, was_ready=False)
+    assert restart_delay(CONFIG, failures) > 0
+    failures.add(104, was_stable=False, was_ready=True)
+    assert restart_delay(CONFIG, failures) == 0
 
 
 def test_quick_ends_slow_down_to_a_limit_and_are_never_final() -> None:
@@ -50,7 +66,7 @@ def test_crashes_far_apart_are_no_loop() -> None:
 
 def test_a_slowed_loop_stays_one_until_the_worker_runs_in_calm() -> None:
     failures = ended(10)
-    failures.add(1000, was_stable=True)
+    failures.add(1000, was_stable=True, was_ready=True)
     assert failures.is_loop
     failures.calm()
     assert not failures.is_loop
@@ -63,8 +79,8 @@ def test_max_restarts_is_final_only_where_it_is_set_and_counts_quick_ends_in_a_r
     assert not has_given_up(limited, ended(3))
     assert has_given_up(limited, ended(4))
     failures = ended(3)
-    failures.add(10, was_stable=True)
-    failures.add(11, was_stable=False)
+    failures.add(10, was_stable=True, was_ready=True)
+    failures.add(11, was_stable=False, was_ready=False)
     assert not has_given_up(limited, failures)
 
 
@@ -84,7 +100,7 @@ def test_the_growing_delay_begins_anew_after_thirty_seconds_of_running() -> None
     assert CALM_SECONDS == 30
     failures = ended(8)
     failures.calm()
-    failures.add(100, was_stable=True)
+    failures.add(100, was_stable=True, was_ready=True)
     assert restart_delay(CONFIG._replace(exp_backoff_restart_delay=0.1), failures) == 0.1
 
 
@@ -96,10 +112,10 @@ def test_listed_exit_codes_and_autorestart_false_end_for_good() -> None:
     assert ends_for_good(CONFIG._replace(autorestart=False), None)
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=50))
-def test_no_history_waits_longer_than_the_limit(lives: list[tuple[float, bool]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.booleans()), min_size=1, max_size=50))
+def test_no_history_waits_longer_than_the_limit(lives: list[tuple[float, bool, bool]]) -> None:
     failures, now = Failures(), 0.0
-    for seconds, was_stable in lives:
+    for seconds, was_stable, was_ready in lives:
         now += seconds
-        failures.add(now, was_stable=was_stable)
+        failures.add(now, was_stable=was_stable, was_ready=was_ready)
         assert 0 <= restart_delay(CONFIG, failures) <= LONGEST_WAIT * 1.2

@@ -12,7 +12,7 @@ from collections import deque
 from percore.common.typing import Optional
 from percore.supervisor.config.app import AppConfig
 
-# None after a stable run, then 0.1 s doubling to 15 s.
+# None for a worker that had been ready, whatever it lived; for others none at first, then 0.1 s doubling to 15 s.
 _FIRST_WAIT = 0.1
 LONGEST_WAIT = 15.0
 _GROWTH = 1.5  # of exp_backoff_restart_delay
@@ -30,18 +30,20 @@ CALM_SECONDS = 30.0
 class Failures:
     """The ends of one worker that were not asked for: how many in a row, and how many lately."""
 
-    __slots__ = ("_times", "in_a_row", "is_loop", "quick", "unstable")
+    __slots__ = ("_times", "in_a_row", "is_loop", "quick", "unready", "unstable")
 
     def __init__(self) -> None:
         self.quick = 0  # in a row, each before `min_uptime`
+        self.unready = 0  # in a row, each before it was ready
         self.unstable = 0  # all that came before `min_uptime`
         self.in_a_row = 0  # without CALM_SECONDS of running between them
         self.is_loop = False
         self._times: deque[float] = deque(maxlen=LOOP_ENDS)
 
-    def add(self, now: float, *, was_stable: bool) -> None:
+    def add(self, now: float, *, was_stable: bool, was_ready: bool) -> None:
         """One more end; `was_stable` when it came after `min_uptime`."""
         self.quick = 0 if was_stable else self.quick + 1
+        self.unready = 0 if was_ready else self.unready + 1
         self.unstable += not was_stable
         self.in_a_row += 1
         self._times.append(now)
@@ -50,7 +52,7 @@ class Failures:
 
     def calm(self) -> None:
         """The worker ran for CALM_SECONDS: what was is forgotten, but for the count that people see."""
-        self.quick = self.in_a_row = 0
+        self.quick = self.unready = self.in_a_row = 0
         self.is_loop = False
         self._times.clear()
 
@@ -75,7 +77,8 @@ def restart_delay(config: AppConfig, failures: Failures) -> float:
         return float(min(config.exp_backoff_restart_delay * _GROWTH ** min(failures.in_a_row - 1, 100), LONGEST_WAIT))
     if config.restart_delay:
         return config.restart_delay
-    wait = min(_FIRST_WAIT * 2.0 ** min(failures.quick - 2, 30), LONGEST_WAIT) if failures.quick > 1 else 0.0
+    early = failures.quick if failures.is_loop else failures.unready
+    wait = min(_FIRST_WAIT * 2.0 ** min(early - 2, 30), LONGEST_WAIT) if early > 1 else 0.0
     return _with_jitter(max(wait, _LOOP_WAIT) if failures.is_loop else wait)
 
 

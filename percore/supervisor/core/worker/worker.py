@@ -235,7 +235,7 @@ class Worker:
             if is_current and ends_for_good(self.config, ended.exit_code if ended.is_known else None):
                 self.handle(Event.FINISHED)
                 return
-            history.failures.add(time.monotonic(), was_stable=self.is_stable)
+            history.failures.add(time.monotonic(), was_stable=self.is_stable, was_ready=history.had_served)
             history.restarts += is_current
             self.is_stable = False
         self.handle(Event.EXITED)

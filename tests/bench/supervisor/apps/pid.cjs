@@ -1,0 +1,2 @@
+// Answers with its pid.
+require('http').createServer((request, response) => response.end(String(process.pid))).listen(process.env.PORT);
