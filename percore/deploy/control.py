@@ -144,7 +144,7 @@ def remove(scope: Scope, report: Report, *, data: bool) -> None:
 def _list_removal(host: Host, removal: Removal, report: Report) -> None:
     report.host(host.name, "this would go:")
     for text in removal["steps"]:
-        report.step(text)
+        report.change(text)
     if removal["data"]:
         report.step(f"stays: {removal['data']} (--data removes it too)")
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from percore.common.printable import lines_of
 from percore.deploy.connection.messages import Compared, FileChange
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.places import find_places
@@ -120,9 +119,7 @@ def _show_one(one: Difference, title: str, report: Report) -> None:
     for reason in one.reasons:
         report.step(f"because {reason}")
     for change in one.changes:
-        report.step(change["text"])
-        for line in lines_of(change["diff"]):
-            report.step(f"  {line}")
+        report.change(change["text"], change["diff"])
     for handler in one.handlers:
         report.step(f"then {handler}")
 
