@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from percore.supervisor.base.states import State
 from percore.supervisor.core import replace
-from percore.supervisor.core.worker import WorkerFailed
-from percore.supervisor.states import State
+from percore.supervisor.core.worker.worker import WorkerFailed
 
 
 class Slot:
