@@ -98,9 +98,13 @@ def stop_app(scope: Scope, report: Report, *, app: str) -> None:
 
 def _control(hosts: Sequence[Host], report: Report, verb: str, *, app: str, count: str = "") -> Outcome[Controlled]:
     more: dict[str, Any] = {"count": count} if count else {}
-    return on_all(
-        hosts, lambda host: host.ask("control", report, verb=verb, owner=lock_owner(), app=app or None, **more)
-    )
+
+    def ask(host: Host) -> Controlled:
+        reply: Controlled = host.ask("control", report, verb=verb, owner=lock_owner(), app=app or None, **more)
+        report.host(host.name, describe_apps(reply["status"]) if reply["apps"] else f"app {app} is not placed here")
+        return reply
+
+    return on_all(hosts, ask)
 
 
 def _require_app(hosts: Sequence[Host], app: str) -> None:
@@ -145,7 +149,7 @@ def remove(scope: Scope, report: Report, *, data: bool) -> None:
 def _list_removal(host: Host, removal: Removal, report: Report) -> None:
     report.host(host.name, "this would go:")
     for text in removal["steps"]:
-        report.step(text)
+        report.change(text)
     if removal["data"]:
         report.step(f"stays: {removal['data']} (--data removes it too)")
 

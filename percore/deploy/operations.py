@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from percore.common.printable import lines_of
 from percore.deploy.build.git import describe_commit
 from percore.deploy.connection.messages import Changed, LetGo
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
@@ -249,6 +248,4 @@ def _show_drift(entry: Mapping[str, Any], common: str | None, report: Report) ->
     for name in entry.get("owed", []):
         report.step(f"pending handler: {name}")
     for file in entry["files"]:
-        report.step(f"edited by hand: {file['text']}")
-        for line in lines_of(file["diff"]):
-            report.step(f"  {line}")
+        report.change(f"edited by hand: {file['text']}", file["diff"])

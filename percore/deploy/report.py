@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from percore.common.printable import lines_of, printable, printable_lines
 from percore.deploy.masking import REDACTOR
+from percore.deploy.terminal import TERMINAL, paint, shows_progress
 from percore.errors import PercoreError
 
 SILENCE_SECONDS = 2.0
+
+_HOST_SHADES = ("cyan", "yellow", "green", "magenta", "blue")
+_DIFF_SHADES = {"+++": "bold", "---": "bold", "@@ ": "cyan", "+": "green", "-": "red"}
+_CHANGE_SHADES = {
+    **dict.fromkeys(("create", "enable", "start", "link", "install"), "green"),
+    **dict.fromkeys(("remove", "stop", "disable", "end"), "red"),
+    **dict.fromkeys(("change", "replace", "restart", "reload"), "yellow"),
+}
+_CELL_SHADES = {
+    **dict.fromkeys(("running", "healthy", "good"), "green"),
+    **dict.fromkeys(("fatal", "backoff", "failed", "unreachable", "nothing", "rolled"), "red"),
+    **dict.fromkeys(("stopped", "stopping", "starting", "exited"), "yellow"),
+}
+"""By the first word."""
 
 
 class Report:
@@ -23,21 +38,26 @@ class Report:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._writing = threading.Lock()
         self._started = time.monotonic()
         self._last = self._started
-        self._doing = ""
+        self._doing: str | None = "waiting for the hosts"  # None: nothing that is worth a word
         self._ended = threading.Event()
-        if not quiet and sys.stdout.isatty():
+        if shows_progress():
             threading.Thread(target=self._break_silence, daemon=True).start()
 
     def phase(self, name: str, text: str = "") -> None:
         """A new chapter of the story: build, connect, stage, ..."""
-        self._doing = name
-        self._line(f"{name:<10} {text}".rstrip())
+        self._doing = f"{name} {text}".rstrip()
+        self._line(f"{name:<10} {text}".rstrip(), "bold")
 
     def step(self, text: str) -> None:
         self._line(f"           {text}")
+
+    def change(self, text: str, diff: str = "") -> None:
+        """Something that would become, or is, different, and how."""
+        self._line(f"           {text}", _CHANGE_SHADES.get(text.partition(" ")[0], ""))
+        for line in lines_of(diff):
+            self._line(f"             {line}", _diff_shade(line))
 
     def host(self, host: str, text: str) -> None:
         self._line(f"  {host}  {text}")
@@ -47,25 +67,34 @@ class Report:
 
     def log(self, host: str, text: str) -> None:
         """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
-        line = f"{host} | {text}"
-        self._line(printable(line, colours=True) if sys.stdout.isatty() else line, is_printable=True)
+        self._doing = None
+        self._last = time.monotonic()
+        if self._quiet:
+            return
+        masked = REDACTOR.text(text)
+        shown = printable(masked, colours=True) if sys.stdout.isatty() else masked
+        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
+        TERMINAL.line(f"{paint(printable(host), shade, sys.stdout)} | {shown}", sys.stdout)
 
     def warn(self, text: str) -> None:
-        with self._writing:
-            _write(f"warning: {text}", sys.stderr)
+        _write(f"warning: {text}", sys.stderr, "yellow")
 
     def finish(self, text: str) -> None:
         self._ended.set()
-        self._line(f"{text} ({time.monotonic() - self._started:.1f} s)")
+        self._line(f"{text} ({time.monotonic() - self._started:.1f} s)", "green")
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         cells = [[printable(REDACTOR.text(str(cell))) for cell in row] for row in rows]
         widths = [max([len(head), *(len(row[column]) for row in cells)]) for column, head in enumerate(heads)]
-        for row in [list(heads), *cells]:
-            self._line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        for number, row in enumerate([list(heads), *cells]):
+            shades = [_CELL_SHADES.get(cell.partition(" ")[0].rstrip(","), "") if number else "bold" for cell in row]
+            padded = [paint(cell, shade, sys.stdout) + " " * (width - len(cell))
+                      for cell, shade, width in zip(row, shades, widths, strict=True)]  # fmt: skip
+            self._line("  " + "  ".join(padded).rstrip(), is_printable=True)
 
     def json(self, value: object) -> None:
-        _print(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
+        self._ended.set()
+        TERMINAL.line(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
 
     def error(self, error: PercoreError) -> None:
         self._ended.set()
@@ -73,38 +102,32 @@ class Report:
 
     def ask(self, question: str) -> bool:
         """The operator's answer at the terminal; anything but yes is no."""
-        self._doing = ""
-        with self._writing:
-            print(printable(REDACTOR.text(f"{question} [y/N] ")), end="", file=sys.stderr, flush=True)
+        self._doing = None
+        TERMINAL.line(printable(REDACTOR.text(f"{question} [y/N] ")), sys.stderr, end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    def _line(self, text: str, *, is_printable: bool = False) -> None:
-        if self._quiet:
-            return
-        with self._writing:
-            self._last = time.monotonic()
-            _write(text, sys.stdout, is_printable=is_printable)
+    def _line(self, text: str, shade: str = "", *, is_printable: bool = False) -> None:
+        self._last = time.monotonic()
+        if not self._quiet:
+            _write(text, sys.stdout, shade, is_printable=is_printable)
 
     def _break_silence(self) -> None:
-        """In a terminal nothing stays silent: say what is still being done."""
+        """Nothing stays silent: say what is still being done."""
         while not self._ended.wait(0.5):
-            if time.monotonic() - self._last >= SILENCE_SECONDS and self._doing:
-                self._line(f"           ... still: {self._doing}, {time.monotonic() - self._started:.0f} s so far")
+            if self._doing and time.monotonic() - self._last >= SILENCE_SECONDS:
+                seconds = time.monotonic() - self._started
+                TERMINAL.progress(printable(REDACTOR.text(f"... {self._doing}, {seconds:.0f} s so far")))
+        TERMINAL.clear()
 
 
-def _write(text: str, stream: TextIO, *, is_printable: bool = False) -> None:
+def _diff_shade(line: str) -> str:
+    return next((shade for start, shade in _DIFF_SHADES.items() if line.startswith(start)), "")
+
+
+def _write(text: str, stream: TextIO, shade: str = "", *, is_printable: bool = False) -> None:
     """Everything that is shown goes through here: secrets are masked, and control characters shown, not sent."""
     masked = REDACTOR.text(text)
-    _print(masked if is_printable else printable(masked), stream)
-
-
-def _print(text: str, stream: TextIO) -> None:
-    """Where the output is closed (a closed terminal, `| head`) the run continues: half a rollout would be worse."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    TERMINAL.line(paint(masked if is_printable else printable(masked), shade, stream), stream)
 
 
 def be_verbose(level: int) -> None:
@@ -130,7 +153,7 @@ class _Masked(logging.Formatter):
 
 def print_error(error: PercoreError) -> None:
     """One line, then the other side's own last words where there are some."""
-    _write(f"percore: {error}", sys.stderr)
+    _write(f"percore: {error}", sys.stderr, "red")
     for line in lines_of(error.detail)[-20:]:
         _write(f"  | {line}", sys.stderr)
 

@@ -24,14 +24,19 @@ def control(session: Session, request: m.ControlRequest, target: Target) -> repl
         session.take_lock(target, request.owner)
         session.roll_back_unfinished(target)
     chosen = [name for name in known if request.app in (None, name)]
-    words = [[name] for name in chosen] if request.verb == "describe" else [chosen] if chosen else []
-    for names in words:
-        more = [request.count] if request.count else []
-        output = Output(target.supervisor.start(request.verb, *names, *more, errors=subprocess.STDOUT))
-        show(session, output)
-        if code := output.code():
-            raise PercoreError(f"'percore {request.verb} {' '.join(names)}' ended with code {code}")
-    return replies.ControlReply(chosen, known)
+    if request.verb == "describe":
+        for name in chosen:
+            _run(session, target, "describe", name)
+    elif chosen:
+        _run(session, target, "--silent", request.verb, *chosen, *([request.count] if request.count else []))
+    return replies.ControlReply(chosen, target.status())
+
+
+def _run(session: Session, target: Target, *words: str) -> None:
+    output = Output(target.supervisor.start(*words, errors=subprocess.STDOUT))
+    show(session, output)
+    if code := output.code():
+        raise PercoreError(f"'percore {' '.join(words)}' ended with code {code}")
 
 
 def start(session: Session, request: m.StartRequest, target: Target) -> replies.StatusReply:

@@ -95,10 +95,10 @@ class ExitReply(NamedTuple):
 
 
 class ControlReply(NamedTuple):
-    """The apps that it was about, and those of the release."""
+    """The apps that it was about, and what runs now."""
 
     apps: list[str]
-    known: list[str]
+    status: Mapping[str, Any]
 
 
 class RemovalReply(NamedTuple):

@@ -35,6 +35,7 @@ HELP = {
     "check": "only show what would change; exit code 8 when anything would",
     "diff": "show how files change",
     "app": "only this app",
+    "shell": "bash, zsh or fish",
     "workers": "a number, +1 or -1, or max: one per core",
     "data": "also what is in shared/",
     "lines": "how many lines of each log",

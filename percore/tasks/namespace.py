@@ -6,7 +6,8 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import hosts, project, secrets
+from percore.tasks import completion, hosts, project, secrets
+from percore.tasks.mistyped import tell_mistyped_words
 
 HOST_TASKS = (
     hosts.setup,
@@ -31,7 +32,7 @@ HOST_TASKS = (
     hosts.startup,
     hosts.unstartup,
 )
-PROJECT_TASKS = (project.build, project.inventory, project.explain)
+PROJECT_TASKS = (project.build, project.inventory, project.explain, completion.completion)
 SECRET_TASKS = (
     secrets.encrypt,
     secrets.decrypt,
@@ -44,8 +45,10 @@ SECRET_TASKS = (
 
 def make_namespace(tasks_file: str) -> Collection:
     """All tasks, for the project that `tasks_file` lies in: `namespace = make_namespace(__file__)`."""
+    directory = Path(tasks_file).resolve().parent
+    tell_mistyped_words(directory)
     namespace = Collection(*HOST_TASKS, *PROJECT_TASKS)
     namespace.add_task(hosts.execute, name="exec")
     namespace.add_collection(Collection("secrets", *SECRET_TASKS))
-    namespace.configure({"percore": {"project": str(Path(tasks_file).resolve().parent)}})
+    namespace.configure({"percore": {"project": str(directory)}})
     return namespace

@@ -265,12 +265,11 @@ def test_a_plan_gives_the_true_reason_and_where_the_value_is_set(
     text = inventory.read_text()
     inventory.write_text(text.replace("health_path: /health", "health_path: /other"))
     assert reasons(serving, capsys) == [
-        f"app web: health /health -> /other (health_path, {inventory}:{line_of(inventory, 'health_path')})"
+        f"app web: health /health -> /other (health_path, {os.path.relpath(inventory)}:{line_of(inventory, 'health_path')})"
     ]
     inventory.write_text(text + "    health_seconds: 11\n")
-    assert reasons(serving, capsys) == [
-        f"the health check's seconds 10 -> 11 (health_seconds, {inventory}:{line_of(inventory, 'health_seconds')})"
-    ]
+    place = f"{os.path.relpath(inventory)}:{line_of(inventory, 'health_seconds')}"
+    assert reasons(serving, capsys) == [f"the health check's seconds 10 -> 11 (health_seconds, {place})"]
     inventory.write_text(text)
     serving.percore("stop", "tick")
     assert reasons(serving, capsys) == ["app tick is stopped"]
@@ -586,7 +585,7 @@ def test_apps_are_restarted_reloaded_scaled_stopped_and_started(
     assert len(serving.pids()) == 4
     assert "the next deploy sets the number back" in capsys.readouterr().out
     control.stop_app(serving.scope, Report(), app="tick")
-    assert len(serving.pids()) == 3
+    assert "localhost  web 3/3, tick 0/0" in capsys.readouterr().out
     control.start(serving.scope, Report(), app="tick")
     control.describe(serving.scope, Report(), app="web")
     assert "localhost | worker 0 of web, slot 0" in capsys.readouterr().out

@@ -384,6 +384,7 @@ def test_control_characters_are_shown_and_not_sent(
     two: Two, verb: str, op: str, answer: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
     two.bad.says(op, answer, *([result(op)] if op in HONEST and answer.get("event") != "result" else []))
     two.run(verb)
     out, err = capsys.readouterr()

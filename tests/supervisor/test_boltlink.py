@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,13 +64,19 @@ def serve_database(folder: Path) -> Iterator[str]:
     server.wait()
 
 
-def test_workers_share_a_counter_in_redis_and_singletons_write_to_postgresql(
-    supervisor: Supervisor, redis_url: str, database_url: str
-) -> None:
-    tree = supervisor.folder / "boltlink"
-    shutil.copytree(EXAMPLE, tree, ignore=shutil.ignore_patterns("node_modules", "dist"))
+@pytest.fixture
+def tree(supervisor: Supervisor) -> Path:
+    """The example, built."""
+    made = supervisor.folder / "boltlink"
+    shutil.copytree(EXAMPLE, made, ignore=shutil.ignore_patterns("node_modules", "dist"))
     for command in (["npm", "ci", "--no-audit", "--no-fund"], ["npm", "run", "build"]):
-        subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=made, check=True, stdout=subprocess.DEVNULL)
+    return made
+
+
+def test_workers_share_a_counter_in_redis_and_singletons_write_to_postgresql(
+    supervisor: Supervisor, tree: Path, redis_url: str, database_url: str
+) -> None:
     record = resolve_for_release(
         str(tree / "ecosystem.config.js"), release_id="r1", release_path=str(tree),
         extra_env={"PORT": str(supervisor.port), "REDIS_URL": redis_url, "DATABASE_URL": database_url},
@@ -85,3 +92,26 @@ def test_workers_share_a_counter_in_redis_and_singletons_write_to_postgresql(
         return set(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split())
 
     wait_for(lambda: services() == {"boltlink-aggregator", "boltlink-worker"}, "ticks of both singletons")
+
+
+def test_the_variables_of_its_environment_change_what_it_does(supervisor: Supervisor, tree: Path) -> None:
+    """The two that name servers are seen in the other test."""
+    env = {
+        "PORT": str(supervisor.port), "LOG_LEVEL": "debug", "NODE_ENV": "production",
+        "ALLOWED_ORIGINS": "https://a.example, https://b.example",
+    }  # fmt: skip
+    record = resolve_for_release(
+        str(tree / "ecosystem.config.js"), release_id="r1", release_path=str(tree), extra_env=env
+    )
+    [api, *_] = record["apps"]
+    supervisor.apply({**api, "instances": 1})
+    assert allowed_origin(supervisor.port, "https://b.example") == "https://b.example"
+    assert allowed_origin(supervisor.port, "https://c.example") is None
+    wait_for(lambda: "GET /version" in supervisor.run("logs", "--nostream").stdout, "requests in the log")
+
+
+def allowed_origin(port: int, origin: str) -> str | None:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/version", headers={"Origin": origin})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        found: str | None = answer.headers["Access-Control-Allow-Origin"]
+        return found

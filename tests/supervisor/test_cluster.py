@@ -62,6 +62,17 @@ def test_a_new_release_replaces_the_old_one_without_losing_a_request(supervisor:
     assert {supervisor.get()["release"] for _ in range(20)} == {"r2"}
 
 
+def test_several_workers_switch_at_once_without_losing_a_request(supervisor: Supervisor) -> None:
+    supervisor.apply(supervisor.api(instances=4), release="r1")
+    before = supervisor.pids("api")
+    with Load(supervisor.port) as load:
+        result = supervisor.apply(supervisor.api(instances=4, reload_workers=3), release="r2")
+    assert result["changes"] == [{"app": "api", "change": "reloaded"}]
+    assert load.failures == []
+    assert not set(before) & set(supervisor.pids("api"))
+    assert {supervisor.get()["release"] for _ in range(40)} == {"r2"}
+
+
 def test_applying_the_same_release_again_changes_nothing(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api(), supervisor.singleton())
     before = supervisor.pids("api") + supervisor.pids("tick")

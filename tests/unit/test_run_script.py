@@ -77,3 +77,12 @@ def test_an_environment_made_before_the_extras_were_told_apart_is_made_anew(proj
     stamp = project / ".venv" / "percore-ready"
     stamp.write_text(stamp.read_text().splitlines()[0] + "\n")
     assert run(project, "deploy") == [BASE, "-m invoke deploy"]
+
+
+def test_a_shell_that_completes_installs_nothing(project: Path) -> None:
+    env = {"PATH": f"{project}/bin:{os.environ['PATH']}"}
+    done = subprocess.run([project / "run", "--complete", "--", "run", "dep"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (project / ".venv").exists()
+    run(project, "deploy")
+    assert run(project, "--complete", "--", "run", "dep") == ["-m invoke --complete -- run dep"]

@@ -89,9 +89,9 @@ MOST_LINES = {
     "supervisor/commands": 4_000,
     "supervisor/config": 2_700,
     "supervisor": 20_500,
-    "host": 5_650,
-    "deploy": 11_300,
-    "tasks": 490,
+    "host": 5_900,
+    "deploy": 12_300,
+    "tasks": 750,
     "lab": 780,
 }
 LINES: dict[str, tuple[int, Callable[[], int]]] = {

@@ -1,8 +1,9 @@
 // The API. It listens on one port and does not know about the other workers.
 import { createServer, IncomingMessage, ServerResponse } from 'node:http';
+import { log, settings } from './settings';
 import { openStore, Store } from './store';
 
-const port = Number(process.env.PORT ?? 5000);
+const port = settings.port;
 const instance = Number(process.env.NODE_APP_INSTANCE ?? 0);
 const release = process.env.PERCORE_RELEASE ?? 'development';
 const version: string = require('../package.json').version;
@@ -11,6 +12,14 @@ const leaked: Buffer[] = [];
 function answer(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body) + '\n');
+}
+
+/** Browsers of these origins may read the answers. */
+function allowOrigin(request: IncomingMessage, response: ServerResponse): void {
+  const origin = request.headers.origin;
+  if (!origin || !settings.allowedOrigins.includes(origin)) return;
+  response.setHeader('access-control-allow-origin', origin);
+  response.setHeader('vary', 'Origin');
 }
 
 /** The number in the query, between 0 and `limit`. */
@@ -43,7 +52,7 @@ async function handle(store: Store, request: IncomingMessage, response: ServerRe
       return answer(response, 200, { leaked_mb: leaked.reduce((sum, piece) => sum + piece.length, 0) / 1024 / 1024 });
     }
     case '/crash':
-      console.error(`crash requested in pid ${process.pid}`);
+      log('error', `crash requested in pid ${process.pid}`);
       process.exit(1);
     default:
       return answer(response, 404, { error: 'not found' });
@@ -53,24 +62,26 @@ async function handle(store: Store, request: IncomingMessage, response: ServerRe
 async function main(): Promise<void> {
   const store = await openStore();
   const server = createServer((request, response) => {
+    log('debug', `${request.method} ${request.url}`);
+    allowOrigin(request, response);
     handle(store, request, response).catch((error: Error) => {
-      console.error(`${request.method} ${request.url}: ${error.message}`);
-      if (!response.headersSent) answer(response, 500, { error: 'internal error' });
+      log('error', `${request.method} ${request.url}: ${error.message}`);
+      if (!response.headersSent) answer(response, 500, { error: settings.isProduction ? 'internal error' : error.message });
     });
   });
   server.on('error', (error) => {
-    console.error(`cannot listen on port ${port}: ${error.message}`);
+    log('error', `cannot listen on port ${port}: ${error.message}`);
     process.exit(1);
   });
   server.listen(port, () => {
-    console.log(`boltlink-api listens on ${port} pid=${process.pid} instance=${instance} release=${release}`);
+    log('info', `boltlink-api listens on ${port} pid=${process.pid} instance=${instance} release=${release}`);
   });
 
   let isStopping = false;
   const stop = (signal: string) => {
     if (isStopping) return;
     isStopping = true;
-    console.log(`${signal}: finishing open requests (pid ${process.pid})`);
+    log('info', `${signal}: finishing open requests (pid ${process.pid})`);
     server.close(() => void store.close().finally(() => process.exit(0)));
     server.closeIdleConnections();
   };
@@ -79,6 +90,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: Error) => {
-  console.error(`boltlink-api cannot start: ${error.message}`);
+  log('error', `boltlink-api cannot start: ${error.message}`);
   process.exit(1);
 });

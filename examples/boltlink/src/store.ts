@@ -1,6 +1,7 @@
 // Counters in Redis and ticks in PostgreSQL if their URLs are set. Otherwise counters are in memory, and ticks are dropped.
 import { Pool } from 'pg';
 import { createClient } from 'redis';
+import { log, settings } from './settings';
 
 export interface Store {
   /** Adds one to the named counter and returns the new value. */
@@ -20,15 +21,13 @@ const CREATE_TABLE = `
 export async function openStore(): Promise<Store> {
   const counters = new Map<string, number>();
   // Without the offline queue, a lost connection is an immediate error instead of a request that hangs.
-  const redis = process.env.REDIS_URL
-    ? createClient({ url: process.env.REDIS_URL, disableOfflineQueue: true })
-    : undefined;
-  redis?.on('error', (error: Error) => console.error(`redis: ${error.message}`));
+  const redis = settings.redisUrl ? createClient({ url: settings.redisUrl, disableOfflineQueue: true }) : undefined;
+  redis?.on('error', (error: Error) => log('error', `redis: ${error.message}`));
   await redis?.connect();
-  const pool = process.env.DATABASE_URL
-    ? new Pool({ connectionString: process.env.DATABASE_URL, connectionTimeoutMillis: 5000 })
+  const pool = settings.databaseUrl
+    ? new Pool({ connectionString: settings.databaseUrl, connectionTimeoutMillis: 5000 })
     : undefined;
-  pool?.on('error', (error: Error) => console.error(`postgres: ${error.message}`));
+  pool?.on('error', (error: Error) => log('error', `postgres: ${error.message}`));
   await pool?.query(CREATE_TABLE);
 
   return {

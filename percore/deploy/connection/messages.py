@@ -196,7 +196,7 @@ class Changed(TypedDict):
 
 class Controlled(TypedDict):
     apps: list[Line]
-    known: list[Line]
+    status: Status
 
 
 class Removal(TypedDict):

@@ -26,6 +26,7 @@ _OPTIONAL_TEXT = schema.optional(schema.TEXT)
 _PYTHON_VERSION = schema.matching(
     "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
 )
+_RELOAD_WORKERS = schema.defaulting(schema.whole(least=1, most=1000), 1)
 _STARTUP = schema.defaulting(schema.FLAG, True)
 _SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
@@ -40,6 +41,7 @@ class AppSettings:
     port: Annotated[int | None, schema.optional(schema.PORT)]
     health_path: Annotated[str | None, schema.optional(schema.URL_PATH)]
     health_seconds: Annotated[int, schema.whole()]
+    reload_workers: Annotated[int, _RELOAD_WORKERS]
     build_command: Annotated[str | None, _OPTIONAL_TEXT]
     install_command: Annotated[str | None, _OPTIONAL_TEXT]
     install_production_command: Annotated[str | None, _OPTIONAL_TEXT]

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from percore.common.printable import lines_of
 from percore.deploy.connection.messages import Compared, FileChange
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.places import find_places
@@ -138,9 +137,7 @@ def _show_one(one: Difference, title: str, report: Report) -> None:
 
 def show_changes(changes: Sequence[FileChange], handlers: Sequence[str], report: Report) -> None:
     for change in changes:
-        report.step(change["text"])
-        for line in lines_of(change["diff"]):
-            report.step(f"  {line}")
+        report.change(change["text"], change["diff"])
     for handler in handlers:
         report.step(f"then {handler}")
 

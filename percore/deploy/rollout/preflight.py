@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
 from percore.deploy.build.artifact import Artifact
-from percore.deploy.connection.messages import Inspected, Ports
+from percore.deploy.connection.messages import AppStatus, Inspected, Ports
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.host import Host
@@ -51,7 +51,8 @@ def refusal(choice: Choice, port_owners: Mapping[str, str]) -> PercoreError | No
     app = choice.seen.wanted.app
     if app is None:
         return None
-    case = _Case(choice.host, app.artifact, choice.seen.reply, choice.is_staged, port_owners)
+    at_once = {each["name"]: each.get("reload_workers", 1) for each in app.record.get("apps", [])}
+    case = _Case(choice.host, app.artifact, choice.seen.reply, choice.is_staged, port_owners, at_once)
     for check in (_programs, _ports, _disk, _inodes, _memory, _architecture, _clock):
         refused = check(case)
         if refused:
@@ -68,6 +69,7 @@ class _Case(NamedTuple):
     seen: Inspected
     is_staged: bool
     port_owners: Mapping[str, str]
+    reload_workers: Mapping[str, int]  # by app
 
 
 Refused = tuple[str, str] | None
@@ -128,24 +130,25 @@ def _inodes(case: _Case) -> Refused:
 
 
 def _memory(case: _Case) -> Refused:
-    """A reload goes worker by worker: beside all that run there is for a moment one more of the largest."""
-    largest = max(
-        (
-            worker["memory_bytes"]
-            for app in case.seen["status"]["apps"]
-            if app["mode"] == "cluster"
-            for worker in app["workers"]
-        ),
-        default=0,
-    )
-    free = case.seen["memory_free_bytes"]
-    if free is None or not largest or free >= largest + SPARE_MEMORY:
+    """A reload goes worker by worker: beside all that run there are for a moment some more, `reload_workers` of an app."""
+    apps = [app for app in case.seen["status"]["apps"] if app["mode"] == "cluster"]
+    more, largest = max((_overlap(case, app) for app in apps), default=(0, 0), key=lambda pair: pair[0] * pair[1])
+    needed, free = more * largest + SPARE_MEMORY, case.seen["memory_free_bytes"]
+    if free is None or not largest or free >= needed:
         return None
+    of_largest = "one more of its largest worker" if more == 1 else f"{more} more of its largest worker"
     return (
-        f"not enough memory for the overlap: {_mb(largest + SPARE_MEMORY)} needed ({_mb(largest)} for one more of its "
-        f"largest worker, {_mb(SPARE_MEMORY)} to spare), {_mb(free)} available",
-        "stop something there, lower 'instances', or add memory",
+        f"not enough memory for the overlap: {_mb(needed)} needed ({_mb(more * largest)} for {of_largest}, "
+        f"{_mb(SPARE_MEMORY)} to spare), {_mb(free)} available",
+        "stop something there, lower 'reload_workers' or 'instances', or add memory",
     )
+
+
+def _overlap(case: _Case, app: AppStatus) -> tuple[int, int]:
+    """How many workers of the app there are besides, and the memory of its largest."""
+    at_once = case.reload_workers.get(app.get("name", ""), 1)
+    count = min(at_once, max(1, len(app["workers"]) - 1))
+    return count, max((worker["memory_bytes"] for worker in app["workers"]), default=0)
 
 
 def _architecture(case: _Case) -> Refused:

@@ -144,7 +144,7 @@ class _Maker:
 
     def _record(self, settings: AppSettings, artifact: Artifact) -> Record:
         """node reads the process file for it."""
-        own = settings.deploy_to, settings.port, settings.health_path, settings.process_env
+        own = settings.deploy_to, settings.port, settings.health_path, settings.process_env, settings.reload_workers
         key = json.dumps([own, sorted(settings.env.items()), artifact.sha256])
         if key not in self._records:
             self._records[key] = _make_record(settings, artifact, self._report)
@@ -170,6 +170,8 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
         _find_programs(app, artifact, path)
         if app.get("mode") == "cluster" and settings.health_path:
             app.setdefault("health", settings.health_path)
+        if app.get("mode") == "cluster" and settings.reload_workers > 1:
+            app.setdefault("reload_workers", settings.reload_workers)
     secret = {app["name"]: fields for app in record["apps"] if (fields := REDACTOR.fields(app))}
     return {**record, "secret": secret} if secret else record
 

@@ -57,6 +57,7 @@ class AppConfig(NamedTuple):
     increment_var: Optional[Variable] = None
     wait_ready: bool = False
     listen_timeout: Seconds = 30.0  # a limit, never a success
+    reload_workers: Live[Count] = 1  # so many are replaced at once by a reload, after the first one
     health_interval: Seconds = 10.0  # between two checks of `health` while the worker runs; 0: only when it starts
     liveness_timeout: Seconds = 30.0  # failing its check, or accepting nothing, for so long: it is replaced; 0: never
     kill_timeout: Seconds = 1.6

@@ -142,6 +142,9 @@ OPTIONS = (
         variable="PM2_GRACEFUL_LISTEN_TIMEOUT",
         is_setting=True,
     ),
+    Option(
+        "reload_workers", COUNT, "workers that a reload replaces at once, after the first", describe=NEVER, jlist=NEVER
+    ),
     Option("health_interval", DURATION, "time between two health checks of a running worker; 0: none"),
     Option("liveness_timeout", DURATION, "replace a worker that is unhealthy for this long; 0: never", is_setting=True),
     Option(

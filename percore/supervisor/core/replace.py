@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import PartialError, PercoreError
@@ -46,7 +46,8 @@ def replace(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: b
 
 
 def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) -> Job:
-    """Slot by slot: the new worker is ready before the old one drains and stops. No request is lost.
+    """Slot by slot, or `reload_workers` of them at once: the new worker is ready before the old one drains and stops. No
+    request is lost.
 
     The first failure ends it: the slots already moved go back to the former config, and WorkerFailed tells why;
     PartialError when they could not go back.
@@ -55,9 +56,8 @@ def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) 
     former = app.config
     moved: list[Slot] = []
     try:
-        for slot in chosen:
-            yield from _move(app, slot, config, until_stable=not moved)
-            moved.append(slot)
+        for slots_at_once in _groups(chosen, config.reload_workers):
+            yield from _move_all(app, slots_at_once, config, moved)
     except PercoreError as cause:
         app.reload_failure = str(cause)
         try:
@@ -70,6 +70,50 @@ def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) 
     app.config = config
     app.reload_failure = ""
     yield from _until_drained(chosen)
+
+
+def _groups(slots: Sequence[Slot], size: int) -> Iterator[Sequence[Slot]]:
+    """The first one by itself: it shows whether the rest should follow."""
+    yield slots[:1]
+    for start in range(1, len(slots), max(1, size)):
+        yield slots[start : start + max(1, size)]
+
+
+def _move_all(app: App, slots: Sequence[Slot], config: AppConfig, moved: list[Slot]) -> Job:
+    """Those that were moved are in `moved`, also when another one fails."""
+    left = [slot for slot in slots if slot.wanted and slot.worker.is_ready]
+    if len(left) < 2:
+        for slot in slots:
+            yield from _move(app, slot, config, until_stable=not moved)
+            moved.append(slot)
+        return
+    yield from _until_drained(left)
+    for slot in left:
+        slot.begin_reload(config)
+    try:
+        while left := [slot for slot in left if not _has_moved(app, slot, moved)]:
+            yield
+    except BaseException:
+        for slot in left:
+            if slot not in moved:
+                slot.abandon()
+        raise
+    for slot in slots:
+        if slot not in moved:
+            yield from _move(app, slot, config, until_stable=False)
+            moved.append(slot)
+
+
+def _has_moved(app: App, slot: Slot, moved: list[Slot]) -> bool:
+    incoming = slot.incoming
+    if incoming and incoming.state is State.STARTING:
+        return False
+    if incoming is None or not incoming.is_ready:
+        raise WorkerFailed(incoming or slot.worker)
+    slot.promote()
+    app.steer()
+    moved.append(slot)
+    return True
 
 
 def _move(app: App, slot: Slot, config: AppConfig, *, until_stable: bool) -> Job:

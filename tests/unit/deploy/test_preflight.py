@@ -26,6 +26,9 @@ SEEN = {
 }  # fmt: skip
 
 
+RECORD: dict[str, Any] = {"apps": [{"name": "web"}, {"name": "many", "reload_workers": 8}]}
+
+
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:
     tree = tmp_path / "tree"
@@ -42,7 +45,7 @@ def artifact(tmp_path: Path) -> Artifact:
 def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
     """What a deploy chose for a host that has never had the release."""
     reply: Any = {**SEEN, **seen}
-    app = WantedApp(artifact, record={}, fingerprint="")
+    app = WantedApp(artifact, record=RECORD, fingerprint="")
     state: Any = SimpleNamespace()
     found = Seen(host, WantedHost(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
     return Choice(host, "r1", None, reply["status"], gives_up_app=False, seen=found, is_staged=False, reason="")
@@ -64,6 +67,15 @@ def refusal(
 
 def test_a_host_with_room_for_all_is_not_refused(artifact: Artifact) -> None:
     assert refusal(artifact) == ""
+
+
+def test_the_memory_of_all_workers_that_switch_at_once_is_needed(artifact: Artifact) -> None:
+    workers = [{"memory_bytes": 100_000_000}] * 4
+    one = {"apps": [{"name": "web", "mode": "cluster", "workers": workers}]}
+    many = {"apps": [{"name": "many", "mode": "cluster", "workers": workers}]}
+    assert refusal(artifact, memory_free_bytes=250_000_000, status=one) == ""
+    text = refusal(artifact, memory_free_bytes=250_000_000, status=many)
+    assert "367 MB needed (300 MB for 3 more of its largest worker, 67 MB to spare), 250 MB available" in text
 
 
 def test_disk_inodes_and_memory_are_refused_with_the_arithmetic(artifact: Artifact) -> None:

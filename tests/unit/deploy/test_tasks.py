@@ -66,6 +66,73 @@ def test_a_secret_is_sealed_from_standard_input_and_viewed(tmp_path: Path) -> No
     assert "vars.yml:1: no password opens this vault text" in told
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("deplyo", "there is no task 'deplyo' -> did you mean 'deploy'?"),
+        ("secrets.encript", "there is no task 'secrets.encript' -> did you mean 'secrets.encrypt'?"),
+        ("lab.upp", "there is no task 'lab.upp' -> did you mean 'lab.up'?"),
+        ("zzzzzz", "there is no task 'zzzzzz' -> --list shows all tasks"),
+        ("status local", "'status' takes no word 'local' -> --env local"),
+        ("status --env local elsewhere", "there is no task 'elsewhere' -> --list shows all tasks"),
+        ("status --limt web1", "'--limt' is no option of 'status' -> did you mean '--limit'?"),
+        ("status --qqqqqqq", "'--qqqqqqq' is no option of 'status' -> status --help"),
+    ],
+)
+def test_a_mistyped_word_is_one_line_with_the_nearest(words: str, told: str) -> None:
+    assert run(*words.split()) == (2, "", f"percore: {told}\n")
+
+
+@pytest.fixture
+def completing(tmp_path: Path) -> Path:
+    """A project whose ./run is invoke's."""
+    (tmp_path / "inventories").mkdir()
+    for name in ("production.yml", "staging.ini"):
+        (tmp_path / "inventories" / name).write_text("")
+    (tmp_path / "tasks.py").write_text(
+        "from percore.tasks import make_namespace\nnamespace = make_namespace(__file__)\n"
+    )
+    (tmp_path / "run").write_text(f'#!/bin/sh\nPYTHONPATH={PROJECT} exec {sys.executable} -m invoke "$@"\n')
+    (tmp_path / "run").chmod(0o755)
+    return tmp_path
+
+
+ASK = {
+    "bash": 'COMP_WORDS=({words}); COMP_CWORD={last}; _percore_tasks; printf "%s\\n" "${{COMPREPLY[@]}}"',
+    "zsh": "words=({words}); CURRENT={place}; _percore_tasks",
+    "fish": "complete -C '{words}'",
+}
+BEFORE = {"bash": "", "zsh": "compdef() { }\ncompadd() { shift; print -l -- $@ }\n", "fish": ""}
+
+
+@pytest.mark.parametrize("shell", ASK)
+def test_a_shell_completes_tasks_options_and_environments(completing: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    code, script, _ = run("completion", "--shell", shell)
+    assert code == 0
+
+    def complete(*words: str) -> list[str]:
+        typed = " ".join(["./run", *(word or "''" for word in words)])
+        ask = ASK[shell].format(
+            words=typed if shell != "fish" else typed.replace("''", ""), last=len(words), place=len(words) + 1
+        )
+        done = subprocess.run(
+            [shell, "-c", f"{BEFORE[shell]}{script}\n{ask}"], capture_output=True, text=True, cwd=completing, check=True,
+        )  # fmt: skip
+        return done.stdout.split()
+
+    assert "deploy" in complete("depl")
+    assert "--limit" in complete("status", "--li")
+    assert complete("status", "--env", "") == ["production", "staging"]
+
+
+def test_completion_for_another_shell_is_refused() -> None:
+    assert run("completion", "--shell", "zhs")[::2] == (
+        2, "percore: there is no completion for 'zhs' -> did you mean 'zsh'?\n",
+    )  # fmt: skip
+
+
 WITHOUT_TOOLS = """
 import importlib, pkgutil, sys
 for name in ("pytest", "_pytest", "xdist", "hypothesis", "ansible", "mypy", "importlinter", "vermin", "pyte"):

@@ -1,4 +1,5 @@
 // A service that must run only once. Each second it writes a line with its pid, so a second instance would be visible.
+import { log } from '../settings';
 import { openStore } from '../store';
 
 export async function runTicker(service: string): Promise<void> {
@@ -7,8 +8,8 @@ export async function runTicker(service: string): Promise<void> {
   const release = process.env.PERCORE_RELEASE ?? 'development';
   const tick = () => {
     const worker = `pid=${process.pid} instance=${instance} release=${release}`;
-    console.log(`${new Date().toISOString()} ${service} tick ${worker}`);
-    store.recordTick(service, process.pid).catch((error: Error) => console.error(`${service}: ${error.message}`));
+    log('info', `${new Date().toISOString()} ${service} tick ${worker}`);
+    store.recordTick(service, process.pid).catch((error: Error) => log('error', `${service}: ${error.message}`));
   };
   tick();
   const timer = setInterval(tick, 1000);

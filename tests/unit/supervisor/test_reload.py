@@ -1,0 +1,117 @@
+"""How a reload takes the workers of an app: which of them together, and what a failure leaves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from percore.supervisor.base.states import State
+from percore.supervisor.core import replace
+from percore.supervisor.core.worker.worker import WorkerFailed
+
+
+class Slot:
+    """One whose workers become ready when the test says so."""
+
+    wanted = True
+    outgoing = None
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker = worker("old", State.RUNNING)
+        self.incoming: Any = None
+
+    def begin_reload(self, config: Any) -> Any:
+        self.incoming = worker(config.release, State.STARTING)
+        return self.incoming
+
+    def promote(self) -> None:
+        self.worker, self.incoming = self.incoming, None
+
+    def abandon(self) -> None:
+        self.incoming = None
+
+
+class Worker(SimpleNamespace):
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.state is State.RUNNING)
+
+
+def worker(release: str, state: State) -> Any:
+    history = SimpleNamespace(last_end="it broke", last_tail=["x"])
+    return Worker(
+        release=release, state=state, number=0, is_stable=True, config=SimpleNamespace(name="web"), history=history
+    )
+
+
+def app_of(count: int) -> Any:
+    return SimpleNamespace(
+        slots=[Slot(n) for n in range(count)], config=config("old", 1), steer=lambda: None, reload_failure=""
+    )
+
+
+def config(release: str, at_once: int) -> Any:
+    return SimpleNamespace(release=release, reload_workers=at_once)
+
+
+def starting(app: Any) -> list[int]:
+    return [slot.number for slot in app.slots if slot.incoming]
+
+
+def groups(count: int, at_once: int) -> list[list[int]]:
+    """The slots that are replaced together, one group after the other."""
+    app, found = app_of(count), []
+    for _ in replace.reload(app, config("new", at_once)):
+        found.append(starting(app))
+        for slot in app.slots:
+            if slot.incoming:
+                slot.incoming.state = State.RUNNING
+    assert [slot.worker.release for slot in app.slots] == ["new"] * count
+    assert app.config.release == "new"
+    return found
+
+
+def test_the_first_worker_goes_alone_and_so_many_at_once_after_it() -> None:
+    assert groups(4, 1) == [[0], [1], [2], [3]]
+    assert groups(4, 0) == [[0], [1], [2], [3]]
+    assert groups(6, 2) == [[0], [1, 2], [3, 4], [5]]
+    assert groups(6, 99) == [[0], [1, 2, 3, 4, 5]]
+    assert groups(1, 4) == [[0]]
+
+
+def test_one_that_is_ready_sooner_does_not_wait_for_the_others() -> None:
+    app = app_of(4)
+    job = replace.reload(app, config("new", 3))
+    next(job)
+    app.slots[0].incoming.state = State.RUNNING
+    next(job)
+    assert starting(app) == [1, 2, 3]
+    app.slots[2].incoming.state = State.RUNNING
+    next(job)
+    assert (starting(app), app.slots[2].worker.release) == ([1, 3], "new")
+
+
+def run_back(app: Any, job: Any) -> None:
+    """Workers of the former release become ready at once."""
+    for _ in job:
+        for slot in app.slots:
+            if slot.incoming and slot.incoming.release == "old":
+                slot.incoming.state = State.RUNNING
+
+
+def test_a_failure_among_several_brings_all_of_them_back() -> None:
+    app = app_of(5)
+    job = replace.reload(app, config("new", 3))
+    next(job)
+    app.slots[0].incoming.state = State.RUNNING
+    next(job)
+    app.slots[1].incoming.state = State.RUNNING
+    app.slots[2].incoming.state = State.FATAL
+    with pytest.raises(WorkerFailed, match="it broke"):
+        run_back(app, job)
+    assert [slot.worker.release for slot in app.slots] == ["old"] * 5
+    assert starting(app) == []
+    assert app.config.release == "old"
