@@ -135,7 +135,7 @@ def lock(scope: Scope, report: Report, *, why: str) -> None:
         if faults:
             on_all([host for host in hosts if host.name in held], lambda host: host.ask("let_go"))
         stop_at(faults, report)
-    report.finish(f"locked: {count_hosts(hosts)} -> invoke unlock --env {scope.env}")
+    report.finish(f"locked: {count_hosts(hosts)} -> {scope.command('unlock')}")
 
 
 def unlock(scope: Scope, report: Report) -> None:
@@ -195,7 +195,7 @@ def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:
     Raises a fault when it did not end with 0 everywhere.
     """
     if not words:
-        raise UsageError("there is no command to run", next=f"invoke exec --env {scope.env} -- COMMAND")
+        raise UsageError("there is no command to run", next=scope.command("exec", "-- COMMAND"))
     shown = shlex.join(words) if len(words) > 1 else words[0]
     words = ["/bin/sh", "-c", words[0]] if len(words) == 1 else words
     with open_hosts(scope, report, also_without_app=True) as hosts:
@@ -231,7 +231,7 @@ def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     stop_at(faults, report)
     drifted = [e["host"] for e in entries if e["workers"] or e["files"] or e.get("owed") or e["current"] != common]
     if drifted:
-        again = f"invoke deploy --env {scope.env} sets them right"
+        again = f"{scope.command('deploy')} sets them right"
         raise ChangesPending(f"drifted: {', '.join(drifted)}", next=again)
     if not as_json:
         report.finish(f"nothing drifted on {count_hosts(entries)}")

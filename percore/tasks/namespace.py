@@ -31,7 +31,7 @@ HOST_TASKS = (
     hosts.startup,
     hosts.unstartup,
 )
-PROJECT_TASKS = (project.build, project.inventory, project.explain)
+PROJECT_TASKS = (project.build, project.inventory, project.explain, project.roles)
 SECRET_TASKS = (
     secrets.encrypt,
     secrets.decrypt,

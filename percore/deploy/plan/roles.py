@@ -13,6 +13,7 @@ from typing import Any
 from percore.common import names
 from percore.deploy import schema
 from percore.deploy.schema import Kind, checked, pattern
+from percore.deploy.shipped import with_shipped
 from percore.deploy.yaml_files import Document, read_document
 from percore.errors import UsageError
 
@@ -67,7 +68,10 @@ class Role:
     """One role as written: its strings are still templates."""
 
     name: str
-    directory: Path
+    directory: Path  # that holds its role.yml
+    lookup: tuple[
+        Path, ...
+    ] = ()  # where its templates and files are looked for: the project's own, then the shipped one
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
@@ -82,6 +86,10 @@ class Role:
     def file(self) -> Path:
         return self.directory / "role.yml"
 
+    def directories(self, part: str) -> list[Path]:
+        """Where its `templates` or `files` are looked for; the first that has one counts."""
+        return [directory / part for directory in self.lookup or (self.directory,)]
+
     def all_tags(self) -> set[str]:
         return {*self.tags, *(tag for items in self.items.values() for item in items for tag in item.get("tags", ()))}
 
@@ -90,19 +98,23 @@ class Role:
 
 
 def load_role(name: str, directory: Path = Path("roles")) -> Role:
-    """Read `directory/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+    """Read `directory/name/role.yml`, or percore's own of that name.
+
+    UsageError for a missing role, invalid YAML, or a key that is not known.
+    """
     if not isinstance(name, str) or not names.is_path_word(name):
         raise UsageError(
             f"{ascii(name)[:80]} cannot be the name of a role", where=str(directory), next=f"use {names.PATH_WORD}"
         )
-    path = directory / name / "role.yml"
-    if not path.is_file():
-        known = sorted(entry.parent.name for entry in directory.glob("*/role.yml"))
+    lookup = tuple(root / name for root in with_shipped(directory))
+    path = next((entry / "role.yml" for entry in lookup if (entry / "role.yml").is_file()), None)
+    if path is None:
+        known = sorted({entry.parent.name for root in with_shipped(directory) for entry in root.glob("*/role.yml")})
         advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
         raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)
-    return parse_role(name, data, directory=path.parent, places=_places_of_defaults(document, data))
+    return parse_role(name, data, directory=path.parent, lookup=lookup, places=_places_of_defaults(document, data))
 
 
 def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
@@ -112,7 +124,14 @@ def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
     return {name: document.place(node) for name, node in document.pairs(defaults)}
 
 
-def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str, str] | None = None) -> Role:
+def parse_role(
+    name: str,
+    data: object,
+    *,
+    directory: Path,
+    lookup: tuple[Path, ...] = (),
+    places: Mapping[str, str] | None = None,
+) -> Role:
     where = str(directory / "role.yml")
     mapping = schema.MAPPING.read(data or {}, "role", where)
     schema.require_keys(mapping, ROLE_KEYS, "", where)
@@ -130,6 +149,7 @@ def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str,
     return Role(
         name=name,
         directory=directory,
+        lookup=lookup,
         requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
         defaults=schema.MAPPING.read(mapping.get("defaults") or {}, "defaults", where),
         places=places or {},

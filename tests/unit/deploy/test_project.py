@@ -1,0 +1,147 @@
+"""A project of one's own: percore's roles and templates below its own, its environments, and what its hints say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from percore.deploy.command_line import to_type
+from percore.deploy.inventory import find_inventory
+from percore.deploy.plan.host_plan import make_plan
+from percore.deploy.rollout.host import Scope
+from percore.deploy.shipped import UsedFile, used_files
+from percore.errors import UsageError
+from percore.tasks.decorators import local_scope
+from percore.tasks.environments import choose_environment
+from tests.unit.deploy.apps import write
+from tests.unit.deploy.planned import render_state
+
+KNOWN = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc123"}
+APP = {"app_name": "shop", "app_path": "."}
+
+
+def texts(project: Path, **variables: object) -> dict[str, str]:
+    """The rendered files by path."""
+    state = render_state(make_plan("web1", {**APP, **variables}, env="test", project=project), known=KNOWN)
+    return {str(spec["path"]): state.files[spec["sha256"]].decode() for spec in state.resources() if "sha256" in spec}
+
+
+def test_a_project_without_roles_has_those_that_percore_ships(tmp_path: Path) -> None:
+    assert "proxy_pass" in texts(tmp_path)["/etc/nginx/sites-available/shop"]
+
+
+def test_a_file_of_the_project_replaces_the_shipped_one_of_its_path_and_no_other(tmp_path: Path) -> None:
+    write(tmp_path, {"templates/nginx-site.conf.j2": "# mine, port {{ port }}\n"})
+    made = texts(tmp_path, port=3000)
+    assert made["/etc/nginx/sites-available/shop"] == "# mine, port 3000\n"
+    assert "ExecStart" in made["/etc/systemd/system/percore.service"]
+    role = "defaults: {nginx: true, nginx_port: 80, server_name: _}\nfiles: [{path: /etc/own.conf, content: own}]\n"
+    write(tmp_path, {"roles/nginx/role.yml": role})
+    made = texts(tmp_path)
+    assert made["/etc/own.conf"] == "own"
+    assert "/etc/nginx/sites-available/shop" not in made
+
+
+def test_a_role_of_the_project_uses_shipped_templates_and_may_require_shipped_roles(tmp_path: Path) -> None:
+    role = "requires: [percore]\nfiles: [{path: /etc/launcher, template: percore.sh.j2}]\n"
+    write(tmp_path, {"roles/own/role.yml": role})
+    assert "python3" in texts(tmp_path, roles=["app", "own"])["/etc/launcher"]
+
+
+def test_a_template_or_copied_file_of_the_role_in_the_project_comes_first(tmp_path: Path) -> None:
+    write(tmp_path, {"roles/percore/templates/percore.sh.j2": "# mine\n"})
+    assert texts(tmp_path)["/usr/local/bin/percore"] == "# mine\n"
+
+
+def test_the_files_that_count_are_listed_with_where_they_come_from(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "templates/nginx-site.conf.j2": "",
+            "roles/own/role.yml": "",
+            "roles/admin.ts": "an app may have a directory of this name",
+            "templates/index.html": "and of this",
+        },
+    )
+    found = {file.path: file for file in used_files(tmp_path)}
+    assert found["templates/nginx-site.conf.j2"] == UsedFile("templates/nginx-site.conf.j2", False, True)
+    assert found["roles/own/role.yml"] == UsedFile("roles/own/role.yml", False, False)
+    assert found["roles/app/role.yml"].is_shipped
+    assert not {"roles/admin.ts", "templates/index.html"} & set(found)
+
+
+# -- which environment -----------------------------------------------------------------------------------------------
+
+
+def inventories(project: Path, *names: str) -> Path:
+    return write(project, {f"inventories/{name}.yml": "all: {hosts: {web1: }}\n" for name in names})
+
+
+def test_without_env_a_task_is_about_this_machine_and_startup_about_the_only_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = inventories(tmp_path, "local", "production")
+    monkeypatch.delenv("PERCORE_ENV", raising=False)
+    assert choose_environment("", project, remote=False) == "local"
+    assert choose_environment("", project, remote=True) == "production"
+    assert choose_environment("staging", project, remote=True) == "staging"
+    monkeypatch.setenv("PERCORE_ENV", "canary")
+    assert choose_environment("", project, remote=True) == choose_environment("", project, remote=False) == "canary"
+
+
+@pytest.mark.parametrize(
+    ("names", "remote", "told"),
+    [
+        (["local", "production", "staging"], True, "could be meant -> --env production or --env staging, or set PERCORE_"),
+        (["local"], True, "there is no environment but this machine -> invoke init --env production"),
+        (["production", "staging"], False, "no environment 'local' -> --env production or --env staging"),
+        ([], False, "there is no environment 'local' -> invoke init --env production"),
+    ],
+)  # fmt: skip
+def test_where_no_environment_is_the_obvious_one_the_choices_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], remote: bool, told: str
+) -> None:
+    monkeypatch.delenv("PERCORE_ENV", raising=False)
+    with pytest.raises(UsageError) as caught:
+        choose_environment("", inventories(tmp_path, *names), remote=remote)
+    assert told in str(caught.value)
+
+
+def test_an_environment_that_is_missing_is_told_with_what_makes_it(tmp_path: Path) -> None:
+    inventories(tmp_path, "local")
+    with pytest.raises(UsageError, match="known: local; make it: invoke init --env production"):
+        find_inventory("production", tmp_path / "inventories")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("deploy/staging.yml", "staging"), ("deploy/canary/hosts.yml", "canary"), ("deploy/eu", "eu")],
+)
+def test_an_environment_may_be_the_path_of_its_inventory(tmp_path: Path, path: str, name: str) -> None:
+    write(tmp_path, {"deploy/staging.yml": "", "deploy/canary/hosts.yml": "", "deploy/eu/hosts.ini": ""})
+    scope = local_scope(tmp_path, f"{tmp_path}/{path}")
+    assert (scope.env, scope.inventory_path) == (name, tmp_path / path)
+    assert scope.command("converge", "--limit a") == f"invoke converge --env {tmp_path}/{path} --limit a"
+
+
+def test_a_path_without_an_inventory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such file or directory"):
+        local_scope(tmp_path, "./missing.yml")
+
+
+# -- hints --------------------------------------------------------------------------------------------------------------
+
+
+def test_hints_name_the_command_that_works_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCORE_RUN", "./run")
+    assert Scope("eu", tmp_path).command("status") == "./run status --env eu"
+    monkeypatch.setenv("PERCORE_RUN", "../my checkout/run")
+    assert to_type("lab.up") == "'../my checkout/run' lab.up"
+    monkeypatch.delenv("PERCORE_RUN")
+    write(tmp_path, {"invoke": ""})
+    (tmp_path / "invoke").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert to_type("status") == "invoke status"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert to_type("status").endswith("python -m invoke status")
