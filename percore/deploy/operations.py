@@ -42,7 +42,7 @@ def status(scope: Scope, report: Report, *, as_json: bool) -> None:
     stop_at(faults, report)
     down = [entry["host"] for entry in entries if entry["missing"]]
     if down:
-        advice = f"invoke converge --env {scope.env} --limit {','.join(down)}"
+        advice = scope.command("converge", f"--limit {','.join(down)}")
         raise NotRunning(f"not everything runs on {', '.join(down)}", next=advice)
 
 

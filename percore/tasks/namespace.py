@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import hosts, project, secrets
+from percore.tasks import hosts, init, project, secrets
 
 HOST_TASKS = (
     hosts.setup,
@@ -31,7 +31,7 @@ HOST_TASKS = (
     hosts.startup,
     hosts.unstartup,
 )
-PROJECT_TASKS = (project.build, project.inventory, project.explain, project.roles)
+PROJECT_TASKS = (project.build, project.inventory, project.explain, project.roles, init.init)
 SECRET_TASKS = (
     secrets.encrypt,
     secrets.decrypt,

@@ -16,6 +16,7 @@ from percore.deploy.plan.roles import RELEASE_TAG
 from percore.deploy.plan.settings import read_host_settings, read_settings
 from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
+from percore.deploy.plan.version import require_version
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.host import Host, Scope
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
@@ -56,6 +57,7 @@ def _require_tags(selection: Selection, hosts: list[Host]) -> None:
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
     variables = resolve_variables(plan)
+    require_version(variables)
     address = read_address(name, variables)
     REDACTOR.hide([address.password, address.become_password])
     basics = read_host_settings(variables)

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from percore.deploy.build.app import build
 from percore.deploy.command_line import to_type
 from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import make_plan
 from percore.deploy.rollout.host import Scope
+from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.shipped import UsedFile, used_files
-from percore.errors import UsageError
+from percore.errors import PreflightError, UsageError
 from percore.tasks.decorators import local_scope
 from percore.tasks.environments import choose_environment
-from tests.unit.deploy.apps import write
-from tests.unit.deploy.planned import render_state
+from tests.unit.deploy.apps import PROCESS_FILE, git, names, write
+from tests.unit.deploy.planned import render_state, settings_of
 
 KNOWN = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc123"}
 APP = {"app_name": "shop", "app_path": "."}
@@ -145,3 +147,58 @@ def test_hints_name_the_command_that_works_here(tmp_path: Path, monkeypatch: pyt
     assert to_type("status") == "invoke status"
     monkeypatch.setenv("PATH", "/nowhere")
     assert to_type("status").endswith("python -m invoke status")
+
+
+# -- the version that a project asks for ----------------------------------------------------------------------------------
+
+
+def asked(project: Path, version: str) -> None:
+    write(project, {"inventories/eu.yml": f"all:\n  hosts: {{web1: }}\n  vars:\n    percore_version: {version}\n"})
+    load_hosts(Scope("eu", write(project, {"inventories/group_vars/all.yml": "app_name: shop\napp_path: .\n"})))
+
+
+@pytest.mark.parametrize("version", ['""', '"0.1.0"', '"~=0.1"', '">=0.1,<0.3"'])
+def test_a_project_may_ask_for_this_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr("percore.deploy.plan.version.__version__", "0.1.0")
+    asked(tmp_path, version)
+
+
+def test_another_version_refuses_before_anything_and_names_the_one_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("percore.deploy.plan.version.__version__", "0.1.0")
+    told = r"eu.yml:4, host web1: this project asks for percore ~=0.2, and this is 0.1.0 -> pip install 'percore\[deploy\]~=0.2'"
+    with pytest.raises(PreflightError, match=told):
+        asked(tmp_path, '"~=0.2"')
+    with pytest.raises(PreflightError, match=r"percore\[deploy\]==0.1.1'"):
+        asked(tmp_path, "0.1.1")
+    with pytest.raises(UsageError, match="percore_version 'newest' is no version"):
+        asked(tmp_path, "newest")
+
+
+# -- what of a project is no part of the app --------------------------------------------------------------------------------
+
+
+def test_inventories_are_not_deployed_with_an_app_that_is_the_project(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "ecosystem.json": PROCESS_FILE,
+            "web.js": "",
+            "inventories/eu.yml": "all: {vars: {token: plain}}",
+            "build/nginx/eu/shop.conf": "upstream",
+            "build/page.html": "",
+            "src/inventories/mine.json": "{}",
+        },
+    )
+    plan = make_plan("here", {**APP, "app_name": "shop"}, env="eu", project=tmp_path)
+    artifact = build(settings_of(plan), tmp_path, print)
+    assert names(artifact) >= {"web.js", "build/page.html", "src/inventories/mine.json"}
+    assert not [name for name in names(artifact) if name.startswith(("inventories", "build/nginx", ".percore"))]
+
+
+def test_git_does_not_see_what_percore_writes_for_itself(tmp_path: Path) -> None:
+    write(tmp_path, {"ecosystem.json": PROCESS_FILE, "web.js": ""})
+    git(tmp_path, "init", "-q")
+    build(settings_of(make_plan("here", APP, env="eu", project=tmp_path)), tmp_path, print)
+    assert git(tmp_path, "status", "--porcelain").splitlines() == ["?? ecosystem.json", "?? web.js"]
