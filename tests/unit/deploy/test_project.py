@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,3 +205,26 @@ def test_git_does_not_see_what_percore_writes_for_itself(tmp_path: Path) -> None
     git(tmp_path, "init", "-q")
     build(settings_of(make_plan("here", APP, env="eu", project=tmp_path)), tmp_path, print)
     assert git(tmp_path, "status", "--porcelain").splitlines() == ["?? ecosystem.json", "?? web.js"]
+
+
+# -- paths with any characters -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_on_a_host_works_in_a_directory_of_any_name(tmp_path: Path) -> None:
+    odd = tmp_path / 'a shop\'s "$HOME" `in` München'
+    (odd / "package" / "current").mkdir(parents=True)
+    (odd / "package" / "current" / "__main__.py").write_text(
+        "import os, sys; print(os.environ['PERCORE_HOME'], *sys.argv[1:])"
+    )
+    paths = {"percore_home": f"{odd}/home", "package_path": f"{odd}/package", "launcher_path": f"{odd}/percore"}
+    plan = make_plan("here", {**APP, **paths, "service_manager": "process"}, env="local", project=tmp_path)
+    state = render_state(plan, known={**KNOWN, "python_path": sys.executable})
+    spec = next(spec for spec in state.resources() if spec.get("path") == f"{odd}/percore")
+    script = tmp_path / "percore"
+    script.write_bytes(state.files[spec["sha256"]])
+    for home, told in (("", f"{odd}/home"), ("/else", "/else")):
+        words = ["sh", str(script), "list", "a b"]
+        done = subprocess.run(
+            words, env={**os.environ, "PERCORE_HOME": home}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{told} list a b\n"
