@@ -15,6 +15,7 @@ PYTHON = """\
 case "$*" in
 "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 "-m pip"*"[deploy,dev]"*) [ ! -e offline ] || exit 1 ;;
+"-m invoke hints") echo "hints name $PERCORE_RUN" >>told ;;
 esac
 case "$*" in "-m "*) echo "$*" >>told ;; esac
 """
@@ -77,3 +78,7 @@ def test_an_environment_made_before_the_extras_were_told_apart_is_made_anew(proj
     stamp = project / ".venv" / "percore-ready"
     stamp.write_text(stamp.read_text().splitlines()[0] + "\n")
     assert run(project, "deploy") == [BASE, "-m invoke deploy"]
+
+
+def test_hints_name_the_script_as_it_was_typed(project: Path) -> None:
+    assert run(project, "hints")[1] == f"hints name {project}/run"

@@ -145,7 +145,7 @@ def _show_next(wish: Wish, tasks: str, report: Report) -> None:
     command = to_type(f"deploy --env {wish.env}")
     if tasks != "tasks":
         report.line(f"tasks.py is something else here, so percore's tasks are in {tasks}.py: invoke -c {tasks}")
-        command = f"invoke -c {tasks} deploy --env {wish.env}"
+        command = to_type(f"deploy --env {wish.env}", tasks)
     if wish.env != LOCAL and not _is_ignored(wish.app, f".env.{wish.env}"):
         report.line(f"git does not ignore .env.{wish.env} yet: add it to .gitignore before you write secrets there")
     path = find_inventory(wish.env, wish.project / "inventories")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,7 @@ from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import make_plan
 from percore.deploy.rollout.host import Scope
 from percore.deploy.rollout.hosts import load_hosts
-from percore.deploy.shipped import UsedFile, used_files
+from percore.deploy.shipped import UsedFile, shipped_directory, used_files
 from percore.errors import PreflightError, UsageError
 from percore.tasks.decorators import local_scope
 from percore.tasks.environments import choose_environment
@@ -143,6 +146,9 @@ def test_hints_name_the_command_that_works_here(tmp_path: Path, monkeypatch: pyt
     assert Scope("eu", tmp_path).command("status") == "./run status --env eu"
     monkeypatch.setenv("PERCORE_RUN", "../my checkout/run")
     assert to_type("lab.up") == "'../my checkout/run' lab.up"
+    monkeypatch.setattr(sys, "argv", ["invoke", "-c", "percore_tasks", "status"])
+    assert Scope("eu", tmp_path).command("plan").endswith("run' -c percore_tasks plan --env eu")
+    monkeypatch.setattr(sys, "argv", ["invoke", "status"])
     monkeypatch.delenv("PERCORE_RUN")
     write(tmp_path, {"invoke": ""})
     (tmp_path / "invoke").chmod(0o755)
@@ -228,3 +234,40 @@ def test_the_command_on_a_host_works_in_a_directory_of_any_name(tmp_path: Path) 
             words, env={**os.environ, "PERCORE_HOME": home}, capture_output=True, text=True, check=True
         )
         assert done.stdout == f"{told} list a b\n"
+
+
+# -- what the README shows -----------------------------------------------------------------------------------------------
+
+
+def test_the_inventory_of_the_readme_means_the_readers_app_in_a_clone(tmp_path: Path) -> None:
+    root = shipped_directory()
+    block = re.search(r"```yaml\n# inventories/production\.yml.*?\n(.*?)```", (root / "README.md").read_text(), re.S)
+    assert block
+    clone = tmp_path / "percore"
+    shutil.copytree(root / "inventories", clone / "inventories", ignore=shutil.ignore_patterns("lab.yml"))
+    write(clone, {"inventories/production.yml": block[1]})
+    write(tmp_path / "shop", {"package.json": {}})
+    hosts = load_hosts(Scope("production", clone))
+    assert [host.name for host in hosts] == ["web1.example.com", "web2.example.com", "web3.example.com"]
+    settings = hosts[0].settings
+    assert (settings.name, settings.port, settings.health_path) == ("shop", 5000, "/health")
+    assert settings.path.resolve() == tmp_path / "shop"
+    assert [host.settings.name for host in load_hosts(Scope("local", clone))] == ["boltlink"]
+
+
+def test_no_message_of_the_control_side_names_a_command_by_hand() -> None:
+    """`to_type` and `Scope.command` know what works here: ./run in a clone, invoke elsewhere."""
+    package = shipped_directory() / "percore"
+    written = []
+    for path in [*package.glob("deploy/**/*.py"), *package.glob("tasks/*.py")]:
+        tree = ast.parse(path.read_text())
+        bodies = [node.body for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list)]
+        loose = {id(body.value) for block in bodies for body in block if isinstance(body, ast.Expr)}  # docstrings
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in loose]
+        written += [
+            f"{path.relative_to(package)}:{node.lineno}"
+            for node in texts
+            if isinstance(node.value, str) and re.search(r"(\binvoke|\./run) [a-z-]", node.value)
+        ]
+    # What is written into files that a team shares, and what a host says, which does not know how we were started.
+    assert [place for place in written if not place.startswith(("deploy/scaffold/", "deploy/rollout/host.py"))] == []
