@@ -10,6 +10,7 @@ from pathlib import Path
 
 from percore import __version__
 from percore.common import names
+from percore.common.passwords import for_programs
 from percore.deploy.command_line import relative, to_type
 from percore.deploy.inventory import environments, find_inventory, load_inventory
 from percore.deploy.inventory.host_ranges import parse_hosts
@@ -157,8 +158,9 @@ def _is_ignored(app: Path, name: str) -> bool:
     """True outside of a repository as well."""
     words = ["git", "check-ignore", "-q", name]
     try:
-        return (
-            subprocess.run(words, cwd=app, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 1
+        done = subprocess.run(
+            words, cwd=app, env=for_programs(), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except OSError:
         return True
+    return done.returncode != 1
