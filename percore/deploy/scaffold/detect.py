@@ -25,7 +25,7 @@ _PORT_IN_ENV = re.compile(rf"^\s*(?:export )?PORT={_NUMBER}")
 _USUAL_PORTS: Mapping[str, str] = {
     "next": "3000", "nuxt": "3000", "@nestjs/core": "3000", "@remix-run/serve": "3000", "@sveltejs/adapter-node": "3000",
     "astro": "4321", "@strapi/strapi": "1337", "fastapi": "8000", "uvicorn": "8000", "gunicorn": "8000", "django": "8000",
-    "express": "3000", "flask": "5000",
+    "express": "3000", "fastify": "3000", "koa": "3000", "hono": "3000", "@hapi/hapi": "3000", "flask": "5000",
 }  # fmt: skip
 """Where these listen unless they are told otherwise."""
 
@@ -40,6 +40,7 @@ _HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WOR
 
 _ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
 _WSGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:Flask|Bottle|falcon\.App)\(")
+_BUILDS = re.compile(r"\b(build|compile|tsc)\b")
 _NODE_ENDINGS = (".js", ".cjs", ".mjs", ".ts")
 _NODE = re.compile(r"(?:NODE_ENV=\S+ )?(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
 _OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211", "9200", "5672", "9092", "443"}
@@ -75,6 +76,7 @@ class Detected:
     port: Found
     health: Found | None
     is_python: bool
+    build_command: str = ""
 
 
 def detect(directory: Path) -> Detected:
@@ -88,6 +90,7 @@ def detect(directory: Path) -> Detected:
         port=_port(source),
         health=_health(source),
         is_python=source.is_python and not source.is_node,
+        build_command=_start(source)[0],
     )
 
 
@@ -143,16 +146,25 @@ def _web(source: AppSource, name: str) -> Program:
 
 def _of_package(source: AppSource, name: str) -> Program:
     """The script that starts the built app, else `main` of package.json."""
-    scripts = source.package.get("scripts")
-    known = scripts if isinstance(scripts, dict) else {}
-    for key in ("start:prod", "start:production", "start"):
-        if isinstance(known.get(key), str) and known[key].strip():
-            return _node_program(source, name, known[key].strip())
+    if command := _start(source)[1]:
+        return _node_program(source, name, command)
     for framework, script in _WITHOUT_START.items():
         if framework in source.dependencies:
             return Program(name, script)
     main = source.package.get("main")
     return Program(name, f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source))
+
+
+def _start(source: AppSource) -> tuple[str, str]:
+    """What builds and what starts the app, of a script such as `npm run build:ts && fastify start dist/app.js`."""
+    scripts = source.package.get("scripts")
+    known = scripts if isinstance(scripts, dict) else {}
+    commands = [known.get(key) for key in ("start:prod", "start:production", "start")]
+    command = next((text.strip() for text in commands if isinstance(text, str) and text.strip()), "")
+    *first, last = (part.strip() for part in command.split("&&"))
+    if not first or not all(map(_BUILDS.search, first)):
+        return "", command
+    return "" if "build" in known else " && ".join(first), last
 
 
 def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = True) -> Program:
@@ -227,7 +239,7 @@ def _started(source: AppSource) -> list[str]:
     """The files that package.json starts, where they have no ending."""
     scripts = source.package.get("scripts")
     commands = [str(command) for command in scripts.values()] if isinstance(scripts, dict) else []
-    found = [match["script"] for command in commands if (match := _NODE.fullmatch(command))]
+    found = [match["script"].removeprefix("./") for command in commands if (match := _NODE.fullmatch(command))]
     return [name for name in found if source.has(name) and name not in source.sources]
 
 

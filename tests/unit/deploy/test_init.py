@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,18 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
             "server.mjs": "fastify.get('/health', h)\nfastify.listen({ port: 8081 })\n",
         },
         ["./server.mjs"], "8081", "/health",
+    ),
+    "a script that builds before it starts": (
+        {
+            "package.json": {
+                "scripts": {"start": "npm run build:ts && fastify start dist/app.js"}, "dependencies": {"fastify": "5"},
+            },
+        },
+        ["fastify start dist/app.js"], "3000", "",
+    ),
+    "a script that migrates before it starts": (
+        {"package.json": {"scripts": {"start": "prisma migrate deploy && node main.js"}}, "main.js": "server.listen(3111)"},
+        ["prisma migrate deploy && node main.js"], "3111", "",
     ),
     "main of package.json alone": (
         {"package.json": {"main": "lib/index"}, ".env.example": "PORT=7070\n"}, ["./lib/index.js"], "7070", "",
@@ -144,6 +157,13 @@ def test_each_value_tells_where_it_was_found(tmp_path: Path) -> None:
     assert "port: 4001 # found in src/main.ts:3\n" in text
     assert "health_path: /healthz # found in src/main.ts:2\n" in text
     assert "app_name: shop\n" in text
+
+
+def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -> None:
+    files = copy.deepcopy(APPS["a script that builds before it starts"][0])
+    assert detect(write(tmp_path / "a", files)).build_command == "npm run build:ts"
+    files["package.json"]["scripts"]["build"] = "tsc"
+    assert detect(write(tmp_path / "b", files)).build_command == ""
 
 
 def test_the_example_of_the_env_file_has_the_variables_of_every_app(tmp_path: Path) -> None:
