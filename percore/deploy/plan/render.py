@@ -14,7 +14,8 @@ from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
-from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role, check_item
+from percore.deploy.plan.role_values import check_item
+from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.schema import suggest
@@ -22,7 +23,6 @@ from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
 from percore.errors import UsageError, shown
-
 
 MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
