@@ -1,7 +1,8 @@
-"""Builds the bind shim from its C source for this machine, and for aarch64 where a cross compiler is at hand.
+"""Builds the bind shim from its C source for every architecture, and puts roles and templates into the package.
 
-No binary is committed. A machine without any compiler still gets a package: the supervisor then says that apps cannot
-share a port until one was built. The unit's template goes into the package as well.
+No binary is committed. A wheel has the shim for x86_64 and aarch64, wherever it is built: where a compiler is missing, the
+build asks for ziglang, which has all of them. A checkout without a compiler still works: the supervisor then says that apps
+cannot share a port until the shim was built.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-SOURCE = Path(__file__).parent / "percore" / "supervisor" / "sockets" / "bindshim.c"
-UNIT = Path(__file__).parent / "templates" / "percore.service.j2"
+ROOT = Path(__file__).parent
+SOURCE = ROOT / "percore" / "supervisor" / "sockets" / "bindshim.c"
+UNIT = ROOT / "templates" / "percore.service.j2"
 """`percore startup` fills it in on hosts, where there are no other templates."""
+
+SHIPPED = ("roles", "templates")
+"""In a checkout they are at its top; see percore/deploy/shipped.py."""
 
 FLAGS = ["-shared", "-fPIC", "-nostdlib", "-O2", "-Wall", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -29,7 +34,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 def find_compiler(architecture: str) -> Optional[list[str]]:
     """The command that compiles C for `architecture`, or None."""
     candidates = [f"{architecture}-linux-gnu-gcc"]
-    if architecture == platform.machine():
+    if sys.platform.startswith("linux") and architecture == platform.machine():
         candidates = ["cc", "gcc", "clang", *candidates]
     for name in candidates:
         if path := shutil.which(name):
@@ -41,8 +46,6 @@ def find_compiler(architecture: str) -> Optional[list[str]]:
 
 def build_shims(folder: Path) -> None:
     """Writes `folder`/bindshim-<architecture>.so for each architecture that can be compiled here and is out of date."""
-    if not sys.platform.startswith("linux"):
-        return
     folder.mkdir(parents=True, exist_ok=True)
     for architecture in ARCHITECTURES:
         target = folder / f"bindshim-{architecture}.so"
@@ -58,8 +61,14 @@ class BuildWithShims(build_py):
     def run(self) -> None:
         build_shims(SOURCE.parent)
         super().run()
-        if not self.editable_mode:  # a checkout has it among its templates
-            self.copy_file(str(UNIT), str(Path(self.build_lib, "percore", "supervisor", UNIT.name)))
+        if self.editable_mode:  # a checkout has them at its top
+            return
+        package = Path(self.build_lib, "percore")
+        self.copy_file(str(UNIT), str(package / "supervisor" / UNIT.name))
+        for name in SHIPPED:
+            target = package / "deploy" / "shipped" / name
+            shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+            self.copy_tree(str(ROOT / name), str(target))
 
 
 class EditableWithShims(editable_wheel):
@@ -68,4 +77,8 @@ class EditableWithShims(editable_wheel):
         super().run()
 
 
-setup(cmdclass={"build_py": BuildWithShims, "editable_wheel": EditableWithShims})
+has_compilers = all(find_compiler(architecture) for architecture in ARCHITECTURES)
+setup(
+    cmdclass={"build_py": BuildWithShims, "editable_wheel": EditableWithShims},
+    setup_requires=[] if has_compilers else ["ziglang"],  # pip installs it for the time of the build
+)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+# Hints name what the operator typed.
+os.environ["PERCORE_RUN"] = "invoke"
 
 # Background commands of a shell, and `nohup`, leave these ignored, and what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -157,13 +157,19 @@ def about(seconds: int) -> str:
 
 
 _SHARED = " ".join(f"percore/{name}" for name in bootstrap.SHARED)
+# What deploys also runs on Windows and macOS; to deploy to this very machine is refused there (connection/transport).
+_CONTROL_SIDE = (
+    "--cache-dir .mypy_cache/others --follow-imports silent --exclude connection/local.py"
+    " percore/deploy percore/tasks percore/command.py"
+)
 LINT = Commands(
     "lint",
-    40,
+    60,
     [
         "ruff format --check .",
         "ruff check .",
         "mypy",
+        *(f"mypy --platform {platform} {_CONTROL_SIDE}" for platform in ("win32", "darwin")),
         "lint-imports",
         f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {_SHARED}",
     ],

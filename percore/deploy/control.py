@@ -48,9 +48,7 @@ def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
 def scale(scope: Scope, report: Report, *, app: str, workers: str) -> None:
     """Another number of workers, until the next deploy."""
     if not app or not workers:
-        raise UsageError(
-            "scale needs an app and a number", next=f"invoke scale --env {scope.env} --app APP --workers +1"
-        )
+        raise UsageError("scale needs an app and a number", next=scope.command("scale", "--app APP --workers +1"))
     hosts = load_hosts(scope)
     with closing_hosts(hosts):
         connect_hosts(hosts, report)
@@ -171,7 +169,7 @@ def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], sco
         report.host(other, str(fault).removeprefix(f"{other}: "))
     raise PartialError(
         f"{first.what}; not wholly removed from {', '.join(faults)}", where=first.where or name,
-        next=f"invoke remove --env {scope.env} --limit {','.join(faults)}", detail=first.detail,
+        next=scope.command("remove", f"--limit {','.join(faults)}"), detail=first.detail,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def status(scope: Scope, report: Report, *, as_json: bool) -> None:
     stop_at(faults, report)
     down = [entry["host"] for entry in entries if entry["missing"]]
     if down:
-        advice = f"invoke converge --env {scope.env} --limit {','.join(down)}"
+        advice = scope.command("converge", f"--limit {','.join(down)}")
         raise NotRunning(f"not everything runs on {', '.join(down)}", next=advice)
 
 
@@ -134,7 +134,7 @@ def lock(scope: Scope, report: Report, *, why: str) -> None:
         if faults:
             on_all([host for host in hosts if host.name in held], lambda host: host.ask("let_go"))
         stop_at(faults, report)
-    report.finish(f"locked: {count_hosts(hosts)} -> invoke unlock --env {scope.env}")
+    report.finish(f"locked: {count_hosts(hosts)} -> {scope.command('unlock')}")
 
 
 def unlock(scope: Scope, report: Report) -> None:
@@ -194,7 +194,7 @@ def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:
     Raises a fault when it did not end with 0 everywhere.
     """
     if not words:
-        raise UsageError("there is no command to run", next=f"invoke exec --env {scope.env} -- COMMAND")
+        raise UsageError("there is no command to run", next=scope.command("exec", "-- COMMAND"))
     shown = shlex.join(words) if len(words) > 1 else words[0]
     words = ["/bin/sh", "-c", words[0]] if len(words) == 1 else words
     with open_hosts(scope, report, also_without_app=True) as hosts:
@@ -230,7 +230,7 @@ def drift(scope: Scope, report: Report, *, as_json: bool) -> None:
     stop_at(faults, report)
     drifted = [e["host"] for e in entries if e["workers"] or e["files"] or e.get("owed") or e["current"] != common]
     if drifted:
-        again = f"invoke deploy --env {scope.env} sets them right"
+        again = f"{scope.command('deploy')} sets them right"
         raise ChangesPending(f"drifted: {', '.join(drifted)}", next=again)
     if not as_json:
         report.finish(f"nothing drifted on {count_hosts(entries)}")

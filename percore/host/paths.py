@@ -19,7 +19,7 @@ from percore.errors import PreflightError, RolloutError
 
 _MOST_LINKS = 40
 _PATH = getattr(os, "O_PATH", os.O_RDONLY)
-_DIRECTORY = _PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = _PATH | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)  # a control machine may run Windows
 
 
 class ForeignLink(RolloutError):

@@ -36,6 +36,10 @@ _BARE_VARIABLES = {
 """What `setup` makes of a bare host: a site served over https, with servers behind it."""
 
 
+EXAMPLE = {"app_name": "boltlink", "app_path": "examples/boltlink", "port": 5000, "health_path": "/health"}
+"""What is deployed to a lab, unless its inventory is changed."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """A running lab. `project` is where the inventory and the key are written."""
@@ -198,6 +202,7 @@ class Lab:
             "all": {
                 "children": {"app": {"hosts": {host.name: {"ansible_host": host.address} for host in self.hosts}}},
                 "vars": {
+                    **EXAMPLE,
                     "ansible_user": "root",
                     "ansible_ssh_private_key_file": str(first.key),
                     "ansible_ssh_common_args": options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -16,13 +17,15 @@ from invoke.parser.context import ParserContext
 from invoke.tasks import task
 
 from percore.deploy.interrupts import exit_code_of, unwind_when_told
+from percore.deploy.inventory import name_of
 from percore.deploy.report import be_verbose, print_error, print_line
 from percore.deploy.rollout.host import FORKS, Scope
 from percore.errors import PercoreError
 from percore.host.tags import Selection
+from percore.tasks.environments import choose_environment
 
 HELP = {
-    "env": "the environment: the name of a file in inventories/",
+    "env": "the environment: a file or directory of inventories/, or the path of another; otherwise PERCORE_ENV, or local",
     "release": "id of a release, or its beginning",
     "limit": "only these hosts: a pattern as in Ansible, such as web:&fresh:!web3",
     "forks": "how many hosts at the same time",
@@ -76,16 +79,19 @@ def operator_task(body: Callable[..., None], pre: Sequence[Any] = (), help: Mapp
     return task(run, pre=list(pre), help=known, incrementable=counted)
 
 
-def host_task(*options: str, together: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
+def host_task(
+    *options: str, together: Sequence[str] = (), remote: bool = False
+) -> Callable[[Callable[..., None]], Any]:
     """A task that talks to hosts: its first argument is the `Scope` that --env, --limit, --forks and `options` give.
 
     On one line with the tasks that it is used `together` with, it takes the options that were given to those as well.
+    `remote`: it means nothing on this machine, so without --env it is about the other environment.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
         own = list(inspect.signature(body).parameters.values())[1:]
         scope = [_option(name, default) for name, default in SCOPE.items() if name in (*options, "limit", "forks")]
-        wanted = [_option("env", "local"), *own, *scope, _option("verbose", 0)]
+        wanted = [_option("env", ""), *own, *scope, _option("verbose", 0)]
 
         @functools.wraps(body)
         def run(context: Context, **given: Any) -> None:
@@ -93,6 +99,7 @@ def host_task(*options: str, together: Sequence[str] = ()) -> Callable[[Callable
                 given.update({option: value for option, value in options_of_line(name).items() if option in given})
             be_verbose(given.pop("verbose"))
             chosen = {one.name: given.pop(one.name) for one in own}
+            given["env"] = choose_environment(given["env"], project_of(context), remote=remote)
             body(make_scope(project_of(context), **given), **chosen)
 
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)
@@ -126,7 +133,13 @@ def make_scope(
     project: Path, env: str, limit: str, forks: int, yes: bool = False, tags: str = "", skip_tags: str = ""
 ) -> Scope:
     selection = Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
-    return Scope(env, project, limit, forks, selection, yes)
+    return dataclasses.replace(local_scope(project, env), limit=limit, forks=forks, selection=selection, yes=yes)
+
+
+def local_scope(project: Path, env: str) -> Scope:
+    """All of an environment, which is given by its name or by the path of its inventory."""
+    is_path = os.sep in env or "/" in env
+    return Scope(name_of(Path(env)), project, inventory=env) if is_path else Scope(env, project)
 
 
 def project_of(context: Context) -> Path:

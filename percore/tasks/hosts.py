@@ -148,13 +148,13 @@ def remove(scope: Scope, data: bool = False) -> None:
     control.remove(scope, Report(), data=data)
 
 
-@host_task()
+@host_task(remote=True)
 def startup(scope: Scope) -> None:
     """Start everything at boot from now on."""
     operations.set_boot(scope, Report(), enabled=True)
 
 
-@host_task()
+@host_task(remote=True)
 def unstartup(scope: Scope) -> None:
     """No longer start anything at boot."""
     operations.set_boot(scope, Report(), enabled=False)

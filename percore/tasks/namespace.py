@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import completion, hosts, project, secrets
+from percore.tasks import completion, hosts, init, project, secrets
 from percore.tasks.mistyped import tell_mistyped_words
 
 HOST_TASKS = (
@@ -32,7 +32,14 @@ HOST_TASKS = (
     hosts.startup,
     hosts.unstartup,
 )
-PROJECT_TASKS = (project.build, project.inventory, project.explain, completion.completion)
+PROJECT_TASKS = (
+    project.build,
+    project.inventory,
+    project.explain,
+    project.roles,
+    init.init,
+    completion.completion,
+)
 SECRET_TASKS = (
     secrets.encrypt,
     secrets.decrypt,

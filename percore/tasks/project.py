@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import os
-
 from invoke.context import Context
 
-from percore.deploy.inventory import export, find_inventory, load_inventory
+from percore.deploy.inventory import export, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report
 from percore.deploy.rollout import rollout
 from percore.deploy.rollout.host import Scope
-from percore.tasks.decorators import operator_task, project_of
+from percore.deploy.shipped import UsedFile, shipped_directory, used_files
+from percore.tasks.decorators import local_scope, operator_task, project_of
+from percore.tasks.environments import choose_environment
 
 
 @operator_task
-def build(context: Context, env: str = "local") -> None:
+def build(context: Context, env: str = "") -> None:
     """Build the artifact and the load balancer's configuration, and touch no host."""
-    rollout.build_only(Scope(env, project_of(context)), Report())
+    rollout.build_only(scope_of(context, env), Report())
 
 
 @operator_task
 def inventory(
-    context: Context, env: str = "local", graph: bool = False, list: bool = False, host: str = "", limit: str = "all"
+    context: Context, env: str = "", graph: bool = False, list: bool = False, host: str = "", limit: str = "all"
 ) -> None:
     """Show the hosts and groups of an environment, or with --list and --host their variables, as ansible-inventory does."""
-    report, found = Report(), load_inventory(find_inventory(env, _inventories(context)))
+    report, found = Report(), load_inventory(scope_of(context, env).inventory_path)
     hosts = select(found, limit)
     if host:
         report.json(export.show_host(found, host))
@@ -38,15 +38,38 @@ def inventory(
 
 
 @operator_task
-def explain(context: Context, host: str, env: str = "local", var: str = "", json: bool = False) -> None:
+def explain(context: Context, host: str, env: str = "", var: str = "", json: bool = False) -> None:
     """Show every layer that sets a host's variables, with file and line; the last one wins. Asks no host."""
-    found = load_inventory(find_inventory(env, _inventories(context)))
-    explained = explanation.explain(found, host, project_of(context), env=env, variable=var or None)
+    scope = scope_of(context, env)
+    found = load_inventory(scope.inventory_path)
+    explained = explanation.explain(found, host, scope.project, env=scope.env, variable=var or None)
     if json:
         Report().json(explained)
     else:
         explanation.show(explained, Report())
 
 
-def _inventories(context: Context) -> str:
-    return os.path.relpath(project_of(context) / "inventories")
+@operator_task
+def roles(context: Context, json: bool = False) -> None:
+    """Show the files of roles and templates that count: the project's own, or those that percore ships."""
+    project = project_of(context)
+    rows = [[file.path, _source(file)] for file in used_files(project)]
+    if json:
+        Report().json([{"path": path, "from": source} for path, source in rows])
+        return
+    Report().table(("file", "from"), rows)
+    if project != shipped_directory():
+        Report().line(
+            f"percore's are in {shipped_directory()}; a file of the same path in {project} wins over one of them"
+        )
+
+
+def _source(file: UsedFile) -> str:
+    if file.is_shipped:
+        return "percore"
+    return "project, instead of percore's" if file.replaces else "project"
+
+
+def scope_of(context: Context, env: str) -> Scope:
+    project = project_of(context)
+    return local_scope(project, choose_environment(env, project, remote=False))

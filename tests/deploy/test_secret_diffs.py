@@ -40,6 +40,10 @@ commands:
 """
 
 
+EXAMPLE = ("app_", "port:", "health_path:")
+"""Variables of the checkout's own example."""
+
+
 class Secrets:
     """The project, with secrets that can be changed."""
 
@@ -74,7 +78,7 @@ class Secrets:
             "    roles: [percore, app, own]",
         ]
         base = (SOURCE / "inventories" / "local.yml").read_text().split("  vars:\n")[1]
-        lines += base.splitlines()
+        lines += [line for line in base.splitlines() if not line.strip().startswith(EXAMPLE)]
         lines += ["    app_name: web", "    app_path: app", f"    port: {self.project.port}", f"    mode: {mode}"]
         for name, value in values.items():
             lines.append(f"    {name}: !vault |")

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.installed import install
 from tests.waiting import free_port, wait_for
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def percore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The installed command."""
-    folder = tmp_path_factory.mktemp("alone")
-    ignored = shutil.ignore_patterns("__pycache__", "*.so")
-    shutil.copytree(ROOT / "percore", folder / "source" / "percore", ignore=ignored)
-    shutil.copytree(ROOT / "templates", folder / "source" / "templates")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / "source")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=120)
-    pip = [sys.executable, "-m", "pip", "--python", folder / "env", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, folder / "source"], check=True, timeout=300)
-    return folder / "env" / "bin" / "percore"
+    return install(tmp_path_factory.mktemp("alone")) / "percore"
 
 
 def test_it_works_alone_in_an_empty_home(percore: Path, tmp_path: Path) -> None:
@@ -62,3 +50,10 @@ def test_it_brings_nothing_of_the_deploy_side(percore: Path) -> None:
         "import importlib.util as u; print([name for name in ('fabric', 'jinja2', 'invoke') if u.find_spec(name)])"
     )
     assert subprocess.run([python, "-c", missing], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_command_that_begins_a_project_says_what_is_missing(percore: Path) -> None:
+    done = subprocess.run([percore, "init", "--env", "local"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.endswith("-> pip install 'percore[deploy]'\n")
+    assert done.stderr.count("\n") == 1

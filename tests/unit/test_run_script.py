@@ -15,6 +15,7 @@ PYTHON = """\
 case "$*" in
 "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 "-m pip"*"[deploy,dev]"*) [ ! -e offline ] || exit 1 ;;
+"-m invoke hints") echo "hints name $PERCORE_RUN" >>told ;;
 esac
 case "$*" in "-m "*) echo "$*" >>told ;; esac
 """
@@ -86,3 +87,7 @@ def test_a_shell_that_completes_installs_nothing(project: Path) -> None:
     assert not (project / ".venv").exists()
     run(project, "deploy")
     assert run(project, "--complete", "--", "run", "dep") == ["-m invoke --complete -- run dep"]
+
+
+def test_hints_name_the_script_as_it_was_typed(project: Path) -> None:
+    assert run(project, "hints")[1] == f"hints name {project}/run"

@@ -90,9 +90,9 @@ MOST_LINES = {
     "supervisor/config": 2_700,
     "supervisor": 20_500,
     "host": 5_900,
-    "deploy": 12_300,
-    "tasks": 750,
-    "lab": 780,
+    "deploy": 13_900,
+    "tasks": 1_000,
+    "lab": 800,
 }
 LINES: dict[str, tuple[int, Callable[[], int]]] = {
     f"lines of {part}": (most, functools.partial(lines_below, part)) for part, most in MOST_LINES.items()

@@ -16,12 +16,12 @@ from pathlib import Path
 from percore.deploy.build.artifact import Artifact, Cache
 from percore.deploy.build.commands import Commands, Say, build_environment
 from percore.deploy.build.copies import clone_tree, copy_entries, empty_but_dependencies
-from percore.deploy.build.git import Commit, Repository, find_repository
+from percore.deploy.build.git import Commit, Repository, find_repository, hide_from_git
 from percore.deploy.build.node import NodeBuild, is_node, plan_node
 from percore.deploy.build.pack import pack
 from percore.deploy.build.package_manager import provide
 from percore.deploy.build.python import Target, install_python, is_python, this_machine
-from percore.deploy.build.rules import Rules, source_rules
+from percore.deploy.build.rules import Rules, directories_of_project, source_rules
 from percore.deploy.build.source_tree import BuildError, Tree, describe, hash_tree, read_tree
 from percore.deploy.build.workspace import Source, find_source
 from percore.deploy.plan.settings import AppSettings
@@ -63,13 +63,16 @@ def needs_target(settings: AppSettings) -> bool:
 
 
 def _make(settings: AppSettings, project: Path, say: Say, target: Target | None) -> _Build:
+    hide_from_git(project / ".percore")
     cache = Cache(project / ".percore" / "build" / settings.name)
     commands = Commands(settings.path, build_environment(settings.build_env, cache.root), say)
     repository = find_repository(settings.path, commands)
     source = find_source(settings.path, repository.top if repository else None)
     if repository and source.inner:
         repository = find_repository(source.root, commands)
-    return _Build(settings, cache, commands, repository, source, target or this_machine(settings.python_version))
+    return _Build(
+        settings, cache, commands, repository, source, target or this_machine(settings.python_version), project
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class _Build:
     repository: Repository | None
     source: Source
     target: Target
+    project: Path
 
     @property
     def work(self) -> Path:
@@ -92,7 +96,8 @@ class _Build:
     def rules(self) -> Rules:
         is_built = bool(self.settings.build_command) or is_node(self.source)
         shared = [self.source.within(name) for name in self.settings.shared]
-        return source_rules(self.settings, self.source.root, self.repository, shared, has_build=is_built)
+        apart = [*shared, *directories_of_project(self.source.root, self.project)]
+        return source_rules(self.settings, self.source.root, self.repository, apart, has_build=is_built)
 
     @cached_property
     def tree(self) -> Tree:

@@ -86,6 +86,13 @@ class Repository:
             inner.git("sparse-checkout", "set", "--no-cone", f"/{self.prefix}/")
 
 
+def hide_from_git(directory: Path) -> None:
+    """What percore writes into a project by itself, no commit shall take along."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), (directory / ".gitignore").open("x") as file:
+        file.write("*\n")
+
+
 def find_repository(app: Path, commands: Commands) -> Repository | None:
     """None where the app is in none, or where git ignores it: then the repository around it is not the app's."""
     here = commands.at(app).without("GIT_CEILING_DIRECTORIES")

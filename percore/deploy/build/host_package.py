@@ -117,7 +117,10 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
 def _module_directory(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise PreflightError(f"the Python package '{name}' is missing here", next="run ./run, which installs it")
+        raise PreflightError(
+            f"the Python package '{name}' is missing here",
+            next="pip install 'percore[deploy]', or in a checkout: ./run",
+        )
     return Path(spec.origin).parent
 
 

@@ -93,10 +93,10 @@ def _start(pattern: str) -> str:
 
 
 def source_rules(
-    settings: AppSettings, root: Path, repository: Repository | None, shared: Sequence[str], *, has_build: bool
+    settings: AppSettings, root: Path, repository: Repository | None, apart: Sequence[str], *, has_build: bool
 ) -> Rules:
-    """What is copied for the build: not what git ignores, what tools make, what is shared, or results of an earlier build."""
-    kept = [f"/{name}/" for name in shared]
+    """What is copied for the build: not what git ignores, what tools make, results of a build, or directories `apart`."""
+    kept = [f"/{name}/" for name in apart]
     include = to_spec(settings.artifact_include, "artifact_include")
     if repository is not None:
         made = [f"/{name}/" for name in OUTPUT if has_build and not repository.tracks(name)]
@@ -107,6 +107,13 @@ def source_rules(
     ignore = root / ".gitignore"
     written = ignore.read_text(errors="replace").splitlines() if ignore.is_file() else []
     return Rules(GitIgnoreSpec.from_lines([*written, *MADE_BY_TOOLS, *WITHOUT_GIT, *SECRET, *made, *kept]), include)
+
+
+def directories_of_project(root: Path, project: Path) -> list[str]:
+    """What of a project is no source of the app in it: inventories may hold secrets, and both change without the app."""
+    top = root.resolve()
+    paths = [project.resolve() / name for name in ("inventories", "build/nginx")]
+    return [path.relative_to(top).as_posix() for path in paths if path.is_relative_to(top)]
 
 
 def is_dependency(name: str) -> bool:

@@ -5,8 +5,10 @@ piece by piece; what is neither is left out and named, and what cannot be read i
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
+import operator
 import os
 import stat
 import tarfile
@@ -146,10 +148,15 @@ def hash_file(path: Path, name: str) -> bytes:
     return digest.digest()
 
 
+_FLAGS = ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+_READ = functools.reduce(operator.or_, (getattr(os, name, 0) for name in _FLAGS), os.O_RDONLY)
+"""Windows has only the last one, which it needs."""
+
+
 @contextlib.contextmanager
 def open_whole(path: Path, name: str) -> Iterator[tuple[io.BufferedReader, os.stat_result]]:
     """A regular file, and as much of it as there was when it was opened; BuildError when it became another meanwhile."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, _READ)
     with open(descriptor, "rb", buffering=0) as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):

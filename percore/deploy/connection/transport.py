@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from percore.deploy.connection.address import Address
 from percore.deploy.connection.channel import SUDO_PROMPT, Channel
 from percore.deploy.connection.local import LocalChannel
 from percore.deploy.connection.ssh import SshChannel
+from percore.errors import PreflightError
 
 
 def open_channel(address: Address, program: list[str], *, directory: Path) -> Channel:
@@ -15,6 +17,10 @@ def open_channel(address: Address, program: list[str], *, directory: Path) -> Ch
 
     Raises UnreachableError, PreflightError or UsageError, in one line.
     """
+    if address.local and not sys.platform.startswith("linux"):
+        raise PreflightError(
+            "apps run on Linux, and this machine does not", where=address.host, next="deploy to hosts: --env production"
+        )
     words = _as_user(address, program)
     return LocalChannel(address, words, directory) if address.local else SshChannel(address, words)
 

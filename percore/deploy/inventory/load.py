@@ -8,16 +8,21 @@ from pathlib import Path
 import yaml
 
 from percore.common import names
+from percore.deploy.command_line import to_type
 from percore.deploy.inventory.ini import IniReader
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
 from percore.deploy.inventory.vars_files import DEEPEST_DIRECTORY
 from percore.deploy.inventory.yaml import read_yaml
 from percore.deploy.schema import suggest
+from percore.deploy.shipped import shipped_directory
 from percore.deploy.yaml_files import Document, read_text
 from percore.errors import UsageError
 
 YAML_ENDINGS = (".yml", ".yaml", ".json")
+_USUAL = ("hosts", "inventory")
+"""Names of inventories that say nothing: their directory is the environment."""
+
 VARIABLE_DIRECTORIES = ("group_vars", "host_vars", "vars_plugins")
 # What Ansible leaves out of a directory.
 LEFT_OUT = (".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry")
@@ -35,11 +40,27 @@ def find_inventory(env: str, directory: str | Path = "inventories") -> Path:
     if found:
         choices = ", ".join(path.name for path in found)
         raise UsageError(f"environment '{env}' could be any of {choices}", where=str(base), next="rename all but one")
-    known = sorted({path.stem for path in entries})
-    advice = suggest(env, known, f"known: {', '.join(known) or 'none'}")
-    if env == "lab":
-        advice = "start the lab first: ./run lab.up"
+    known = environments(base)
+    advice = suggest(env, known, f"known: {', '.join(known) or 'none'}; make it: {to_type(f'init --env {env}')}")
+    if env == "lab" and base.resolve().parent == shipped_directory():
+        advice = f"start the lab first: {to_type('lab.up')}"
     raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)
+
+
+def name_of(path: Path) -> str:
+    """The environment of an inventory that is given by its path: `deploy/staging/hosts.yml` is staging."""
+    path = path.absolute()
+    word = path.parent.name if path.stem in _USUAL and not path.is_dir() else path.stem
+    if not path.exists():
+        raise UsageError("there is no such file or directory", where=str(path), next=to_type("inventory --env NAME"))
+    if not names.is_path_word(word):
+        raise UsageError(f"{ascii(word)[:80]} cannot be the name of an environment", where=str(path), next="rename it")
+    return word
+
+
+def environments(directory: Path) -> list[str]:
+    """The names of all environments of a project."""
+    return sorted({path.stem for path in _entries(directory)}) if directory.is_dir() else []
 
 
 def load_inventory(path: str | Path) -> Inventory:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from percore.common.bounds import compile_regex, read_file, regex_limit
+from percore.deploy.command_line import to_type
 from percore.deploy.inventory.model import ALL, Inventory
 from percore.deploy.schema import suggest
 from percore.errors import UsageError
@@ -36,7 +37,9 @@ def select(inventory: Inventory, pattern: str) -> list[str]:
             chosen -= set(match_term(inventory, term[1:]))
     hosts = [host for host in inventory.hosts if host in chosen]
     if not hosts and inventory.hosts:
-        raise UsageError(f"no host matches '{pattern}'", where=str(inventory.path), next="see them: invoke inventory")
+        raise UsageError(
+            f"no host matches '{pattern}'", where=str(inventory.path), next=f"see them: {to_type('inventory')}"
+        )
     return hosts
 
 
@@ -87,7 +90,7 @@ def _matcher(term: str) -> Callable[[str], object]:
 
 def _unknown(inventory: Inventory, term: str) -> UsageError:
     known = [*inventory.host_variables, *inventory.groups]
-    advice = suggest(term, known, "see them: invoke inventory --env ENV")
+    advice = suggest(term, known, f"see them: {to_type('inventory --env ENV')}")
     parts = _TERM.findall(term)
     if len(parts) > 1 and all(part.lstrip("&!") in known for part in parts):
         advice = "separate all terms by commas, or all by colons"

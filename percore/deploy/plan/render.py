@@ -14,18 +14,15 @@ from percore.common.record_diff import ALL
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
-from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role, check_item
+from percore.deploy.plan.role_values import check_item
+from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.schema import suggest
+from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
 from percore.errors import UsageError, shown
-from percore.supervisor.base.systemd_unit import template_path
-
-SHIPPED = Path(template_path()).parent
-"""Holds the unit of the supervisor, which `percore startup` writes too: projects of before have none."""
-
 
 MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
@@ -130,7 +127,7 @@ class _StateMaker:
         """The SHA-256 of a template, copied file or literal, and which of its lines no diff may show."""
         secret: dict[int, str] | str
         if "copy" in item:
-            content, is_sealed = _read(role.directory / "files" / str(item["copy"]), role)
+            content, is_sealed = _read(_find(str(item["copy"]), role), role)
             secret = ALL if is_sealed else REDACTOR.lines(content.decode(errors="replace"))
         else:
             text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
@@ -142,7 +139,7 @@ class _StateMaker:
         return {"sha256": sha256, "secret": secret if isinstance(secret, str) else {str(n): secret[n] for n in secret}}
 
     def _render(self, role: Role, name: str) -> str:
-        directories = [role.directory / "templates", self.plan.project / "templates", SHIPPED]
+        directories = [*role.directories("templates"), *with_shipped(self.plan.project / "templates")]
         values = {SELF: self.variables}
         return render_file(name, values, directories, known=list(self.variables), where=str(role.file))
 
@@ -269,6 +266,12 @@ def _words(text: str, where: str) -> list[str]:
         raise UsageError(
             f"'{text}' cannot be split into words: {error}", where=where, next="close the quotes"
         ) from None
+
+
+def _find(name: str, role: Role) -> Path:
+    """The file to copy; where there is none, where the project would have it."""
+    paths = [directory / name for directory in role.directories("files")]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _read(path: Path, role: Role) -> tuple[bytes, bool]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from percore.common import names
 from percore.deploy import schema
-from percore.deploy.schema import Kind, checked, pattern
+from percore.deploy.shipped import with_shipped
 from percore.deploy.yaml_files import Document, read_document
 from percore.errors import UsageError
 
@@ -67,7 +67,10 @@ class Role:
     """One role as written: its strings are still templates."""
 
     name: str
-    directory: Path
+    directory: Path  # that holds its role.yml
+    lookup: tuple[
+        Path, ...
+    ] = ()  # where its templates and files are looked for: the project's own, then the shipped one
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)  # of the defaults, as FILE:LINE
@@ -82,6 +85,10 @@ class Role:
     def file(self) -> Path:
         return self.directory / "role.yml"
 
+    def directories(self, part: str) -> list[Path]:
+        """Where its `templates` or `files` are looked for; the first that has one counts."""
+        return [directory / part for directory in self.lookup or (self.directory,)]
+
     def all_tags(self) -> set[str]:
         return {*self.tags, *(tag for items in self.items.values() for item in items for tag in item.get("tags", ()))}
 
@@ -90,19 +97,23 @@ class Role:
 
 
 def load_role(name: str, directory: Path = Path("roles")) -> Role:
-    """Read `directory/name/role.yml`; UsageError for a missing role, invalid YAML, or a key that is not known."""
+    """Read `directory/name/role.yml`, or percore's own of that name.
+
+    UsageError for a missing role, invalid YAML, or a key that is not known.
+    """
     if not isinstance(name, str) or not names.is_path_word(name):
         raise UsageError(
             f"{ascii(name)[:80]} cannot be the name of a role", where=str(directory), next=f"use {names.PATH_WORD}"
         )
-    path = directory / name / "role.yml"
-    if not path.is_file():
-        known = sorted(entry.parent.name for entry in directory.glob("*/role.yml"))
+    lookup = tuple(root / name for root in with_shipped(directory))
+    path = next((entry / "role.yml" for entry in lookup if (entry / "role.yml").is_file()), None)
+    if path is None:
+        known = sorted({entry.parent.name for root in with_shipped(directory) for entry in root.glob("*/role.yml")})
         advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
         raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)
-    return parse_role(name, data, directory=path.parent, places=_places_of_defaults(document, data))
+    return parse_role(name, data, directory=path.parent, lookup=lookup, places=_places_of_defaults(document, data))
 
 
 def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
@@ -112,7 +123,14 @@ def _places_of_defaults(document: Document, data: object) -> dict[str, str]:
     return {name: document.place(node) for name, node in document.pairs(defaults)}
 
 
-def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str, str] | None = None) -> Role:
+def parse_role(
+    name: str,
+    data: object,
+    *,
+    directory: Path,
+    lookup: tuple[Path, ...] = (),
+    places: Mapping[str, str] | None = None,
+) -> Role:
     where = str(directory / "role.yml")
     mapping = schema.MAPPING.read(data or {}, "role", where)
     schema.require_keys(mapping, ROLE_KEYS, "", where)
@@ -130,6 +148,7 @@ def parse_role(name: str, data: object, *, directory: Path, places: Mapping[str,
     return Role(
         name=name,
         directory=directory,
+        lookup=lookup,
         requires=tuple(str(entry) for entry in _list(mapping, "requires", where)),
         defaults=schema.MAPPING.read(mapping.get("defaults") or {}, "defaults", where),
         places=places or {},
@@ -196,71 +215,6 @@ def _item(kind: str, entry: object, where: str, path: str) -> Item:
         raise UsageError(f"{path}.on_change should be one of {', '.join(ON_CHANGE)}", where=where)
     lists: dict[str, Any] = {key: _texts(item, key, where, path) for key in ("notify", "tags") if key in item}
     return {**item, **lists}
-
-
-def check_item(item_kind: str, item: Item, where: str) -> None:
-    """The values of an item, or of a handler, whose templates are resolved: what becomes a path or a word on the host."""
-    for key, value in item.items():
-        kind = _VALUES.get(f"{item_kind}.{key}") or _VALUES.get(key)
-        if kind is not None:
-            kind.read(value, key, f"{where}.{key}")
-
-
-def _is_group(value: object) -> bool:
-    return isinstance(value, str) and _USER.convert(value) == value
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and names.is_absolute_path(value)
-
-
-_PATH = checked("an absolute path without '..'", _is_path)
-_INNER = checked(
-    "a path below the role's own directory", lambda value: isinstance(value, str) and names.is_inner_path(value)
-)
-_SITE = checked(names.PATH_WORD, lambda value: isinstance(value, str) and names.is_path_word(value))
-_TEXT = checked("a text", schema.is_text)
-_UNIT = pattern("the name of a unit", r"[A-Za-z0-9:_.@\\-]{1,250}")
-_USER = pattern("the name or number of a user or group", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
-_OWNER = pattern(_USER.wanted, r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?")  # empty: the user that deploys
-_PACKAGE = pattern("the name of a package", r"[A-Za-z0-9][A-Za-z0-9.+:=~_/-]{0,200}")
-_SECONDS = pattern("a number of seconds", r"[0-9]{1,6}")
-_MODE = pattern("four octal digits", r"[0-7]{1,5}")
-_VERSION = pattern('a version such as 22 or "22.11", in quotes where it has one dot', r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}")
-_GROUPS = checked("a list of groups", lambda value: isinstance(value, list) and all(map(_is_group, value)))
-_PATHS = checked("a list of absolute paths", lambda value: isinstance(value, list) and all(map(_is_path, value)))
-
-
-_VALUES: Mapping[str, Kind[Any]] = {
-    "commands.name": _TEXT,
-    "copy": _INNER,
-    "creates": _PATH,
-    "group": _OWNER,
-    "groups": _GROUPS,
-    "handlers.name": _TEXT,
-    "home": _PATH,
-    "link": _PATH,
-    "mode": _MODE,
-    "owner": _OWNER,
-    "packages.name": _PACKAGE,
-    "path": _PATH,
-    "reload": _UNIT,
-    "replaces": _PATHS,
-    "restart": _UNIT,
-    "run": schema.COMMAND,
-    "seconds": _SECONDS,
-    "secret": schema.FLAG,
-    "shell": _PATH,
-    "sites.name": _SITE,
-    "template": _INNER,
-    "to": _TEXT,
-    "units.name": _UNIT,
-    "unless": schema.COMMAND,
-    "users.name": _USER,
-    "validate": schema.COMMAND,
-    "version": _VERSION,
-}
-"""By key, or by kind of item and key: what a value must be. Others may be anything."""
 
 
 def _handler(entry: object, where: str, path: str) -> Item:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from percore.common import names
 from percore.deploy import schema
+from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.batches import Policy
 from percore.deploy.plan.variables import Variables
@@ -165,7 +166,7 @@ def _read_environment(variables: Variables, from_file: Mapping[str, str], port: 
             raise UsageError(
                 f"secret '{name}' is not set",
                 where=variables.where("secrets"),
-                next=f"set it under 'env' in the inventory (invoke secrets.encrypt-string), or in {file_name}",
+                next=f"set it under 'env' in the inventory ({to_type('secrets.encrypt-string')}), or in {file_name}",
             )
     REDACTOR.hide([env[name] for name in secrets])
     REDACTOR.hide_environment(env)

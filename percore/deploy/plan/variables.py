@@ -33,6 +33,7 @@ from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
 from percore.deploy.schema import suggest
+from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import Sealed
 from percore.deploy.vault.passwords import open_sealed
 from percore.deploy.yaml_files import Unsafe
@@ -238,7 +239,7 @@ def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageEr
 
 def resolve_variables(plan: HostPlan) -> Variables:
     """A host's variables; those that need facts cannot be resolved before `knowing` adds them."""
-    environment = make_environment((plan.project / "templates",))
+    environment = make_environment(with_shipped(plan.project / "templates"))
     return Variables(plan.variables, environment, plan.host, plan.places)
 
 
@@ -267,7 +268,7 @@ def render_file(
 
 def render_text(template: str, values: Mapping[str, Any], directory: Path) -> str:
     """One shared template with plain values, such as the edge configuration of all hosts."""
-    return render_file(template, values, [directory], known=list(values))
+    return render_file(template, values, [*with_shipped(directory)], known=list(values))
 
 
 def _line_in_template(error: TemplateError, name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 from percore.deploy.build.git import describe_commit
+from percore.deploy.command_line import to_type
 from percore.deploy.connection.messages import FoundRelease, Inspected, Mark, Status
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue, lock_owner
@@ -83,7 +84,7 @@ def find_release(hosts: Sequence[Host], release: str | None, report: Report) -> 
     """Settle on the release that all hosts can go back to; takes the lock."""
     if release is not None and not RELEASE_PART.fullmatch(release):
         raise UsageError(
-            f"{release!a} is no release id, nor a part of one", where="--release", next="see: invoke history"
+            f"{release!a} is no release id, nor a part of one", where="--release", next=f"see: {to_type('history')}"
         )
     report.phase("find", release or "the good release before the current one")
 
@@ -152,7 +153,7 @@ def common_release(standings: Sequence[Standing]) -> str:
     """
     good = [one.current for one in standings if one.is_good and one.current is not None]
     if not good:
-        raise UsageError("no host runs a release that is known to be good", next="invoke deploy")
+        raise UsageError("no host runs a release that is known to be good", next=to_type("deploy"))
     return max(set(good), key=lambda release: (good.count(release), release))
 
 
@@ -163,13 +164,13 @@ def require_release(hosts: Sequence[Host], release: str, report: Report) -> list
         reply: Inspected = host.ask("inspect", owner=lock_owner())
         if not _is_of_artifact(release, reply["marks"].get(release)):
             raise PreflightError(
-                f"its release {release} is made of another artifact", where=host.name, next="invoke deploy"
+                f"its release {release} is made of another artifact", where=host.name, next=host.scope.command("deploy")
             )
         try:
             found = _find_on(host, release)
         except UsageError as error:
             raise UsageError(
-                error.what, where=error.where, next=f"invoke deploy --env {host.scope.env} brings it there"
+                error.what, where=error.where, next=f"{host.scope.command('deploy')} brings it there"
             ) from None
         return Move(host, found["release"], reply["current"], reply["status"], gives_up_app=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import socket
 import uuid
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from percore.deploy.command_line import relative, to_type
 from percore.deploy.connection.address import Address
 from percore.deploy.connection.agent import Remote, connect
 from percore.deploy.connection.stream import Event
+from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.render import render_plan
@@ -22,7 +25,7 @@ from percore.deploy.plan.roles import RELEASE_TAG
 from percore.deploy.plan.settings import AppSettings, HostSettings
 from percore.deploy.plan.variables import Variables
 from percore.deploy.report import Report
-from percore.errors import UnreachableError, UsageError
+from percore.errors import LockedError, UnreachableError, UsageError
 from percore.host.tags import Selection
 
 FORKS = 32
@@ -39,7 +42,18 @@ class Scope:
     forks: int = FORKS
     selection: Selection = field(default_factory=Selection)
     yes: bool = False  # no question is asked
+    inventory: str = ""  # its path, where it is not in the project's inventories/
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def command(self, verb: str, options: str = "") -> str:
+        """What the operator types to run another task on the same environment."""
+        return to_type(f"{verb} --env {shlex.quote(self.inventory or self.env)} {options}".rstrip())
+
+    @property
+    def inventory_path(self) -> Path:
+        return (
+            Path(self.inventory) if self.inventory else find_inventory(self.env, relative(self.project / "inventories"))
+        )
 
     @property
     def brings_the_app(self) -> bool:
@@ -126,7 +140,11 @@ class Host:
     ) -> Any:
         """One message to this host's agent, its progress shown when a report is given. The reply is typed (`messages`)."""
         on_event = None if report is None else lambda event: show_event(report, self.name, event)
-        return self.agent.ask(op, target=target or self.target(), on_event=on_event, **message)
+        try:
+            return self.agent.ask(op, target=target or self.target(), on_event=on_event, **message)
+        except LockedError as error:  # the host cannot know what the environment is called here
+            error.next = error.next.replace("invoke unlock --env ENV", self.scope.command("unlock"))
+            raise
 
 
 @dataclass(frozen=True)

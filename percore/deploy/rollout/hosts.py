@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from percore.deploy.connection.address import read_address
-from percore.deploy.inventory import Inventory, find_inventory, load_inventory
+from percore.deploy.inventory import Inventory, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
@@ -17,6 +16,7 @@ from percore.deploy.plan.roles import RELEASE_TAG
 from percore.deploy.plan.settings import read_host_settings, read_settings
 from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
+from percore.deploy.plan.version import require_version
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.host import Host, Scope
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
@@ -30,14 +30,14 @@ INTERRUPT_SECONDS = 60.0
 
 def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
-    inventory = load_inventory(find_inventory(scope.env, os.path.relpath(scope.project / "inventories")))
+    inventory = load_inventory(scope.inventory_path)
     names = select(inventory, scope.limit)
     if not names:
-        raise UsageError(f"environment '{scope.env}' has no host", where=f"inventories/{scope.env}", next="add one")
+        raise UsageError(f"environment '{scope.env}' has no host", where=str(inventory.path), next="add one")
     planned = [_plan_host(name, inventory, scope) for name in names]
     hosts = [host for host in planned if also_without_app or host.app is not None]
     if not hosts:
-        next_step = f"invoke setup --env {scope.env} sets up the others"
+        next_step = f"{scope.command('setup')} sets up the others"
         raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
     _require_tags(scope.selection, hosts)
     typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
@@ -57,6 +57,7 @@ def _require_tags(selection: Selection, hosts: list[Host]) -> None:
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
     variables = resolve_variables(plan)
+    require_version(variables)
     address = read_address(name, variables)
     REDACTOR.hide([address.password, address.become_password])
     basics = read_host_settings(variables)

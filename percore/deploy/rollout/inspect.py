@@ -26,7 +26,7 @@ def connect_hosts(hosts: Sequence[Host], report: Report, *, policy: Policy | Non
     if not may_miss or not all(isinstance(fault, UnreachableError) for fault in faults.values()):
         stop_at(faults, report)
     for name, fault in faults.items():
-        again = f"invoke converge --env {hosts[0].scope.env} --limit {name}"
+        again = hosts[0].scope.command("converge", f"--limit {name}")
         report.warn(f"{fault.where}: {fault.what}; left out -> when it is back: {again}")
     reached = [host for host in hosts if host.name not in faults]
     stop_at({host.name: unfit for host in reached if (unfit := _unfit(host))}, report)

@@ -121,7 +121,7 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
     if behind:
         raise ChangesPending(
             f"{len(behind)} of {count_hosts(hosts)} would change; nothing was touched",
-            next=f"invoke deploy --env {scope.env}",
+            next=scope.command("deploy"),
         )
     report.finish(_nothing_to_change(seen))
 

@@ -68,7 +68,7 @@ def _preview(
         _show(pending, report, diff=diff)
     raise ChangesPending(
         f"{len(pending)} of {count_hosts(hosts)} would be set up further; nothing was touched",
-        next=f"invoke setup --env {hosts[0].scope.env}",
+        next=hosts[0].scope.command("setup"),
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from percore.common.bounds import read_file
 from percore.common.passwords import for_programs
+from percore.deploy.command_line import to_type
 from percore.deploy.vault.envelope import DEFAULT_ID, HEADER, parse_envelope, seal
 from percore.deploy.vault.passwords import Keyring
 from percore.deploy.vault.values import VaultValue, find_values, plain_scalar, replace_values, scalar, sealed_scalar
@@ -27,7 +28,7 @@ from percore.errors import UsageError
 def encrypt(path: Path, ring: Keyring, vault_id: str = DEFAULT_ID) -> None:
     content = _read(path)
     if content.startswith(HEADER.encode()):
-        raise UsageError("it is encrypted already", where=str(path), next=f"invoke secrets.edit {path}")
+        raise UsageError("it is encrypted already", where=str(path), next=to_type(f"secrets.edit {path}"))
     _write(path, _sealed_file(content, ring, vault_id))
 
 
@@ -96,7 +97,7 @@ def encrypt_string(plain: str, ring: Keyring, vault_id: str = DEFAULT_ID, *, nam
 
 def _edit_values(path: Path, text: str, ring: Keyring, vault_id: str, editor: str) -> bool:
     if not find_values(text, path):
-        raise UsageError("nothing in it is encrypted", where=str(path), next=f"invoke secrets.encrypt {path}")
+        raise UsageError("nothing in it is encrypted", where=str(path), next=to_type(f"secrets.encrypt {path}"))
     before = {value.path: value for value in find_values(text, path)}
     plain = {key: ring.open(value.text, f"{path}:{value.line}") for key, value in before.items()}
     shown = replace_values(text, path, lambda value: plain_scalar(value, ring, path, tag="!vault "))
@@ -151,7 +152,9 @@ def _signals_raise() -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [
+        getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]  # Windows has no SIGHUP
     former = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield

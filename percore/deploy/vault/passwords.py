@@ -15,6 +15,7 @@ import yaml
 
 from percore.common.bounds import YamlFault, compose_yaml, read_file
 from percore.common.passwords import for_programs
+from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
 from percore.deploy.vault.envelope import DEFAULT_ID, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
@@ -153,7 +154,7 @@ def open_sealed(value: Sealed) -> str:
     plain = keyring().open(value.ciphertext, value.place)
     if not plain:
         raise UsageError(
-            "the encrypted value is empty", where=value.place, next="encrypt the real one: invoke secrets.edit"
+            "the encrypted value is empty", where=value.place, next=f"encrypt the real one: {to_type('secrets.edit')}"
         )
     REDACTOR.hide(plain)
     return plain

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from percore.common.bounds import YamlFault, compose_yaml
+from percore.deploy.command_line import to_type
 from percore.deploy.vault.envelope import seal
 from percore.deploy.vault.passwords import Keyring
 from percore.errors import UsageError
@@ -66,7 +67,7 @@ def replace_values(text: str, path: Path, change: Callable[[VaultValue], str | N
     """The text with every `!vault` scalar replaced by what `change` says; None keeps it unchanged."""
     values = find_values(text, path)
     if not values and required:
-        raise UsageError("nothing in it is encrypted", where=str(path), next=f"invoke secrets.encrypt {path}")
+        raise UsageError("nothing in it is encrypted", where=str(path), next=to_type(f"secrets.encrypt {path}"))
     parts: list[str] = []
     position = 0
     for value in values:

@@ -57,7 +57,12 @@ alias pm2=percore
 def write_process_file(arguments: list[str]) -> int:
     parser = make_parser("init")
     parser.add_argument("form", nargs="?", choices=["simple"], help="with name and script only")
+    parser.add_argument("--env", metavar="ENV", help="on the control machine: everything to deploy from this directory")
     options = parser.parse_args(arguments)
+    if options.env is not None:
+        raise UsageError(
+            "this percore has no part that deploys", next="pip install 'percore[deploy]', on the machine to deploy from"
+        )
     script = find_script()
     name = os.path.basename(os.getcwd()) or "app"
     text = (_SIMPLE if options.form else _FULL).format(

@@ -122,7 +122,7 @@ _INSTEAD = {
     "percore sends nothing to any service; figures are in 'percore monit', 'percore jlist' and 'percore doctor'": (
         "link unlink plus register login logout monitor unmonitor open trigger"
     ),
-    "releases come from the control machine: ./run deploy --env NAME, ./run rollback --env NAME": (
+    "releases come from the control machine: invoke deploy --env NAME, invoke rollback --env NAME": (
         "pull forward backward deploy"
     ),
     "install the newer percore (pip install -U percore), then: percore update": "deepUpdate",

@@ -56,7 +56,7 @@ def refuse_foreign_unit(unit: str) -> None:
     if not is_ours:
         raise PercoreError(
             "this unit was not written by percore startup and is left unchanged", where=f"{_UNITS}/{unit}",
-            next="--service-name NAME; after a deploy: ./run startup",
+            next="--service-name NAME; after a deploy, on the control machine: invoke startup",
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_the_shipped_roles_give_a_unit_a_command_and_a_site() -> None:
     ):
         assert f"\n{line}\n" in unit
     assert "ExecStart=/usr/local/bin/percore daemon\n" in unit
-    assert 'PERCORE_HOME="${PERCORE_HOME:-/var/lib/percore}"' in content_of(state, "/usr/local/bin/percore")
+    assert "PERCORE_HOME=/var/lib/percore\n" in content_of(state, "/usr/local/bin/percore")
     site = content_of(state, "/etc/nginx/sites-available/shop")
     assert site.count("server 127.0.0.1:5000 max_fails=0;") == 2
     assert "least_conn;" in site
@@ -307,7 +308,8 @@ def test_what_a_host_says_is_never_a_template(tmp_path: Path, monkeypatch: pytes
     )
     state = render_state(made, known={**KNOWN, "facts": facts, "python_path": said, "package_id": said})
     assert content_of(state, "/etc/a") == "|".join([said] * 5)
-    for path in ("/etc/b", "/etc/c", "/usr/local/bin/percore"):
+    assert shlex.quote(said) in content_of(state, "/usr/local/bin/percore")
+    for path in ("/etc/b", "/etc/c"):
         assert said in content_of(state, path).replace("\\'", "'")
     assert not any(b"s3cr3t" in content for content in state.files.values())
     assert "s3cr3t" not in str(state.resources())

@@ -50,7 +50,7 @@ def test_explain_names_every_layer_and_the_winner() -> None:
     assert (code, first) == (0, ["health_path:", '"/health"'])
     assert second[0].startswith("roles/app/role.yml:")
     assert third[0] == ">"
-    assert third[1].startswith("inventories/group_vars/all.yml:")
+    assert third[1].startswith("inventories/local.yml:")
     code, _, told = run("explain", "--env", "local", "--host", "localhost", "--var", "health_pth")
     assert (code, told.rpartition(" -> ")[2]) == (2, "did you mean 'health_path'?\n")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
-from percore.deploy.rollout.host import Host
+from percore.deploy.rollout.host import Host, Scope
 from percore.deploy.rollout.parallel import Faults, on_all
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
@@ -27,15 +27,15 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
         name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
     ]
     _show_what_runs([move.host for move in moves], lost, report)
-    return _final_error(next(iter(faults.values())), lost, moves[0].host.scope.env)
+    return _final_error(next(iter(faults.values())), lost, moves[0].host.scope)
 
 
-def _final_error(first: PercoreError, lost: Sequence[str], env: str) -> PercoreError:
+def _final_error(first: PercoreError, lost: Sequence[str], scope: Scope) -> PercoreError:
     if lost:
         return PartialError(
             f"{first.what}; not certain to be back on the former release: {', '.join(lost)}",
             where=first.where,
-            next=f"invoke status --env {env}, then deploy again",
+            next=f"{scope.command('status')}, then deploy again",
             detail=first.detail,
         )
     return RolloutError(

@@ -177,7 +177,7 @@ def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, 
     raise PartialError(
         f"{first.what}; not certain to keep the new release: {', '.join(names)}",
         where=first.where,
-        next=f"invoke converge --env {switched[0].host.scope.env} --limit {','.join(names)}",
+        next=switched[0].host.scope.command("converge", f"--limit {','.join(names)}"),
         detail=first.detail,
     )
 

@@ -1,0 +1,253 @@
+"""What `init` finds out about an app, so that it does not have to ask: its name, its programs, its port, its health path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from percore.common import names
+from percore.deploy.build.app import PROCESS_FILES
+from percore.deploy.build.package_manager import recognize
+from percore.deploy.scaffold.source import AppSource, Found
+from percore.errors import PercoreError
+
+_NUMBER = r"['\"]?(?P<port>[1-9][0-9]{1,4})\b"
+_PORTS = [
+    re.compile(rf"\bPORT\b['\"\])]*\s*(?:\|\||\?\?|,|or\b|:|=)\s*(?:\w+\()?{_NUMBER}"),
+    re.compile(rf"\.listen\(\s*(?:\{{\s*port\s*:\s*)?{_NUMBER}"),
+    re.compile(rf"\b(?:port|Port)\b['\"]?\s*[:=]\s*{_NUMBER}"),
+]
+_PORT_IN_COMMAND = re.compile(rf"(?:--port[= ]|-p |--bind[= ]\S*:|-b \S*:){_NUMBER}")
+_PORT_IN_ENV = re.compile(rf"^\s*(?:export )?PORT={_NUMBER}")
+
+_USUAL_PORTS: Mapping[str, str] = {
+    "next": "3000", "nuxt": "3000", "@nestjs/core": "3000", "@remix-run/serve": "3000", "@sveltejs/adapter-node": "3000",
+    "astro": "4321", "@strapi/strapi": "1337", "fastapi": "8000", "uvicorn": "8000", "gunicorn": "8000", "django": "8000",
+    "express": "3000", "fastify": "3000", "koa": "3000", "hono": "3000", "@hapi/hapi": "3000", "flask": "5000",
+}  # fmt: skip
+"""Where these listen unless they are told otherwise."""
+
+_WORD = r"(?:health(?:z|-?check)?|livez|readyz|_health|up|ping|status)"
+_HEALTH = re.compile(
+    rf"(?:\b(?:app|server|fastify|api|web|http)\.(?:get|all|use|route)\(|(?:===?|case|url:|path:)\s*)\s*"
+    rf"['\"`](?P<path>(?:/api|/v1|/api/v1)?/{_WORD})/?['\"`]"
+)
+_HEALTH_IN_CONTROLLER = re.compile(rf"@Controller\(['\"]/?(?P<path>{_WORD})['\"]\)")
+_HEALTH_IN_DJANGO = re.compile(rf"\bpath\(['\"](?P<path>{_WORD}/?)['\"]")
+_HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WORD})(?:/route|/index)?\.[jt]sx?$")
+
+_ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
+_WSGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:Flask|Bottle|falcon\.App)\(")
+_BUILDS = re.compile(r"\b(build|compile|tsc)\b")
+_NODE_ENDINGS = (".js", ".cjs", ".mjs", ".ts")
+_NODE = re.compile(r"(?:NODE_ENV=\S+ )?(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
+_OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211", "9200", "5672", "9092", "443"}
+"""Ports of servers that an app talks to."""
+
+_WITHOUT_START: Mapping[str, str] = {
+    "next": "next start", "nuxt": "./.output/server/index.mjs", "@sveltejs/adapter-node": "./build/index.js",
+    "@astrojs/node": "./dist/server/entry.mjs",
+}  # fmt: skip
+"""What starts the built app of a framework whose package.json has no script for it."""
+
+_USUAL_SCRIPTS = ("server.js", "index.js", "app.js", "main.js", "src/index.js", "src/server.js", "app.py", "main.py")
+
+
+@dataclass(frozen=True)
+class Program:
+    """An app of the process file; `is_web` runs once per core, the others once."""
+
+    name: str
+    script: str
+    is_web: bool = True
+    flags: str = ""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """All that was found out. An empty place means that it is a guess."""
+
+    name: str
+    tools: str
+    process_file: str
+    programs: tuple[Program, ...]
+    port: Found
+    health: Found | None
+    is_python: bool
+    build_command: str = ""
+
+
+def detect(directory: Path) -> Detected:
+    source = AppSource(directory)
+    name = _name(source)
+    return Detected(
+        name=name,
+        tools=_tools(source),
+        process_file=next((file for file in PROCESS_FILES if source.has(file)), ""),
+        programs=tuple(_programs(source, name)),
+        port=_port(source),
+        health=_health(source),
+        is_python=source.is_python and not source.is_node,
+        build_command=_start(source)[0],
+    )
+
+
+def _name(source: AppSource) -> str:
+    """Of package.json or pyproject.toml without its scope, else of the directory."""
+    project = source.pyproject.get("project")
+    declared = source.package.get("name") or (project.get("name") if isinstance(project, dict) else "")
+    for word in (str(declared or "").rpartition("/")[2], source.directory.resolve().name):
+        cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")[:100]
+        if names.is_path_word(cleaned):
+            return cleaned
+    return "app"
+
+
+def _tools(source: AppSource) -> str:
+    """The package manager as the build will recognize it, for the operator to see."""
+    if source.is_node:
+        try:
+            manager = recognize(source.directory, None)
+        except PercoreError as error:
+            return str(error)
+        return f"{manager.title} ({manager.lock or 'package.json, without a lock file'})"
+    files = ("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml")
+    return next((f"Python packages ({name})" for name in files if source.has(name)), "nothing to install")
+
+
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
+def _programs(source: AppSource, name: str) -> Iterator[Program]:
+    """The web app, and what a Procfile starts beside it."""
+    procfile = dict(_procfile(source))
+    yield _node_program(source, name, procfile["web"]) if "web" in procfile else _web(source, name)
+    for kind, command in procfile.items():
+        if kind not in ("web", "release") and names.is_path_word(kind):
+            yield _node_program(source, f"{name}-{kind}", command, is_web=False)
+
+
+def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
+    for line in source.text("Procfile").splitlines():
+        kind, colon, command = line.partition(":")
+        if colon and command.strip() and not line.lstrip().startswith("#"):
+            yield kind.strip(), command.strip()
+
+
+def _web(source: AppSource, name: str) -> Program:
+    if source.is_node:
+        return _of_package(source, name)
+    if source.is_python and (command := _python_command(source)):
+        return Program(name, command)
+    return Program(name, _usual_script(source))
+
+
+def _of_package(source: AppSource, name: str) -> Program:
+    """The script that starts the built app, else `main` of package.json."""
+    if command := _start(source)[1]:
+        return _node_program(source, name, command)
+    for framework, script in _WITHOUT_START.items():
+        if framework in source.dependencies:
+            return Program(name, script)
+    main = source.package.get("main")
+    return Program(name, f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source))
+
+
+def _start(source: AppSource) -> tuple[str, str]:
+    """What builds and what starts the app, of a script such as `npm run build:ts && fastify start dist/app.js`."""
+    scripts = source.package.get("scripts")
+    known = scripts if isinstance(scripts, dict) else {}
+    commands = [known.get(key) for key in ("start:prod", "start:production", "start")]
+    command = next((text.strip() for text in commands if isinstance(text, str) and text.strip()), "")
+    *first, last = (part.strip() for part in command.split("&&"))
+    if not first or not all(map(_BUILDS.search, first)):
+        return "", command
+    return "" if "build" in known else " && ".join(first), last
+
+
+def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = True) -> Program:
+    """`node dist/index` is a script with an interpreter of its own; everything else is a line for a shell."""
+    match = _NODE.fullmatch(command)
+    if match is None or ("nodemon" in command and match["flags"]):
+        return Program(name, command, is_web)
+    script = _with_ending(source, match["script"])
+    if not script.endswith(_NODE_ENDINGS):
+        return Program(name, command, is_web)
+    return Program(name, script if script.startswith("./") else f"./{script}", is_web, match["flags"].strip())
+
+
+def _with_ending(source: AppSource, script: str) -> str:
+    """Node adds it by itself, where there is no such file."""
+    return script if source.has(script) or script.endswith(_NODE_ENDINGS) else f"{script}.js"
+
+
+def _usual_script(source: AppSource) -> str:
+    return f"./{next(filter(source.has, _USUAL_SCRIPTS), 'server.js')}"
+
+
+def _python_command(source: AppSource) -> str:
+    """With the server that is among its dependencies."""
+    if source.has("manage.py"):
+        for kind in ("wsgi", "asgi"):
+            module = next((name for name in source.sources if name.endswith(f"/{kind}.py")), "")
+            if module and (command := _serve(source, f"{_module(module)}:application", is_async=kind == "asgi")):
+                return command
+    for pattern, is_async in ((_ASGI, True), (_WSGI, False)):
+        for match, place in source.search(pattern):
+            if place.partition(":")[0].endswith(".py"):
+                return _serve(source, f"{_module(place.partition(':')[0])}:{match['name']}", is_async=is_async)
+    return ""
+
+
+def _serve(source: AppSource, target: str, *, is_async: bool) -> str:
+    has_uvicorn = bool({"uvicorn", "fastapi"} & source.dependencies)
+    if is_async:
+        return f"uvicorn {target} --port $PORT" if has_uvicorn else ""
+    return f"gunicorn {target} --bind 127.0.0.1:$PORT" if "gunicorn" in source.dependencies else ""
+
+
+def _module(path: str) -> str:
+    """Its dotted name; `src` of a src layout is no package."""
+    return path.removesuffix(".py").removeprefix("src/").replace("/", ".")
+
+
+# -- port and health path ---------------------------------------------------------------------------------------------
+
+
+def _port(source: AppSource) -> Found:
+    """Where it listens: as its process file, its env files, its start command or its source say it, in this order."""
+    written = [name for name in (*PROCESS_FILES, "Procfile", "package.json") if source.has(name)]
+    env_files = [path.name for path in sorted(source.directory.glob(".env*")) if path.is_file()]
+    searches = [
+        ([_PORTS[0], _PORTS[2]], [name for name in written if name in PROCESS_FILES]),
+        ([_PORT_IN_ENV], env_files),
+        ([_PORT_IN_COMMAND], [name for name in written if name not in PROCESS_FILES]),
+        *(([pattern], [*source.sources, *_started(source)]) for pattern in _PORTS),
+    ]
+    for patterns, where in searches:
+        for pattern in patterns:
+            for match, place in source.search(pattern, where):
+                if 80 <= int(match["port"]) <= 65535 and match["port"] not in _OTHERS:
+                    return Found(match["port"], place)
+    usual = next((port for name, port in _USUAL_PORTS.items() if name in source.dependencies), "5000")
+    return Found(usual, "")
+
+
+def _started(source: AppSource) -> list[str]:
+    """The files that package.json starts, where they have no ending."""
+    scripts = source.package.get("scripts")
+    commands = [str(command) for command in scripts.values()] if isinstance(scripts, dict) else []
+    found = [match["script"].removeprefix("./") for command in commands if (match := _NODE.fullmatch(command))]
+    return [name for name in found if source.has(name) and name not in source.sources]
+
+
+def _health(source: AppSource) -> Found | None:
+    """A route of the app itself; below a router or a prefix nobody knows its whole path."""
+    found = [Found(match["path"], place) for match, place in source.search(_HEALTH)]
+    found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_CONTROLLER)]
+    if source.has("manage.py"):
+        found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_DJANGO)]
+    found += [Found(match["path"], name) for name in source.sources if (match := _HEALTH_IN_FILES.match(name))]
+    return min(found, key=lambda one: "health" not in one.value, default=None)

@@ -1,0 +1,240 @@
+"""`init`: what it finds out about an app, what it writes, and that it changes nothing that is there."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.deploy.inventory import find_inventory, load_inventory
+from percore.deploy.plan.host_plan import make_host_plan
+from percore.deploy.plan.settings import read_settings
+from percore.deploy.plan.variables import resolve_variables
+from percore.deploy.report import Report
+from percore.deploy.scaffold.detect import detect
+from percore.deploy.scaffold.init import Wish, init, read_hosts
+from percore.deploy.shipped import shipped_directory
+from percore.errors import UsageError
+from percore.supervisor.config.process_file import load_process_file
+from tests.unit.deploy.apps import write
+
+EXPRESS = {
+    "package.json": {"name": "@acme/shop", "scripts": {"start": "node dist/main"}, "packageManager": "pnpm@9.1.0"},
+    "pnpm-lock.yaml": "lockfileVersion: '9.0'\n",
+    "src/main.ts": "const app = express();\napp.get('/healthz', ok);\napp.listen(process.env.PORT || 4001);\n",
+    "src/db.ts": "export const pool = new Pool({ port: 5432 });\n",
+    "src/main.test.ts": "app.listen(9);\n",
+}  # fmt: skip
+
+Files = Mapping[str, Any]
+APPS: dict[str, tuple[Files, list[str], str, str]] = {
+    "a compiled Express app": (EXPRESS, ["./dist/main.js"], "4001", "/healthz"),
+    "what express-generator makes": (
+        {
+            "package.json": {"scripts": {"start": "node ./bin/www"}},
+            "bin/www": "var port = normalizePort(process.env.PORT || '3000');\n",
+            "app.js": "app.use('/', indexRouter);\n",
+        },
+        ["node ./bin/www"], "3000", "",
+    ),
+    "a NestJS app": (
+        {
+            "package.json": {
+                "scripts": {"start": "nest start", "start:prod": "node dist/main"}, "dependencies": {"@nestjs/core": "11"},
+            },
+            "src/main.ts": "await app.listen(process.env.PORT ?? 3000);\n",
+            "src/health/health.controller.ts": "@Controller('health')\n",
+        },
+        ["./dist/main.js"], "3000", "/health",
+    ),
+    "a Next.js app": (
+        {
+            "package.json": {"scripts": {"start": "next start"}, "dependencies": {"next": "15"}},
+            "app/api/health/route.ts": "export const GET = () => Response.json({});\n",
+        },
+        ["next start"], "3000", "/api/health",
+    ),
+    "a Nuxt app, which has no script to start it": (
+        {"package.json": {"scripts": {"build": "nuxt build"}, "devDependencies": {"nuxt": "4"}}},
+        ["./.output/server/index.mjs"], "3000", "",
+    ),
+    "flags of node": (
+        {
+            "package.json": {"scripts": {"start": "node --enable-source-maps server.mjs"}},
+            "server.mjs": "fastify.get('/health', h)\nfastify.listen({ port: 8081 })\n",
+        },
+        ["./server.mjs"], "8081", "/health",
+    ),
+    "a script that builds before it starts": (
+        {
+            "package.json": {
+                "scripts": {"start": "npm run build:ts && fastify start dist/app.js"}, "dependencies": {"fastify": "5"},
+            },
+        },
+        ["fastify start dist/app.js"], "3000", "",
+    ),
+    "a script that migrates before it starts": (
+        {"package.json": {"scripts": {"start": "prisma migrate deploy && node main.js"}}, "main.js": "server.listen(3111)"},
+        ["prisma migrate deploy && node main.js"], "3111", "",
+    ),
+    "main of package.json alone": (
+        {"package.json": {"main": "lib/index"}, ".env.example": "PORT=7070\n"}, ["./lib/index.js"], "7070", "",
+    ),
+    "a Procfile": (
+        {"package.json": {}, "Procfile": "web: node web.js --port 4545\nworker: node jobs.js\nrelease: node migrate.js\n"},
+        ["node web.js --port 4545", "./jobs.js"], "4545", "",
+    ),
+    "FastAPI": (
+        {
+            "requirements.txt": "fastapi[standard]==0.115\n",
+            "app/main.py": 'app = FastAPI(title="x")\n@app.get("/health")\ndef health(): ...\n',
+        },
+        ["uvicorn app.main:app --port $PORT"], "8000", "/health",
+    ),
+    "Flask": (
+        {
+            "pyproject.toml": '[project]\nname = "api"\ndependencies = ["flask>=3", "gunicorn"]\n',
+            "src/api/wsgi.py": 'application = Flask(__name__)\n@application.route("/up")\n',
+        },
+        ["gunicorn api.wsgi:application --bind 127.0.0.1:$PORT"], "8000", "",
+    ),
+    "Django": (
+        {
+            "manage.py": "", "requirements.txt": "Django~=5.1\ngunicorn\n", "site1/wsgi.py": "", "site1/asgi.py": "",
+            "site1/urls.py": 'urlpatterns = [path("healthz/", up)]\n',
+        },
+        ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT"], "8000", "/healthz/",
+    ),
+    "a route below a router, whose whole path nobody knows": (
+        {
+            "package.json": {"main": "index.js"},
+            "index.js": "router.get('/health', h);\n// app.get('/health')\nserver.listen(3210)\n",
+        },
+        ["./index.js"], "3210", "",
+    ),
+    "a script in Python without a framework": ({"main.py": "", "requirements.txt": ""}, ["./main.py"], "5000", ""),
+    "nothing at all": ({}, ["./server.js"], "5000", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", APPS)
+def test_programs_port_and_health_path_are_found_out(tmp_path: Path, kind: str) -> None:
+    files, scripts, port, health = APPS[kind]
+    found = detect(write(tmp_path, files))
+    assert [program.script for program in found.programs] == scripts
+    assert found.port.value == port
+    assert (found.health.value if found.health else "") == health
+
+
+@pytest.mark.parametrize("kind", APPS)
+def test_what_init_writes_is_read_by_a_deploy(tmp_path: Path, kind: str) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("the process file is evaluated by Node")
+    files, scripts, port, health = APPS[kind]
+    app = write(tmp_path / "it's ä app", {"README": "", **files})
+    init(Wish("production", app, app, "deployer@web[1:3].example.com"), Report(quiet=True))
+    inventory = load_inventory(find_inventory("production", app / "inventories"))
+    assert list(inventory.hosts) == ["web1.example.com", "web2.example.com", "web3.example.com"]
+    variables = resolve_variables(make_host_plan("web2.example.com", inventory, env="production", project=app))
+    assert (variables["ansible_user"], variables["ansible_become"]) == ("deployer", True)
+    settings = read_settings(variables, app)
+    assert (settings.path, settings.port, settings.health_path or "") == (app / ".", int(port), health)
+    process_file = next(app.glob("ecosystem.*"))
+    apps = load_process_file(str(process_file)).apps
+    assert len(apps) == len(scripts)
+    assert (apps[0].mode, apps[0].env["PORT"]) == ("cluster", port)
+    assert [one.mode for one in apps[1:]] == ["fork"] * (len(apps) - 1)
+
+
+def test_each_value_tells_where_it_was_found(tmp_path: Path) -> None:
+    app = write(tmp_path, EXPRESS)
+    init(Wish("production", app, app), Report(quiet=True))
+    text = (app / "inventories/production/group_vars/all.yml").read_text()
+    assert "port: 4001 # found in src/main.ts:3\n" in text
+    assert "health_path: /healthz # found in src/main.ts:2\n" in text
+    assert "app_name: shop\n" in text
+
+
+def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -> None:
+    files = copy.deepcopy(APPS["a script that builds before it starts"][0])
+    assert detect(write(tmp_path / "a", files)).build_command == "npm run build:ts"
+    files["package.json"]["scripts"]["build"] = "tsc"
+    assert detect(write(tmp_path / "b", files)).build_command == ""
+
+
+def test_the_example_of_the_env_file_has_the_variables_of_every_app(tmp_path: Path) -> None:
+    init(Wish("production", tmp_path, tmp_path), Report(quiet=True))
+    lines = (tmp_path / ".env.production.example").read_text().splitlines()
+    names = [line.split("=")[0] for line in lines if not line.startswith("#")]
+    assert names == ["NODE_ENV", "DATABASE_URL", "REDIS_URL", "ALLOWED_ORIGINS", "LOG_LEVEL", "PORT"]
+
+
+def test_the_tasks_file_has_three_lines(tmp_path: Path) -> None:
+    init(Wish("local", tmp_path, tmp_path), Report(quiet=True))
+    assert len((tmp_path / "tasks.py").read_text().splitlines()) == 3
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_nothing_that_is_there_is_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = write(
+        tmp_path,
+        {**EXPRESS, "ecosystem.json": {"apps": []}, "inventories/production/hosts.yml": "all: {hosts: {web9: }}\n"},
+    )
+    (app / "tasks.py").symlink_to("nowhere.py")
+    before = contents(app)
+    init(Wish("production", app, app), Report())
+    after = contents(app)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {".env.production.example", "inventories/production/group_vars/all.yml"}
+    init(Wish("production", app, app), Report())
+    assert contents(app) == after
+    assert "kept   " in capsys.readouterr().out
+
+
+def test_an_inventory_of_that_name_in_another_form_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, {"inventories/production.ini": "web1\n"})
+    init(Wish("production", tmp_path, tmp_path), Report(quiet=True))
+    assert [path.name for path in (tmp_path / "inventories").iterdir()] == ["production.ini"]
+
+
+@pytest.mark.parametrize("other", [{"tasks.py": "app = Celery()\n"}, {"tasks/__init__.py": ""}])
+def test_tasks_that_are_something_else_stay_and_the_command_says_so(
+    tmp_path: Path, other: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, other)
+    init(Wish("local", tmp_path, tmp_path), Report())
+    assert "make_namespace" in (tmp_path / "percore_tasks.py").read_text()
+    assert "next: invoke -c percore_tasks deploy --env local" in capsys.readouterr().out
+
+
+def test_without_hosts_the_next_step_is_to_name_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init(Wish("production", tmp_path, tmp_path), Report())
+    assert (
+        "next: name the hosts in inventories/production/hosts.yml, then: invoke deploy --env production"
+        in capsys.readouterr().out
+    )
+
+
+def test_in_percores_own_repository_init_asks_which_app_is_meant() -> None:
+    top = shipped_directory()
+    with pytest.raises(UsageError, match=r"percore's own repository -> invoke init --env production --app \.\./shop"):
+        init(Wish("production", top, top), Report(quiet=True))
+
+
+@pytest.mark.parametrize("words", ["a@h1, b@h2", "web[1:", "-oProxyCommand=x", "u;x@h", "h$(x)"])
+def test_hosts_that_no_inventory_can_name_are_refused_before_anything_is_written(tmp_path: Path, words: str) -> None:
+    with pytest.raises(UsageError):
+        init(Wish("production", tmp_path, tmp_path, words), Report(quiet=True))
+    assert not contents(tmp_path)
+
+
+def test_hosts_are_given_as_ssh_takes_them() -> None:
+    assert read_hosts("root@10.0.0.1 10.0.0.2:2222") == ("root", ["10.0.0.1", "10.0.0.2:2222"])
+    assert read_hosts("") == ("", [])
