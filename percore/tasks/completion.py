@@ -6,13 +6,14 @@ import sys
 
 from invoke.context import Context
 
+from percore.deploy.command_line import to_type
 from percore.deploy.schema import suggest
 from percore.errors import UsageError
 from percore.tasks.decorators import operator_task
 
 # invoke itself tells what can follow; the program is asked as it was typed, so that ./run of this directory answers.
 _BASH = """\
-# bash: add to ~/.bashrc:  eval "$(./run completion --shell bash)"
+# bash: add to ~/.bashrc:  eval "$(PERCORE --shell bash)"
 _percore_tasks() {
   local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" found
   if [ "$before" = --env ]; then
@@ -22,11 +23,11 @@ _percore_tasks() {
   fi
   COMPREPLY=($(compgen -W "$found" -- "$word"))
 }
-complete -o default -F _percore_tasks run invoke inv
+complete -o default -F _percore_tasks inv run invoke
 """
 
 _ZSH = """\
-# zsh: add to ~/.zshrc, after compinit:  eval "$(./run completion --shell zsh)"
+# zsh: add to ~/.zshrc, after compinit:  eval "$(PERCORE --shell zsh)"
 _percore_tasks() {
   local -a found
   local project=${words[1]:h}
@@ -37,11 +38,11 @@ _percore_tasks() {
   fi
   compadd -- $found
 }
-compdef _percore_tasks run invoke inv
+compdef _percore_tasks inv run invoke
 """
 
 _FISH = """\
-# fish:  ./run completion --shell fish > ~/.config/fish/completions/run.fish
+# fish:  PERCORE --shell fish > ~/.config/fish/completions/run.fish
 function __percore_tasks
   set -l typed (commandline -opc)
   if test "$typed[-1]" = --env
@@ -52,8 +53,8 @@ function __percore_tasks
     eval $typed[1] --complete -- invoke $typed[2..-1] (commandline -ct) 2>/dev/null
   end
 end
-complete -c run -f -a '(__percore_tasks)'
-complete -c invoke -f -a '(__percore_tasks)'
+complete --command run --no-files --arguments '(__percore_tasks)'
+complete --command invoke --no-files --arguments '(__percore_tasks)'
 """
 
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
@@ -64,4 +65,4 @@ def completion(context: Context, shell: str = "bash") -> None:
     """Print what makes a shell complete tasks, options and environments: bash, zsh or fish."""
     if shell not in _SHELLS:
         raise UsageError(f"there is no completion for '{shell}'", next=suggest(shell, _SHELLS, "bash, zsh or fish"))
-    sys.stdout.write(_SHELLS[shell])
+    sys.stdout.write(_SHELLS[shell].replace("PERCORE", to_type("completion")))
