@@ -53,8 +53,8 @@ function __percore_tasks
     eval $typed[1] --complete -- invoke $typed[2..-1] (commandline -ct) 2>/dev/null
   end
 end
-complete --command run --no-files --arguments '(__percore_tasks)'
-complete --command invoke --no-files --arguments '(__percore_tasks)'
+complete --no-files --arguments '(__percore_tasks)' --command run
+complete --no-files --arguments '(__percore_tasks)' --command invoke
 """
 
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
