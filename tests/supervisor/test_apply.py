@@ -66,3 +66,13 @@ def test_singletons_prove_together_that_they_live_and_one_that_does_not_takes_al
     assert (tick["state"], tick["release"]) == ("running", "r1")
     assert [supervisor.workers(name) for name in ("dies", "one", "two", "three")] == [[], [], [], []]
     supervisor.apply(steady, *others, release="r2")
+
+
+def test_apply_waits_for_what_a_supervisor_that_has_just_come_starts(supervisor: Supervisor) -> None:
+    slow = supervisor.api(interpreter_args=["--require", "./slow.js"])
+    (supervisor.folder / "slow.js").write_text("const end = Date.now() + 1500; while (Date.now() < end);")
+    supervisor.apply(slow)
+    supervisor.stop_daemon()
+    result = supervisor.apply(slow)
+    assert result["changes"] == [{"app": "api", "change": "unchanged"}]
+    assert [worker["state"] for worker in supervisor.workers("api")] == ["running"] * 2

@@ -78,6 +78,8 @@ def apply_one(
         rollback.append(lambda: lifecycle.stop(app))
         yield from lifecycle.start(app, until_stable=until_stable)
         change = "started"
+    else:
+        yield from lifecycle.wait_while_starting(app)
     rollback.append(lambda: _settle(app, former))
     app.settle(config)
     count, former_count = resolve_instances(config.instances, usable_cores()), len(app.slots)

@@ -39,6 +39,13 @@ def wait_until_stable(app: App) -> Job:
             yield from _wait_for(worker, until_stable=True)
 
 
+def wait_while_starting(app: App) -> Job:
+    """A supervisor that has just come starts what it had; raises WorkerFailed on the first that is not ready."""
+    for worker in (slot.worker for slot in app.slots):
+        if worker.state is State.STARTING:
+            yield from _wait_for(worker, until_stable=False)
+
+
 def bring_up(slots: Collection[Slot], *, until_stable: bool) -> Job:
     for slot in slots:
         slot.start()
