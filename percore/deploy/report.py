@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from percore.common.printable import lines_of, printable, printable_lines
+from percore.common.worker_status import count_up, is_job
 from percore.deploy.masking import REDACTOR
 from percore.errors import PercoreError
 
@@ -22,7 +24,7 @@ class Report:
     """Lines on the terminal, from any thread. `quiet` keeps progress back (for --json); errors always show."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+        self.is_quiet = quiet
         self._writing = threading.Lock()
         self._started = time.monotonic()
         self._last = self._started
@@ -47,7 +49,10 @@ class Report:
 
     def log(self, host: str, text: str) -> None:
         """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
-        line = f"{host} | {text}"
+        self.output(f"{host} | {text}")
+
+    def output(self, line: str) -> None:
+        """As `log`, of one host that needs no name."""
         self._line(printable(line, colours=True) if sys.stdout.isatty() else line, is_printable=True)
 
     def warn(self, text: str) -> None:
@@ -79,7 +84,7 @@ class Report:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _line(self, text: str, *, is_printable: bool = False) -> None:
-        if self._quiet:
+        if self.is_quiet:
             return
         with self._writing:
             self._last = time.monotonic()
@@ -105,6 +110,13 @@ def _print(text: str, stream: TextIO) -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def write_raw(data: bytes) -> None:
+    """What a program sends to the operator's terminal. It is the program's, and so are its secrets: nothing is masked."""
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def be_verbose(level: int) -> None:
@@ -141,11 +153,12 @@ def print_line(text: str) -> None:
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:
-    """`api 2/2, worker 1/1`: running and wanted workers of each app."""
+    """`api 2/2, worker 1/1, migrate finished`: running and wanted workers of each app."""
     parts = []
     for app in status.get("apps", []):
-        running = sum(worker["state"] == "running" for worker in app["workers"])
-        parts.append(f"{app['name']} {running}/{app['wanted']}")
+        is_over = app["workers"] and all(worker.get("finished") for worker in app["workers"])
+        count = "job" if is_job(app) else "finished" if is_over else f"{count_up(app)}/{app['wanted']}"
+        parts.append(f"{app['name']} {count}")
     return ", ".join(parts) or "nothing runs"
 
 
