@@ -120,3 +120,20 @@ def _changed_fields(
 
 def _shown(value: Any) -> str:
     return "default" if value is None else str(value)
+
+
+# -- of which a host runs a part ----------------------------------------------------------------------------------------
+
+
+def without_apps(record: Mapping[str, Any], absent: Collection[str]) -> dict[str, Any]:
+    """The record without the apps that other hosts run; no app here waits for one of those."""
+    here = [_without_needs(app, absent) for app in record["apps"] if app["name"] not in absent]
+    return {**record, "apps": here}
+
+
+def _without_needs(app: dict[str, Any], absent: Collection[str]) -> dict[str, Any]:
+    needs = [name for name in app.get("depends_on", ()) if name not in absent]
+    if needs == list(app.get("depends_on", ())):
+        return app
+    kept = {key: value for key, value in app.items() if key != "depends_on"}
+    return {**kept, "depends_on": needs} if needs else kept

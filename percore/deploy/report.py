@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from percore.common.printable import lines_of, printable, printable_lines
+from percore.common.worker_status import count_up, is_job
 from percore.deploy.masking import REDACTOR
 from percore.deploy.terminal import TERMINAL, paint, shows_progress
 from percore.errors import PercoreError
@@ -37,7 +39,7 @@ class Report:
     """Lines on the terminal, from any thread. `quiet` keeps progress back (for --json); errors always show."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+        self.is_quiet = quiet
         self._started = time.monotonic()
         self._last = self._started
         self._doing: str | None = "waiting for the hosts"  # None: nothing that is worth a word
@@ -67,14 +69,20 @@ class Report:
 
     def log(self, host: str, text: str) -> None:
         """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
+        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
+        self._program_line(text, f"{paint(printable(host), shade, sys.stdout)} | ")
+
+    def output(self, line: str) -> None:
+        """As `log`, of one host that needs no name."""
+        self._program_line(line)
+
+    def _program_line(self, text: str, before: str = "") -> None:
         self._doing = None
         self._last = time.monotonic()
-        if self._quiet:
+        if self.is_quiet:
             return
         masked = REDACTOR.text(text)
-        shown = printable(masked, colours=True) if sys.stdout.isatty() else masked
-        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
-        TERMINAL.line(f"{paint(printable(host), shade, sys.stdout)} | {shown}", sys.stdout)
+        TERMINAL.line(before + (printable(masked, colours=True) if sys.stdout.isatty() else masked), sys.stdout)
 
     def warn(self, text: str) -> None:
         _write(f"warning: {text}", sys.stderr, "yellow")
@@ -108,7 +116,7 @@ class Report:
 
     def _line(self, text: str, shade: str = "", *, is_printable: bool = False) -> None:
         self._last = time.monotonic()
-        if not self._quiet:
+        if not self.is_quiet:
             _write(text, sys.stdout, shade, is_printable=is_printable)
 
     def _break_silence(self) -> None:
@@ -128,6 +136,13 @@ def _write(text: str, stream: TextIO, shade: str = "", *, is_printable: bool = F
     """Everything that is shown goes through here: secrets are masked, and control characters shown, not sent."""
     masked = REDACTOR.text(text)
     TERMINAL.line(paint(masked if is_printable else printable(masked), shade, stream), stream)
+
+
+def write_raw(data: bytes) -> None:
+    """What a program sends to the operator's terminal. It is the program's, and so are its secrets: nothing is masked."""
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def be_verbose(level: int) -> None:
@@ -164,11 +179,12 @@ def print_line(text: str) -> None:
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:
-    """`api 2/2, worker 1/1`: running and wanted workers of each app."""
+    """`api 2/2, worker 1/1, migrate finished`: running and wanted workers of each app."""
     parts = []
     for app in status.get("apps", []):
-        running = sum(worker["state"] == "running" for worker in app["workers"])
-        parts.append(f"{app['name']} {running}/{app['wanted']}")
+        is_over = app["workers"] and all(worker.get("finished") for worker in app["workers"])
+        count = "job" if is_job(app) else "finished" if is_over else f"{count_up(app)}/{app['wanted']}"
+        parts.append(f"{app['name']} {count}")
     return ", ".join(parts) or "nothing runs"
 
 

@@ -61,3 +61,8 @@ def remove(session: Session, request: m.RemoveRequest, target: Target) -> replie
             session.emit({"event": "progress", "text": step.text})
             step.work()
     return replies.RemovalReply([step.text for step in steps], data)
+
+
+def jobs(session: Session, request: m.JobsRequest, target: Target) -> replies.JobsReply:
+    """When each job runs next, and how its last run ended."""
+    return replies.JobsReply(target.supervisor.jobs(request.names))

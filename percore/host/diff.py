@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional
 
 from percore.common.record_diff import Side, app_changes, diff_text
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.change.handlers import describe
+from percore.host.release.placement import record_here
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_changes, plan_or_none
 from percore.host.release.running import find_deviations
 from percore.host.release.target import Target
@@ -62,14 +63,14 @@ def _health_paths(record: Mapping[str, Any]) -> list[Any]:
     return [app.get("health") for app in record["apps"]]
 
 
-def compare_release(target: Target, release: str) -> CompareReply:
+def compare_release(target: Target, release: str, absent: Optional[Collection[str]]) -> CompareReply:
     """What going to a release that is here would change and why, with diffs."""
     releases = target.releases
     current = releases.current()
     plan, contents = load_plan(releases, release), kept_contents(releases, release)
     changed = [(spec, text) for spec in plan.before + plan.after if (text := make(spec, contents).change())]
     former = _specs_of(target, current)
-    record = read_file(releases.record_path(release)).decode()
+    record = json.dumps(record_here(releases, release, absent))
     reasons = []
     if current:
         here = json.loads(read_file(releases.record_path(current)))

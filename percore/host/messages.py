@@ -118,6 +118,7 @@ class CompareRequest(NamedTuple):
 class CompareReleaseRequest(NamedTuple):
     target: TargetPaths
     release: ReleaseId
+    absent: Optional[Sequence[Line]] = None
 
 
 class DriftRequest(NamedTuple):
@@ -138,6 +139,8 @@ class StageRequest(NamedTuple):
     digest: Optional[Sha256] = None  # of the artifacts of this release for all kinds of hosts
     commit: Optional[Commit] = None
     shared: Mapping[InnerPath, InnerPath] = NOTHING  # places in the release, and what they lead to in shared/
+    absent: Sequence[Line] = ()  # apps of the record that other hosts run
+    irreversible: bool = False  # its release command changes what no rollback brings back
 
 
 class AmendRequest(NamedTuple):
@@ -183,6 +186,7 @@ class ActivateRequest(NamedTuple):
     amended: bool = False
     verb: Line = "deploy"
     note: Mapping[str, Any] = NOTHING
+    absent: Optional[Sequence[Line]] = None  # apps that other hosts run; None: as the release was placed before
 
 
 class AttachRequest(NamedTuple):
@@ -208,6 +212,7 @@ class ConfirmRequest(NamedTuple):
     keep: Count
     verb: Line = "deploy"
     note: Mapping[str, Any] = NOTHING
+    placement: Mapping[Line, Line] = NOTHING  # by app of which the fleet has one, the host that runs it
 
 
 class ByeRequest(NamedTuple):
@@ -241,6 +246,13 @@ class FindRequest(NamedTuple):
 
 class StatusRequest(NamedTuple):
     target: TargetPaths
+
+
+class JobsRequest(NamedTuple):
+    """`names` are jobs; none: all of them."""
+
+    target: TargetPaths
+    names: Sequence[Line] = ()
 
 
 class StopRequest(NamedTuple):

@@ -10,19 +10,22 @@ from percore.common import typed
 from percore.errors import PercoreError, RolloutError, UsageError
 from percore.host import diff, facts, replies
 from percore.host import messages as m
-from percore.host.app_control import control, remove, start
+from percore.host.app_control import control, jobs, remove, start
+from percore.host.commands import messages as commands
+from percore.host.commands.console import run
+from percore.host.commands.release import release_command
 from percore.host.lock import Lock
 from percore.host.ports import find_conflicts
-from percore.host.probe import Prober
 from percore.host.release.change.journal import Journal
 from percore.host.release.marks import GOOD
+from percore.host.release.placement import names_of, note_holders, once_of, read_holders
 from percore.host.release.resume import end_agent, is_at_work, is_switched, myself
 from percore.host.release.running import find_deviations, find_missing
 from percore.host.release.stage import prune_packages
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
-from percore.host.session import Session, keep, set_up
+from percore.host.session import Session, keep, probe, set_up
 from percore.host.setup.set_up import unfinished_change
 from percore.host.streams import execute, stream
 
@@ -86,6 +89,8 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         inodes_free=facts.free_inodes(releases.directory),
         memory_free_bytes=facts.free_memory(),
         versions={name: facts.program_version(name) for name in request.programs},
+        apps=names_of(releases, releases.current()),
+        placement=read_holders(releases),
     )
 
 
@@ -94,7 +99,7 @@ def compare(session: Session, request: m.CompareRequest, target: Target) -> repl
 
 
 def compare_release(session: Session, request: m.CompareReleaseRequest, target: Target) -> replies.CompareReply:
-    return diff.compare_release(target, request.release)
+    return diff.compare_release(target, request.release, request.absent)
 
 
 def drift(session: Session, request: m.DriftRequest, target: Target) -> replies.DriftReply:
@@ -106,14 +111,17 @@ def find(session: Session, request: m.FindRequest, target: Target) -> replies.Fi
     releases = target.releases
     found = releases.find(request.release) if request.release else releases.previous_good()
     session.staging(target).verify(found)
-    return replies.FindReply(found, releases.current(), releases.marks.commit(found))
+    marks = releases.marks
+    return replies.FindReply(found, releases.current(), marks.commit(found), marks.irreversible_after(found))
 
 
 def status(session: Session, request: m.StatusRequest, target: Target) -> replies.CurrentReply:
     releases, found = target.releases, target.status()
     current = releases.current()
-    missing = find_missing(releases, current, found)
-    return replies.CurrentReply(current, found, missing, releases.marks.commit(current))
+    return replies.CurrentReply(
+        current, found, find_missing(releases, current, found), releases.marks.commit(current),
+        names_of(releases, current), read_holders(releases), once_of(releases),
+    )  # fmt: skip
 
 
 def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:
@@ -130,20 +138,6 @@ def _user_of(paths: Optional[m.TargetPaths]) -> Optional[int]:
         return Target(paths).supervisor.uid() if paths else None
     except PercoreError:
         return None
-
-
-def probe(session: Session, request: m.ProbeRequest) -> replies.ProbeReply:
-    """Begin to probe where there are `targets`; `mark` the begin of what counts; tell what was found so far."""
-    if request.targets:
-        if session.prober is not None:
-            session.prober.stop()
-        session.prober = Prober(request.targets)
-        session.prober.start()
-    if session.prober is None:
-        return replies.ProbeReply(None)
-    if request.mark:
-        session.prober.mark()
-    return replies.ProbeReply(session.prober.summary())
 
 
 # -- staging and switching ---------------------------------------------------------------------------------------------
@@ -163,7 +157,8 @@ def prepare(session: Session, request: m.PrepareRequest, target: Target) -> repl
 
 def activate(session: Session, request: m.ActivateRequest, target: Target) -> replies.ActivateReply:
     session.pending = None
-    activation = Activation(target.releases, target.supervisor, request.release, session.emit, amended=request.amended)
+    activation = Activation(target.releases, target.supervisor, request.release, session.emit,
+                            amended=request.amended, absent=request.absent)  # fmt: skip
     try:
         found = activation.run(session.owner, request.run, myself())
     except PercoreError as error:
@@ -218,6 +213,8 @@ def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> repl
             target.releases.end_amendment(activation.record.release, keeps=True)
         activation.record.journal.end()  # this decides; whatever ends us now, the release stays
     target.releases.marks.set(request.release, GOOD, deployed=request.deployed)
+    if request.placement:
+        note_holders(target.releases, request.placement)
     if activation is not None:
         session.note(activation, "good", verb=request.verb, more=request.note)
     pruned = target.releases.prune(request.keep)
@@ -267,12 +264,14 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "drift": OnTarget(m.DriftRequest, drift),
     "find": OnTarget(m.FindRequest, find),
     "status": OnTarget(m.StatusRequest, status),
+    "jobs": OnTarget(m.JobsRequest, jobs),
     "history": OnTarget(m.HistoryRequest, read_history),
     "ports": Simple(m.PortsRequest, ports),
     "probe": Simple(m.ProbeRequest, probe),
     "stage": OnTarget(m.StageRequest, stage),
     "amend": OnTarget(m.AmendRequest, amend),
     "prepare": OnTarget(m.PrepareRequest, prepare),
+    "release_command": OnTarget(commands.ReleaseCommandRequest, release_command),
     "activate": OnTarget(m.ActivateRequest, activate),
     "set_up": OnTarget(m.SetUpRequest, set_up),
     "keep": OnTarget(m.KeepRequest, keep),
@@ -287,6 +286,7 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "start": OnTarget(m.StartRequest, start),
     "remove": OnTarget(m.RemoveRequest, remove),
     "control": OnTarget(m.ControlRequest, control),
+    "run": OnTarget(commands.RunRequest, run),
     "exec": Simple(m.ExecRequest, execute),
     "stream": OnTarget(m.StreamRequest, stream),
 }

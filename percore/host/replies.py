@@ -23,6 +23,8 @@ class InspectReply(NamedTuple):
     inodes_free: Optional[int]
     memory_free_bytes: Optional[int]
     versions: Mapping[str, str]
+    apps: list[str]
+    placement: Mapping[str, str]
 
 
 class ShownChange(NamedTuple):
@@ -69,6 +71,10 @@ class HolderReply(NamedTuple):
     holder: Mapping[str, Any]
 
 
+class JobsReply(NamedTuple):
+    jobs: list[Any]
+
+
 class HistoryReply(NamedTuple):
     entries: list[dict[str, Any]]
 
@@ -81,6 +87,7 @@ class FindReply(NamedTuple):
     release: str
     current: Optional[str]
     commit: Optional[Mapping[str, Any]]
+    irreversible: list[str]
 
 
 class CurrentReply(NamedTuple):
@@ -88,6 +95,9 @@ class CurrentReply(NamedTuple):
     status: Mapping[str, Any]
     missing: list[str]
     commit: Optional[Mapping[str, Any]]
+    apps: list[str]
+    placement: Mapping[str, str]
+    once: list[str]
 
 
 class ExitReply(NamedTuple):

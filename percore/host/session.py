@@ -113,3 +113,17 @@ def keep(session: Session, request: m.KeepRequest, target: Target) -> replies.Em
         change.record.journal.end()
         session.note(change, "good", verb=request.verb, more=request.note)
     return replies.EmptyReply()
+
+
+def probe(session: Session, request: m.ProbeRequest) -> replies.ProbeReply:
+    """Begin to probe where there are `targets`; `mark` the begin of what counts; tell what was found so far."""
+    if request.targets:
+        if session.prober is not None:
+            session.prober.stop()
+        session.prober = Prober(request.targets)
+        session.prober.start()
+    if session.prober is None:
+        return replies.ProbeReply(None)
+    if request.mark:
+        session.prober.mark()
+    return replies.ProbeReply(session.prober.summary())

@@ -141,6 +141,8 @@ OPERATIONS: dict[str, tuple[OperationField, ...]] = {
     "describe": (_SELECTORS, OperationField("with_env", kinds.flag, False)),
     "reset": (_SELECTORS,),
     "signal": (_SELECTORS, OperationField("number", signal_number)),
+    "jobs": (OperationField("selectors", texts, ()),),
+    "run_job": (_SELECTORS,),
     "dump": (OperationField("force", kinds.flag, False),),
     "apply": (
         OperationField("apps", apps),

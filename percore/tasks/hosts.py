@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from percore.deploy import control, operations
+from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout import rollout, set_up
 from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.host import Scope
+from percore.deploy.run_command import run_command
 from percore.tasks.decorators import host_task, tasks_of_line
 
 
@@ -86,6 +88,12 @@ def execute(scope: Scope) -> None:
     operations.exec_command(scope, Report(), words_after_dashes())
 
 
+@host_task()
+def run(scope: Scope, app: str = "") -> None:
+    """Run a command once, on one host, in the current release, as its app: invoke run --env E -- npm run console."""
+    sys.exit(run_command(scope, Report(), words_after_dashes(), app=app))
+
+
 def words_after_dashes() -> list[str]:
     """What invoke leaves to us: the words behind `--`."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
@@ -95,6 +103,12 @@ def words_after_dashes() -> list[str]:
 def status(scope: Scope, json: bool = False) -> None:
     """Show every worker on every host; --json for scripts."""
     operations.status(scope, Report(), as_json=json)
+
+
+@host_task()
+def jobs(scope: Scope, app: str = "", json: bool = False) -> None:
+    """When each job runs next, and how its last run ended; with --app the last lines of that job."""
+    show_jobs(scope, Report(), names=[app] if app else [], as_json=json)
 
 
 @host_task()

@@ -38,7 +38,8 @@ HONEST: dict[str, Any] = {
     "activate": {"former": OLD, "status": STATUS}, "health": {"status": STATUS}, "revert": {"status": STATUS},
     "confirm": {"pruned": []}, "attach": {"status": STATUS}, "status": {"current": OLD, "status": STATUS, "missing": []},
     "probe": {"probe": {"target": None, "before": PHASE, "during": PHASE}}, "hold": {}, "let_go": {"holder": {}},
-    "find": {"release": OLDER, "current": OLD}, "exec": {"code": 0}, "stream": {},
+    "find": {"release": OLDER, "current": OLD}, "exec": {"code": 0}, "run": {"code": 0},
+    "release_command": {"code": 0}, "jobs": {"jobs": []}, "stream": {},
     "history": {"entries": [
         {"at": 1.0, "who": "ann", "what": "deploy", "release": OLD, "former": None, "result": "good"},
     ]},

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from percore.common.names import is_release_id
 from percore.deploy import operations
-from percore.deploy.connection import agent, local, messages, replies, stream, transport
+from percore.deploy.connection import agent, local, messages, protocol, replies, stream, transport
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout import rollout
@@ -227,7 +227,7 @@ def test_what_nobody_expected_fails_the_one_host_it_happened_with(two: Two) -> N
 
 @pytest.mark.parametrize("flood", [b'{"event": "alive"}\n', b'{"event": "progress", "text": "x"}\n', b""])
 def test_an_answer_that_never_comes_ends_by_itself(two: Two, monkeypatch: pytest.MonkeyPatch, flood: bytes) -> None:
-    monkeypatch.setitem(messages.OPERATIONS, "status", (messages.Current, messages.ReplyLimits(1.0, 2.0)))
+    monkeypatch.setitem(protocol.OPERATIONS, "status", (messages.Current, protocol.ReplyLimits(1.0, 2.0)))
     two.bad.says("status", flood * 1000)
     began = time.monotonic()
     error = two.run("status")

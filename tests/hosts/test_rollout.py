@@ -8,11 +8,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.hosts.conftest import Project, set_variables, wait_for
 
@@ -256,3 +257,43 @@ def test_a_singleton_can_be_pinned_to_one_host_and_moves_without_running_twice(s
     assert output.index("node1  switch the apps") < output.index("node3  switch the apps")
     set_variables(serving, placement={"boltlink-aggregatr": "app[0]"})
     assert "did you mean 'boltlink-aggregator'?" in serving.deploy(expected=2)
+
+
+def test_an_app_that_the_fleet_has_once_stays_where_it_is_and_moves_when_its_host_is_given_up(serving: Project) -> None:
+    path = serving.folder / "inventories" / f"{serving.env}.yml"
+    before = path.read_text()
+
+    def where() -> list[str]:
+        return [host for host, app, _ in serving.workers() if app == "boltlink-aggregator"]
+
+    def change_hosts(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        content = yaml.safe_load(path.read_text())
+        group = content["all"]["children"]["app"]
+        group["hosts"] = change(group["hosts"])
+        path.write_text(yaml.safe_dump(content, width=1000, sort_keys=False))
+
+    with serving.touch_app("a release that has it everywhere"):
+        output = serving.deploy()
+        assert "boltlink-aggregator: once on each of 3 hosts -> placement: {boltlink-aggregator: one}" in output
+        assert where() == ["node1", "node2", "node3"]
+    try:
+        set_variables(serving, placement={"boltlink-aggregator": "one"})
+        serving.deploy()
+        assert where() == ["node1"]
+        done = serving.invoke("rollback", "--env", serving.env)
+        assert done.returncode == 0, done.stdout
+        assert where() == ["node1"]
+        change_hosts(lambda hosts: {name: hosts[name] for name in ("node3", "node2", "node1")})
+        serving.deploy()
+        assert where() == ["node1"]
+        # Given up: percore ends there, and the host leaves the inventory.
+        done = serving.invoke("stop", "--env", serving.env, "--limit", "node1")
+        assert done.returncode == 0, done.stdout
+        change_hosts(lambda hosts: {name: hosts[name] for name in ("node3", "node2")})
+        done = serving.invoke("converge", "--env", serving.env)
+        assert done.returncode == 0, done.stdout
+        assert "boltlink-aggregator moves to node3: node1 is no longer in the inventory" in done.stdout
+        assert where() == ["node3"]
+    finally:
+        path.write_text(before)
+        serving.deploy()

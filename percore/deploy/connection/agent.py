@@ -88,6 +88,10 @@ class Remote:
                 LOG.info("%s: %s took %.3f s", self.host, op, time.monotonic() - began)
                 LOG.debug("%s: %s was %d bytes", self.host, op, len(line))
 
+    def say(self, **message: Any) -> None:
+        """More for an operation that goes on and takes it, from another thread than the one that asks."""
+        self._send(json.dumps(message).encode() + b"\n")
+
     def _answer(self, op: str, parts: Mapping[str, Part], on_event: OnEvent | None) -> dict[str, Any]:
         listening = Listening(op)
         offered = dict(parts)

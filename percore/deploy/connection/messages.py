@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from percore.common.names import RELEASE_ID
 from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
@@ -65,6 +65,12 @@ class WorkerStatus(TypedDict):
     restarts: Count
     config_hash: NotRequired[Word]
     env_hash: NotRequired[Word]
+    finished: NotRequired[bool]  # it was meant to end, and did so with success
+    failure: NotRequired[Line | None]
+
+
+class JobState(TypedDict):
+    scheduled: bool
 
 
 class AppStatus(TypedDict):
@@ -72,6 +78,7 @@ class AppStatus(TypedDict):
     mode: Word
     wanted: Count
     workers: list[WorkerStatus]
+    job: NotRequired[JobState | None]
 
 
 class Status(TypedDict):
@@ -107,6 +114,8 @@ class Inspected(TypedDict):
     inodes_free: Count | None
     memory_free_bytes: Count | None
     versions: dict[Name, Version]
+    apps: NotRequired[list[Line]]  # of the current release, also those that other hosts run
+    placement: NotRequired[dict[Line, Line]]  # by app, the host that held it last
 
 
 class FileChange(TypedDict):
@@ -156,6 +165,29 @@ class HistoryEntry(TypedDict):
     commit: NotRequired[CommitFacts | None]
 
 
+class JobRun(TypedDict):
+    started: Moment
+    seconds: Figure | None
+    exit_code: int | None
+    end: Line
+    failed: bool
+    lines: list[Line]
+
+
+class JobReport(TypedDict):
+    name: Line
+    cron: Line
+    timezone: Line | None
+    next: Moment | None
+    running_since: Moment | None
+    skipped: Count
+    last: JobRun | None
+
+
+class JobsReply(TypedDict):
+    jobs: list[JobReport]
+
+
 class HistoryReply(TypedDict):
     entries: list[HistoryEntry]
 
@@ -164,6 +196,7 @@ class FoundRelease(TypedDict):
     release: ReleaseId
     current: ReleaseId | None
     commit: NotRequired[CommitFacts | None]
+    irreversible: NotRequired[list[ReleaseId]]
 
 
 class LockHolder(TypedDict):
@@ -184,6 +217,9 @@ class Current(TypedDict):
     status: Status
     missing: list[Line]
     commit: NotRequired[CommitFacts | None]
+    apps: NotRequired[list[Line]]
+    placement: NotRequired[dict[Line, Line]]
+    once: NotRequired[list[Line]]  # jobs of which its releases say that one host runs them
 
 
 class WithStatus(TypedDict):
@@ -234,63 +270,20 @@ class LogLine(TypedDict):
     text: str
 
 
+class Started(TypedDict):
+    release: ReleaseId
+    app: Line
+
+
+class TerminalOutput(TypedDict):
+    """In base64."""
+
+    data: Annotated[str, pattern("base64", r"[A-Za-z0-9+/=]{0,100000}")]
+
+
 class WorkerEvent(TypedDict):
     app: Line
     slot: Count
     state: Word
     pid: NotRequired[Count | None]
     failure: NotRequired[Line | None]
-
-
-class ReplyLimits(NamedTuple):
-    """In seconds: `idle` without anything but `alive`, `whole` altogether; None: for as long as the operator waits."""
-
-    idle: float | None
-    whole: float | None
-    streams: bool = False  # it may say as much as it likes
-
-
-QUESTION = ReplyLimits(900.0, 1800.0)
-WORK = ReplyLimits(3600.0, 6 * 3600.0)
-COMMAND = ReplyLimits(3600.0, None, streams=True)
-STREAM = ReplyLimits(None, None, streams=True)
-
-OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
-    "inspect": (Inspected, QUESTION),
-    "compare": (Compared, QUESTION),
-    "compare_release": (Compared, QUESTION),
-    "drift": (Drift, QUESTION),
-    "find": (FoundRelease, QUESTION),
-    "status": (Current, QUESTION),
-    "history": (HistoryReply, QUESTION),
-    "ports": (Ports, QUESTION),
-    "probe": (Probed, QUESTION),
-    "hold": (Done, QUESTION),
-    "let_go": (LetGo, QUESTION),
-    "health": (WithStatus, QUESTION),
-    "attach": (WithStatus, QUESTION),
-    "stage": (Changed, WORK),
-    "amend": (Changed, WORK),
-    "prepare": (Changed, WORK),
-    "set_up": (Changed, WORK),
-    "keep": (Done, WORK),
-    "stop": (Changed, WORK),
-    "start": (WithStatus, WORK),
-    "remove": (Removal, WORK),
-    "control": (Controlled, COMMAND),
-    "activate": (WithStatus, WORK),
-    "revert": (WithStatus, WORK),
-    "confirm": (Done, WORK),
-    "exec": (CommandEnded, COMMAND),
-    "stream": (Done, STREAM),
-}
-"""Every operation of the agent: what it answers, and how long it may take."""
-
-EVENTS: dict[str, type] = {
-    "facts": TypedDict("FactsEvent", {"facts": HostFacts}),  # type: ignore[operator]
-    "need": Need,
-    "progress": Progress,
-    "line": LogLine,
-    "worker": WorkerEvent,
-}
-"""Beside `result` and `alive`. Others, such as `changes`, are passed over."""

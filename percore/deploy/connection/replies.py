@@ -12,7 +12,8 @@ import math
 from typing import Any
 
 from percore.common.typed import Wrong, read
-from percore.deploy.connection.messages import EVENTS, OPERATIONS, Failure, ReplyLimits
+from percore.deploy.connection.messages import Failure
+from percore.deploy.connection.protocol import EVENTS, OPERATIONS, ReplyLimits
 
 DEEPEST = 32
 LONGEST_NUMBER = 20

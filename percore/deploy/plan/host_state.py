@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -71,7 +72,9 @@ class HostState:
     def fingerprint(self, artifact: str, record: Mapping[str, Any]) -> str:
         """Differs when anything of the host should differ. The release's own id and path, and mere remarks, do not count."""
         wanted = json.loads(json.dumps([self.prepare, self.activation()]), object_hook=_without_remarks)
-        text = json.dumps([artifact, record, wanted], sort_keys=True)
+        command = self.settings.release_command if self.settings else None
+        steps = [dataclasses.asdict(command)] if command else []
+        text = json.dumps([artifact, record, wanted, *steps], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

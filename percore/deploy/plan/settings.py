@@ -19,8 +19,11 @@ from percore.errors import UsageError
 from percore.supervisor.config import env_file
 
 _PHASES = ("build", "connect", "stage", "activate", "confirm")
+VERBS = ("deploy", "rollback", "converge")
+_OF_DEPLOYS = ("before_build", "after_build", "before_stage", "after_stage")
 _HOOKS = (*(f"{when}_{phase}" for phase in _PHASES for when in ("before", "after")), "failed")
-_COMMANDS = schema.lists_of(schema.matching("a command", lambda text: text.strip()))
+_COMMAND = schema.matching("a command", lambda text: text.strip())
+_HOOK_VERBS = schema.lists_of(schema.choice(*VERBS))
 _APP_PATH = schema.Kind("a text", lambda value: Path(schema.TEXT.convert(value)), variable="app_path")
 _HOST_DIRECTORY = schema.Kind(schema.PATH.wanted, lambda value: schema.PATH.convert(value).rstrip("/"))
 _OPTIONAL_TEXT = schema.optional(schema.TEXT)
@@ -31,6 +34,23 @@ _RELOAD_WORKERS = schema.defaulting(schema.whole(least=1, most=1000), 1)
 _STARTUP = schema.defaulting(schema.FLAG, True)
 _SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
+
+
+@dataclass(frozen=True)
+class HookCommand:
+    """A line for a shell on the control machine, and the verbs that run it."""
+
+    run: str
+    on: tuple[str, ...] = ("deploy",)
+
+
+@dataclass(frozen=True)
+class ReleaseCommand:
+    """A line for a shell, run once for the whole fleet before any host switches, as this app (empty: the first one)."""
+
+    run: str
+    app: str = ""
+    irreversible: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,9 +93,10 @@ class AppSettings:
     max_clock_skew_seconds: Annotated[int, schema.whole()]
     probe_max_failed_percentage: Annotated[int, schema.whole()]
     probe_max_slowdown: Annotated[int, schema.whole()]
-    hooks: Mapping[str, tuple[str, ...]]
+    hooks: Mapping[str, tuple[HookCommand, ...]]
     placement: Annotated[Mapping[str, str], _PLACEMENT]
     ask_before_switch: Annotated[bool, schema.FLAG]
+    release_command: ReleaseCommand | None
 
     @property
     def has_systemd(self) -> bool:
@@ -129,6 +150,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
         build_env={**from_file, **_read_env(variables, "build_env")},
         policy=Policy(**read_fields(Policy, variables)),
         hooks=_read_hooks(variables),
+        release_command=_read_release_command(variables),
     )
 
 
@@ -183,15 +205,50 @@ def _read_env(variables: Variables, name: str) -> dict[str, str]:
     return found
 
 
-def _read_hooks(variables: Variables) -> dict[str, tuple[str, ...]]:
-    """Command lines by the hook's name."""
+def _read_hooks(variables: Variables) -> dict[str, tuple[HookCommand, ...]]:
+    """Commands by the hook's name."""
     written = read_variable(variables, "hooks", schema.MAPPING)
     where = variables.where("hooks")
     for name in written:
         if name not in _HOOKS:
             advice = schema.suggest(name, _HOOKS, f"known: {', '.join(_HOOKS)}")
             raise UsageError(f"hook '{name}' is not known", where=where, next=advice)
-    return {name: _COMMANDS.read(value, f"hook '{name}'", where) for name, value in written.items()}
+    return {
+        name: tuple(_read_hook(name, entry, where) for entry in (value if isinstance(value, list) else [value]))
+        for name, value in written.items()
+    }
+
+
+def _read_hook(name: str, written: Any, where: str) -> HookCommand:
+    """A line, or a mapping of `run` and `on`."""
+    if not isinstance(written, dict):
+        return HookCommand(_COMMAND.read(written, f"hook '{name}'", where))
+    schema.require_keys(written, ("run", "on"), f"hooks.{name}", where)
+    line = _COMMAND.read(written.get("run"), f"'run' of hook '{name}'", where)
+    verbs = _HOOK_VERBS.read(written.get("on", "deploy"), f"'on' of hook '{name}'", where)
+    if name in _OF_DEPLOYS and set(verbs) != {"deploy"}:
+        raise UsageError(
+            f"hook '{name}' cannot be run on {' and '.join(verbs)}: only a deploy builds and stages",
+            where=where,
+            next="use before_activate or after_activate",
+        )
+    return HookCommand(line, verbs)
+
+
+def _read_release_command(variables: Variables) -> ReleaseCommand | None:
+    """A line, or a mapping of `run` and what is said about it."""
+    name = "release_command"
+    written, where = variables.get(name, ""), variables.where(name)
+    if written is None or written == "":
+        return None
+    if not isinstance(written, dict):
+        return ReleaseCommand(_COMMAND.read(written, f"variable '{name}'", where))
+    schema.require_keys(written, ("run", "app", "irreversible"), name, where)
+    return ReleaseCommand(
+        _COMMAND.read(written.get("run"), f"variable '{name}.run'", where),
+        schema.TEXT.read(written["app"], f"variable '{name}.app'", where) if written.get("app") else "",
+        schema.FLAG.read(written.get("irreversible", False), f"variable '{name}.irreversible'", where),
+    )
 
 
 def _to_shared(value: Any) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from percore.deploy.build.git import describe_commit
 from percore.deploy.command_line import to_type
-from percore.deploy.connection.messages import FoundRelease, Inspected, Mark, Status
+from percore.deploy.connection.messages import CommitFacts, FoundRelease, Inspected, Mark, Status
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue, lock_owner
 from percore.deploy.rollout.inspect import Seen, is_made_of
@@ -28,7 +29,8 @@ class Move(HostValue):
     release: str
     current: str | None
     status: Status = field(repr=False)
-    gives_up_app: bool  # it runs an app that is pinned to another host from now on
+    gives_up_app: bool  # it runs an app that another host is to run from now on
+    commit: CommitFacts | None = field(default=None, kw_only=True, repr=False)  # as the host knows it
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,19 @@ def choose(behind: Sequence[Seen], seen: Sequence[Seen]) -> list[Choice]:
 
 
 def _choice(seen: Seen, release: str, reason: str) -> Choice:
-    status = seen.reply["status"]
-    gives_up = any(app["wanted"] and app["name"] in seen.host.absent_apps for app in status["apps"])
     return Choice(
-        seen.host, release, seen.current, status, gives_up, seen, is_staged=seen.known_release == release, reason=reason
+        **_move_of(seen.host, seen.current, seen.reply),
+        release=release,
+        seen=seen,
+        is_staged=seen.known_release == release,
+        reason=reason,
     )
+
+
+def _move_of(host: Host, current: str | None, reply: Inspected) -> dict[str, Any]:
+    """What every move says of its host."""
+    status = reply["status"]
+    return {"host": host, "current": current, "status": status, "gives_up_app": host.gives_up_app(status)}
 
 
 def _choose_release(app: WantedApp, behind: Sequence[Seen], seen: Sequence[Seen]) -> tuple[str, str]:
@@ -88,13 +98,14 @@ def find_release(hosts: Sequence[Host], release: str | None, report: Report) -> 
         )
     report.phase("find", release or "the good release before the current one")
 
-    commits = set()
+    commits, irreversible = set(), set()
 
     def find(host: Host) -> Move:
         reply: Inspected = host.ask("inspect", owner=lock_owner())
         found = _find_on(host, release)
         commits.add(describe_commit(found.get("commit")))
-        return Move(host, found["release"], found["current"], reply["status"], gives_up_app=False)
+        irreversible.update(found.get("irreversible", []))
+        return Move(**_move_of(host, found["current"], reply), release=found["release"], commit=found.get("commit"))
 
     moves = all_or_stop(hosts, find, report)
     if len({move.release for move in moves}) > 1:
@@ -102,6 +113,10 @@ def find_release(hosts: Sequence[Host], release: str | None, report: Report) -> 
         raise UsageError(f"the hosts would go back to different releases: {choices}", next="name one: --release ID")
     commit = ", ".join(sorted(commits - {""}))
     report.step(f"{moves[0].current} -> {moves[0].release}{f', commit {commit}' if commit else ''}")
+    for name in sorted(irreversible):
+        report.warn(
+            f"the release command of {name} is irreversible: what it changed stays, and may not fit {moves[0].release}"
+        )
     return moves
 
 
@@ -125,10 +140,11 @@ class Standing(HostValue):
     is_good: bool
     is_unfinished: bool
     runs_well: bool
+    is_misplaced: bool = False
 
     def is_behind(self, release: str) -> bool:
         """A host that died in its switch has the former release still linked, and perhaps runs the other one."""
-        return self.current != release or self.is_unfinished or not self.runs_well
+        return self.current != release or self.is_unfinished or self.is_misplaced or not self.runs_well
 
 
 def find_standings(hosts: Sequence[Host], report: Report) -> list[Standing]:
@@ -142,7 +158,8 @@ def _find_standing(host: Host) -> Standing:
     mark = None if current is None else reply["marks"].get(current)
     is_good = current is not None and mark is not None and mark["mark"] == "good" and _is_of_artifact(current, mark)
     is_unfinished = reply["unfinished"] or bool(reply["owed"])
-    return Standing(host, current, is_good, is_unfinished, runs_well=not reply["workers"])
+    misplaced = host.is_misplaced(reply["status"], reply.get("apps", []))
+    return Standing(host, current, is_good, is_unfinished, not reply["workers"], misplaced)
 
 
 def common_release(standings: Sequence[Standing]) -> str:
@@ -172,7 +189,7 @@ def require_release(hosts: Sequence[Host], release: str, report: Report) -> list
             raise UsageError(
                 error.what, where=error.where, next=f"{host.scope.command('deploy')} brings it there"
             ) from None
-        return Move(host, found["release"], reply["current"], reply["status"], gives_up_app=False)
+        return Move(**_move_of(host, reply["current"], reply), release=found["release"], commit=found.get("commit"))
 
     moves = all_or_stop(hosts, find, report)
     report.step(", ".join(f"{move.name}: {move.current or 'nothing'} -> {release}" for move in moves))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from percore.common.record_diff import without_apps
 from percore.deploy.connection.messages import Compared, FileChange
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.places import find_places
@@ -81,7 +82,8 @@ def _app_message(host: Host, state: HostState, app: WantedApp) -> dict[str, Any]
     places = find_places(settings, host.variables, os.path.relpath(settings.path / artifact.process_file))
     if any(each.get("health") not in (None, settings.health_path) for each in app.record["apps"]):
         del places["health"]  # the process file says it of some
-    return {"record": app.record, "artifact": artifact.sha256, "activation": state.activation(), "places": places}
+    record = without_apps(app.record, host.absent_apps)
+    return {"record": record, "artifact": artifact.sha256, "activation": state.activation(), "places": places}
 
 
 def _with_causes(seen: Seen, found: Difference) -> list[str]:
@@ -102,7 +104,11 @@ def compare_release(moves: Sequence[Move], report: Report) -> list[Difference]:
     """Ask every host what a release that it has would change."""
 
     def ask(move: Move) -> Difference:
-        return _difference(move.name, move.current, move.host.ask("compare_release", release=move.release))
+        return _difference(
+            move.name,
+            move.current,
+            move.host.ask("compare_release", release=move.release, absent=sorted(move.host.absent_apps)),
+        )
 
     return all_or_stop(moves, ask, report)
 

@@ -7,29 +7,35 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.masking import REDACTOR
+from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
 from percore.errors import PercoreError, PreflightError, RolloutError
 
 SECONDS = 600.0
 
-Commands = Mapping[str, Sequence[str]]
+Commands = Mapping[str, Sequence[HookCommand]]
 
 
 class Hooks:
-    """`values` become `PERCORE_...` variables of the commands."""
+    """Those of one verb; `values` become `PERCORE_...` variables of the commands."""
 
-    def __init__(self, commands: Commands, directory: Path, report: Report, **values: str) -> None:
-        self._commands = commands
+    def __init__(self, commands: Commands, directory: Path, report: Report, *, verb: str, **values: str) -> None:
+        self._commands = {name: [each.run for each in of if verb in each.on] for name, of in commands.items()}
         self._directory = directory
         self._report = report
-        self._values = dict(values)
+        self._values = {"verb": verb, "release": "", "commit": "", "commit_dirty": "", **values}
 
     def tell(self, **values: str) -> None:
         """Values that became known meanwhile."""
         self._values.update(values)
+
+    def tell_commit(self, commit: Mapping[str, Any] | None) -> None:
+        """What the release was built of, where that is known."""
+        self.tell(commit=commit["sha"] if commit else "", commit_dirty="1" if commit and commit["is_dirty"] else "")
 
     @contextlib.contextmanager
     def told_of_failure(self) -> Iterator[None]:
@@ -79,7 +85,7 @@ class Hooks:
             return None
         return kind(
             f"hook {name} ended with exit code {done.returncode}: {command}",
-            next="fix the hook, then deploy again",
+            next=f"fix the hook, then {self._values['verb']} again",
             detail="\n".join(lines),
         )
 

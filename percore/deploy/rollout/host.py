@@ -8,14 +8,16 @@ import os
 import shlex
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from percore.common.worker_status import is_wanted
 from percore.deploy.command_line import relative, to_type
 from percore.deploy.connection.address import Address
 from percore.deploy.connection.agent import Remote, connect
+from percore.deploy.connection.messages import Status
 from percore.deploy.connection.stream import Event
 from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import HostPlan
@@ -71,7 +73,9 @@ class Host:
     app: AppSettings | None  # None where the host has no app
     basics: HostSettings
     address: Address
-    absent_apps: frozenset[str]  # pinned to other hosts
+    absent_apps: frozenset[str]  # other hosts run them; those of `single_apps` once that is settled (`placement`)
+    single_apps: frozenset[str] = frozenset()  # of which the fleet has one
+    holders: Mapping[str, str] = field(default_factory=dict)  # of the single apps, once they are known
     remote: Remote | None = None
 
     @property
@@ -104,6 +108,15 @@ class Host:
     @property
     def url_host(self) -> str:
         return "localhost" if self.address.local else self.address.address
+
+    def gives_up_app(self, status: Status) -> bool:
+        """It runs an app that another host is to run from now on."""
+        return any(is_wanted(app) and app["name"] in self.absent_apps for app in status["apps"])
+
+    def is_misplaced(self, status: Status, known: Iterable[str]) -> bool:
+        """It runs what another host should, or lacks one of its apps; `known` are those of its release."""
+        here = {app["name"] for app in status["apps"]}
+        return self.gives_up_app(status) or not here.issuperset(set(known) - self.absent_apps)
 
     def render(self, package_id: str) -> HostState:
         """What it should be, now that its facts are known."""

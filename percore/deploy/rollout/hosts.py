@@ -24,6 +24,9 @@ from percore.deploy.schema import suggest
 from percore.errors import UsageError
 from percore.host.tags import Selection
 
+ONE = "one"
+"""In `placement`: a single host of the fleet, whichever."""
+
 INTERRUPT_SECONDS = 60.0
 """How long Ctrl-C waits for the hosts to roll back what was not confirmed."""
 
@@ -64,8 +67,11 @@ def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     if not plan.has_app:
         return Host(scope, plan, variables, None, basics, address, frozenset())
     settings = read_settings(variables, plan.project)
-    elsewhere = {app for app, pattern in settings.placement.items() if name not in select(inventory, pattern)}
-    return Host(scope, plan, variables, settings, basics, address, frozenset(elsewhere))
+    is_name = ONE in inventory.groups or ONE in inventory.hosts
+    singles = {app for app, pattern in settings.placement.items() if pattern == ONE and not is_name}
+    pinned = {app: pattern for app, pattern in settings.placement.items() if app not in singles}
+    elsewhere = {app for app, pattern in pinned.items() if name not in select(inventory, pattern)}
+    return Host(scope, plan, variables, settings, basics, address, frozenset(elsewhere), frozenset(singles))
 
 
 @contextlib.contextmanager

@@ -77,7 +77,8 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
     is_same = not reply["changes"] and not reply["owed"]
     if app is not None:
         known = _release_with(reply, app)
-        return Seen(wanted.host, wanted, reply, known, is_same and _is_whole(reply, known))
+        is_placed = not wanted.host.is_misplaced(reply["status"], [each["name"] for each in app.record["apps"]])
+        return Seen(wanted.host, wanted, reply, known, is_same and is_placed and _is_whole(reply, known))
     if reply["current"] is None:
         raise UsageError(
             "nothing is deployed there yet", where=wanted.name, next="deploy without --tags and --skip-tags first"

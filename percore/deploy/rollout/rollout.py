@@ -7,10 +7,19 @@ does so when the switch fails, when another host failed, and when the control ma
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from percore.deploy.build.artifact import Artifact
 from percore.deploy.report import Report
-from percore.deploy.rollout.choose import choose, common_release, find_release, find_standings, require_release
+from percore.deploy.rollout.choose import (
+    Standing,
+    choose,
+    common_release,
+    find_release,
+    find_standings,
+    require_release,
+)
 from percore.deploy.rollout.diff import (
     ChangesPending,
     compare,
@@ -28,6 +37,7 @@ from percore.deploy.rollout.inspect import Seen, connect_hosts, inspect_host, le
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.pending_setup import find_pending
+from percore.deploy.rollout.placement import jobs_once, settle_placement, show_placement
 from percore.deploy.rollout.preflight import preflight
 from percore.deploy.rollout.results import (
     HostResult,
@@ -41,6 +51,7 @@ from percore.deploy.rollout.results import (
 from percore.deploy.rollout.set_up import set_up
 from percore.deploy.rollout.stage import stage
 from percore.deploy.rollout.switch.probes import start_probes
+from percore.deploy.rollout.switch.release_command import announce, find_runner, run_release_command
 from percore.deploy.rollout.switch.switch import policy_of, switch
 from percore.deploy.rollout.wanted import WantedHost, build_apps, render_hosts
 
@@ -49,15 +60,18 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
     hosts = load_hosts(scope)
     policy = policy_of(hosts)
     require_terminal(hosts)
-    hooks = _hooks_of(hosts, report)
+    hooks = _hooks_of(hosts, report, "deploy")
     with closing_hosts(hosts, wait=True), hooks.told_of_failure():
         hooks.run("before_connect")
         reached = connect_hosts(hosts, report, policy=policy)
+        hooks.tell(hosts=_names_of(reached))
         hooks.run("after_connect")
         hooks.run("before_build")
         artifacts = build_apps(reached, report)
+        hooks.tell_commit(_commit_of(artifacts))
         hooks.run("after_build")
         wanted = render_hosts(reached, artifacts, report)
+        settle_placement(reached, report, jobs_once(wanted))
         seen = _inspect_all(wanted, lock_owner(), report)
         pending = find_pending([(one.host, one.state) for one in wanted], report, with_app=True)
         if pending:
@@ -90,13 +104,17 @@ def _bring(
     probes = start_probes(hosts)
     choices = choose(behind, seen)
     hooks.tell(release=name_releases(choice.release for choice in choices))
+    runner = find_runner(seen)
     preflight(choices, report)
+    show_placement(seen, report)
     if diff or must_ask(hosts):
         show(compare(behind, report, diff=diff), report)
+        announce(runner, report)
     require_yes(hosts, report)
     hooks.run("before_stage")
     stage(choices, report)
     hooks.run("after_stage")
+    run_release_command(runner, choices, report)
     verb = f"deploy {hosts[0].scope.selection}".rstrip()
     switched = switch(choices, report, hooks, probes, verb=verb, missing=missing)
     return after_switch(choices, switched)
@@ -109,6 +127,7 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
         connect_hosts(hosts, report)
         artifacts = build_apps(hosts, report)
         wanted = render_hosts(hosts, artifacts, report)
+        settle_placement(hosts, report, jobs_once(wanted))
         seen = _inspect_all(wanted, None, report)
         pending = find_pending([(one.host, one.state) for one in wanted], report, with_app=True)
         differences = compare(seen, report, diff=diff, setup=pending)
@@ -117,6 +136,8 @@ def preview(scope: Scope, report: Report, *, diff: bool, as_json: bool = False) 
     else:
         report.phase("plan", count_hosts(hosts))
         show(differences, report)
+        show_placement(seen, report)
+        announce(find_runner(seen), report)
     behind = [one for one in differences if not one.up_to_date]
     if behind:
         raise ChangesPending(
@@ -134,14 +155,18 @@ def rollback(scope: Scope, report: Report, *, release: str | None = None) -> Non
     """Back to the named release, or to the newest good one before the current, by the same switch as a deploy."""
     hosts = load_hosts(scope)
     require_terminal(hosts)
-    hooks = _hooks_of(hosts, report)
-    with closing_hosts(hosts, wait=True):
+    hooks = _hooks_of(hosts, report, "rollback")
+    with closing_hosts(hosts, wait=True), hooks.told_of_failure():
+        hooks.run("before_connect")
         connect_hosts(hosts, report)
+        hooks.run("after_connect")
+        settle_placement(hosts, report)
         moves = find_release(hosts, release, report)
         show(compare_release(moves, report), report)
         require_yes(hosts, report)
         probes = start_probes(hosts)
         hooks.tell(release=moves[0].release)
+        hooks.tell_commit(moves[0].commit)
         switched = switch(moves, report, hooks, probes, verb="rollback")
         recap(after_switch(moves, switched), report)
 
@@ -152,27 +177,50 @@ def converge(scope: Scope, report: Report) -> None:
     A switch that was not confirmed is rolled back first. Nothing is built, and the other hosts are only asked.
     """
     everyone = load_hosts(dataclasses.replace(scope, limit="all"))
-    named = {host.name for host in load_hosts(scope)}
-    with closing_hosts(everyone, wait=True):
-        faults = connect_all(everyone)
-        stop_at({name: fault for name, fault in faults.items() if name in named}, report)
-        standings = find_standings([host for host in everyone if host.name not in faults], report)
+    named = load_hosts(scope)
+    hooks = _hooks_of(named, report, "converge")
+    with closing_hosts(everyone, wait=True), hooks.told_of_failure():
+        hooks.run("before_connect")
+        standings = _connect_standings(everyone, {host.name for host in named}, report)
+        hooks.run("after_connect")
         release = common_release(standings)
-        behind = [one.host for one in standings if one.name in named and one.is_behind(release)]
+        chosen = {host.name for host in named}
+        behind = [one.host for one in standings if one.name in chosen and one.is_behind(release)]
         if not behind:
             report.finish(f"nothing to change: {count_hosts(named)} on {release}")
             return
         moves = require_release(behind, release, report)
         probes = start_probes(behind)
-        hooks = _hooks_of(behind, report)
-        hooks.tell(release=release)
+        hooks.tell(release=release, hosts=_names_of(behind))
+        hooks.tell_commit(moves[0].commit)
         switched = switch(moves, report, hooks, probes, verb="converge")
         recap(after_switch(moves, switched), report)
 
 
-def _hooks_of(hosts: Sequence[Host], report: Report) -> Hooks:
-    scope, names = hosts[0].scope, " ".join(host.name for host in hosts)
-    return Hooks(hosts[0].settings.hooks, scope.project, report, env=scope.env, hosts=names)
+def _connect_standings(everyone: Sequence[Host], named: Collection[str], report: Report) -> list[Standing]:
+    """Of the hosts that answer; those that are named must."""
+    faults = connect_all(everyone)
+    stop_at({name: fault for name, fault in faults.items() if name in named}, report)
+    reached = [host for host in everyone if host.name not in faults]
+    settle_placement(reached, report)
+    return find_standings(reached, report)
+
+
+def _hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:
+    scope = hosts[0].scope
+    return Hooks(
+        hosts[0].settings.hooks, scope.project, report, verb=verb, env=scope.env, hosts=_names_of(hosts)
+    )  # fmt: skip
+
+
+def _names_of(hosts: Sequence[Host]) -> str:
+    return " ".join(host.name for host in hosts)
+
+
+def _commit_of(artifacts: Mapping[str, Artifact]) -> Mapping[str, Any] | None:
+    """Of the app that is deployed; hosts of several kinds have artifacts of the same one."""
+    commit = next((artifact.commit for artifact in artifacts.values()), None)
+    return commit._asdict() if commit else None
 
 
 def build_only(scope: Scope, report: Report) -> None:

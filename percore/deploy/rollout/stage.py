@@ -57,7 +57,7 @@ def stage_host(choice: Choice, contents: Contents, report: Report) -> None:
 
 
 def _send_release(choice: Choice, wanted: WantedHost, app: WantedApp, contents: Contents, report: Report) -> None:
-    artifact, package = app.artifact, wanted.package
+    artifact, package, command = app.artifact, wanted.package, choice.host.settings.release_command
     parts: dict[str, Part] = {
         **wanted.selected.release_files(),
         package.sha256: contents[package.path],
@@ -70,9 +70,11 @@ def _send_release(choice: Choice, wanted: WantedHost, app: WantedApp, contents: 
         release=choice.release,
         fingerprint=app.fingerprint,
         record=app.record_of(choice.release),
+        absent=sorted(choice.host.absent_apps),
         digest=artifact.digest,
         shared={artifact.within(name): name for name in choice.host.settings.shared},
         commit=artifact.commit._asdict() if artifact.commit else None,
+        irreversible=command is not None and command.irreversible,
         artifact={"sha256": artifact.sha256, "bytes": artifact.bytes, "unpacked_bytes": artifact.unpacked_bytes},
         package={
             "path": f"{choice.host.settings.package_path}/{package.id}",

@@ -32,7 +32,10 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class WantedApp:
-    """What is built and run. The fingerprint differs when anything of the host should differ."""
+    """What is built and run; the record is that of the whole fleet, whichever apps a host runs of it.
+
+    The fingerprint differs when anything of the host should differ but the placement.
+    """
 
     artifact: Artifact
     record: Record
@@ -132,9 +135,10 @@ class _Maker:
 
     def _app(self, host: Host, state: HostState) -> WantedApp:
         artifact = self._artifacts[host.name]
-        record = _place_apps(self._record(host.settings, artifact), host)
-        fingerprint = f"{state.fingerprint(artifact.sha256, record)} {host.scope.selection}".rstrip()
-        return WantedApp(artifact, record, fingerprint)
+        record = self._record(host.settings, artifact)
+        _require_placed(record, host)
+        fingerprint = state.fingerprint(artifact.sha256, record)
+        return WantedApp(artifact, record, f"{fingerprint} {host.scope.selection}".rstrip())
 
     def _package(self, host: Host) -> Package:
         machine = host.agent.facts["system"], host.agent.facts["machine"]
@@ -195,11 +199,9 @@ def _find_programs(app: dict[str, Any], artifact: Artifact, path: str) -> None:
         app["args"] = [f'PATH={shlex.quote(directories)}:"$PATH"; {line}', *app["args"][1:]]
 
 
-def _place_apps(record: Record, host: Host) -> Record:
-    """Without the apps that are pinned to other hosts."""
+def _require_placed(record: Record, host: Host) -> None:
     names = [app["name"] for app in record["apps"]]
     for app in host.settings.placement:
         if app not in names:
             advice = suggest(app, names, f"its apps: {', '.join(names)}")
             raise UsageError(f"'placement' names '{app}', which is no app of {host.settings.name}", next=advice)
-    return {**record, "apps": [app for app in record["apps"] if app["name"] not in host.absent_apps]}

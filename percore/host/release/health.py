@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from percore.common.probe_source import source_host
+from percore.common.worker_status import PASSING, shortage_of
 from percore.errors import RolloutError
 from percore.host.ports import ports_of
 
@@ -19,14 +20,29 @@ WHOLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
 
 
+def wait_settled(status: Callable[[], dict[str, Any]], *, seconds: float) -> dict[str, Any]:
+    """The status once no app lacks workers that are just being replaced, as by `cron_restart`; at the latest after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = status()
+        lacking = [app for app in found["apps"] if shortage_of(app)]
+        passing = any(worker["state"] in PASSING for app in lacking for worker in app["workers"])
+        if not passing or time.monotonic() >= deadline:
+            return found
+        time.sleep(PAUSE_SECONDS)
+
+
 def check_workers(status: dict[str, Any], *, path: Optional[str], seconds: float) -> int:
-    """Ask every worker that shares a port; returns how many answered. HealthError for the first that does not."""
+    """Ask every worker that shares a port; returns how many answered. HealthError for the first that does not.
+
+    One that is meant to end and did so with success is healthy.
+    """
     deadline = time.monotonic() + seconds
     asked = 0
     for app in status["apps"]:
         running = [worker for worker in app["workers"] if worker["state"] == "running"]
-        if len(running) < app["wanted"]:
-            raise HealthError(f"{app['name']}: {len(running)} of {app['wanted']} workers run", app["name"])
+        if shortage := shortage_of(app):
+            raise HealthError(shortage, app["name"])
         if app["mode"] != "cluster" or not app.get("port"):
             continue
         for worker in running:

@@ -43,6 +43,10 @@ class Marks:
         """What the release was built of, where that is known."""
         return self.read().get(release, {}).get("commit") if release else None
 
+    def irreversible_after(self, release: str) -> list[str]:
+        """The releases made since whose release command no rollback brings back, the oldest first."""
+        return sorted(name for name, note in self.read().items() if note.get("irreversible") and name > release)
+
     def set(self, release: str, mark: str, *, deployed: bool = False, **note: Any) -> None:
         """`deployed`: from now on it counts as the newest, whatever the clock of this host says, which may be set back."""
         marks = self.read()

@@ -2,8 +2,9 @@
 
 Layout below `deploy_to`: `releases/<id>/` (the built tree, plus `.percore.json` for the supervisor and `.percore/` with
 what activation puts elsewhere on the host), `shared/`, `current` (a relative link), `releases.json` (the marks),
-`artifacts/` (what was sent last, packed), `history.jsonl`, `owed.json` (pending handlers), `.pending` (the journal of an
-unconfirmed switch), `.lock`. The set-up of a host has the same, without releases, and `placed.json`.
+`artifacts/` (what was sent last, packed), `history.jsonl`, `owed.json` (pending handlers), `placement.json` (which host
+runs what the fleet has once), `.pending` (the journal of an unconfirmed switch), `.lock`. The set-up of a host has the same,
+without releases, and `placed.json`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Releases:
         self.journal_path = os.path.join(deploy_to, ".pending")
         self.pending_handlers_path = os.path.join(deploy_to, "owed.json")
         self.placed_path = os.path.join(deploy_to, "placed.json")
+        self.placement_path = os.path.join(deploy_to, "placement.json")
         self.lock_path = os.path.join(deploy_to, ".lock")
         self.history = History(os.path.join(deploy_to, "history.jsonl"))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from percore.common.record_hash import record_hashes
+from percore.common.worker_status import is_job, is_wanted, shortage_of
 from percore.host.files import read_file
 from percore.host.release.releases import Releases
 
@@ -48,15 +49,10 @@ def _missing(record: Record, status: Mapping[str, Any]) -> Iterator[str]:
         found = known.get(name)
         if found is None:
             yield f"app {name} does not run"
-        elif not found["wanted"]:
-            yield f"app {name} is stopped"
-        elif (count := sum(map(_is_well, found["workers"]))) < found["wanted"]:
-            yield f"{name}: {count} of {found['wanted']} workers run"
-
-
-def _is_well(worker: Mapping[str, Any]) -> bool:
-    """It runs, or has done what it was to do (`autorestart: false`)."""
-    return worker["state"] == "running" or (worker["state"] == "exited" and not worker.get("failure"))
+        elif not is_wanted(found):
+            yield f"job {name} is not scheduled" if is_job(found) else f"app {name} is stopped"
+        elif shortage := shortage_of(found):
+            yield shortage
 
 
 def _differing(record: Record, status: Mapping[str, Any], release: str) -> Iterator[str]:
@@ -65,7 +61,7 @@ def _differing(record: Record, status: Mapping[str, Any], release: str) -> Itera
         app = expected.get(found["name"])
         if app is None:
             yield f"app {found['name']} runs, and the release does not have it"
-        else:
+        elif not is_job(found):  # what runs of a job may be of an earlier release
             yield from _differing_app(found, app, release)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, BinaryIO, Callable, Optional
 
 from percore.common import typed
+from percore.common.record_diff import without_apps
 from percore.errors import PercoreError, UsageError
 from percore.host.files import read_file, write_file
 from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
 from percore.host.paths import remove_tree
 from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
+from percore.host.release.placement import encode
 from percore.host.release.plan import kept_contents, load_plan
 from percore.host.release.releases import Releases
 from percore.host.release.target import Target
@@ -176,6 +177,7 @@ def _note(request: StageRequest) -> dict[str, Any]:
         "artifact": sha256,
         "digest": request.digest or sha256,
         "commit": request.commit._asdict() if request.commit else None,
+        **({"irreversible": True} if request.irreversible else {}),
     }
 
 
@@ -191,7 +193,8 @@ def _write_release_files(
     wanted = {*request.files, *(spec["sha256"] for spec in plan.before + plan.after if "sha256" in spec)}
     _write_contents(os.path.join(directory, "files"), wanted, received, _kept_files(releases))
     _write_json(os.path.join(directory, "activation.json"), typed.as_json(plan))
-    _write_json(os.path.join(staging, ".percore.json"), request.record, owner=user)
+    _write_json(os.path.join(directory, "record.json"), request.record)
+    _write_json(os.path.join(staging, ".percore.json"), without_apps(request.record, request.absent), owner=user)
 
 
 def _write_contents(directory: str, wanted: Collection[str], received: dict[str, bytes], kept: dict[str, str]) -> None:
@@ -201,7 +204,7 @@ def _write_contents(directory: str, wanted: Collection[str], received: dict[str,
 
 
 def _write_json(path: str, content: dict[str, Any], *, owner: Optional[str] = None) -> None:
-    write_file(path, json.dumps(content, indent=1).encode(), mode=0o600, owner=owner)
+    write_file(path, encode(content), mode=0o600, owner=owner)
 
 
 def _kept_files(releases: Releases) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
 from percore.errors import PartialError, PercoreError, RolloutError
@@ -13,9 +13,11 @@ from percore.host.release.change.handlers import HANDOVER
 from percore.host.release.change.journal import Journal
 from percore.host.release.change.record import SwitchRecord
 from percore.host.release.marks import GOOD
+from percore.host.release.placement import record_resource
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_or_none
 from percore.host.release.releases import Releases
 from percore.host.release.running import apps_told
+from percore.host.resources.registry import make
 from percore.host.supervisor.supervisor import Emit, Supervisor
 
 
@@ -26,10 +28,12 @@ class Activation(Change):
     """
 
     def __init__(
-        self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit, *, amended: bool = False
-    ) -> None:
+        self, releases: Releases, supervisor: Supervisor, release: str, emit: Emit, *, amended: bool = False,
+        absent: Optional[Collection[str]] = None,
+    ) -> None:  # fmt: skip
         record = SwitchRecord(Journal(releases.journal_path), release, releases.current(), amended=amended)
         super().__init__(releases, supervisor, record, emit)
+        self._absent = absent
 
     @classmethod
     def resume(cls, releases: Releases, supervisor: Supervisor, emit: Emit) -> Optional[Activation]:
@@ -97,6 +101,10 @@ class Activation(Change):
     def _apply_apps(self) -> None:
         self._say("switch the apps")
         release = self.record.release
+        if self._absent is not None:  # the placement is the fleet's, whatever it was when the release was staged
+            spec = record_resource(self.releases, release, self._absent, self.supervisor.user)
+            if (placed := make(spec)).difference():
+                self._apply(placed)
         # Noted before: `percore apply` rolls itself back when it fails, yet what it left is worth comparing once more.
         self.record.note_apps(switched=True)
         try:
@@ -120,7 +128,7 @@ class Activation(Change):
         self._say("check health")
         path, seconds = ask.get("path"), float(ask.get("seconds", 10))
         try:
-            status = self.supervisor.status()
+            status = health.wait_settled(self.supervisor.status, seconds=seconds)
             workers = health.check_workers(status, path=path, seconds=seconds)
             if ask.get("port"):
                 told = apps_told(self.releases, self.record.release, int(ask["port"]))

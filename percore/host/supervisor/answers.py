@@ -52,6 +52,8 @@ _MAY_LACK: dict[str, Check] = {
     "daemon": lambda value: isinstance(value, bool),
     "unstable_restarts": _counts(1 << 62),
     "crash_looping": lambda value: isinstance(value, bool),
+    "job": lambda value: isinstance(value, dict),
+    "finished": lambda value: isinstance(value, bool),
     "config_hash": _is_text,
     "env_hash": _is_text,
     "failure": _or_none(_is_text),

@@ -7,6 +7,7 @@ import os
 import pwd
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.common.control import decode_or_none
@@ -87,6 +88,18 @@ class Supervisor(NamedTuple):
         answer = self._ask_daemon("status")  # without the command between, which costs a process
         found = answer.result if answer else {}
         return parse_status(found or decode_or_none(self.ask("status", "--json").encode()))
+
+    def jobs(self, names: Sequence[str]) -> list[Any]:
+        """As `percore jobs --json`; the control side types what is in it."""
+        if not self.is_installed():
+            return []
+        try:
+            found = json.loads(self.ask("jobs", *names, "--json"))
+        except ValueError:
+            found = None
+        if not isinstance(found, list):
+            raise RolloutError("'percore jobs' made no sense", next="percore update, or deploy again")
+        return found
 
     def _ask_daemon(self, op: str) -> Optional[control.Reply]:
         return control.ask(self.home, op, uid=self.uid(), seconds=ASK_SECONDS)

@@ -41,7 +41,7 @@ class EventHooks(Observer):
 
     def worker_changed(self, app: App, worker: Worker) -> None:
         place = (app.name, worker.number)
-        if worker.role is not Role.CURRENT or not app.config.hooks:
+        if worker.role is not Role.CURRENT or not app.config.hooks or app.config.is_job:
             return
         if worker.state is State.FATAL:
             self._in_trouble.add(place)
@@ -59,6 +59,9 @@ class EventHooks(Observer):
 
     def worker_over_limit(self, app: App, worker: Worker, reason: str) -> None:
         self._tell(app, "memory", reason, worker)
+
+    def job_failed(self, app: App, worker: Worker, reason: str) -> None:
+        self._tell(app, "job_failed", reason, worker)
 
     def apps_changed(self) -> None:
         for app in self._apps.values():

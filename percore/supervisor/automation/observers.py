@@ -35,6 +35,10 @@ class OnDemand(Observer):
         if self._observer:
             self._observer.worker_over_limit(app, worker, reason)
 
+    def job_failed(self, app: App, worker: Worker, reason: str) -> None:
+        if self._observer:
+            self._observer.job_failed(app, worker, reason)
+
     def apps_changed(self) -> None:
         if self._observer is None and any(self._needs(app.config) for app in self._apps.values()):
             self._observer = self._load()
@@ -71,11 +75,18 @@ def observe(manager: Manager, loop: Loop, home: Home, own_log: Optional[OwnLog])
 
         return MemoryLimit(loop, manager)
 
+    def job_runs() -> Observer:
+        from percore.supervisor.automation.job_runs import JobRuns
+
+        manager.job_runs = made = JobRuns(loop, home, manager)
+        return made
+
     manager.observers += [
         log_rotation,
         OnDemand(apps, lambda config: config.hooks, event_hooks),
         OnDemand(apps, lambda config: config.cron_restart or config.watch, restart_triggers),
         OnDemand(apps, has_formatter, log_formatting),
         OnDemand(apps, lambda config: config.max_memory_restart, memory_limit),
+        OnDemand(apps, lambda config: config.is_job, job_runs),
     ]
     return log_rotation

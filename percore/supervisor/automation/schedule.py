@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from percore.common.typing import Callable, Optional
 from percore.supervisor.automation.alarm import Alarm
 from percore.supervisor.base.loop import Loop
-from percore.supervisor.config.cron import Schedule, parse
+from percore.supervisor.config.cron import Offset, Schedule, parse, zone_offset
 
 # As cron(8): a clock that is put back by more means another time.
 _LITTLE = 3 * 3600
+_OURS: Mapping[str, str] = {}
 
 
 class CronSchedule:
@@ -24,23 +25,29 @@ class CronSchedule:
         self._loop = loop
         self._ring = ring
         self._now = now
-        self._texts: dict[str, str] = {}
+        self._times: dict[str, tuple[str, str]] = {}  # the expression and the time zone
+        self._offsets: dict[str, Offset] = {}
         self._schedules: dict[str, Schedule] = {}
         self._due: dict[str, int] = {}
         self._rang: dict[str, int] = {}  # when each app's last time was
         self._alarm: Optional[Alarm] = None
 
-    def follow(self, texts: Mapping[str, str]) -> None:
-        """The expressions of the apps that are up, by name. Those that stay the same keep their next time."""
-        if texts == self._texts:
+    def follow(self, texts: Mapping[str, str], zones: Mapping[str, str] = _OURS) -> None:
+        """The expressions of the apps that are up, by name; `zones` are those of apps whose time zone is another one.
+
+        Those that stay the same keep their next time.
+        """
+        times = {name: (text, zones.get(name, "")) for name, text in texts.items()}
+        if times == self._times:
             return
-        for name in self._texts.keys() - texts.keys():
+        for name in self._times.keys() - times.keys():
             del self._schedules[name]
             self._due.pop(name, None)
             self._rang.pop(name, None)
-        changed = [name for name, text in texts.items() if text != self._texts.get(name)]
-        self._texts = dict(texts)
+        changed = [name for name, each in times.items() if each != self._times.get(name)]
+        self._times = times
         self._schedules.update({name: parse(texts[name]) for name in changed})
+        self._offsets = {name: zone_offset(zone) for name, (_, zone) in times.items() if zone}
         self._plan(changed)
 
     def next_time(self, name: str) -> Optional[int]:
@@ -65,7 +72,8 @@ class CronSchedule:
         time.tzset()  # /etc/localtime may have changed since
         for name in names:
             last = self._rang.get(name, 0)
-            moment = self._schedules[name].next_after(max(now, last) if last - now < _LITTLE else now)
+            since = max(now, last) if last - now < _LITTLE else now
+            moment = self._schedules[name].next_after(since, self._offsets.get(name))
             if moment is None:
                 self._due.pop(name, None)
             else:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from percore.common.printable import printable
-from percore.common.typing import Any, Callable
+from percore.common.typing import Any, Callable, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.home import Home
-from percore.supervisor.client import ask_or_nothing, is_running, select_workers, was_running
+from percore.supervisor.client import ask, ask_or_nothing, is_running, select_workers, was_running
 from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
 from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
 
@@ -42,6 +42,7 @@ _ORDERS: dict[str, Callable[[Worker], Any]] = {
 }  # fmt: skip
 _COLOURS = {"online": "green", "launching": "yellow", "stopping": "yellow", "waiting restart": "yellow"}
 _REDRAW_SECONDS = 1.0
+_NO_SUPERVISOR = "no supervisor runs -> percore ping starts one, which restores the apps of the last one"
 
 
 def show_status(arguments: list[str]) -> int:
@@ -74,6 +75,55 @@ def list_apps(arguments: list[str]) -> int:
         time.sleep(_REDRAW_SECONDS)
 
 
+def show_jobs(arguments: list[str]) -> int:
+    """Of the jobs that are named, or of one that failed, also the last lines."""
+    from percore.supervisor.commands.arguments import make_parser
+
+    parser = make_parser("jobs")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", action="store_true", help="run these jobs now")
+    options = parser.parse_args(arguments)
+    if options.run:
+        if not options.names:
+            raise UsageError("no job is named", next="percore jobs NAME --run")
+        ask("run_job", selectors=options.names)
+    answer = ask_or_nothing("jobs", selectors=options.names) or {"jobs": []}
+    if options.json:
+        print(json.dumps(answer["jobs"]))
+        return 0
+    if not answer["jobs"] and has_left_apps(Home.of_user()):
+        warn(_NO_SUPERVISOR)
+    print(table(_JOB_HEADS, [job_row(job) for job in answer["jobs"]]) if answer["jobs"] else "there are no jobs")
+    for job in answer["jobs"]:
+        last = job["last"] or {}
+        for line in last.get("lines", []) if options.names or last.get("failed") else ():
+            print(printable(f"{job['name']} | {line}"))
+    return 0
+
+
+def job_row(job: Worker) -> list[str]:
+    last = job["last"] or {}
+    zone = f" {job['timezone']}" if job["timezone"] else ""
+    took = "" if last.get("seconds") is None else f"{last['seconds']:.1f} s"
+    running = f"since {moment(job['running_since'])}" if job["running_since"] else "no"
+    ended = moment(last["started"]) if last else "never"
+    return [job["name"], job["cron"] + zone, moment(job["next"]), running, ended, took, how_ended(last)]
+
+
+def moment(seconds: Optional[float]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else "-"
+
+
+def how_ended(last: Worker) -> str:
+    if not last:
+        return "-"
+    return ("failed: " if last["failed"] else "") + str(last["end"] or "-")
+
+
+_JOB_HEADS = ("job", "times", "next", "runs", "last", "took", "ended")
+
+
 def print_after_change() -> None:
     """A table on a terminal; scripts get plain lines."""
     print_list(is_mini=not sys.stdout.isatty())
@@ -83,7 +133,7 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     workers = order_by(sort, select_workers())
     print(plain_text(workers) if is_mini else widest_table(workers))
     if not workers and has_left_apps(Home.of_user()):
-        warn("no supervisor runs -> percore ping starts one, which restores the apps of the last one")
+        warn(_NO_SUPERVISOR)
     if sys.stdout.isatty():
         print(colour(host_line(), "dim"))
     for worker in workers:

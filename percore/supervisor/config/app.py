@@ -15,6 +15,8 @@ from percore.errors import UsageError, nearest
 from percore.supervisor.config import records
 from percore.supervisor.config.kinds import (
     CLUSTER,
+    EACH,
+    FORBID,
     FORK,
     MAX,
     Account,
@@ -27,11 +29,14 @@ from percore.supervisor.config.kinds import (
     Live,
     Mode,
     Name,
+    Overlap,
     Port,
     Seconds,
     Signal,
     UrlPath,
     Variable,
+    Where,
+    Zone,
 )
 
 
@@ -96,6 +101,11 @@ class AppConfig(NamedTuple):
     hooks: Live[Mapping[Name, tuple[str, ...]]] = {}  # noqa: RUF012 - by event: commands and addresses that are told
     user: Optional[Account] = None
     group: Optional[Account] = None
+    job_cron: Live[Optional[Cron]] = None  # set: a job, which runs at these times and ends
+    job_timezone: Live[Optional[Zone]] = None
+    job_overlap: Live[Overlap] = FORBID  # when its time comes while it runs
+    job_timeout: Live[Seconds] = 0.0  # 0: none
+    job_where: Live[Where] = EACH  # of the hosts of a fleet
     source: Live[str] = ""  # the process file it came from, for messages
     release: str = ""
     # What another version wrote and this one does not know: kept, and of no effect.
@@ -144,6 +154,10 @@ class AppConfig(NamedTuple):
     def hashes(self) -> tuple[str, str]:
         """(of what is run and how, of its variables), to compare workers and files by; the release does not count."""
         return record_hashes(self._replace(unknown={}).to_record())
+
+    @property
+    def is_job(self) -> bool:
+        return self.job_cron is not None
 
     @property
     def shares_port(self) -> bool:

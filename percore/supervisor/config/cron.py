@@ -1,4 +1,4 @@
-"""Cron expressions: what a text means, and the next moment it names. Pure but for the time zone of this machine.
+"""Cron expressions: what a text means, and the next moment it names, in the time zone of this machine or in another one.
 
 Five fields (minute, hour, day of month, month, day of week), or six with the second in front. Where both days are
 restricted, one of them is enough, as in every cron. When clocks change, a time that does not exist that day comes at the moment
@@ -10,7 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from percore.common.typing import NamedTuple, Optional
+from percore.common.typing import Callable, NamedTuple, Optional
+
+Offset = Callable[[int], int]
+"""Of a time zone from UTC, in seconds, at a second of the epoch."""
 
 _DAY = 86400
 _HOUR = 3600
@@ -60,30 +63,33 @@ class Schedule(NamedTuple):
     def is_hourly(self) -> bool:
         return len(self.hours) == 24
 
-    def next_after(self, moment: float) -> Optional[int]:
-        """The first second after `moment` (seconds of the epoch) that it names; None when there is none."""
+    def next_after(self, moment: float, offset_at: Optional[Offset] = None) -> Optional[int]:
+        """The first second after `moment` (seconds of the epoch) that it names; None when there is none.
+
+        `offset_at` is that of the time zone, by default of this machine's.
+        """
+        offset_at = offset_at or _offset
         start = int(moment // 1) + 1
         if not self.is_hourly:
-            if self._comes_with_change(start, _offset(start) - _offset(start - 1)):
+            if self._comes_with_change(start + offset_at(start), offset_at(start) - offset_at(start - 1)):
                 return start
-            start = _after_repetition(start)
+            start = _after_repetition(start, offset_at)
         farthest = start + _FARTHEST_DAYS * _DAY
         while start < farthest:
-            offset = _offset(start)
+            offset = offset_at(start)
             local = start + offset
-            end = _change_before(start, start + _DAY - local % _DAY)
+            end = _change_before(start, start + _DAY - local % _DAY, offset_at)
             found = self._first(local, end + offset)
             if found is not None:
                 return found - offset
-            shift = 0 if self.is_hourly else _offset(end) - offset
-            if self._comes_with_change(end, shift):
+            shift = 0 if self.is_hourly else offset_at(end) - offset
+            if self._comes_with_change(end + offset_at(end), shift):
                 return end
             start = end - min(shift, 0)
         return None
 
-    def _comes_with_change(self, change: int, shift: int) -> bool:
-        """True when the clock was put forward by `shift` at this moment, over a time that would have been ours."""
-        local = change + _offset(change)
+    def _comes_with_change(self, local: int, shift: int) -> bool:
+        """True when the clock was put forward by `shift` to this local time, over a time that would have been ours."""
         return shift > 0 and self._first(local - shift, local) is not None
 
     def _first(self, start: int, end: int) -> Optional[int]:
@@ -124,22 +130,39 @@ def _offset(moment: int) -> int:
     return time.localtime(moment).tm_gmtoff
 
 
-def _change_before(start: int, end: int) -> int:
-    """The first moment after `start` at which the clocks of this time zone are changed, but at the latest `end`."""
-    offset = _offset(start)
-    if _offset(end) == offset:
+def zone_offset(name: str) -> Offset:
+    """Of a zone such as Europe/Berlin. Raises ValueError where this machine does not know it."""
+    from datetime import datetime, timezone  # few apps have a zone of their own
+    from zoneinfo import ZoneInfo
+
+    try:
+        zone = ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("a time zone that this machine knows, such as Europe/Berlin (package tzdata)") from None
+
+    def offset_at(moment: int) -> int:
+        passed = datetime.fromtimestamp(moment, timezone.utc).astimezone(zone).utcoffset()
+        return int(passed.total_seconds()) if passed else 0
+
+    return offset_at
+
+
+def _change_before(start: int, end: int, offset_at: Offset) -> int:
+    """The first moment after `start` at which the clocks of the time zone are changed, but at the latest `end`."""
+    offset = offset_at(start)
+    if offset_at(end) == offset:
         return end
     while end - start > 1:
         middle = (start + end) // 2
-        start, end = (middle, end) if _offset(middle) == offset else (start, middle)
+        start, end = (middle, end) if offset_at(middle) == offset else (start, middle)
     return end
 
 
-def _after_repetition(moment: int) -> int:
+def _after_repetition(moment: int, offset_at: Offset) -> int:
     """`moment`, or where its local time was there before, because clocks were put back, the end of that."""
     earlier = moment - _LONGEST_SHIFT
-    shift = _offset(earlier) - _offset(moment)
-    return max(moment, _change_before(earlier, moment) + shift) if shift > 0 else moment
+    shift = offset_at(earlier) - offset_at(moment)
+    return max(moment, _change_before(earlier, moment, offset_at) + shift) if shift > 0 else moment
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

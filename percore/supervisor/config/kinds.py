@@ -13,6 +13,8 @@ from percore.supervisor.config.address import Address, parse_address
 CLUSTER = "cluster"
 FORK = "fork"
 MAX = "max"
+FORBID, QUEUE = "forbid", "queue"
+EACH, ONE = "each", "one"
 LONGEST_SECONDS = 10 * 365 * 86400.0
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ Variable = str
 Mode = str
 Signal = str
 Cron = str
+Zone = str
+Overlap = str
+Where = str
 UrlPath = str
 Listen = str
 Glob = str
@@ -165,6 +170,25 @@ def schedule(value: Any) -> str:
     return str(value)
 
 
+def zone(value: Any) -> str:
+    from percore.supervisor.config import cron
+
+    try:
+        cron.zone_offset(text(value))
+    except ValueError as error:
+        raise Wanted(str(error)) from None
+    return str(value)
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value in words:
+            return str(value)
+        raise Wanted(" or ".join(words))
+
+    return read
+
+
 def pattern(value: Any) -> str:
     from percore.supervisor.config import globs
 
@@ -219,6 +243,9 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "Mode": mode,
     "Signal": signal_name,
     "Cron": schedule,
+    "Zone": zone,
+    "Overlap": one_of(FORBID, QUEUE),
+    "Where": one_of(EACH, ONE),
     "UrlPath": url_path,
     "Listen": listen,
     "Glob": pattern,

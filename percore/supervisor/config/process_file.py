@@ -12,10 +12,11 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_reader import NOTHING, STATIC_SERVER, make_app, shown, unknown_key
 from percore.supervisor.config.dependencies import refuse_cycle
 from percore.supervisor.config.formats import line_of, read_content
+from percore.supervisor.config.job_reader import list_jobs, make_job
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.value_types import port
 
-_TOP_LEVEL = {"apps", "pm2", "deploy", "static"}
+_TOP_LEVEL = {"apps", "pm2", "deploy", "static", "jobs"}
 _PATHS = [option.field for option in OPTIONS if option.type.is_path]
 _LISTS = [option.field for option in OPTIONS if option.default == ()]
 
@@ -54,6 +55,12 @@ def load_process_file(
     apps = [
         make_app(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
         for number, written in enumerate(found)
+    ]
+    jobs = list_jobs(content, path)
+    more = {**more, "overrides": NOTHING}
+    apps += [
+        make_job(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
+        for number, written in enumerate(jobs)
     ]
     _check_names(apps, path)
     directory = os.path.dirname(path)
@@ -158,13 +165,14 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
             apps = content.get("apps", content.get("pm2"))
             known = sorted(_TOP_LEVEL)
             warnings += [unknown_key(key, known, path, "the top level") for key in content if key not in _TOP_LEVEL]
-        elif not content or "static" in content:
+        elif not content or "static" in content or "jobs" in content:
             apps = []
     if isinstance(apps, Mapping):
         apps = [apps]
     if isinstance(content, Mapping) and content.get("static"):
         apps = [*(apps if isinstance(apps, list) else ()), *list_static(content, path, warnings)]
-    if not isinstance(apps, list) or not apps:
+    has_jobs = isinstance(content, Mapping) and content.get("jobs")
+    if not isinstance(apps, list) or not (apps or has_jobs):
         raise UsageError("it contains no apps", where=path, next="see docs/reference/process-file.md")
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
@@ -212,4 +220,6 @@ def _check_names(apps: Sequence[AppConfig], path: str) -> None:
                     f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name", where=path,
                     next=f"did you mean '{like}'?" if like else "",
                 )  # fmt: skip
+            if next(need for need in apps if need.name == other).is_job:
+                raise UsageError(f"'depends_on' of app '{app.name}' names '{other}', which is a job", where=path)
     refuse_cycle({app.name: app.depends_on for app in apps}, where=path)

@@ -205,7 +205,7 @@ def variables(value: Any) -> tuple[str, ...]:
     return (("",) if value else ()) if isinstance(value, bool) else names(value)
 
 
-EVENTS = ("crash", "crash_loop", "given_up", "memory", "reload_failed", "recovered")
+EVENTS = ("crash", "crash_loop", "given_up", "memory", "reload_failed", "recovered", "job_failed")
 
 
 def hooks(value: Any) -> dict[str, tuple[str, ...]]:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from percore.common.typing import Any
 from percore.errors import PercoreError
 from percore.supervisor.base.rlimits import share_of_descriptors
-from percore.supervisor.base.states import State
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker.worker import Runtime, Worker
+from percore.supervisor.core.worker.worker import Runtime, Worker, is_finished
 from percore.supervisor.sockets.bind_rights import Rights, needs_rights
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
@@ -35,6 +34,7 @@ class App:
         self.leaving: list[Slot] = []  # scaled away, and not down yet
         self.router = Router(config.name, runtime, self)
         self.wanted = False
+        self.is_retired = False  # a job that runs to its end, and is forgotten then
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
         self.new_addresses = Allowance(MOST_ADDRESSES, _NEW_ADDRESSES_PER_SECOND)
@@ -64,13 +64,12 @@ class App:
     def is_up(self) -> bool:
         """True when others can count on it: all its workers are ready, or have done their work."""
         workers = [slot.worker for slot in self.slots if slot.wanted]
-        return bool(workers) and all(
-            worker.is_ready or (worker.state is State.EXITED and not worker.history.has_failed(worker.config))
-            for worker in workers
-        )
+        return bool(workers) and all(worker.is_ready or is_finished(worker) for worker in workers)
 
     def runs_like(self, config: AppConfig) -> bool:
         """No worker would have to be replaced for `config`. After a reload that was cut off they are not all alike."""
+        if self.config.is_job:
+            return self.config.runs_like(config)  # what runs goes on as it is
         return all(known.runs_like(config) for known in (self.config, *(slot.worker.config for slot in self.slots)))
 
     def settle(self, config: AppConfig) -> None:

@@ -37,10 +37,18 @@ def apply(
     wanted = {config.name for config in configs}
     removed = [name for name, app in apps.items() if app.config.source == owner and name not in wanted]
     for name in reversed(in_order(removed, apps.needs(removed))):
-        yield from apps.delete(apps[name])
+        yield from _remove(apps, apps[name])
         changes.append({"app": name, "change": "removed"})
     apps.release = release or apps.release
     return {"changes": changes, "release": apps.release}
+
+
+def _remove(apps: Apps, app: App) -> Job:
+    """A job that runs is forgotten when it has ended."""
+    if app.config.is_job and any(app.living):
+        app.wanted, app.is_retired = False, True
+    else:
+        yield from apps.delete(app)
 
 
 def _apply_all(

@@ -24,6 +24,9 @@ def start(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: boo
     """
     chosen = list(slots) if slots is not None else app.slots
     app.wanted = True
+    app.is_retired = False
+    if app.config.is_job:
+        return  # its time starts it
     for slot in chosen:
         if slot.is_down:
             slot.replace_config(app.config)  # a job that was cancelled may have left it another one
@@ -32,7 +35,7 @@ def start(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: boo
 
 def wait_until_stable(app: App) -> Job:
     """Waits as `start` does with `until_stable`; raises WorkerFailed for a worker that ended earlier."""
-    for worker in (slot.worker for slot in app.slots):
+    for worker in (slot.worker for slot in (app.slots if not app.config.is_job else ())):
         if worker.history.failures.unstable:
             raise WorkerFailed(worker)
         if worker.child.process or not worker.history.was_stable:  # what lived long enough may have ended since

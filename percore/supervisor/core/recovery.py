@@ -74,7 +74,8 @@ def _restore_app(apps: Apps, saved: SavedApp, recovered: Recovered, *, is_same_b
     app.listeners.update(recovered.listeners_of(saved, app.runtime.sharing.mode, is_same_boot=is_same_boot))
     adopted: list[str] = []
     for slot, place in zip((*app.slots, *app.leaving), saved.places):
-        slot.wanted, slot.unknown = place.wanted, place.unknown
+        # A run of a job that ended with the machine is over.
+        slot.wanted, slot.unknown = place.wanted and (is_same_boot or not config.is_job), place.unknown
         workers = place.workers if is_same_boot else ()
         adopted += [worker.token for worker in workers if _adopt(app, slot, worker, recovered.channels)]
         if is_same_boot and place.end:

@@ -22,6 +22,9 @@ def restart(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None,
 
     Workers with ports of their own: one after the other.
     """
+    if config.is_job:
+        yield from _settle_job(app, config)
+        return
     chosen = list(slots) if slots is not None else app.slots
     if app.config.port_per_worker and config.port_per_worker and len(chosen) > 1:
         for slot in list(chosen):
@@ -35,6 +38,19 @@ def restart(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None,
         app.config = config
     app.wanted = True
     yield from bring_up(chosen, until_stable=until_stable)
+
+
+def _settle_job(app: App, config: AppConfig) -> Job:
+    """What runs of a job goes on as it is; the next run has the new config."""
+    if not app.config.is_job:
+        for slot in app.slots:
+            slot.stop()
+        while not all(slot.is_down for slot in app.slots):
+            yield
+    app.config, app.wanted, app.is_retired = config, True, False
+    for slot in app.slots:
+        if slot.is_down:
+            slot.replace_config(config)
 
 
 def replace(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:

@@ -18,7 +18,7 @@ from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
-from percore.supervisor.core.worker.worker import Worker
+from percore.supervisor.core.worker.worker import Worker, is_finished
 from percore.supervisor.logs.files import has_formatter
 from percore.supervisor.process.pid_file import pid_path
 
@@ -42,7 +42,8 @@ def _app_status(app: App) -> dict[str, Any]:
     return {
         "name": app.name,
         "mode": app.config.mode,
-        "wanted": len(app.slots) if app.wanted else 0,
+        "wanted": len(app.slots) if app.wanted and not app.config.is_job else 0,
+        **({"job": {"scheduled": app.wanted}} if app.config.is_job else {}),
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
         "workers": [{**status_of(worker), **_hashes(worker.config)} for worker in app.workers],
@@ -196,5 +197,6 @@ def status_of(worker: Worker) -> dict[str, Any]:
         "unstable_restarts": history.failures.unstable,
         "last_delay": round(history.last_delay, 3),
         "crash_looping": is_crash_looping(worker),
+        "finished": is_finished(worker),
         "failure": worker.liveness.unhealthy if worker.is_ready else worker.failure,
     }

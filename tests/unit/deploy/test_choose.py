@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from percore.common.record_diff import without_apps
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.rollout.choose import Standing, choose, common_release
+from percore.deploy.rollout.host import Host, Scope
 from percore.deploy.rollout.inspect import Seen, leave_edited
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
@@ -18,10 +21,15 @@ ARTIFACT = Artifact(
 )
 
 
+def host_named(name: str, absent: Iterable[str] = (), settings: Any = None, basics: Any = None) -> Any:
+    """What nothing is asked of."""
+    return Host(Scope("test", Path()), SimpleNamespace(host=name), None, settings, basics, None, frozenset(absent))  # type: ignore[arg-type]
+
+
 def seen(
     name: str, *, current: str = OLD, known: str | None = None, up_to_date: bool = False, absent: tuple[str, ...] = ()
 ) -> Seen:
-    host: Any = SimpleNamespace(name=name, absent_apps=frozenset(absent))
+    host = host_named(name, absent)
     status = {"apps": [{"name": "tick", "wanted": 1, "workers": []}]}
     reply: Any = {"current": current, "marks": {name: {} for name in (current, known) if name}, "status": status}
     wanted = WantedHost(host, state=host, package=host, app=WantedApp(ARTIFACT, record={}, fingerprint=""))
@@ -62,6 +70,19 @@ def test_where_only_some_have_the_release_all_get_a_new_one() -> None:
 def test_a_host_that_runs_an_app_pinned_elsewhere_gives_it_up() -> None:
     behind = [seen("web1", absent=("tick",)), seen("web2", absent=("other",))]
     assert [choice.gives_up_app for choice in choose(behind, behind)] == [True, False]
+
+
+def test_an_app_waits_for_none_that_another_host_runs() -> None:
+    apps = [
+        {"name": "migrate"},
+        {"name": "api", "depends_on": ["migrate"]},
+        {"name": "web", "depends_on": ["api", "migrate"]},
+    ]
+    assert without_apps({"apps": apps}, ["migrate"])["apps"] == [
+        {"name": "api"},
+        {"name": "web", "depends_on": ["api"]},
+    ]
+    assert without_apps({"apps": apps}, []) == {"apps": apps}
 
 
 def test_the_release_of_the_environment_is_what_most_good_hosts_run_and_the_newest_of_equals() -> None:

@@ -16,6 +16,7 @@ from percore.common.passwords import for_programs, without_passwords
 from percore.deploy.build.commands import Commands, build_environment
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
+from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.vault import passwords
@@ -67,7 +68,10 @@ def test_builds_are_not_given_our_passwords(tmp_path: Path) -> None:
 
 def test_hooks_are_not_given_our_passwords(tmp_path: Path) -> None:
     path, noted = program(tmp_path)
-    Hooks({"before_build": (str(path),)}, tmp_path, Report(quiet=True), env="staging").run("before_build")
+    hooks = Hooks(
+        {"before_build": (HookCommand(str(path)),)}, tmp_path, Report(quiet=True), verb="deploy", env="staging"
+    )
+    hooks.run("before_build")
     got_nothing_of_ours(noted)
     assert "PERCORE_ENV=staging\n" in noted.read_text()
 

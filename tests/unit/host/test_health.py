@@ -80,6 +80,35 @@ def test_too_few_workers_are_not_healthy() -> None:
         health.check_workers(status(1, running=1), path="/", seconds=0)
 
 
+def ended(*, finished: bool | None, failure: str = "") -> dict[str, Any]:
+    """The status of an app that is meant to end; None is what an older supervisor says."""
+    said = {} if finished is None else {"finished": finished}
+    worker = {"slot": 0, "pid": 0, "state": "exited", "port": None, "failure": failure, **said}
+    return {"apps": [{"name": "migrate", "mode": "fork", "wanted": 1, "port": None, "workers": [worker]}]}
+
+
+def test_an_app_that_is_meant_to_end_and_did_so_with_success_is_healthy() -> None:
+    assert health.check_workers(ended(finished=True), path="/", seconds=0) == 0
+
+
+@pytest.mark.parametrize("finished", [False, None])
+def test_an_app_that_was_meant_to_end_and_failed_is_named_with_its_end(finished: bool | None) -> None:
+    told = r"migrate: 0 of 1 workers run \(exited with code 3\)"
+    with pytest.raises(health.HealthError, match=told) as caught:
+        health.check_workers(ended(finished=finished, failure="exited with code 3"), path="/", seconds=0)
+    assert caught.value.app == "migrate"
+
+
+def test_a_worker_that_is_just_being_replaced_is_waited_for() -> None:
+    passing, running = status(None, running=1, wanted=1), status(None, running=1, wanted=1)
+    passing["apps"][0]["workers"][0]["state"] = "stopping"
+    answers = iter([passing, passing, running])
+    assert health.wait_settled(lambda: next(answers), seconds=30) is running
+    assert health.wait_settled(lambda: passing, seconds=0) is passing
+    failed = ended(finished=False)
+    assert health.wait_settled(lambda: failed, seconds=30) is failed
+
+
 def test_singletons_are_only_counted() -> None:
     assert health.check_workers(status(None, running=1, wanted=1, mode="fork"), path="/", seconds=0) == 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from percore.common import typed
-from percore.deploy.connection import messages, replies
+from percore.deploy.connection import protocol, replies
 from percore.errors import RolloutError
 from percore.host.agent import Agent
 from percore.host.messages import Plan
@@ -54,7 +54,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_every_operation_has_a_typed_reply_on_the_control_side() -> None:
-    assert {*OPERATIONS} == {*messages.OPERATIONS, "bye"}
+    assert {*OPERATIONS} == {*protocol.OPERATIONS, "bye"}
 
 
 def test_what_the_agent_answers_is_what_the_control_side_reads(host: Host) -> None:

@@ -31,7 +31,7 @@ def worker(slot: int = 0, state: str = "running", release: str = RELEASE, **more
 
 
 def status(api: list[dict[str, Any]], *, wanted: int = 2, job: dict[str, Any] | None = None) -> dict[str, Any]:
-    done = [job or worker(state="exited", failure=None)]
+    done = [job or worker(state="exited", finished=True, failure="exited with code 0")]
     return {
         "apps": [
             {"name": "api", "wanted": wanted, "workers": api},
@@ -54,7 +54,7 @@ def test_what_runs_as_the_release_says_is_not_missing(releases: Releases) -> Non
         (status([worker(0), worker(1, "backoff")]), ["api: 1 of 2 workers run"]),
         (status([], wanted=0), ["app api is stopped"]),
         (status([worker(0), worker(1)], job=worker(state="exited", failure="exited with code 3")),
-         ["job: 0 of 1 workers run"]),
+         ["job: 0 of 1 workers run (exited with code 3)"]),
     ],
 )  # fmt: skip
 def test_what_should_run_and_does_not_is_missing(releases: Releases, found: dict[str, Any], told: list[str]) -> None:

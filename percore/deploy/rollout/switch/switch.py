@@ -88,7 +88,10 @@ def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", mis
         switched.update(new.results)
         faults.update(new.faults)
         counted = len(faults) + missing, len(moves) + missing
-        if policy.is_exceeded(len(new.faults), len(batch)) or policy.is_exceeded(*counted):
+        keeps_app = any(
+            move.gives_up_app and move.name in new.faults for move in batch
+        )  # the next host would be a second one
+        if keeps_app or policy.is_exceeded(len(new.faults), len(batch)) or policy.is_exceeded(*counted):
             raise roll_back(moves, done, faults, report)
     for name, error in faults.items():
         report.warn(f"{error!s}; {name} keeps its former release")
@@ -105,7 +108,13 @@ def activate_host(move: Move, verb: str, report: Report) -> Switched:
     scope = move.host.scope
     try:
         reply: WithStatus = move.host.ask(
-            "activate", report, release=move.release, run=scope.run, verb=verb, amended=not scope.brings_the_app
+            "activate",
+            report,
+            release=move.release,
+            run=scope.run,
+            verb=verb,
+            amended=not scope.brings_the_app,
+            absent=sorted(move.host.absent_apps) if scope.brings_the_app else None,
         )
     except UnreachableError as lost:
         reply = reattach(move.host, lost)
@@ -166,6 +175,7 @@ def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, 
             keep=one.host.settings.keep_releases,
             note={"probe": probed.get(one.name)},
             verb=verb,
+            placement=dict(one.host.holders),
         )
 
     faults = on_all(switched, confirm_host).faults

@@ -228,7 +228,8 @@ class Worker:
         history.exit_code = ended.exit_code
         if self.state is not State.STOPPING:
             history.last_tail = ended.log_tail
-        when = "" if history.had_served or " -> " in ended.reason else " before it was ready"
+        is_plain = history.had_served or self.config.is_job or " -> " in ended.reason
+        when = "" if is_plain else " before it was ready"
         self.failure = history.last_end = self.failure or ended.reason + when
         if self.state in (State.STARTING, State.RUNNING):
             is_current = self.role is Role.CURRENT
@@ -276,6 +277,11 @@ class Worker:
     @property
     def pid(self) -> int:
         return self.child.process.pid if self.child.process else 0
+
+
+def is_finished(worker: Worker) -> bool:
+    """It was meant to end, and did so with success."""
+    return worker.state is State.EXITED and not worker.history.has_failed(worker.config)
 
 
 def _new_child(worker: Worker) -> Child:
