@@ -68,20 +68,14 @@ class Report:
         self._line(text)
 
     def log(self, host: str, text: str) -> None:
-        """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
-        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
-        self._program_line(text, f"{paint(printable(host), shade, sys.stdout)} | ")
-
-    def output(self, line: str) -> None:
-        """As `log`, of one host that needs no name."""
-        self._program_line(line)
-
-    def _program_line(self, text: str, before: str = "") -> None:
+        """A line of an app's log, or of a command; `host` may be empty. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
         self._doing = None
         self._last = time.monotonic()
         if self.is_quiet:
             return
         masked = REDACTOR.text(text)
+        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
+        before = f"{paint(printable(host), shade, sys.stdout)} | " if host else ""
         TERMINAL.line(before + (printable(masked, colours=True) if sys.stdout.isatty() else masked), sys.stdout)
 
     def warn(self, text: str) -> None:
