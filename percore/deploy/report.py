@@ -68,7 +68,10 @@ class Report:
         self._line(text)
 
     def log(self, host: str, text: str) -> None:
-        """A line of an app's log, or of a command; `host` may be empty. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
+        """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is.
+
+        Without a `host` the line has nothing before it.
+        """
         self._doing = None
         self._last = time.monotonic()
         if self.is_quiet:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from percore.deploy.rollout.switch.switch.release_command import find_runner
 
 from percore.deploy.plan.host_plan import make_plan
 from percore.deploy.plan.settings import ReleaseCommand
 from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.switch.release_command import find_runner
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import UsageError
 from tests.unit.deploy.planned import render_state, settings_of
