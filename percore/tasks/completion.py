@@ -17,7 +17,9 @@ _BASH = """\
 _percore_tasks() {
   local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" found
   if [ "$before" = --env ]; then
-    found=$(for file in "$(dirname "${COMP_WORDS[0]}")"/inventories/*; do name=${file##*/}; echo "${name%.*}"; done)
+    found=$(for file in "$(dirname "${COMP_WORDS[0]}")"/inventories/*; do
+      name=${file##*/}; case $name in group_vars|host_vars) ;; *) echo "${name%.*}" ;; esac
+    done)
   else
     found=$("${COMP_WORDS[0]}" --complete -- invoke "${COMP_WORDS[@]:1}" 2>/dev/null)
   fi
@@ -33,6 +35,7 @@ _percore_tasks() {
   local project=${words[1]:h}
   if [[ $words[CURRENT-1] == --env ]]; then
     found=($project/inventories/*(N:t:r))
+    found=(${found:#(group|host)_vars})
   else
     found=(${(f)"$($words[1] --complete -- invoke ${words[2,CURRENT]} 2>/dev/null)"})
   fi
@@ -46,7 +49,7 @@ _FISH = """\
 function __percore_tasks
   set -l typed (commandline -opc)
   if test "$typed[-1]" = --env
-    for file in (dirname $typed[1])/inventories/*
+    for file in (string match -vr '_vars$' (dirname $typed[1])/inventories/*)
       string replace -r '\\\\.[^.]*$' '' (basename $file)
     end
   else

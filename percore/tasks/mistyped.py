@@ -10,6 +10,8 @@ from typing import Any
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.parser import ParseMachine
 
+from percore.deploy.command_line import to_type
+from percore.deploy.inventory import environments
 from percore.deploy.schema import suggest
 
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
@@ -49,13 +51,8 @@ def explain(word: str, context: Any, tasks: Iterable[str], project: Path) -> str
     if word.startswith("-"):
         of_task = f" of '{task}'" if task else ""
         options = [name for name in context.flags if name.startswith("--")] if context else []
-        advice = suggest(word, options, f"{task} --help" if task else "--help")
+        advice = suggest(word, options, to_type(f"{task} --help" if task else "--help"))
         return f"percore: '{word}' is no option{of_task} -> {advice}"
-    if task and word in _environments(project):
+    if task and word in environments(project / "inventories"):
         return f"percore: '{task}' takes no word '{word}' -> --env {word}"
-    return f"percore: there is no task '{word}' -> {suggest(word, tasks, '--list shows all tasks')}"
-
-
-def _environments(project: Path) -> set[str]:
-    directory = project / "inventories"
-    return {path.stem for path in directory.iterdir()} if directory.is_dir() else set()
+    return f"percore: there is no task '{word}' -> {suggest(word, tasks, to_type('--list'))}"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = """\
 #!/bin/sh
 case "$*" in
-"-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 "-m pip"*"[deploy,dev]"*) [ ! -e offline ] || exit 1 ;;
 "-m invoke hints") echo "hints name $PERCORE_RUN" >>told ;;
 esac
@@ -91,3 +91,16 @@ def test_a_shell_that_completes_installs_nothing(project: Path) -> None:
 
 def test_hints_name_the_script_as_it_was_typed(project: Path) -> None:
     assert run(project, "hints")[1] == f"hints name {project}/run"
+
+
+def test_a_checkout_whose_path_setuptools_does_not_take_has_its_environment_elsewhere(project: Path) -> None:
+    odd = project / 'a $b "c" ü'
+    shutil.copytree(project, odd, ignore=shutil.ignore_patterns(odd.name))
+    env = {"PATH": f"{project}/bin:{os.environ['PATH']}", "XDG_CACHE_HOME": str(project / "cache")}
+    for _ in range(2):
+        subprocess.run([odd / "run", "deploy"], env=env, check=True, capture_output=True)
+    [kept] = (project / "cache" / "percore").iterdir()
+    assert (odd / ".venv").resolve() == kept
+    told = (odd / "told").read_text().splitlines()
+    assert told.count(BASE) == 1
+    assert told[-2:] == ["-m invoke deploy"] * 2

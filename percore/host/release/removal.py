@@ -42,7 +42,9 @@ def plan_removal(target: Target, *, with_data: bool) -> list[Step]:
     own = [name for name in app_names(target.releases) if name in known and _is_ours(target, known[name])]
     others = sorted(known.keys() - {*own})
     if own and others and not is_up:
-        raise PreflightError("the supervisor does not run, and has other apps too", next="start it: invoke start")
+        raise PreflightError(
+            "the supervisor does not run, and has other apps too", next="start it first, with the task 'start'"
+        )
     steps = [Step(f"end app {name}", partial(target.supervisor.ask, "delete", name)) for name in own if is_up]
     steps += _resource_steps(target, keeps_percore=bool(others))
     if not others:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import tasks
+from percore.deploy.command_line import to_type
 from percore.host.tags import Selection
 from percore.tasks.decorators import make_scope
 
@@ -72,11 +73,11 @@ def test_a_secret_is_sealed_from_standard_input_and_viewed(tmp_path: Path) -> No
         ("deplyo", "there is no task 'deplyo' -> did you mean 'deploy'?"),
         ("secrets.encript", "there is no task 'secrets.encript' -> did you mean 'secrets.encrypt'?"),
         ("lab.upp", "there is no task 'lab.upp' -> did you mean 'lab.up'?"),
-        ("zzzzzz", "there is no task 'zzzzzz' -> --list shows all tasks"),
+        ("zzzzzz", f"there is no task 'zzzzzz' -> {to_type('--list')}"),
         ("status local", "'status' takes no word 'local' -> --env local"),
-        ("status --env local elsewhere", "there is no task 'elsewhere' -> --list shows all tasks"),
+        ("status --env local elsewhere", f"there is no task 'elsewhere' -> {to_type('--list')}"),
         ("status --limt web1", "'--limt' is no option of 'status' -> did you mean '--limit'?"),
-        ("status --qqqqqqq", "'--qqqqqqq' is no option of 'status' -> status --help"),
+        ("status --qqqqqqq", f"'--qqqqqqq' is no option of 'status' -> {to_type('status --help')}"),
     ],
 )
 def test_a_mistyped_word_is_one_line_with_the_nearest(words: str, told: str) -> None:
@@ -86,7 +87,7 @@ def test_a_mistyped_word_is_one_line_with_the_nearest(words: str, told: str) -> 
 @pytest.fixture
 def completing(tmp_path: Path) -> Path:
     """A project whose ./run is invoke's."""
-    (tmp_path / "inventories").mkdir()
+    (tmp_path / "inventories" / "group_vars").mkdir(parents=True)
     for name in ("production.yml", "staging.ini"):
         (tmp_path / "inventories" / name).write_text("")
     (tmp_path / "tasks.py").write_text(
