@@ -68,21 +68,24 @@ class Report:
         self._line(text)
 
     def log(self, host: str, text: str) -> None:
-        """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is."""
-        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
-        self._program_line(text, f"{paint(printable(host), shade, sys.stdout)} | ")
+        """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is.
 
-    def output(self, line: str) -> None:
-        """As `log`, of one host that needs no name."""
-        self._program_line(line)
-
-    def _program_line(self, text: str, before: str = "") -> None:
+        Without a host it is of the only one.
+        """
         self._doing = None
         self._last = time.monotonic()
         if self.is_quiet:
             return
         masked = REDACTOR.text(text)
-        TERMINAL.line(before + (printable(masked, colours=True) if sys.stdout.isatty() else masked), sys.stdout)
+        shown = printable(masked, colours=True) if sys.stdout.isatty() else masked
+        shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
+        before = f"{paint(printable(host), shade, sys.stdout)} | " if host else ""
+        TERMINAL.line(f"{before}{shown}", sys.stdout)
+
+    def end_progress(self) -> None:
+        """From now on another program writes to the terminal."""
+        self._doing = None
+        self._ended.set()
 
     def warn(self, text: str) -> None:
         _write(f"warning: {text}", sys.stderr, "yellow")
@@ -103,10 +106,6 @@ class Report:
     def json(self, value: object) -> None:
         self._ended.set()
         TERMINAL.line(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
-
-    def error(self, error: PercoreError) -> None:
-        self._ended.set()
-        print_error(error)
 
     def ask(self, question: str) -> bool:
         """The operator's answer at the terminal; anything but yes is no."""

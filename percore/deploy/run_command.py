@@ -25,7 +25,7 @@ PIECE_BYTES = 16 * 1024
 def run_command(scope: Scope, report: Report, words: Sequence[str], *, app: str = "") -> int:
     """Returns the command's exit code; one word is a line for the host's shell."""
     if not words:
-        raise UsageError("there is no command to run", next=f"invoke run --env {scope.env} -- COMMAND")
+        raise UsageError("there is no command to run", next=scope.command("run", "-- COMMAND"))
     hosts = [host for host in load_hosts(scope) if app not in host.absent_apps]
     if not hosts:
         raise PreflightError(f"app '{app}' is on none of these hosts", next="see 'placement', or leave out --limit")
@@ -67,10 +67,11 @@ def _converse(host: Host, report: Report, words: Sequence[str], app: str) -> int
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "started":
+            report.end_progress()
             print_line(f"{host.name}: release {event['release']}, app {event['app']}")
             keyboard.start()
         elif event["event"] == "line":
-            report.output(event["text"])
+            report.log("", event["text"])
         elif event["event"] == "output":
             write_raw(base64.b64decode(event["data"]))
 

@@ -101,7 +101,7 @@ def _run(choice: Choice, command: ReleaseCommand, report: Report) -> tuple[int, 
         raise UnreachableError(
             f"{lost.what}; the release command may still run there, and nothing was switched",
             where=lost.where,
-            next=f"see how it ends: invoke history --env {choice.host.scope.env}; then deploy again",
+            next=f"see how it ends: {choice.host.scope.command('history')}; then deploy again",
             detail=lost.detail,
         ) from None
     except PercoreError as error:
