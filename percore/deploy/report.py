@@ -70,16 +70,22 @@ class Report:
     def log(self, host: str, text: str) -> None:
         """A line of an app's log, or of a command. A terminal gets its colours and shows the rest; a pipe gets it as it is.
 
-        Without a `host` the line has nothing before it.
+        Without a host it is of the only one.
         """
         self._doing = None
         self._last = time.monotonic()
         if self.is_quiet:
             return
         masked = REDACTOR.text(text)
+        shown = printable(masked, colours=True) if sys.stdout.isatty() else masked
         shade = _HOST_SHADES[zlib.crc32(host.encode()) % len(_HOST_SHADES)]
         before = f"{paint(printable(host), shade, sys.stdout)} | " if host else ""
-        TERMINAL.line(before + (printable(masked, colours=True) if sys.stdout.isatty() else masked), sys.stdout)
+        TERMINAL.line(f"{before}{shown}", sys.stdout)
+
+    def end_progress(self) -> None:
+        """From now on another program writes to the terminal."""
+        self._doing = None
+        self._ended.set()
 
     def warn(self, text: str) -> None:
         _write(f"warning: {text}", sys.stderr, "yellow")
@@ -100,10 +106,6 @@ class Report:
     def json(self, value: object) -> None:
         self._ended.set()
         TERMINAL.line(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
-
-    def error(self, error: PercoreError) -> None:
-        self._ended.set()
-        print_error(error)
 
     def ask(self, question: str) -> bool:
         """The operator's answer at the terminal; anything but yes is no."""

@@ -67,6 +67,7 @@ def _converse(host: Host, report: Report, words: Sequence[str], app: str) -> int
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "started":
+            report.end_progress()
             print_line(f"{host.name}: release {event['release']}, app {event['app']}")
             keyboard.start()
         elif event["event"] == "line":
