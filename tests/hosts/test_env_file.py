@@ -28,7 +28,7 @@ require('http').createServer((request, response) => {
 """ % json.dumps(list(WANTED))  # noqa: UP031
 PROCESS_FILE = {
     "apps": [{
-        "name": "six", "script": "./server.js", "exec_mode": "cluster", "instances": 2,
+        "name": "boltlink-api", "script": "./server.js", "exec_mode": "cluster", "instances": 2,
         "env": {"NODE_ENV": "development", "LOG_LEVEL": "debug"}, "env_production": {"NODE_ENV": "from the block"},
     }]
 }  # fmt: skip
@@ -65,7 +65,7 @@ def test_the_six_variables_reach_every_worker_and_nobody_else(production: Projec
     answer = production.lab.inside(["curl", "-sf", f"http://{host.address}/"]).stdout
     assert json.loads(answer) == WANTED
     for (name, app, _), pid in production.workers().items():
-        if (name, app) == (host.name, "six"):
+        if (name, app) == (host.name, "boltlink-api"):
             environ = host.run(f"tr '\\0' '\\n' < /proc/{pid}/environ").splitlines()
             assert {f"{name}={value}" for name, value in WANTED.items()} <= set(environ)
     record = "/srv/boltlink/current/.percore.json"
