@@ -130,7 +130,8 @@ class Keyboard:
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[int]:
     """The terminal hands on each key as it is; gives what can be read from when its size changed."""
-    import termios  # not on Windows
+    assert sys.platform != "win32"  # `kind_of_terminal` is empty there
+    import termios
     import tty
 
     keys, (resized, noted) = sys.stdin.fileno(), os.pipe()

@@ -77,6 +77,7 @@ class Detected:
     health: Found | None
     is_python: bool
     build_command: str = ""
+    release_command: str = ""
 
 
 def detect(directory: Path) -> Detected:
@@ -91,6 +92,7 @@ def detect(directory: Path) -> Detected:
         health=_health(source),
         is_python=source.is_python and not source.is_node,
         build_command=_start(source)[0],
+        release_command=dict(_procfile(source)).get("release", ""),
     )
 
 

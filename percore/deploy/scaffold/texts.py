@@ -70,6 +70,7 @@ def variables(app: Detected, app_path: str, version: str) -> str:
         if health
         else "# health_path: /health # a path that answers with a status below 400; without it, a connection is enough",
         *([f"build_command: {_scalar(app.build_command)} # found in package.json"] if app.build_command else []),
+        *([f"release_command: {_scalar(app.release_command)} # found in Procfile"] if app.release_command else []),
         f'percore_version: "~={version}" # refuse to run with another',
     ]
     return "".join(f"{line}\n" for line in lines)

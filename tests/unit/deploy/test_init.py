@@ -166,6 +166,15 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
     assert detect(write(tmp_path / "b", files)).build_command == ""
 
 
+def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
+    app = write(tmp_path, APPS["a Procfile"][0])
+    init(Wish("production", app, app), Report(quiet=True))
+    assert (
+        "release_command: node migrate.js # found in Procfile\n"
+        in (app / "inventories/production/group_vars/all.yml").read_text()
+    )
+
+
 def test_the_example_of_the_env_file_has_the_variables_of_every_app(tmp_path: Path) -> None:
     init(Wish("production", tmp_path, tmp_path), Report(quiet=True))
     lines = (tmp_path / ".env.production.example").read_text().splitlines()
