@@ -107,7 +107,7 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "imports of the widest module": (21, lambda: max(len(imports_of(tree)) for tree in TREES.values())),
     "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
     "functions of more than 50 lines": (0, lambda: len(long_functions())),
-    "callbacks in the supervisor": (38, lambda: len(list(callbacks()))),
+    "callbacks in the supervisor": (21, lambda: len(list(callbacks()))),
     **LINES,
 }
 """The most that is allowed, and how it is measured. That no two modules need each other is a contract of pyproject.toml."""

@@ -68,10 +68,10 @@ class Manager:
         services = WorkerServices(loop, home, persistence)
         self.endpoints = services.endpoints
         self._replacements = Replacements(self.apps, self.jobs)
-        self.apps.runtime = services.make_runtime(self.worker_changed, self._replacements.ask, open_logs)
+        self.apps.runtime = services.make_runtime(self, open_logs)
         loop.when_awake(_CONFLICTS_SECONDS, self._find_conflicts)
 
-    # -- what the loop calls -----------------------------------------------------------------------------------------
+    # -- what workers tell -------------------------------------------------------------------------------------------
 
     def worker_changed(self, worker: Worker) -> None:
         self.jobs.note_change()
@@ -84,6 +84,11 @@ class Manager:
             log(line)
             if self.jobs.is_heard and not (worker.is_ready and worker.liveness.unhealthy):
                 self.jobs.tell({"event": "worker", "app": worker.config.name, **status_of(worker)})
+
+    def replace(self, worker: Worker, reason: str) -> None:
+        self._replacements.ask(worker, reason)
+
+    # -- what the loop calls -----------------------------------------------------------------------------------------
 
     def reap_children(self) -> None:
         """Called on SIGCHLD."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -30,7 +31,7 @@ from percore.supervisor.process.usage import Sampler
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from percore.supervisor.process.cgroup import WorkerGroup
+    from percore.supervisor.process.cgroup import Groups, WorkerGroup
 
     class ReadyReader(Protocol):
         """What waits for a message of the program."""
@@ -90,7 +91,7 @@ class Child:
             passed = tuple(sockets)
             command = make_command(environment, place, config, self.token, self._user, opened, passed)
             if config.memory_max:
-                self._group = environment.find_groups().make(_group_name(config, place, self.token), config.memory_max)
+                self._group = self._children.groups.make(_group_name(config, place, self.token), config.memory_max)
                 command = command._replace(group=self._group.entry if self._group else "")
             self.process = spawn(command)
         except Exception as error:
@@ -118,7 +119,7 @@ class Child:
         self._is_foreign = not process.is_child
         self._user = identity_or_none(config.user, config.group)
         if config.memory_max:
-            self._group = environment.find_groups().find(_group_name(config, place, self.token), config.memory_max)
+            self._group = self._children.groups.find(_group_name(config, place, self.token), config.memory_max)
         self._watch(process)
 
     @property
@@ -235,6 +236,13 @@ class Children:
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Child] = {}
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """For workers with a memory_max."""
+        from percore.supervisor.process.cgroup import find_groups
+
+        return find_groups()
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""
