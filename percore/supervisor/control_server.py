@@ -16,7 +16,6 @@ from percore.supervisor import control_operations
 from percore.supervisor.base import systemd
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.loop import Loop, Timer
-from percore.supervisor.base.program import Program
 from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
@@ -141,7 +140,7 @@ class Server:
         if op == "resurrect":
             return resurrect(manager.apps, self._home.dump)
         if op == "update":
-            return manager.update(Program(fields["root"], fields["python"]))
+            return manager.update(**fields)
         return manager.leave() if op == "leave" else manager.kill()
 
     def _set_watch(self, selectors: Sequence[str], on: Optional[bool]) -> Outcome:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 
 from percore.common.typing import TYPE_CHECKING
-from percore.supervisor.base.home import Home
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.config.app import AppConfig, Place
@@ -27,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class WorkerServices:
-    def __init__(self, loop: Loop, home: Home, persistence: Persistence) -> None:
+    def __init__(self, loop: Loop, persistence: Persistence) -> None:
         self._loop = loop
-        self._home = home
         self._apps = persistence.apps
         self._persistence = persistence
-        self.endpoints = WorkerEndpoints(loop, home, self._apps)
+        self.endpoints = WorkerEndpoints(loop, persistence.home, self._apps)
 
     def make_runtime(self, manager: WorkerManager, open_logs: LogOpener) -> Runtime:
         """What all workers share."""
-        environment = WorkerEnvironment(self._home, self.endpoints, self._persistence.store.fds, open_logs)
+        persistence = self._persistence
+        environment = WorkerEnvironment(persistence.home, self.endpoints, persistence.store.fds, open_logs)
         return Runtime(self._loop, environment, Children(), find_sharing(), manager, self)
 
     def open(self, config: AppConfig, place: Place, address: Address) -> Listener:

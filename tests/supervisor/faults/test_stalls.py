@@ -76,7 +76,7 @@ def test_a_worker_has_its_whole_time_to_end_although_the_supervisor_is_stopped_m
 def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_stopped_meanwhile(
     supervisor: Supervisor,
 ) -> None:
-    start_daemon(supervisor, "from percore.supervisor.core import drain; drain._LIMIT_SECONDS = 2.0")
+    start_daemon(supervisor, "from percore.supervisor.core.worker import drain; drain._LIMIT_SECONDS = 2.0")
     (supervisor.folder / "slow.js").write_text(
         "require('http').createServer((request, response) => {\n"
         "  if (request.url === '/slow') console.log('asked');\n"
