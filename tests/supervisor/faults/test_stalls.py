@@ -142,8 +142,8 @@ def is_silent(systemd: socket.socket) -> bool:
 
 def test_a_fault_of_its_own_does_not_end_the_supervisor(supervisor: Supervisor) -> None:
     fault = """
-from percore.supervisor import daemon
-daemon._SOUND_SECONDS = 0.0
+from percore.supervisor import service
+service._SOUND_SECONDS = 0.0
 from percore.supervisor.base.loop import Loop
 turn = Loop.turn
 def faulty(self):
