@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from percore.errors import PreflightError, UsageError
-from percore.lab.host import Host, _call
+from percore.lab.container import call
+from percore.lab.host import Host, make_key
 from percore.lab.image import cache_directory, make_bare_image, make_image, need_tools, node_layer
 
 _FIRST_HOST = 11  # the last number of node1's address
@@ -78,11 +79,13 @@ class Lab:
         lab.down()
         lab._record.parent.mkdir(parents=True)
         lab._record.write_text(json.dumps({**record, "hosts": 0}))  # whose it is; not whole yet
-        key = lab.make_key()
+        key = lab.hosts[0].key
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_key(key, f"percore {name}")
         try:
-            lab._make_network()
+            _make_network(lab.namespace)
             for host in lab.hosts:
-                host.make(layers, key)
+                host.make(layers, key.with_name(f"{key.name}.pub").read_text())
             known = [f"{host.address} {host.host_key()}\n" for host in lab.hosts]
             lab.hosts[0].known_hosts.write_text("".join(known))
             lab._boot()
@@ -138,7 +141,7 @@ class Lab:
             host.destroy()
         shutil.rmtree(lab_directory(self.name), ignore_errors=True)
         if Path(f"/run/netns/{self.namespace}").exists():
-            _call(["ip", "netns", "delete", self.namespace])
+            call(["ip", "netns", "delete", self.namespace])
         self.inventory.unlink(missing_ok=True)
 
     @property
@@ -179,39 +182,9 @@ class Lab:
     def _boot(self) -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(Host.start, self.hosts))
-        self._write_inventory()
-
-    def make_key(self) -> str:
-        """The lab's SSH key, new with each lab; returns the public half."""
-        key = self.project / ".lab" / f"{self.name}_ed25519"
-        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in (key, key.with_name(f"{key.name}.pub")):
-            old.unlink(missing_ok=True)
-        _call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"percore {self.name}", "-f", str(key)])
-        return key.with_name(f"{key.name}.pub").read_text()
-
-    def _make_network(self) -> None:
-        _call(["ip", "netns", "add", self.namespace])
-        for words in ("link set lo up", "link add br0 type bridge", "addr add 10.77.0.1/24 dev br0", "link set br0 up"):
-            _call(["ip", "-n", self.namespace, *words.split()])
-
-    def _write_inventory(self) -> None:
-        first = self.hosts[0]
-        options = f"-o UserKnownHostsFile={first.known_hosts} -o ProxyCommand={shlex.quote(first.proxy)}"
-        content = {
-            "all": {
-                "children": {"app": {"hosts": {host.name: {"ansible_host": host.address} for host in self.hosts}}},
-                "vars": {
-                    **EXAMPLE,
-                    "ansible_user": "root",
-                    "ansible_ssh_private_key_file": str(first.key),
-                    "ansible_ssh_common_args": options,
-                    **(_BARE_VARIABLES if self._read_record().get("bare") else {}),
-                },
-            }
-        }
+        more = _BARE_VARIABLES if self._read_record().get("bare") else {}
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
-        self.inventory.write_text(f"# Written by lab.up.\n{yaml.safe_dump(content, sort_keys=False, width=1000)}")
+        self.inventory.write_text(f"# Written by lab.up.\n{_inventory_of(self.hosts, more)}")
 
 
 def lab_directory(name: str) -> Path:
@@ -232,3 +205,24 @@ def _raise_inotify_limit(hosts: int) -> None:
     if int(path.read_text()) < wanted:
         with contextlib.suppress(OSError):
             path.write_text(str(wanted))
+
+
+def _make_network(namespace: str) -> None:
+    call(["ip", "netns", "add", namespace])
+    for words in ("link set lo up", "link add br0 type bridge", "addr add 10.77.0.1/24 dev br0", "link set br0 up"):
+        call(["ip", "-n", namespace, *words.split()])
+
+
+def _inventory_of(hosts: Sequence[Host], more: Mapping[str, object]) -> str:
+    first = hosts[0]
+    options = f"-o UserKnownHostsFile={first.known_hosts} -o ProxyCommand={shlex.quote(first.proxy)}"
+    variables = {
+        **EXAMPLE,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(first.key),
+        "ansible_ssh_common_args": options,
+        **more,
+    }
+    members = {host.name: {"ansible_host": host.address} for host in hosts}
+    content = {"all": {"children": {"app": {"hosts": members}}, "vars": variables}}
+    return yaml.safe_dump(content, sort_keys=False, width=1000)

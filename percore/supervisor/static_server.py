@@ -146,7 +146,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.server.note_answering(self.connection)
         self.connection.settimeout(_STALLED_SECONDS)
         settings = self.server.settings
-        if not self._is_allowed(settings.credentials):
+        if not is_allowed(self.headers, settings.credentials):
             self._send_text(
                 HTTPStatus.UNAUTHORIZED, "", with_body=with_body, headers={"WWW-Authenticate": 'Basic realm="files"'}
             )
@@ -183,16 +183,6 @@ class Handler(SimpleHTTPRequestHandler):
             HTTPStatus.NOT_FOUND, "<!doctype html><title>Not found</title><p>Not found\n", with_body=with_body
         )
 
-    def _is_allowed(self, credentials: bytes) -> bool:
-        if not credentials:
-            return True
-        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
-        try:
-            decoded = base64.b64decode(given, validate=True)
-        except ValueError:
-            return False
-        return scheme.lower() == "basic" and hmac.compare_digest(decoded, credentials)
-
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _send_file(self, file: BinaryIO, path: str, status: HTTPStatus, *, with_body: bool) -> None:
@@ -200,9 +190,9 @@ class Handler(SimpleHTTPRequestHandler):
         tag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
         first, end = 0, facts.st_size
         if status == HTTPStatus.OK:
-            if self._is_known(tag, facts.st_mtime):
+            if is_known(self.headers, tag, facts.st_mtime):
                 status, end = HTTPStatus.NOT_MODIFIED, 0
-            elif wanted := self._wanted_range(facts.st_size, tag):
+            elif wanted := wanted_range(self.headers, facts.st_size, tag):
                 status, (first, end) = HTTPStatus.PARTIAL_CONTENT, wanted
                 if first >= end:
                     self._send_text(
@@ -264,26 +254,42 @@ class Handler(SimpleHTTPRequestHandler):
         if with_body:
             self.wfile.write(body)
 
-    def _is_known(self, tag: str, changed: float) -> bool:
-        known = self.headers.get("If-None-Match")
-        if known is not None:
-            return known.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in known.split(",")]
-        since = self.headers.get("If-Modified-Since", "")
-        try:
-            return bool(since) and int(changed) <= email.utils.parsedate_to_datetime(since).timestamp()
-        except (TypeError, ValueError, OverflowError):
-            return False
 
-    def _wanted_range(self, size: int, tag: str) -> Optional[tuple[int, int]]:
-        """From, up to; nothing in between when there is no such part. None: the whole file."""
-        match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", self.headers.get("Range", "").strip())
-        if not match or not any(match.groups()) or self.headers.get("If-Range", tag) != tag:
-            return None
-        if not match[1]:
-            return max(0, size - int(match[2])), size
-        if match[2] and int(match[2]) < int(match[1]):
-            return None
-        return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+# -- what the headers of a request ask for ----------------------------------------------------------------------------
+
+
+def is_allowed(headers: Mapping[str, str], credentials: bytes) -> bool:
+    if not credentials:
+        return True
+    scheme, _, given = headers.get("Authorization", "").partition(" ")
+    try:
+        decoded = base64.b64decode(given, validate=True)
+    except ValueError:
+        return False
+    return scheme.lower() == "basic" and hmac.compare_digest(decoded, credentials)
+
+
+def is_known(headers: Mapping[str, str], tag: str, changed: float) -> bool:
+    known = headers.get("If-None-Match")
+    if known is not None:
+        return known.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in known.split(",")]
+    since = headers.get("If-Modified-Since", "")
+    try:
+        return bool(since) and int(changed) <= email.utils.parsedate_to_datetime(since).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def wanted_range(headers: Mapping[str, str], size: int, tag: str) -> Optional[tuple[int, int]]:
+    """From, up to; nothing in between when there is no such part. None: the whole file."""
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", headers.get("Range", "").strip())
+    if not match or not any(match.groups()) or headers.get("If-Range", tag) != tag:
+        return None
+    if not match[1]:
+        return max(0, size - int(match[2])), size
+    if match[2] and int(match[2]) < int(match[1]):
+        return None
+    return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -102,12 +102,12 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "files in the largest package but commands": (16, lambda: files_in(lambda package: package.name != "commands")),
     "files in commands": (28, lambda: files_in(lambda package: package.name == "commands")),
     "layers of the supervisor": (11, layers),
-    "classes of more than 15 methods": (9, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
+    "classes of more than 15 methods": (2, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
     "attributes of the widest class": (16, lambda: max(len(attributes_of(node)) for _, node in CLASSES)),
-    "imports of the widest module": (21, lambda: max(len(imports_of(tree)) for tree in TREES.values())),
+    "imports of the widest module": (15, lambda: max(len(imports_of(tree)) for tree in TREES.values())),
     "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
     "functions of more than 50 lines": (0, lambda: len(long_functions())),
-    "callbacks in the supervisor": (38, lambda: len(list(callbacks()))),
+    "callbacks in the supervisor": (21, lambda: len(list(callbacks()))),
     **LINES,
 }
 """The most that is allowed, and how it is measured. That no two modules need each other is a contract of pyproject.toml."""

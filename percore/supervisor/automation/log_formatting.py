@@ -21,6 +21,7 @@ from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.worker.record import log_paths_of, written_paths_of
 from percore.supervisor.logs.files import has_formatter
+from percore.supervisor.logs.formatter_files import FormatterFiles
 
 _PLAN_VERSION = ("PERCORE_SCRIBE_PLAN", "2")  # a variable of the formatter, which tells what it can read
 _LAST_SECONDS = 5.0
@@ -31,6 +32,7 @@ class LogFormatting(Observer):
     def __init__(self, loop: Loop, home: Home, apps: Mapping[str, App]) -> None:
         self._loop = loop
         self._home = home
+        self._files = FormatterFiles.of(home)
         self._apps = apps
         self._plan: list[Any] = []
         self._pidfd = -1
@@ -55,14 +57,12 @@ class LogFormatting(Observer):
             select.select([self._pidfd], [], [], _LAST_SECONDS)
 
     def _write_plan(self, plan: list[Any]) -> None:
-        for directory in (self._home.raw_logs, os.path.dirname(self._home.formatter_plan)):
+        for directory in (self._files.raw_logs, self._files.directory):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         try:
-            write_file(self._home.formatter_plan, json.dumps(plan).encode(), is_alone=True, sync=False)
+            write_file(self._files.plan, json.dumps(plan).encode(), is_alone=True, sync=False)
         except OSError as error:
-            log(
-                f"{self._home.formatter_plan} could not be written ({error.strerror}): new logs stay in {self._home.raw_logs}"
-            )
+            log(f"{self._files.plan} could not be written ({error.strerror}): new logs stay in {self._files.raw_logs}")
 
     def _start(self) -> None:
         pid = self._running()
@@ -78,7 +78,7 @@ class LogFormatting(Observer):
                                   (os.POSIX_SPAWN_DUP2, 2, 2)],
                 )  # fmt: skip
             except OSError as error:
-                log(f"the log formatter cannot be started ({error.strerror}): new logs stay in {self._home.raw_logs}")
+                log(f"the log formatter cannot be started ({error.strerror}): new logs stay in {self._files.raw_logs}")
                 self._loop.later(_LAST_SECONDS, self.apps_changed)
                 return
             finally:
@@ -93,7 +93,7 @@ class LogFormatting(Observer):
 
     def _running(self) -> int:
         """The pid of the formatter that an earlier supervisor started; 0 where there is none."""
-        with contextlib.suppress(OSError, ValueError), open(self._home.formatter_lock, "rb+") as lock:
+        with contextlib.suppress(OSError, ValueError), open(self._files.lock, "rb+") as lock:
             import fcntl
 
             try:

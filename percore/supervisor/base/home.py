@@ -66,19 +66,6 @@ class Home(NamedTuple):
         return os.path.join(self.path, "dump.json")
 
     @property
-    def raw_logs(self) -> str:
-        """What workers write for the log formatter."""
-        return os.path.join(self.logs, "spool")
-
-    @property
-    def formatter_plan(self) -> str:
-        return os.path.join(self.run, "scribe", "plan.json")
-
-    @property
-    def formatter_lock(self) -> str:
-        return os.path.join(self.run, "scribe", "lock")
-
-    @property
     def pids(self) -> str:
         return os.path.join(self.path, "pids")
 

@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Generator
 
-from percore.common.typing import Any, Callable, NamedTuple, Optional
+from percore.common.typing import Any, Callable, NamedTuple, Optional, Union
 from percore.supervisor.base.logger import Faults, InternalError
 
 Job = Generator[None, None, None]
@@ -255,6 +255,25 @@ class LoopScope:
             callback(*arguments)
         except Exception as error:
             self.outer.tell(self._on_fault, self.faults.note(doing, error))
+
+
+class OneTimer:
+    """At most one callback that waits: the one that is set last."""
+
+    __slots__ = ("_loop", "_timer")
+
+    def __init__(self, loop: Union[Loop, LoopScope]) -> None:
+        self._loop = loop
+        self._timer: Optional[Timer] = None
+
+    def set(self, seconds: float, callback: Callback) -> None:
+        self.cancel()
+        self._timer = self._loop.later(seconds, callback)
+
+    def cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _clocks() -> tuple[float, float]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from percore.common.typing import TYPE_CHECKING, Any, Callable, Optional
 from percore.errors import UsageError
-from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import Program, trial
@@ -56,7 +55,7 @@ class Observer:
 
 
 class Manager:
-    def __init__(self, loop: Loop, home: Home, persistence: Persistence, open_logs: LogOpener = open_logs) -> None:
+    def __init__(self, loop: Loop, persistence: Persistence, open_logs: LogOpener = open_logs) -> None:
         self.loop = loop
         self.apps = persistence.apps
         self.jobs = Jobs(loop.faults)
@@ -65,13 +64,13 @@ class Manager:
         self.successor: Optional[Program] = None  # what this process is to execute next
         self.persistence = persistence
         self.pending = PendingStarts(self.apps)
-        services = WorkerServices(loop, home, persistence)
+        services = WorkerServices(loop, persistence)
         self.endpoints = services.endpoints
         self._replacements = Replacements(self.apps, self.jobs)
-        self.apps.runtime = services.make_runtime(self.worker_changed, self._replacements.ask, open_logs)
+        self.apps.runtime = services.make_runtime(self, open_logs)
         loop.when_awake(_CONFLICTS_SECONDS, self._find_conflicts)
 
-    # -- what the loop calls -----------------------------------------------------------------------------------------
+    # -- what workers tell -------------------------------------------------------------------------------------------
 
     def worker_changed(self, worker: Worker) -> None:
         self.jobs.note_change()
@@ -84,6 +83,11 @@ class Manager:
             log(line)
             if self.jobs.is_heard and not (worker.is_ready and worker.liveness.unhealthy):
                 self.jobs.tell({"event": "worker", "app": worker.config.name, **status_of(worker)})
+
+    def replace(self, worker: Worker, reason: str) -> None:
+        self._replacements.ask(worker, reason)
+
+    # -- what the loop calls -----------------------------------------------------------------------------------------
 
     def reap_children(self) -> None:
         """Called on SIGCHLD."""
@@ -141,8 +145,9 @@ class Manager:
 
     # -- its own end -------------------------------------------------------------------------------------------------
 
-    def update(self, program: Program) -> Outcome:
-        """Ends the loop, so that this process can execute the program; everything goes on running."""
+    def update(self, root: str, python: str) -> Outcome:
+        """Ends the loop, so that this process can execute that program; everything goes on running."""
+        program = Program(root, python)
         yield from trial(self.loop, program, self.jobs.note_change)
         self.successor = program
         return (yield from self.leave())

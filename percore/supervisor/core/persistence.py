@@ -29,7 +29,7 @@ class Persistence:
         self.store = store
         self.apps = Apps(home)
         self._loop = loop
-        self._home = home
+        self.home = home
         self._state = state
         self._saved: dict[str, Any] = {}  # what the state file says
         self._saves_later = False
@@ -44,7 +44,7 @@ class Persistence:
             self._saved = content
         except OSError as error:
             if not self._saves_later:
-                log(f"{self._home.state} could not be written ({error.strerror}); the last one stands")
+                log(f"{self.home.state} could not be written ({error.strerror}); the last one stands")
                 self._saves_later = True
                 self._loop.later(_SAVE_AGAIN_SECONDS, self._save_again)
 

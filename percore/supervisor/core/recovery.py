@@ -14,7 +14,7 @@ from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
 from percore.supervisor.core.lifecycle import PendingStarts
 from percore.supervisor.core.slot import Slot
-from percore.supervisor.core.worker.backoff import ends_for_good
+from percore.supervisor.core.worker.history import ends_for_good
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.process.process import Process, adopt
 from percore.supervisor.state.recovered import Recovered, belongs_to, is_of_this_boot, open_entries

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple
+from percore.supervisor.base.logger import log
 from percore.supervisor.config.address import Address
 from percore.supervisor.core.worker.worker import Runtime
 from percore.supervisor.sockets.balancer import Balancer
@@ -54,7 +55,6 @@ class Router:
         self.conflicts: dict[Address, str] = {}  # which other process gets a part of an address's connections
         self._name = name
         self._mode = runtime.sharing.mode
-        self._log = runtime.log
         self._owner = owner
         self._balancer = Balancer(runtime.loop, self._balance)
         self._tamper_watch = TamperWatch(runtime.loop, self._repair)
@@ -142,14 +142,12 @@ class Router:
 
     def _repair(self, found: Collection[int]) -> None:
         """Connections arrived at these sockets though no worker accepts there, or a worker shut the socket down."""
-        self._log(
-            f"{self._name}: a worker changed how the port is shared (its sockets' program, or shutdown); put right"
-        )
+        log(f"{self._name}: a worker changed how the port is shared (its sockets' program, or shutdown); put right")
         for listener in self.listeners.values():
             try:
                 listener.repair()
             except OSError as error:
-                self._log(f"{self._name}: {listener.address} cannot be put right: {error.strerror}")
+                log(f"{self._name}: {listener.address} cannot be put right: {error.strerror}")
         self.steer(self._routes, self._leaving)
         for route in self._routes:
             if any(number in found for number in self._descriptors_of((route.slot, 1 - route.generation))):
@@ -164,7 +162,7 @@ class Router:
         found = {address: owner for address in self.listeners if (owner := find_conflict(address, own))}
         for address, owner in found.items():
             if self.conflicts.get(address) != owner:
-                self._log(f"{self._name}: {owner} takes connections that are meant for {address}")
+                log(f"{self._name}: {owner} takes connections that are meant for {address}")
         self.conflicts = found
 
     def close(self) -> None:

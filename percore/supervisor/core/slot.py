@@ -13,8 +13,9 @@ from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Event, Ro
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.routing import SlotRoute
-from percore.supervisor.core.worker.backoff import Failures
 from percore.supervisor.core.worker.drain import drain
+from percore.supervisor.core.worker.history import Failures
+from percore.supervisor.core.worker.record import adopt_end, adopt_process
 from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.process.pid_file import PidFile
 from percore.supervisor.process.process import Process
@@ -55,7 +56,7 @@ class Slot:
         """It is told to all; what is over is forgotten."""
         self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         self._forget_outgoing()
-        self._runtime.tell(worker)
+        self._runtime.manager.worker_changed(worker)
 
     @property
     def workers(self) -> list[Worker]:
@@ -105,7 +106,7 @@ class Slot:
             # An incoming one may have got its first clients just before its supervisor died, so it drains as well.
             state = State.STOPPING if saved.state is State.STOPPING else State.RUNNING
             self.outgoing = worker = self._make_worker(saved.config, saved.generation, Role.OUTGOING, state)
-        worker.adopt(process, saved)
+        adopt_process(worker, process, saved)
         self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         return worker
 
@@ -113,10 +114,7 @@ class Slot:
         """It was over under an earlier supervisor: a job that is done must not run twice."""
         former = self.worker
         self.worker = worker = self._make_worker(former.config, former.sockets.generation, Role.CURRENT, saved.state)
-        worker.failure = saved.failure
-        history = worker.history
-        history.exit_code, history.last_end, history.restarts = saved.exit_code, saved.last_end, saved.restarts
-        history.started_time, history.unknown = saved.started_time, saved.unknown
+        adopt_end(worker, saved)
 
     @property
     def is_only_wanted(self) -> bool:
@@ -197,7 +195,7 @@ class Slot:
     def note_stranded(self) -> None:
         """Clients wait where no worker accepts; `stranded` says when they can be helped."""
         self._left_generation = 1 - self.worker.sockets.generation
-        self._runtime.tell(self.worker)
+        self._runtime.manager.worker_changed(self.worker)
 
     def stranded(self) -> bool:
         """True when clients wait in the queue of the worker that left in a reload: only another reload serves them.

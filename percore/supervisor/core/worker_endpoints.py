@@ -16,9 +16,11 @@ from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.health.sd_notify import NotifySocket
 from percore.supervisor.sockets.broker import Broker
 from percore.supervisor.sockets.preload import (
+    Preload,
     UserEndpoints,
     former_addresses,
     make_user_endpoints,
+    place_preload,
     remove_user_endpoints,
 )
 from percore.supervisor.sockets.unix import UnixServer
@@ -29,6 +31,7 @@ class WorkerEndpoints:
         self._loop = loop
         self._home = home
         self._apps = apps
+        self._preload = place_preload(home.run)
         self._user_endpoints: dict[int, UserEndpoints] = {}  # by user
         self._sockets: list[Union[UnixServer, NotifySocket]] = []
 
@@ -38,10 +41,10 @@ class WorkerEndpoints:
         self._open_notify_socket(self._home.notify_address)
 
     def _open_broker(self, path: str, **who: Any) -> None:
-        self._sockets.append(Broker(self._loop, path, self.find_worker, log, **who).server)
+        self._sockets.append(Broker(self._loop, path, self, **who).server)
 
     def _open_notify_socket(self, address: str, **who: Any) -> None:
-        self._sockets.append(NotifySocket(self._loop, address, self.worker_is_ready, **who))
+        self._sockets.append(NotifySocket(self._loop, address, self, **who))
 
     def _open_former(self) -> None:
         """A worker that an earlier version started goes on with what that one put into its environment."""
@@ -50,7 +53,7 @@ class WorkerEndpoints:
             if any(variable.endswith(f"={address}".encode()) for variable in variables):
                 open_socket = self._open_broker if address.endswith("worker.sock") else self._open_notify_socket
                 try:
-                    open_socket(address, is_allowed=self.has_worker_of)
+                    open_socket(address, all_users=True)
                 except OSError as error:
                     log(
                         f"{address}, where workers of an earlier version look for us, cannot be opened: {error.strerror}"
@@ -62,6 +65,11 @@ class WorkerEndpoints:
             for worker in app.living if app.config.user or app.config.group else ():
                 self.find_user_endpoints(uid_of(worker.config.user, worker.config.group))
         self._open_former()
+
+    def find_preload(self) -> Preload:
+        if not self._preload.is_there:
+            self._preload = place_preload(self._home.run)
+        return self._preload
 
     def find_user_endpoints(self, uid: int) -> UserEndpoints:
         """Opened when the first worker of this user needs it. Raises PercoreError or OSError."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from percore.common.typing import Callable, Optional
-from percore.supervisor.base.loop import Loop, Timer
+from percore.common.typing import TYPE_CHECKING, Optional
+from percore.supervisor.base.loop import Loop, OneTimer
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
@@ -16,6 +16,19 @@ from percore.supervisor.sockets.worker_sockets import WorkerSockets
 # From when on a queue that does not move is called stuck; until then the program may just be busy.
 _STUCK_SECONDS = 1.0
 _STUCK = "it accepts no connections"
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class LivenessOwner(Protocol):
+        """The worker that is to serve."""
+
+        config: AppConfig
+
+        def has_changed(self) -> None:
+            """It became healthy or unhealthy."""
+
+        def ask_for_replacement(self, reason: str) -> None: ...
 
 
 def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[ProbeTarget]:
@@ -30,18 +43,15 @@ def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[ProbeT
 
 
 class Liveness:
-    def __init__(self, loop: Loop, find_target: Callable[[], Optional[ProbeTarget]], on_change: Callable[[], None],
-                 replace: Callable[[str], None]) -> None:  # fmt: skip
-        """`on_change` is called when the worker becomes healthy or unhealthy; `replace` is given the reason for a new one."""
+    def __init__(self, loop: Loop, sockets: WorkerSockets, owner: LivenessOwner) -> None:
         self.unhealthy = ""  # why it gets no new connections although it runs
         self._loop = loop
-        self._find_target = find_target
-        self._on_change = on_change
-        self._ask_for_replacement = replace
+        self._sockets = sockets
+        self._owner = owner
         self._timeout = 0.0
         self._interval = 0.0
         self._unhealthy_since = 0.0
-        self._timer: Optional[Timer] = None
+        self._timer = OneTimer(loop)
         self._probe: Optional[Probe] = None
         self._queue_length = 0
         self._queue_moved_at = self._looked_at = 0.0
@@ -58,9 +68,7 @@ class Liveness:
         self._plan()
 
     def end(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         if self._probe:
             self._probe.cancel()
             self._probe = None
@@ -86,10 +94,10 @@ class Liveness:
 
     def _plan(self) -> None:
         if self._interval:
-            self._timer = self._loop.later(self._interval, self._check)
+            self._timer.set(self._interval, self._check)
 
     def _check(self) -> None:
-        target = self._find_target()
+        target = checkup_target(self._owner.config, self._sockets)
         if target:
             self._probe = Probe(self._loop, target, self._passed, self._failed)
         else:
@@ -109,9 +117,9 @@ class Liveness:
         self.unhealthy = reason
         if has_changed:
             self._unhealthy_since = time.monotonic()
-            self._on_change()
+            self._owner.has_changed()
 
     def _replace_if_unhealthy_too_long(self, now: float) -> None:
         if self.unhealthy and self._timeout and now - self._unhealthy_since >= self._timeout:
             self._unhealthy_since = now  # where the replacement fails as well, the next one is not due at once
-            self._ask_for_replacement(f"{self.unhealthy}, for {self._timeout:g} s")
+            self._owner.ask_for_replacement(f"{self.unhealthy}, for {self._timeout:g} s")

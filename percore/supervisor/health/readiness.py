@@ -6,7 +6,7 @@ import time
 
 from percore.common.procfs import state_of, tree_of
 from percore.common.typing import Callable, Optional
-from percore.supervisor.base.loop import LoopScope, Timer
+from percore.supervisor.base.loop import LoopScope, OneTimer
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
@@ -32,7 +32,7 @@ class Readiness:
         self._config: AppConfig
         self._is_incoming = False
         self._expected: Optional[int] = None  # the port that its predecessor listens on for clients
-        self._timer: Optional[Timer] = None
+        self._timer = OneTimer(loop)
         self._probe: Optional[Probe] = None
 
     def begin(self, pid: int, token: str, started_at: float, config: AppConfig, *, is_incoming: bool) -> None:
@@ -42,7 +42,7 @@ class Readiness:
             self._ready_soon()  # that it was executed is all there is to know
             return
         limit = config.listen_timeout
-        self._set_timer(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
+        self._timer.set(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
         port = config.port_of(self._sockets.slot)
         if port and not config.shares_port and not config.wait_ready:
             self._start_probe(ProbeTarget("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
@@ -55,7 +55,7 @@ class Readiness:
 
     def cancel(self) -> None:
         self._pid = 0
-        self._set_timer(None)
+        self._timer.cancel()
         if self._probe:
             self._probe.cancel()
             self._probe = None
@@ -123,12 +123,12 @@ class Readiness:
         left = self._started_at + config.listen_timeout - time.monotonic()
         if self._may_listen_nowhere():
             if left > 0 and any(state_of(pid) in ("R", "D") for pid in tree_of(self._pid)):
-                self._set_timer(min(left, _STILL_STARTING_SECONDS), self._timed_out)
+                self._timer.set(min(left, _STILL_STARTING_SECONDS), self._timed_out)
             else:
                 self._answer("")
             return
         if left > 0:  # it asked for a port meanwhile
-            self._set_timer(left, self._timed_out)
+            self._timer.set(left, self._timed_out)
             return
         waited_for = "the ready message" if config.wait_ready else "it to listen"
         reason = self._probe.reason if self._probe else self._listens_elsewhere() or f"it waited for {waited_for}"
@@ -139,9 +139,4 @@ class Readiness:
 
     def _ready_soon(self) -> None:
         """In this turn of the loop, but not before all others saw that it starts."""
-        self._set_timer(0, lambda: self._answer(""))
-
-    def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None if seconds is None else self._loop.later(seconds, callback)
+        self._timer.set(0, lambda: self._answer(""))

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from percore.common.procfs import parent_of
-from percore.common.typing import Callable, Optional
+from percore.common.typing import TYPE_CHECKING, Optional
 from percore.supervisor.base.home import bind
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.sockets.rate_limit import Allowance
@@ -24,21 +24,29 @@ _MOST_AT_ONCE, _MOST_PER_SECOND = 1000, 200
 _REST_SECONDS = 0.2  # for the kernel to hold back who sends without end
 _DEEPEST_TREE = 64
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class ReadyListener(Protocol):
+        """Who knows the workers."""
+
+        def worker_is_ready(self, pid: int) -> bool:
+            """A process said so; False: it is no worker itself, its parent may be."""
+
+        def has_worker_of(self, uid: int) -> bool: ...
+
 
 class NotifySocket:
-    def __init__(self, loop: Loop, address: str, is_ready: Callable[[int], bool], *, user: Optional[int] = None,
-                 is_allowed: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
-        """`is_ready` is called with a process that said so; False: it is no worker itself, its parent may be.
-
-        From our own user, and `user`; with `is_allowed` any user may send, and these are heard.
-        """
+    def __init__(
+        self, loop: Loop, address: str, workers: ReadyListener, *, user: Optional[int] = None, all_users: bool = False
+    ) -> None:
+        """For workers of our own user, and of `user`; with `all_users` for those of any."""
         self._loop = loop
-        self._is_ready = is_ready
-        self._is_allowed = is_allowed or (lambda uid: uid in (0, os.geteuid(), user))
+        self._workers = workers
         self._path = "" if address.startswith("@") else address
         self._name = address
         self._user = user
-        self._is_open = is_allowed is not None
+        self._all_users = all_users
         self._allowance = Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND)
         self._identity = (0, 0)
         self._open()
@@ -48,7 +56,7 @@ class NotifySocket:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if self._path:
-                bind(self._socket, self._path, user=self._user, all_users=self._is_open)
+                bind(self._socket, self._path, user=self._user, all_users=self._all_users)
                 self._identity = identity_of(self._path)
             else:
                 self._socket.bind("\0" + self._name[1:])
@@ -89,8 +97,11 @@ class NotifySocket:
         if self._is_allowed(uid) and b"READY=1" in text.split(b"\n"):
             # The message may come from below the worker: a shell, npm or a launcher stands between.
             for ancestor in itertools.islice(_line_of(pid), _DEEPEST_TREE):
-                if self._is_ready(ancestor):
+                if self._workers.worker_is_ready(ancestor):
                     return
+
+    def _is_allowed(self, uid: int) -> bool:
+        return self._workers.has_worker_of(uid) if self._all_users else uid in (0, os.geteuid(), self._user)
 
 
 def _sender_in(control: list[tuple[int, int, bytes]]) -> tuple[int, int]:

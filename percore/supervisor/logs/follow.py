@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from percore.common.typing import NamedTuple, Optional
-from percore.supervisor.base.user_files import AnyUser, FoundPath, acting, find, open_here
-from percore.supervisor.logs.files import FileId, data_begins, id_of
+from percore.supervisor.base.user_files import AnyUser, acting, find, open_here
+from percore.supervisor.logs.files import data_begins, id_of
 from percore.supervisor.logs.rotate import noted, older_files
 
 _PIECE = 1 << 20
@@ -33,6 +33,80 @@ class _Anchor(NamedTuple):
     first: int  # where the log's own data begins
 
 
+class _FoundLog:
+    """A log that has its name, or had it, open, and its older files: they lie beside the name that no link has."""
+
+    def __init__(self, path: str, user: Optional[AnyUser]) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._found = find(path, user, os.O_RDONLY)
+        self.descriptor = self._found.descriptor
+        self.name = self._found.path
+        self._file = id_of(os.fstat(self.descriptor))
+
+    def acting(self) -> AbstractContextManager[None]:
+        return acting(self._found.user)
+
+    def close(self) -> None:
+        self._found.close()
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def is_replaced(self) -> bool:
+        """Another file has the log's name now: a worker started after the old one was moved or deleted."""
+        try:
+            return id_of(os.stat(self._path)) != self._file
+        except OSError:
+            return False
+
+    def look(self) -> _Anchor:
+        return _Anchor(name_of(f"{self.name}.1"), data_begins(self.descriptor))
+
+    def verify(self, now: _Anchor) -> None:
+        if noted(self.name) or now != self.look():
+            raise _Changed
+
+    def read(self, start: int, end: int) -> bytes:
+        return os.pread(self.descriptor, end - start, start)
+
+    def read_parts(self, moved: list[tuple[str, int]], now: _Anchor, start: int, end: int) -> bytes:
+        """Bytes of the moved parts and the log as one, counted from the begin of the oldest part."""
+        found = []
+        for place, size in moved:
+            if start < size and start < end:
+                found.append(_read_file(place, start, min(size, end)))
+                start += len(found[-1])
+            start, end = start - size, end - size
+        if start < end:
+            found.append(self.read(now.first + start, now.first + end))
+        return b"".join(found)
+
+    def last_lines(self, count: int, end: int) -> list[bytes]:
+        """Those before this position."""
+        now = self.look()
+        parts: list[bytes] = []
+        newlines = taken = 0
+        most = max(8 << 20, count * 4096)
+        for block in self._blocks_back(now.first, end):
+            parts.append(block)
+            newlines += block.count(b"\n")
+            taken += len(block)
+            if newlines > count or taken > most:
+                break
+        self.verify(now)
+        return b"".join(reversed(parts)).splitlines()[-count:]
+
+    def _blocks_back(self, first: int, end: int) -> Iterator[bytes]:
+        yield from _blocks_back(self.descriptor, first, end)
+        for place in older_files(self.name):
+            if place.endswith(".gz"):
+                return  # as far back as that, zcat is the tool
+            with open(open_here(place, os.O_RDONLY), "rb") as file:
+                yield from _blocks_back(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
 class Follower:
     def __init__(self, path: str, *, user: Optional[AnyUser] = None, begin: Optional[int] = None) -> None:
         """Begins at this byte, or at the end of the log; where it is not there yet, with its first.
@@ -45,24 +119,19 @@ class Follower:
         self.problem = ""  # why it cannot be read, other than that it is not there
         self._path = path
         self._user = user
-        self._found: Optional[FoundPath] = None
-        self._log = -1
-        self._file: Optional[FileId] = None
         self._anchor = _Anchor(0, 0)
         self._position = 0  # in the log as it was at the anchor
         self._mark = b""  # what stands before the position: after an emptying it does not
-        self._open()
-        if self._log >= 0:
-            first, end = self._anchor.first, os.fstat(self._log).st_size
+        self._log = self._open()
+        if self._log:
+            first, end = self._anchor.first, self._log.size
             self._position = end if begin is None else max(first, begin if begin <= end else first)
-            marked = max(first, self._position - _MARK_BYTES)
-            self._mark = os.pread(self._log, self._position - marked, marked)
+            self._mark = self._log.read(max(first, self._position - _MARK_BYTES), self._position)
 
     def close(self) -> None:
-        if self._found:
-            self._found.close()
-            self._found = None
-            self._log = -1
+        if self._log:
+            self._log.close()
+            self._log = None
 
     def read(self) -> bytes:
         """Whole lines that were written since, at most about a megabyte; call again while something comes."""
@@ -75,76 +144,56 @@ class Follower:
 
     def last_lines(self, count: int) -> list[bytes]:
         """Lines before the position, at most `count`, from older files too; of very long ones only the end."""
+        if count <= 0 or not self._log:
+            return []
         for _ in range(5):
             try:
-                with self._as_user():
-                    return self._read_back(count) if count > 0 and self._found else []
+                with self._log.acting():
+                    return self._log.last_lines(count, self._position)
             except (_Changed, FileNotFoundError):
                 continue
         return []
 
-    # -- the log ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _real(self) -> str:
-        """The log's own name, beside which its older files lie, whatever link leads there."""
-        return self._found.path if self._found else self._path
-
-    def _as_user(self) -> AbstractContextManager[None]:
-        return acting(self._found.user if self._found else None)
-
-    def _open(self) -> None:
+    def _open(self) -> Optional[_FoundLog]:
         try:
-            self._found = find(self._path, self._user, os.O_RDONLY)
+            log = _FoundLog(self._path, self._user)
         except OSError as error:
             self.problem = "" if isinstance(error, FileNotFoundError) else str(error.strerror)
-            return
-        self._log = self._found.descriptor
-        self._file = id_of(os.fstat(self._log))
-        with self._as_user():
-            self._anchor = self._look()
+            return None
+        with log.acting():
+            self._anchor = log.look()
         self._position, self._mark = self._anchor.first, b""
-
-    def _is_replaced(self) -> bool:
-        """Another file has the log's name now: a worker started after the old one was moved or deleted."""
-        try:
-            return id_of(os.stat(self._path)) != self._file
-        except OSError:
-            return False
-
-    def _look(self) -> _Anchor:
-        return _Anchor(name_of(f"{self._real}.1"), data_begins(self._log))
+        return log
 
     def _read(self) -> bytes:
-        if not self._found:
-            self._open()
-            if not self._found:
-                return b""
-        with self._as_user():
-            text = self._read_on()
-        if not text and self._is_replaced():
+        self._log = self._log or self._open()
+        text = self._read_from(self._log)
+        if not text and self._log and self._log.is_replaced():
             self.close()
-            self._open()
-            with self._as_user():
-                return self._read_on() if self._found else b""
+            self._log = self._open()
+            text = self._read_from(self._log)
         return text
 
-    def _read_on(self) -> bytes:
-        step = noted(self._real)
-        if step:
-            return self._read_beside(step.cut)
-        now = self._look()
-        moved = moved_since(self._real, self._anchor.newest) if now.newest != self._anchor.newest else []
-        self.has_lost |= bool(moved) and self._anchor.newest not in (0, *map(_name_of_part, older_files(self._real)))
+    def _read_from(self, log: Optional[_FoundLog]) -> bytes:
+        if not log:
+            return b""
+        with log.acting():
+            step = noted(log.name)
+            return self._read_beside(log, step.cut) if step else self._read_on(log)
+
+    def _read_on(self, log: _FoundLog) -> bytes:
+        now = log.look()
+        moved = moved_since(log.name, self._anchor.newest) if now.newest != self._anchor.newest else []
+        self.has_lost |= bool(moved) and self._anchor.newest not in (0, *map(_name_of_part, older_files(log.name)))
         moved_bytes = sum(size for _, size in moved)
         # From where the data of the oldest moved part begins.
         position = self._position - self._anchor.first
-        end = os.fstat(self._log).st_size
-        if position < 0 or position > moved_bytes + end - now.first:
+        end = moved_bytes + log.size - now.first
+        if position < 0 or position > end:
             return self._begin_again(now)
-        mark = self._read_parts(moved, now, max(0, position - len(self._mark)), position)
-        text = self._read_parts(moved, now, position, min(position + _PIECE, moved_bytes + end - now.first))
-        self._verify(now)
+        mark = log.read_parts(moved, now, max(0, position - len(self._mark)), position)
+        text = log.read_parts(moved, now, position, min(position + _PIECE, end))
+        log.verify(now)
         if not self._mark.endswith(mark):
             return self._begin_again(now)
         text = _whole_lines(text)
@@ -156,12 +205,12 @@ class Follower:
             self._position = self._anchor.first + position
         return text
 
-    def _read_beside(self, cut: int) -> bytes:
+    def _read_beside(self, log: _FoundLog, cut: int) -> bytes:
         """During a rotation of what stands before `cut`."""
         if self._position < cut:
             return b""
-        text = _whole_lines(os.pread(self._log, _PIECE, self._position))
-        if noted(self._real) is None:
+        text = _whole_lines(log.read(self._position, self._position + _PIECE))
+        if noted(log.name) is None:
             raise _Changed
         self._position += len(text)
         self._keep_mark(text)
@@ -176,53 +225,13 @@ class Follower:
         self._anchor, self._position, self._mark = now, now.first, b""
         raise _Changed
 
-    def _verify(self, now: _Anchor) -> None:
-        if noted(self._real) or now != self._look():
-            raise _Changed
 
-    def _read_parts(self, moved: list[tuple[str, int]], now: _Anchor, start: int, end: int) -> bytes:
-        """Bytes of the moved parts and the log as one, counted from the begin of the oldest part."""
-        found = []
-        for place, size in moved:
-            if start < size and start < end:
-                found.append(_read_file(place, start, min(size, end)))
-                start += len(found[-1])
-            start, end = start - size, end - size
-        if start < end:
-            found.append(os.pread(self._log, end - start, now.first + start))
-        return b"".join(found)
-
-    # -- backwards ---------------------------------------------------------------------------------------------------
-
-    def _read_back(self, count: int) -> list[bytes]:
-        now = self._look()
-        parts: list[bytes] = []
-        newlines = taken = 0
-        most = max(8 << 20, count * 4096)
-        for block in self._blocks_back(now.first):
-            parts.append(block)
-            newlines += block.count(b"\n")
-            taken += len(block)
-            if newlines > count or taken > most:
-                break
-        self._verify(now)
-        return b"".join(reversed(parts)).splitlines()[-count:]
-
-    def _blocks_back(self, first: int) -> Iterator[bytes]:
-        end = self._position
-        while end > first:
-            step = min(_STEP, end - first)
-            end -= step
-            yield os.pread(self._log, step, end)
-        for place in older_files(self._real):
-            if place.endswith(".gz"):
-                return  # as far back as that, zcat is the tool
-            with open(open_here(place, os.O_RDONLY), "rb") as file:
-                end = os.fstat(file.fileno()).st_size
-                while end > 0:
-                    step = min(_STEP, end)
-                    end -= step
-                    yield os.pread(file.fileno(), step, end)
+def _blocks_back(log: int, first: int, end: int) -> Iterator[bytes]:
+    """What stands between the two, the last block first."""
+    while end > first:
+        step = min(_STEP, end - first)
+        end -= step
+        yield os.pread(log, step, end)
 
 
 def _whole_lines(text: bytes) -> bytes:

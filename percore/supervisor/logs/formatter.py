@@ -26,6 +26,7 @@ from percore.supervisor.base.user import identity_or_none
 from percore.supervisor.base.user_files import FoundPath, acting, open_here
 from percore.supervisor.logs.files import data_begins, find_log
 from percore.supervisor.logs.follow import moved_since, name_of
+from percore.supervisor.logs.formatter_files import FormatterFiles
 from percore.supervisor.logs.rotate import noted, punch
 from percore.supervisor.logs.timestamps import ISO_UTC, make_stamper
 
@@ -243,13 +244,12 @@ def _write_all(log: int, text: bytes) -> None:
 
 
 class Formatter:
-    def __init__(self, home: Home) -> None:
-        self._plan = home.formatter_plan
+    def __init__(self, files: FormatterFiles) -> None:
+        self._plan = files.plan
         self._raw_logs: dict[RawLogEntry, RawLog] = {}
         self._inotify = Inotify()
-        for directory in (home.raw_logs, os.path.dirname(home.formatter_plan)):
+        for directory in (files.raw_logs, files.directory):
             self._inotify.add(directory, more=MODIFY)
-
         self._said: set[str] = set()
 
     def run(self) -> None:
@@ -307,9 +307,10 @@ class Formatter:
 def main() -> None:
     home = Home.of_user()
     go_on_as_owner(home)
-    lock = os.open(home.formatter_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    files = FormatterFiles.of(home)
+    lock = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # One that was told to end may still be finishing; two would write everything twice.
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    Formatter(home).run()
+    Formatter(files).run()

@@ -11,6 +11,7 @@ import os
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.base import systemd
+from percore.supervisor.base.logger import log
 
 _LEAF = "supervisor"  # as in percore.service.j2
 _GIVEN = "PERCORE_CGROUP"
@@ -71,10 +72,9 @@ class WorkerGroup:
 class Groups:
     """`problem` says why nothing is limited; empty when limits hold."""
 
-    def __init__(self, base: str, problem: str, log: Callable[[str], None]) -> None:
+    def __init__(self, base: str, problem: str) -> None:
         self.problem = problem
         self._base = base  # empty: none is delegated
-        self._log = log
         if problem:
             log(f"memory_max is not enforced: {problem}")
 
@@ -88,7 +88,7 @@ class Groups:
             if not self.problem:
                 group.limit()
         except OSError as error:
-            self._log(f"{group.path}: {error.strerror}; a worker starts without its memory_max")
+            log(f"{group.path}: {error.strerror}; a worker starts without its memory_max")
             group.remove()
             return None
         return group
@@ -101,14 +101,14 @@ class Groups:
         return os.path.join(self._base, "".join(char if char.isalnum() or char in "-." else "_" for char in name))
 
 
-def find_groups(log: Callable[[str], None]) -> Groups:
+def find_groups() -> Groups:
     base, problem = _find_base()
     if base:
         try:
             problem = _prepare(base)
         except OSError as error:
             base, problem = "", f"{base}: {error.strerror}"
-    return Groups(base, problem, log)
+    return Groups(base, problem)
 
 
 def _find_base() -> tuple[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
 from collections.abc import Iterable
 
-from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
+from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.base.logger import Faults
 from percore.supervisor.base.loop import LoopScope
@@ -30,7 +31,7 @@ from percore.supervisor.process.usage import Sampler
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from percore.supervisor.process.cgroup import WorkerGroup
+    from percore.supervisor.process.cgroup import Groups, WorkerGroup
 
     class ReadyReader(Protocol):
         """What waits for a message of the program."""
@@ -73,7 +74,7 @@ class Child:
         self._owner = owner
         self._user: Optional[Identity] = None
         self._group: Optional[WorkerGroup] = None  # of an app with memory_max
-        self._orphans: list[int] = []  # pidfds of what outlived the main process in a polite stop
+        self._orphans = Orphans(loop)
         self._unread = b""  # of the channel
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._is_told = False  # to end
@@ -90,7 +91,7 @@ class Child:
             passed = tuple(sockets)
             command = make_command(environment, place, config, self.token, self._user, opened, passed)
             if config.memory_max:
-                self._group = environment.find_groups().make(_group_name(config, place, self.token), config.memory_max)
+                self._group = self._children.groups.make(_group_name(config, place, self.token), config.memory_max)
                 command = command._replace(group=self._group.entry if self._group else "")
             self.process = spawn(command)
         except Exception as error:
@@ -118,13 +119,13 @@ class Child:
         self._is_foreign = not process.is_child
         self._user = identity_or_none(config.user, config.group)
         if config.memory_max:
-            self._group = environment.find_groups().find(_group_name(config, place, self.token), config.memory_max)
+            self._group = self._children.groups.find(_group_name(config, place, self.token), config.memory_max)
         self._watch(process)
 
     @property
     def is_alive(self) -> bool:
         """The process is there, or something of it that was given time to end."""
-        return bool(self.process or self._orphans)
+        return bool(self.process or self._orphans.pidfds)
 
     # -- to the process ----------------------------------------------------------------------------------------------
 
@@ -139,8 +140,7 @@ class Child:
         self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill)
 
     def kill(self) -> None:
-        for pidfd in self._orphans:
-            kill(pidfd)
+        self._orphans.kill()
         if self._group:
             self._group.kill()
         if self.process:
@@ -181,8 +181,8 @@ class Child:
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
         if self._is_told:
-            self._orphans = open_orphans(self.token, anywhere=self._is_foreign)
-        if not self._orphans:
+            self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign)
+        if not self._orphans.pidfds:
             self.kill()
 
     def has_ended(self, status: Optional[int]) -> None:
@@ -193,20 +193,7 @@ class Child:
         self._release_process()
         code, reason = read_status(status)
         ended = ChildEnd(code, reason, [], is_known=status is not None)
-        for pidfd in list(self._orphans):
-            self._await_orphan(pidfd, ended)
-        if not self._orphans:
-            self._end(ended)
-
-    def _await_orphan(self, pidfd: int, ended: ChildEnd) -> None:
-        def has_ended() -> None:
-            self._loop.unwatch(pidfd)
-            os.close(pidfd)
-            self._orphans.remove(pidfd)
-            if not self._orphans:
-                self._end(ended)
-
-        self._loop.watch(pidfd, has_ended)
+        self._orphans.when_gone(lambda: self._end(ended))
 
     def _release_process(self) -> None:
         if self.process:
@@ -230,11 +217,47 @@ class Child:
         return self.logs.tail(self._user)
 
 
+class Orphans:
+    """What outlived the main process in a polite stop."""
+
+    __slots__ = ("_loop", "pidfds")
+
+    def __init__(self, loop: LoopScope) -> None:
+        self.pidfds: list[int] = []
+        self._loop = loop
+
+    def kill(self) -> None:
+        for pidfd in self.pidfds:
+            kill(pidfd)
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Calls it once the last one ended; at once when there is none."""
+
+        def has_ended(pidfd: int) -> None:
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+            self.pidfds.remove(pidfd)
+            if not self.pidfds:
+                callback()
+
+        for pidfd in self.pidfds:
+            self._loop.watch(pidfd, functools.partial(has_ended, pidfd))
+        if not self.pidfds:
+            callback()
+
+
 class Children:
     """Those of one supervisor."""
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Child] = {}
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """For workers with a memory_max."""
+        from percore.supervisor.process.cgroup import find_groups
+
+        return find_groups()
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user import Identity, filter_environment
@@ -20,7 +20,17 @@ from percore.supervisor.process.spawn import CHANNEL_FD, Command
 from percore.supervisor.sockets.preload import Preload, UserEndpoints, why_not
 
 if TYPE_CHECKING:
-    from percore.supervisor.process.cgroup import Groups
+    from typing import Protocol
+
+    class Endpoints(Protocol):
+        """Where workers reach the supervisor, and what they load for that."""
+
+        def find_preload(self) -> Preload:
+            """Puts back what was cleaned up."""
+
+        def find_user_endpoints(self, uid: int) -> UserEndpoints:
+            """Opens, the first time, what workers of another user need."""
+
 
 _STATIC = "serve"  # config/sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
@@ -30,10 +40,8 @@ class WorkerEnvironment(NamedTuple):
     """What every worker of one supervisor finds."""
 
     home: Home
-    find_preload: Callable[[], Preload]  # puts back what was cleaned up
+    endpoints: Endpoints
     store_fds: tuple[int, ...]
-    find_user_endpoints: Callable[[int], UserEndpoints]  # opens, the first time, what workers of another user need
-    find_groups: Callable[[], Groups]  # for workers with a memory_max
     open_logs: LogOpener = open_logs  # gives a new process its standard output and error
 
 
@@ -110,22 +118,19 @@ def make_variables(
         env.setdefault("PYTHONUNBUFFERED", "1")
     if program in ("node", "bun", "nodejs"):
         env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
+    theirs = None
+    if identity and (config.wait_ready or config.shares_port):
+        theirs = environment.endpoints.find_user_endpoints(identity.uid)
     if config.wait_ready:
-        env["NOTIFY_SOCKET"] = (
-            environment.find_user_endpoints(identity.uid).notify_address
-            if identity
-            else environment.home.notify_address
-        )
+        env["NOTIFY_SOCKET"] = theirs.notify_address if theirs else environment.home.notify_address
     if config.shares_port:
-        preload = environment.find_user_endpoints(identity.uid).preload if identity else environment.find_preload()
+        preload = theirs.preload if theirs else environment.endpoints.find_preload()
         if preload.shim is None:
             raise PercoreError(
                 f"this installation has no bind shim for {os.uname().machine}, so workers cannot share a port",
                 next="install a C compiler and install percore again, or set share_port: false",
             )
-        env["PERCORE_SOCKET"] = (
-            environment.find_user_endpoints(identity.uid).worker_socket if identity else environment.home.worker_socket
-        )
+        env["PERCORE_SOCKET"] = theirs.worker_socket if theirs else environment.home.worker_socket
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
         env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
     return env

@@ -14,6 +14,7 @@ import time
 from percore.common.typing import TYPE_CHECKING, Callable, Optional
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError
+from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.base.rlimits import share_of_descriptors
 from percore.supervisor.config.address import Address
@@ -69,29 +70,35 @@ if TYPE_CHECKING:
 
         def add_preload(self, preload: Drainable) -> None: ...
 
+    class ClientFinder(Protocol):
+        """Who knows the workers."""
+
+        def find_worker(self, token: str) -> Optional[Client]: ...
+
+        def has_worker_of(self, uid: int) -> bool: ...
+
 
 class Broker:
-    def __init__(self, loop: Loop, path: str, find_worker: Callable[[str], Optional[Client]],
-                 log: Callable[[str], None], *,
-                 user: Optional[int] = None, is_allowed: Optional[Callable[[int], bool]] = None) -> None:  # fmt: skip
-        """For workers of our own user, and of `user`; with `is_allowed` any user may connect, and these are accepted."""
-        self._is_allowed = is_allowed or (lambda uid: uid in (0, os.geteuid(), user))
+    def __init__(
+        self, loop: Loop, path: str, workers: ClientFinder, *, user: Optional[int] = None, all_users: bool = False
+    ) -> None:
+        """For workers of our own user, and of `user`; with `all_users` for those of any."""
         self._loop = loop
-        self._find_worker = find_worker
-        self._log = log
+        self._workers = workers
+        self._all_users = all_users
         self._complaints = Allowance(3, 0.1)
         self._silent: dict[socket.socket, float] = {}  # who has not asked yet, and until when; the longest first
         self._timer: Optional[Timer] = None
         self._preloads = 0
         self._most_preloads = share_of_descriptors(4)
-        self.server = UnixServer(loop, path, self._accept, user=user, all_users=is_allowed is not None,
-                         allowance=Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND))  # fmt: skip
+        allowance = Allowance(_MOST_AT_ONCE, _MOST_PER_SECOND)
+        self.server = UnixServer(loop, path, self._accept, user=user, all_users=all_users, allowance=allowance)
 
     def close(self) -> None:
         self.server.close()
 
     def _accept(self, connection: socket.socket) -> None:
-        if not self._is_allowed(peer_of(connection).uid):
+        if self._all_users and not self._workers.has_worker_of(peer_of(connection).uid):
             connection.close()
             return
         if len(self._silent) >= _MOST_SILENT:
@@ -131,7 +138,7 @@ class Broker:
             self._complain(connection, str(error))
             _send(connection, b"fail %d\n" % errno.EINVAL)
             return False
-        worker = self._find_worker(request.token)
+        worker = self._workers.find_worker(request.token)
         # Who learned a token does not get another user's socket.
         if worker is None or peer_of(connection).uid not in (0, os.geteuid(), worker.uid):
             _send(connection, b"own\n")
@@ -148,7 +155,7 @@ class Broker:
     def _complain(self, connection: socket.socket, problem: str) -> None:
         if self._complaints.take():
             pid, uid, _ = peer_of(connection)
-            self._log(f"a request of process {pid} (user {uid}) on the worker socket was refused: {problem}")
+            log(f"a request of process {pid} (user {uid}) on the worker socket was refused: {problem}")
 
     def _hand_over(self, connection: socket.socket, worker: Client, address: Address) -> None:
         try:
@@ -172,7 +179,7 @@ class Broker:
     def _refuse(self, connection: socket.socket, worker: Client, number: int, reason: str) -> None:
         _send(connection, b"fail %d\n" % number)
         if worker.refused(reason) and self._complaints.take():
-            self._log(f"{worker}: {reason}")
+            log(f"{worker}: {reason}")
 
     # -- what stays --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import socket
 import stat
 
 from percore.common.typing import Callable, Optional
+from percore.common.unix_socket import peer_of
 from percore.supervisor.base import home
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import AddressInUse
@@ -24,7 +25,7 @@ class UnixServer:
                  all_users: bool = False, allowance: Optional[Allowance] = None) -> None:  # fmt: skip
         """`on_connection` gets each connection, as many as the allowance says; others wait.
 
-        `user` may connect as well, or with `all_users` any user. Raises OSError.
+        From our own user and root, and from `user`, or with `all_users` from any. Raises OSError.
         """
         self._loop = loop
         self._path = path
@@ -63,7 +64,8 @@ class UnixServer:
         except OSError:
             self._rest()
             return
-        if not self._loop.faults.contain("accepting a client", self._on_connection, connection):
+        is_welcome = self._all_users or peer_of(connection).uid in (0, os.geteuid(), self._user)
+        if not is_welcome or not self._loop.faults.contain("accepting a client", self._on_connection, connection):
             connection.close()
 
     def _rest(self) -> None:

@@ -206,7 +206,7 @@ def test_killed_again_while_it_takes_over(supervisor: Supervisor) -> None:
             f"from percore.supervisor.state import set_aside\ndef dies(*_): {NOW}\nset_aside.open_unadopted = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._send = dies",
             f"from percore.supervisor.state.fd_store import FdStore\ndef dies(*_): {NOW}\nFdStore._drop = dies",
-            f"from percore.supervisor import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
+            f"from percore.supervisor.base import systemd\ndef dies(*_): {NOW}\nsystemd.notify = dies",
         ):
             supervisor.kill_daemon()
             assert start_daemon(supervisor, patch).wait(60) == -signal.SIGKILL

@@ -76,7 +76,7 @@ def test_a_worker_has_its_whole_time_to_end_although_the_supervisor_is_stopped_m
 def test_a_request_has_its_whole_time_to_be_answered_although_the_supervisor_is_stopped_meanwhile(
     supervisor: Supervisor,
 ) -> None:
-    start_daemon(supervisor, "from percore.supervisor.core import drain; drain._LIMIT_SECONDS = 2.0")
+    start_daemon(supervisor, "from percore.supervisor.core.worker import drain; drain._LIMIT_SECONDS = 2.0")
     (supervisor.folder / "slow.js").write_text(
         "require('http').createServer((request, response) => {\n"
         "  if (request.url === '/slow') console.log('asked');\n"
@@ -142,8 +142,8 @@ def is_silent(systemd: socket.socket) -> bool:
 
 def test_a_fault_of_its_own_does_not_end_the_supervisor(supervisor: Supervisor) -> None:
     fault = """
-from percore.supervisor import daemon
-daemon._SOUND_SECONDS = 0.0
+from percore.supervisor import service
+service._SOUND_SECONDS = 0.0
 from percore.supervisor.base.loop import Loop
 turn = Loop.turn
 def faulty(self):

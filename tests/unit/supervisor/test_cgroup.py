@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from percore.supervisor.process import cgroup
-from percore.supervisor.process.cgroup import Groups, WorkerGroup, find_groups
+from percore.supervisor.process.cgroup import WorkerGroup, find_groups
 
 MB = 1 << 20
 make_folder, remove_folder = os.mkdir, os.rmdir
@@ -39,13 +39,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(said: list[str]) -> Groups:
-    return find_groups(said.append)
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(cgroup, "log", lines.append)
+    return lines
 
 
-def test_a_group_has_the_limit_and_no_swap_and_ends_as_a_whole(tree: Path) -> None:
-    said: list[str] = []
-    group = found(said).make("my app/2-0-abc", 300 * MB)
+def test_a_group_has_the_limit_and_no_swap_and_ends_as_a_whole(tree: Path, said: list[str]) -> None:
+    group = find_groups().make("my app/2-0-abc", 300 * MB)
     assert group
     assert said == []
     assert group.path == str(tree / "my_app_2-0-abc")
@@ -58,12 +60,12 @@ def test_a_group_has_the_limit_and_no_swap_and_ends_as_a_whole(tree: Path) -> No
 
 def test_who_sits_in_the_group_that_is_divided_moves_into_a_leaf_first(tree: Path) -> None:
     (tree / "cgroup.procs").write_text("4711\n")
-    found([])
+    find_groups()
     assert (tree / "supervisor" / "cgroup.procs").read_text() == "4711"
 
 
 def test_only_a_kill_of_the_kernel_counts_as_one(tree: Path) -> None:
-    group = found([]).make("a", MB)
+    group = find_groups().make("a", MB)
     assert group
     events = Path(group.path, "memory.events")
     for text, told in (("", False), ("max 3\noom 1\noom_kill 0\n", False), ("max 9\noom 1\noom_kill 2\n", True)):
@@ -72,11 +74,11 @@ def test_only_a_kill_of_the_kernel_counts_as_one(tree: Path) -> None:
 
 
 def test_a_group_is_found_again_and_empty_ones_of_the_past_are_removed(tree: Path) -> None:
-    groups = found([])
+    groups = find_groups()
     for name in ("living", "dead"):
         assert groups.make(name, MB)
     (tree / "living" / "cgroup.procs").write_text("4711\n")
-    again = found([])
+    again = find_groups()
     assert again.find("living", MB)
     assert again.find("dead", MB) is None
     assert WorkerGroup(str(tree / "living"), MB).remove() is False
@@ -86,7 +88,7 @@ def test_a_group_is_found_again_and_empty_ones_of_the_past_are_removed(tree: Pat
 
 
 def test_a_kernel_without_swap_limits_or_group_kill_does_what_it_can(tree: Path) -> None:
-    group = found([]).make("old", MB)
+    group = find_groups().make("old", MB)
     assert group
     for name in ("memory.swap.max", "memory.oom.group", "cgroup.kill"):
         Path(group.path, name).unlink()
@@ -97,18 +99,17 @@ def test_a_kernel_without_swap_limits_or_group_kill_does_what_it_can(tree: Path)
     assert not Path(group.path, "cgroup.kill").exists()
 
 
-def test_what_is_missing_is_said_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def test_what_is_missing_is_said_once(tree: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (tree / "cgroup.controllers").write_text("hugetlb")
-    groups = found(said)
+    groups = find_groups()
     group = groups.make("a", MB)
     assert group
     assert Path(group.path, "memory.max").read_text() == ""
     monkeypatch.setenv("PERCORE_CGROUP", "/nonexistent")
-    assert found(said).make("a", MB) is None
+    assert find_groups().make("a", MB) is None
     monkeypatch.delenv("PERCORE_CGROUP")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
-    assert found(said).make("a", MB) is None
+    assert find_groups().make("a", MB) is None
     assert said == [
         "memory_max is not enforced: this host has no memory controller in cgroup v2",
         "memory_max is not enforced: /nonexistent (PERCORE_CGROUP) is no control group that can be written",

@@ -7,6 +7,7 @@ import pytest
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.health.liveness import Liveness
+from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 
 @pytest.fixture
@@ -14,10 +15,20 @@ def replaced() -> list[str]:
     return []
 
 
+class Owner:
+    def __init__(self, replaced: list[str]) -> None:
+        self.config = AppConfig(name="api", script="x", cwd="/", liveness_timeout=5.0)
+        self.ask_for_replacement = replaced.append
+
+    def has_changed(self) -> None:
+        pass
+
+
 @pytest.fixture
 def liveness(replaced: list[str]) -> Liveness:
-    made = Liveness(Loop(), lambda: None, lambda: None, replaced.append)
-    made.begin(AppConfig(name="api", script="x", cwd="/", liveness_timeout=5.0))
+    owner = Owner(replaced)
+    made = Liveness(Loop(), WorkerSockets({}, 0, 0), owner)
+    made.begin(owner.config)
     return made
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.core.worker.backoff import (
+from percore.supervisor.core.worker.history import (
     CALM_SECONDS,
     LONGEST_WAIT,
     Failures,

@@ -125,8 +125,9 @@ class SlotMachine(RuleBasedStateMachine):
             home=SimpleNamespace(logs="/nonexistent", pids=PIDS), open_logs=lambda *_: [null(), null()]
         )
         runtime: Any = SimpleNamespace(
-            loop=self.loop, environment=environment, tell=lambda _: None, replace=lambda *_: None,
-            sharing=SimpleNamespace(mode=Mode.STEERED), children=Children(), open=lambda *_: None,
+            loop=self.loop, environment=environment, sharing=SimpleNamespace(mode=Mode.STEERED), children=Children(),
+            manager=SimpleNamespace(worker_changed=lambda _: None, replace=lambda *_: None),
+            shared=SimpleNamespace(open=lambda *_: None),
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
         self.slot = Slot(runtime, self.config, Place(0, 0, {}), {})

@@ -29,7 +29,8 @@ class WorkerClient:
         return self.worker.sockets.preloads
 
     def listener_for(self, address: Address) -> Listener:
-        return self.worker.runtime.open_on_request(self.worker, address)
+        worker = self.worker
+        return worker.runtime.shared.open_on_request(worker.config, worker.place, address)
 
     def socket_of(self, listener: Listener) -> socket.socket:
         return self.worker.sockets.socket_of(listener)

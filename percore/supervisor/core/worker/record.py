@@ -1,11 +1,13 @@
-"""What the state file says of a worker, and where its logs are."""
+"""What the state file says of a worker, how one goes on by it, and where its logs are."""
 
 from __future__ import annotations
 
 from percore.common.typing import Any, Optional
 from percore.supervisor.base.states import OVER_FOR_GOOD
 from percore.supervisor.core.worker.worker import Worker
-from percore.supervisor.logs.files import LogPaths, log_paths, written_paths
+from percore.supervisor.logs.files import FileId, LogPaths, OpenLogs, log_paths, written_paths
+from percore.supervisor.process.process import Process
+from percore.supervisor.state.saved import SavedEnd, SavedWorker
 
 
 def log_paths_of(worker: Worker) -> LogPaths:
@@ -40,6 +42,16 @@ def record_of_process(worker: Worker) -> Optional[dict[str, Any]]:
     }
 
 
+def adopt_process(worker: Worker, process: Process, saved: SavedWorker) -> None:
+    """Takes over a living process of an earlier supervisor, in the state that this worker was made with."""
+    logs = OpenLogs(written_paths_of(worker), saved.log_starts, tuple(FileId(*file) for file in saved.log_files))
+    worker.child.adopt(process, worker.runtime.environment, worker.place, worker.config, saved.token, logs)
+    worker.sockets.addresses = list(saved.addresses)
+    history = worker.history
+    history.started_time, history.restarts, history.unknown = saved.started_time, saved.restarts, saved.unknown
+    worker.go_on()
+
+
 def record_of_end(worker: Worker) -> Optional[dict[str, Any]]:
     """What a new supervisor needs to leave it as it is: the job is done, or was given up; None where it is not so."""
     if worker.state not in OVER_FOR_GOOD:
@@ -54,3 +66,11 @@ def record_of_end(worker: Worker) -> Optional[dict[str, Any]]:
         "restarts": history.restarts,
         "started_time": history.started_time,
     }
+
+
+def adopt_end(worker: Worker, saved: SavedEnd) -> None:
+    """It was over under an earlier supervisor."""
+    worker.failure = saved.failure
+    history = worker.history
+    history.exit_code, history.last_end, history.restarts = saved.exit_code, saved.last_end, saved.restarts
+    history.started_time, history.unknown = saved.started_time, saved.unknown

@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import functools
 import time
 
-from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple
 from percore.errors import PercoreError
 from percore.supervisor.base.logger import InternalError
-from percore.supervisor.base.loop import Loop, Timer
+from percore.supervisor.base.loop import Loop, OneTimer
 from percore.supervisor.base.states import HAS_PROCESS, Action, Event, Role, State, react
-from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.core.worker.backoff import (
+from percore.supervisor.core.worker.history import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
+    WorkerHistory,
     ends_for_good,
     may_be_cut_short,
     next_delay,
 )
-from percore.supervisor.core.worker.history import WorkerHistory
-from percore.supervisor.health.liveness import Liveness, checkup_target
+from percore.supervisor.health.liveness import Liveness
 from percore.supervisor.health.readiness import Readiness
-from percore.supervisor.logs.files import FileId, OpenLogs, written_paths
 from percore.supervisor.process.child import Child, ChildEnd, Children
 from percore.supervisor.process.command import WorkerEnvironment
-from percore.supervisor.process.process import Process
-from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.sharing import Sharing
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
-from percore.supervisor.state.saved import SavedWorker
 
 _QUEUE_LOOK_SECONDS = 0.2  # between two looks, in a back-off, at what may end it
 
 
 class Runtime(NamedTuple):
-    """What all workers of one supervisor share.
-
-    `tell` receives every change of a worker's state; `replace` is asked for a new worker, and why.
-    """
+    """What all workers of one supervisor share."""
 
     loop: Loop
     environment: WorkerEnvironment
     children: Children
     sharing: Sharing
-    tell: Callable[[Worker], None]
-    replace: Callable[[Worker, str], None]
-    log: Callable[[str], None]
-    open: Callable[[Worker, Address], Listener]  # shared sockets of the worker's app; raises PercoreError or OSError
-    open_on_request: Callable[[Worker, Address], Listener]  # the same, for what the worker asks by itself
+    manager: WorkerManager
+    shared: SharedSockets
 
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from percore.supervisor.sockets.worker_sockets import SharedSockets
+
+    class WorkerManager(Protocol):
+        """Who is told of all workers."""
+
+        def worker_changed(self, worker: Worker) -> None:
+            """Its state or health is another one."""
+
+        def replace(self, worker: Worker, reason: str) -> None:
+            """There should be another one in its place."""
 
     class WorkerOwner(Protocol):
         """The slot of a worker."""
@@ -101,20 +100,13 @@ class Worker:
         self.failure = ""
         self.is_stable = False  # the process has run for `min_uptime`
         self._owner = owner
-        self._timer: Optional[Timer] = None
         self._loop = runtime.loop.scoped(self._failed_within)
+        self._timer = OneTimer(self._loop)
         self.readiness = Readiness(
             self._loop, sockets, lambda failure: self.handle(Event.TIMEOUT if failure else Event.READY, failure)
         )
         self.child = _new_child(self)
-
-        def ask_for_replacement(reason: str) -> None:
-            if self.role is Role.CURRENT:
-                runtime.replace(self, reason)
-
-        self.liveness = Liveness(
-            runtime.loop, lambda: checkup_target(self.config, sockets), self.has_changed, ask_for_replacement
-        )
+        self.liveness = Liveness(runtime.loop, sockets, self)
 
     # -- the table ---------------------------------------------------------------------------------------------------
 
@@ -137,8 +129,12 @@ class Worker:
         faults = self.runtime.loop.faults
         faults.contain(f"following {self.config.name} {self.number}", self._owner.worker_changed, self)
 
+    def ask_for_replacement(self, reason: str) -> None:
+        if self.role is Role.CURRENT:
+            self.runtime.manager.replace(self, reason)
+
     def _enter(self) -> None:
-        self._set_timer(None)
+        self._timer.cancel()
         self.readiness.cancel()
         if self.state is State.STARTING:
             child = self.child
@@ -147,14 +143,14 @@ class Worker:
                                      is_incoming=self.role is Role.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
             if not self.is_stable:
-                self._set_timer(self.config.min_uptime, self._became_stable)
+                self._timer.set(self.config.min_uptime, self._became_stable)
             self.liveness.begin(self.config)
         elif self.state is State.STOPPING:
             self.liveness.end()
-            self._set_timer(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
+            self._timer.set(self.config.kill_timeout, lambda: self.handle(Event.TIMEOUT))
         elif self.state is State.BACKOFF:
             # In this turn of the loop, but not before all others saw the state.
-            self._set_timer(0, self._back_off())
+            self._timer.set(0, self._back_off())
 
     def _back_off(self) -> Callable[[], None]:
         """Returns what comes next."""
@@ -176,7 +172,7 @@ class Worker:
         """Clients in the queue of a worker that had served cannot go to another one, so the back-off ends sooner for them."""
         now = time.monotonic()
         if not self._owner.may_start():
-            self._set_timer(_QUEUE_LOOK_SECONDS, lambda: self._wait_until(due))
+            self._timer.set(_QUEUE_LOOK_SECONDS, lambda: self._wait_until(due))
             return
         can_help = self.history.had_served and may_be_cut_short(self.config)
         soonest = self.child.started_at + SERVE_AGAIN_SECONDS
@@ -184,18 +180,13 @@ class Worker:
             self.handle(Event.TIMEOUT)
             return
         next_look = max(soonest, now + _QUEUE_LOOK_SECONDS) if can_help else due
-        self._set_timer(min(due, next_look) - now, lambda: self._wait_until(due))
-
-    def _set_timer(self, seconds: Optional[float], callback: Callable[[], None] = lambda: None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None if seconds is None else self._loop.later(seconds, callback)
+        self._timer.set(min(due, next_look) - now, lambda: self._wait_until(due))
 
     def _became_stable(self) -> None:
         self.is_stable = True
         self.has_changed()
         if self.history.failures.in_a_row:
-            self._set_timer(max(0.0, CALM_SECONDS - self.config.min_uptime), self._became_calm)
+            self._timer.set(max(0.0, CALM_SECONDS - self.config.min_uptime), self._became_calm)
 
     def _became_calm(self) -> None:
         self.history.failures.calm()
@@ -210,13 +201,8 @@ class Worker:
         self.history.unknown = {}
         self.history.started_time = time.time()
         self.child = _new_child(self)
-        open_shared = functools.partial(self.runtime.open, self)
-        self.child.start(
-            self.runtime.environment,
-            self.place,
-            self.config,
-            self.sockets.open_declared(self.config, open_shared),
-        )
+        sockets = self.sockets.open_declared(self.runtime.shared, self.config, self.place)
+        self.child.start(self.runtime.environment, self.place, self.config, sockets)
 
     def ended(self, ended: ChildEnd) -> None:
         history = self.history
@@ -251,21 +237,14 @@ class Worker:
             self.handle(Event.EXITED, told.what)
         elif self.state is State.BACKOFF:
             self.failure = told.what
-            self._set_timer(CALM_SECONDS, lambda: self.handle(Event.TIMEOUT))
+            self._timer.set(CALM_SECONDS, lambda: self.handle(Event.TIMEOUT))
 
-    def adopt(self, process: Process, saved: SavedWorker) -> None:
-        """Takes over a living process of an earlier supervisor, in the state that this worker was made with."""
-        environment = self.runtime.environment
-        paths = written_paths(self.config, self.number, environment.home.logs)
-        logs = OpenLogs(paths, saved.log_starts, tuple(FileId(*file) for file in saved.log_files))
-        self.child.adopt(process, environment, self.place, self.config, saved.token, logs)
-        self.sockets.addresses = list(saved.addresses)
-        self.history.started_time, self.history.restarts = saved.started_time, saved.restarts
-        self.history.unknown = saved.unknown
+    def go_on(self) -> None:
+        """With an adopted process, in the state that this worker was made with."""
         self.is_stable = self.state is State.RUNNING
         self._enter()
         if self.state is State.STARTING:
-            for address in saved.addresses:
+            for address in self.sockets.addresses:
                 self.readiness.bound(address)  # what it had proved is not known any more
         elif self.state is State.STOPPING:
             self.child.terminate(self.config)  # it may not have been told
