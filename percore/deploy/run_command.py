@@ -130,7 +130,8 @@ class Keyboard:
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[int]:
     """The terminal hands on each key as it is; gives what can be read from when its size changed."""
-    assert sys.platform != "win32"  # `kind_of_terminal` is empty there
+    if sys.platform == "win32":  # `kind_of_terminal` is empty there
+        raise PreflightError("a command has no terminal on Windows", next="type it without one: < NUL")
     import termios
     import tty
 
