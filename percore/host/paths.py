@@ -101,7 +101,7 @@ def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
 
 def open_private(path: str, flags: int) -> int:
     """A file that is ours alone: made with mode 0600, and set right where an older version made it readable."""
-    with parent_of(path, make=True) as (directory, name):
+    with parent_of(path, make=bool(flags & os.O_CREAT)) as (directory, name):
         try:
             descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=directory)
         except OSError as error:

@@ -275,7 +275,7 @@ def test_bare_hosts_of_debian_11_and_13_are_checked_untouched_then_set_up_and_th
     app, edge = other.lab.host(APP_HOST), other.lab.host(EDGE_HOST)
     checked = set_up_and_deploy(other, "--check", "--diff", expected=8)
     for told in (
-        "install ca-certificates",
+        "install postgresql-",
         "install Node.js 22",
         "create /etc/redis/redis.conf",
         "create user percore",

@@ -269,3 +269,11 @@ def test_the_copy_of_an_nginx_configuration_leads_nowhere_else(tmp_path: Path) -
     (tmp_path / "copy" / "sites-enabled" / "new").write_text("x")
     assert sorted(os.listdir(tmp_path / "copy" / "sites-enabled")) == ["new", "old"]
     assert os.listdir(tmp_path / "elsewhere") == ["old"]
+
+
+def test_to_look_for_a_file_of_ours_makes_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        paths.open_private(str(tmp_path / "new" / "file"), os.O_RDONLY)
+    assert Journal(str(tmp_path / "new" / "journal")).read() == []
+    assert Lock(str(tmp_path / "new" / "lock")).holder() == {}
+    assert list(tmp_path.iterdir()) == []
