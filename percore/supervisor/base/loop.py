@@ -8,7 +8,6 @@ moment, so that it does not keep us busy, and a timer is tried again, ever more 
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 import selectors
@@ -62,6 +61,7 @@ class Loop:
     def __init__(self, faults: Optional[Faults] = None) -> None:
         self.faults = faults or Faults()
         self._selector = selectors.DefaultSelector()
+        # The next one is the last. Sorting what is nearly sorted costs microseconds; heapq would cost memory.
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._patient: list[Timer] = []
@@ -109,7 +109,8 @@ class Loop:
         return timer
 
     def _push(self, timer: Timer) -> None:
-        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+        self._timers.append((-timer.when, -next(self._order), timer))
+        self._timers.sort()
 
     def scoped(self, on_fault: OnFault) -> LoopScope:
         """A view of this loop whose callbacks belong to one owner: `on_fault` is told when one of them failed."""
@@ -159,8 +160,8 @@ class Loop:
         self._excuse(self._lost_at_work())
         self._take_signals()  # the kernel tells of SIGCONT after it ended the wait, and that moves timers
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            self._ring(heapq.heappop(self._timers)[2])
+        while self._timers and self._timers[-1][2].when <= now:
+            self._ring(self._timers.pop()[2])
         for timer in [timer for timer in self._patient if timer.when <= now]:
             self._patient.remove(timer)
             self._ring(timer)
@@ -215,15 +216,15 @@ class Loop:
             return False
         for _, _, timer in self._timers:
             timer.when += overslept
-        self._timers = [(timer.when, order, timer) for _, order, timer in self._timers]
+        self._timers = [(-timer.when, order, timer) for _, order, timer in self._timers]
         return True
 
     def _seconds_to_next_timer(self) -> Optional[float]:
-        while self._timers and self._timers[0][2].callback is None:
-            heapq.heappop(self._timers)
+        while self._timers and self._timers[-1][2].callback is None:
+            self._timers.pop()
         if not self._timers:
             return None
-        return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST_WAIT_SECONDS)
+        return min(max(0.0, self._timers[-1][2].when - time.monotonic()), _LONGEST_WAIT_SECONDS)
 
     def close(self) -> None:
         signal.set_wakeup_fd(-1)
