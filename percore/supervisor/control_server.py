@@ -19,7 +19,7 @@ from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
-from percore.supervisor.core.manager import Manager, report_jobs, run_jobs
+from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import dump, resurrect
 from percore.supervisor.core.status import select_all
 from percore.supervisor.sockets.unix import UnixServer
@@ -70,8 +70,8 @@ class Server:
             "signal": lambda **fields: {"count": operations.signal(apps, **fields)},
             "dump": lambda **fields: {"apps": dump(apps, home.dump, **fields)},
             "compare": lambda **fields: {"changes": apply.compare(apps, fields["apps"], fields["owner"])},
-            "jobs": lambda selectors: {"jobs": report_jobs(manager, selectors)},
-            "run_job": lambda selectors: run_jobs(manager, selectors),
+            "jobs": lambda selectors: {"jobs": operations.report_jobs(apps, selectors)},
+            "run_job": lambda selectors: operations.run_jobs(apps, selectors),
             "reload_logs": self._reload_logs,
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
