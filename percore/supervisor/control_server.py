@@ -75,14 +75,14 @@ class Server:
             "reload_logs": self._reload_logs,
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
-        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self.clients: dict[ControlClient, None] = {}  # in the order in which they came
         self._socket = UnixServer(loop, home.control_socket, self._accept)
 
     def _accept(self, connection: socket.socket) -> None:
         if len(self.clients) >= _MOST_CLIENTS:
             # Those that ask nothing go first; they need no timer as long as there is room.
             next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
-        self.clients[Client(self._loop, connection, self._answer, self.clients.pop)] = None
+        self.clients[ControlClient(self._loop, connection, self._answer, self.clients.pop)] = None
 
     def reopen(self) -> None:
         self._socket.reopen()
@@ -169,11 +169,11 @@ class Server:
         return {}
 
 
-class Client:
+class ControlClient:
     """One connection: lines in, lines out. From a client that does not take its answers nothing more is read until it does."""
 
     def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
-                 on_close: Callable[[Client], object]) -> None:  # fmt: skip
+                 on_close: Callable[[ControlClient], object]) -> None:  # fmt: skip
         self._loop = loop
         self._connection = connection
         self._answer = answer

@@ -45,6 +45,11 @@ def imports_of(tree: ast.Module) -> set[str]:
     return {node.module for node in found if node.module and node.module.startswith("percore")}
 
 
+def repeated_names() -> list[str]:
+    counts = Counter(node.name for _, node in CLASSES)
+    return [name for name, count in counts.items() if count > 1]
+
+
 def widest_imports(place: Path) -> int:
     return max(len(imports_of(tree)) for path, tree in TREES.items() if place in path.parents)
 
@@ -112,6 +117,7 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "imports of the widest module of the supervisor": (15, lambda: widest_imports(SUPERVISOR)),
     "modules of more than 300 lines": (3, lambda: sum(lines_of(path) > 300 for path in PATHS)),
     "functions of more than 50 lines": (0, lambda: len(long_functions())),
+    "class names that mean two things": (0, lambda: len(repeated_names())),
     "callbacks in the supervisor": (21, lambda: len(list(callbacks()))),
     **LINES,
 }

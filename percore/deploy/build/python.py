@@ -22,7 +22,7 @@ _GLIBC = (17, 28, *range(31, 41))
 """Minor versions of glibc 2 for which uv has a name."""
 
 
-class Target(NamedTuple):
+class BuildTarget(NamedTuple):
     """The kind of host that packages are for: `python` as 3.12, `libc` as 2.36; empty where it is not known."""
 
     system: str
@@ -54,11 +54,11 @@ class Target(NamedTuple):
         return f"{self.machine}-manylinux_2_{max((known for known in _GLIBC if known <= minor), default=_GLIBC[0])}"
 
 
-def this_machine(python: str | None = None) -> Target:
+def this_machine(python: str | None = None) -> BuildTarget:
     """The kind of this machine; with the hosts' Python where the settings name it."""
     libc = platform.libc_ver()[1] if platform.system() == "Linux" else ""
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    return Target(platform.system(), platform.machine(), python or own, libc)
+    return BuildTarget(platform.system(), platform.machine(), python or own, libc)
 
 
 def is_python(source: Source) -> bool:
@@ -72,7 +72,7 @@ def _manifest(app: Path) -> Mapping[str, Any]:
     return content if "project" in content or "poetry" in content.get("tool", {}) else {}
 
 
-def install_python(source: Source, work: Path, target: Target, commands: Commands) -> None:
+def install_python(source: Source, work: Path, target: BuildTarget, commands: Commands) -> None:
     """Install the app's dependencies into `python_packages` of its directory."""
     app = work / source.inner
     place = app / PYTHON_PACKAGES
