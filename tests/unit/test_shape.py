@@ -111,7 +111,7 @@ FIGURES: dict[str, tuple[int, Callable[[], int]]] = {
     "files in the largest package but commands": (16, lambda: files_in(lambda package: package.name != "commands")),
     "files in commands": (28, lambda: files_in(lambda package: package.name == "commands")),
     "layers of the supervisor": (11, layers),
-    "classes of more than 15 methods": (3, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
+    "classes of more than 15 methods": (2, lambda: sum(len(methods_of(node)) > 15 for _, node in CLASSES)),
     "attributes of the widest class": (16, lambda: max(len(attributes_of(node)) for _, node in CLASSES)),
     "imports of the widest module": (21, lambda: widest_imports(ROOT)),
     "imports of the widest module of the supervisor": (15, lambda: widest_imports(SUPERVISOR)),

@@ -118,7 +118,8 @@ def _npm(words: list[str]) -> str:
     if done.returncode != 0 and "E404" not in done.stdout + done.stderr:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise PreflightError(
-            f"'npm {' '.join(words[:2])}' failed: {lines[0] if lines else 'no output'}", detail="\n".join(lines),
+            f"'npm {' '.join(words[:2])}' failed: {lines[0] if lines else 'no output'}",
+            detail="\n".join(lines),
             next="see that the npm registry can be reached from here",
-        )  # fmt: skip
+        )
     return done.stdout if done.returncode == 0 else ""

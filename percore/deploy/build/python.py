@@ -122,8 +122,11 @@ def _export_poetry(commands: Commands) -> None:
         return
     commands.say("poetry with its export plugin is not installed here; uv runs it")
     tool = [*_uv(), "tool", "run", "--quiet", "--from", "poetry", "--with", "poetry-plugin-export", "poetry"]
-    commands.run([*tool, *words], next="pipx install poetry; pipx inject poetry poetry-plugin-export",
-                 shown=f"poetry {' '.join(words)}")  # fmt: skip
+    commands.run(
+        [*tool, *words],
+        next="pipx install poetry; pipx inject poetry poetry-plugin-export",
+        shown=f"poetry {' '.join(words)}",
+    )
 
 
 def _is_package(manifest: Mapping[str, Any], app: Path) -> bool:
@@ -157,9 +160,12 @@ def _index_of_pip(commands: Commands) -> dict[str, str]:
         return {}
     found = _pip_settings(commands)
     names = {
-        "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE",
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "cert": "SSL_CERT_FILE",
         "constraint": "UV_CONSTRAINT",
-    }  # fmt: skip
+    }
     settings = {
         names[name]: value for name, value in found.items() if name in names and names[name] not in commands.env
     }

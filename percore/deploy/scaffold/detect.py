@@ -47,9 +47,11 @@ _OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211",
 """Ports of servers that an app talks to."""
 
 _WITHOUT_START: Mapping[str, str] = {
-    "next": "next start", "nuxt": "./.output/server/index.mjs", "@sveltejs/adapter-node": "./build/index.js",
+    "next": "next start",
+    "nuxt": "./.output/server/index.mjs",
+    "@sveltejs/adapter-node": "./build/index.js",
     "@astrojs/node": "./dist/server/entry.mjs",
-}  # fmt: skip
+}
 """What starts the built app of a framework whose package.json has no script for it."""
 
 _USUAL_SCRIPTS = ("server.js", "index.js", "app.js", "main.js", "src/index.js", "src/server.js", "app.py", "main.py")

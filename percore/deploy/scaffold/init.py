@@ -65,9 +65,10 @@ def _check(wish: InitWish) -> None:
         raise UsageError("there is no such directory", where=f"--app {wish.app}", next="name the app's directory")
     if wish.app.resolve() == shipped_directory():
         raise UsageError(
-            "this is percore's own repository", where=str(wish.app),
+            "this is percore's own repository",
+            where=str(wish.app),
             next=f"{to_type(f'init --env {wish.env}')} --app ../shop, or run it in your app's repository",
-        )  # fmt: skip
+        )
 
 
 def read_hosts(words: str) -> tuple[str, list[str]]:

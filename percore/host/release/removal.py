@@ -101,8 +101,10 @@ def _percore_steps(target: Target, *, is_up: bool) -> Iterator[RemovalStep]:
     supervisor = target.supervisor
     unit_file = f"/etc/systemd/system/{UNIT}"
     if supervisor.user is not None:
-        for spec in ({"kind": "unit", "name": UNIT, "active": False, "enabled": False},
-                     {"kind": "absent-unit-file", "path": unit_file}):  # fmt: skip
+        for spec in (
+            {"kind": "unit", "name": UNIT, "active": False, "enabled": False},
+            {"kind": "absent-unit-file", "path": unit_file},
+        ):
             if text := make(spec).change():
                 yield RemovalStep(text, partial(_apply, spec))
     elif is_up:

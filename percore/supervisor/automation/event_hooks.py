@@ -120,9 +120,11 @@ class EventHooks(Observer):
     def _start_runner(self, app: App, message: Mapping[str, Any]) -> None:
         identity = identity_of(app.config.user, app.config.group)
         task = {
-            "message": message, "targets": list(app.config.hooks[message["event"]]), "cwd": app.config.cwd,
+            "message": message,
+            "targets": list(app.config.hooks[message["event"]]),
+            "cwd": app.config.cwd,
             "identity": [identity.uid, identity.gid, list(identity.groups)] if identity else None,
-        }  # fmt: skip
+        }
         env = {
             **clean_environment(os.environ),
             **(identity.variables if identity else {}),

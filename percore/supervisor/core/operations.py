@@ -45,9 +45,9 @@ def start_slots(apps: Apps, chosen: Chosen) -> Job:
 
 def stop(apps: Apps, selectors: Sequence[str]) -> Outcome:
     chosen = select_all(apps, selectors)
-    yield from apps.stop_in_order({
-        app.name: lifecycle.stop(app, None if len(slots) == len(app.slots) else slots) for app, slots in chosen
-    })  # fmt: skip
+    yield from apps.stop_in_order(
+        {app.name: lifecycle.stop(app, None if len(slots) == len(app.slots) else slots) for app, slots in chosen}
+    )
     return {}
 
 
