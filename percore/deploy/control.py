@@ -168,9 +168,11 @@ def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], sco
     for other, fault in list(faults.items())[1:]:
         report.host(other, str(fault).removeprefix(f"{other}: "))
     raise PartialError(
-        f"{first.what}; not wholly removed from {', '.join(faults)}", where=first.where or name,
-        next=scope.command("remove", f"--limit {','.join(faults)}"), detail=first.detail,
-    )  # fmt: skip
+        f"{first.what}; not wholly removed from {', '.join(faults)}",
+        where=first.where or name,
+        next=scope.command("remove", f"--limit {','.join(faults)}"),
+        detail=first.detail,
+    )
 
 
 def _name_load_balancer(hosts: Sequence[Host], report: Report) -> None:

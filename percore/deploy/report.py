@@ -99,8 +99,10 @@ class Report:
         widths = [max([len(head), *(len(row[column]) for row in cells)]) for column, head in enumerate(heads)]
         for number, row in enumerate([list(heads), *cells]):
             shades = [_CELL_SHADES.get(cell.partition(" ")[0].rstrip(","), "") if number else "bold" for cell in row]
-            padded = [paint(cell, shade, sys.stdout) + " " * (width - len(cell))
-                      for cell, shade, width in zip(row, shades, widths, strict=True)]  # fmt: skip
+            padded = [
+                paint(cell, shade, sys.stdout) + " " * (width - len(cell))
+                for cell, shade, width in zip(row, shades, widths, strict=True)
+            ]
             self._line("  " + "  ".join(padded).rstrip(), is_printable=True)
 
     def json(self, value: object) -> None:

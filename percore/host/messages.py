@@ -67,7 +67,7 @@ class Archive(NamedTuple):
     unpacked_bytes: Count
 
 
-class Commit(NamedTuple):
+class SentCommit(NamedTuple):
     """What the release was built of. `branch` is empty in a detached checkout."""
 
     sha: Annotated[str, pattern("the hash of a commit", r"[0-9a-f]{7,64}")]
@@ -137,7 +137,7 @@ class StageRequest(NamedTuple):
     artifact: Archive
     package: PackageArchive
     digest: Optional[Sha256] = None  # of the artifacts of this release for all kinds of hosts
-    commit: Optional[Commit] = None
+    commit: Optional[SentCommit] = None
     shared: Mapping[InnerPath, InnerPath] = NOTHING  # places in the release, and what they lead to in shared/
     absent: Sequence[Line] = ()  # apps of the record that other hosts run
     irreversible: bool = False  # its release command changes what no rollback brings back

@@ -27,9 +27,10 @@ class ForeignLink(RolloutError):
 
     def __init__(self, path: str, link: str) -> None:
         super().__init__(
-            f"'{link}' is a link that another user may have made, so it is not followed", where=path,
+            f"'{link}' is a link that another user may have made, so it is not followed",
+            where=path,
             next="remove the link, or name the directory it leads to",
-        )  # fmt: skip
+        )
 
 
 class ForeignDirectory(PreflightError):
@@ -37,9 +38,10 @@ class ForeignDirectory(PreflightError):
 
     def __init__(self, path: str, directory: str) -> None:
         super().__init__(
-            f"another user may write in '{directory}', so root does not work there", where=path,
+            f"another user may write in '{directory}', so root does not work there",
+            where=path,
             next=f"chown root:root {directory} && chmod go-w {directory}",
-        )  # fmt: skip
+        )
 
 
 def refuse_foreign(path: str) -> None:

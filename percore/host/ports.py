@@ -6,16 +6,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Optional
 
-from percore.common.procfs import (
-    LISTEN,
-    environment_of,
-    holders_of,
-    name_of,
-    net_sockets,
-    sockets_of,
-    tree_of,
-    uids_of,
-)  # fmt: skip
+from percore.common.procfs import LISTEN, environment_of, holders_of, name_of, net_sockets, sockets_of, tree_of, uids_of
 
 
 def find_conflicts(ports: Collection[int], *, user: Optional[int] = None) -> dict[str, str]:

@@ -39,9 +39,12 @@ class Phase:
 
     def summary(self) -> dict[str, Any]:
         return {
-            "asked": self.asked, "failed": self.failed, "faults": self.faults, "p50": percentile(self.seconds, 50),
+            "asked": self.asked,
+            "failed": self.failed,
+            "faults": self.faults,
+            "p50": percentile(self.seconds, 50),
             "p99": percentile(self.seconds, 99),
-        }  # fmt: skip
+        }
 
 
 class Prober:

@@ -16,7 +16,7 @@ BOOT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Host:
+class LabHost:
     name: str
     address: str
     directory: Path  # upper, work, root; keeper and its pid

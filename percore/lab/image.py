@@ -32,9 +32,12 @@ _REPOSITORY_PATH = "opt/packages"
 _PLAIN_LIBRARIES = re.compile(r"(linux-vdso|ld-linux.*|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)\.so\.\d+")
 _PRIVATE = Path("/usr/lib/node-of-the-lab")
 _TOOLS = {
-    "systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "ssh-keygen": "openssh-client",
     "nsenter": "util-linux",
-}  # fmt: skip
+}
 
 
 def cache_directory() -> Path:

@@ -18,7 +18,7 @@ import yaml
 
 from percore.errors import PreflightError, UsageError
 from percore.lab.container import call
-from percore.lab.host import Host, make_key
+from percore.lab.host import LabHost, make_key
 from percore.lab.image import cache_directory, make_bare_image, make_image, need_tools, node_layer
 
 _FIRST_HOST = 11  # the last number of node1's address
@@ -47,7 +47,7 @@ class Lab:
 
     name: str
     project: Path
-    hosts: tuple[Host, ...]
+    hosts: tuple[LabHost, ...]
 
     @classmethod
     def up(
@@ -103,7 +103,7 @@ class Lab:
         # ssh runs this through a shell, and Ansible's option line is split like one too: no quotes inside.
         proxy = f"nsenter --net=/run/netns/{namespace} {sys.executable} -I -S {pipe} %h %p"
         made = [
-            Host(f"node{number}", f"10.77.0.{_FIRST_HOST + number - 1}", directory / f"node{number}", namespace,
+            LabHost(f"node{number}", f"10.77.0.{_FIRST_HOST + number - 1}", directory / f"node{number}", namespace,
                  keys / f"{name}_ed25519", keys / f"{name}_known_hosts", proxy)
             for number in range(1, hosts + 1)
         ]  # fmt: skip
@@ -127,7 +127,7 @@ class Lab:
         lab._refuse_other_project()
         lab.down()
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> LabHost:
         """Raises UsageError when the lab has no such host."""
         for host in self.hosts:
             if host.name == name:
@@ -181,7 +181,7 @@ class Lab:
 
     def _boot(self) -> None:
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(Host.start, self.hosts))
+            list(pool.map(LabHost.start, self.hosts))
         more = _BARE_VARIABLES if self._read_record().get("bare") else {}
         self.inventory.parent.mkdir(parents=True, exist_ok=True)
         self.inventory.write_text(f"# Written by lab.up.\n{_inventory_of(self.hosts, more)}")
@@ -213,7 +213,7 @@ def _make_network(namespace: str) -> None:
         call(["ip", "-n", namespace, *words.split()])
 
 
-def _inventory_of(hosts: Sequence[Host], more: Mapping[str, object]) -> str:
+def _inventory_of(hosts: Sequence[LabHost], more: Mapping[str, object]) -> str:
     first = hosts[0]
     options = f"-o UserKnownHostsFile={first.known_hosts} -o ProxyCommand={shlex.quote(first.proxy)}"
     variables = {

@@ -106,10 +106,11 @@ def _refuse_silence(home: Home) -> None:
         return  # it has just ended, which the other connection tells
     who = f"the supervisor (pid {pid})" if pid else "the supervisor"
     raise PercoreError(
-        f"{who} does not answer", where=home.path,
+        f"{who} does not answer",
+        where=home.path,
         next=f"kill -CONT {pid or 'PID'} if it was stopped; otherwise kill -9 {pid or 'PID'} and percore ping: "
         "its workers keep running",
-    )  # fmt: skip
+    )
 
 
 def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:

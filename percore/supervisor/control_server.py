@@ -19,7 +19,7 @@ from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
-from percore.supervisor.core.manager import Manager, report_jobs, run_jobs
+from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import dump, resurrect
 from percore.supervisor.core.status import select_all
 from percore.supervisor.sockets.unix import UnixServer
@@ -70,19 +70,19 @@ class Server:
             "signal": lambda **fields: {"count": operations.signal(apps, **fields)},
             "dump": lambda **fields: {"apps": dump(apps, home.dump, **fields)},
             "compare": lambda **fields: {"changes": apply.compare(apps, fields["apps"], fields["owner"])},
-            "jobs": lambda selectors: {"jobs": report_jobs(manager, selectors)},
-            "run_job": lambda selectors: run_jobs(manager, selectors),
+            "jobs": lambda selectors: {"jobs": operations.report_jobs(apps, selectors)},
+            "run_job": lambda selectors: operations.run_jobs(apps, selectors),
             "reload_logs": self._reload_logs,
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
-        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self.clients: dict[ControlClient, None] = {}  # in the order in which they came
         self._socket = UnixServer(loop, home.control_socket, self._accept)
 
     def _accept(self, connection: socket.socket) -> None:
         if len(self.clients) >= _MOST_CLIENTS:
             # Those that ask nothing go first; they need no timer as long as there is room.
             next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
-        self.clients[Client(self._loop, connection, self._answer, self.clients.pop)] = None
+        self.clients[ControlClient(self._loop, connection, self._answer, self.clients.pop)] = None
 
     def reopen(self) -> None:
         self._socket.reopen()
@@ -169,11 +169,11 @@ class Server:
         return {}
 
 
-class Client:
+class ControlClient:
     """One connection: lines in, lines out. From a client that does not take its answers nothing more is read until it does."""
 
     def __init__(self, loop: Loop, connection: socket.socket, answer: Callable[[bytes, Reply], None],
-                 on_close: Callable[[Client], object]) -> None:  # fmt: skip
+                 on_close: Callable[[ControlClient], object]) -> None:  # fmt: skip
         self._loop = loop
         self._connection = connection
         self._answer = answer

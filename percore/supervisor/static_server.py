@@ -69,11 +69,14 @@ class Settings(NamedTuple):
                 "PM2_SERVE_BASIC_AUTH needs PM2_SERVE_BASIC_AUTH_USERNAME and PM2_SERVE_BASIC_AUTH_PASSWORD"
             )
         return cls(
-            root, env.get("PM2_SERVE_HOST") or "0.0.0.0", int(port), spa=is_on("PM2_SERVE_SPA"),
+            root,
+            env.get("PM2_SERVE_HOST") or "0.0.0.0",
+            int(port),
+            spa=is_on("PM2_SERVE_SPA"),
             homepage=env.get("PM2_SERVE_HOMEPAGE") or "/index.html",
             listing=is_on("PM2_SERVE_FTP") or is_on("PM2_SERVE_DIRECTORY"),
             credentials=f"{user}:{password}".encode() if user and password else b"",
-        )  # fmt: skip
+        )
 
 
 class Head(io.RawIOBase):
@@ -196,9 +199,11 @@ class Handler(SimpleHTTPRequestHandler):
                 status, (first, end) = HTTPStatus.PARTIAL_CONTENT, wanted
                 if first >= end:
                     self._send_text(
-                        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "", with_body=with_body,
+                        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                        "",
+                        with_body=with_body,
                         headers={"Content-Range": f"bytes */{facts.st_size}"},
-                    )  # fmt: skip
+                    )
                     return
         self.send_response(status)
         self.send_header("ETag", tag)

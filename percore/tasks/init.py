@@ -13,7 +13,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from percore.deploy.report import Report, print_error
-from percore.deploy.scaffold.init import LOCAL, Wish
+from percore.deploy.scaffold.init import LOCAL, InitWish
 from percore.deploy.scaffold.init import init as write_files
 from percore.errors import PercoreError
 from percore.tasks.decorators import operator_task, project_of
@@ -29,7 +29,7 @@ INIT_HELP = {
 def init(context: Context, env: str, app: str = "", hosts: str = "") -> None:
     """Write what is missing to deploy an app from here: tasks.py, an inventory, a process file. Changes no file."""
     project = project_of(context)
-    begin(Wish(env, project, Path(app) if app else project, hosts))
+    begin(InitWish(env, project, Path(app) if app else project, hosts))
 
 
 def main(words: Sequence[str]) -> int:
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--hosts", default="", help=INIT_HELP["hosts"])
     given = parser.parse_args(words)
     try:
-        begin(Wish(given.env, Path.cwd(), Path(given.app or "."), given.hosts))
+        begin(InitWish(given.env, Path.cwd(), Path(given.app or "."), given.hosts))
     except PercoreError as error:
         if os.environ.get("PERCORE_DEBUG"):
             raise
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def begin(wish: Wish) -> None:
+def begin(wish: InitWish) -> None:
     """Hosts are the one thing that cannot be found out; without a terminal they are left to be written."""
     if not wish.hosts and wish.env != LOCAL and sys.stdin.isatty() and sys.stdout.isatty():
         given = input(f"hosts of {wish.env}, such as deployer@web[1:3].example.com (Enter: write them later): ")

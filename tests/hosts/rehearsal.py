@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, Project, set_variables, wait_for
 
 GATES = ("stage", "activate", "health")
@@ -105,7 +105,7 @@ class Rehearsal(Project):
 
     # -- a deploy that stands still ----------------------------------------------------------------------------------
 
-    def gates(self, host: Host) -> Path:
+    def gates(self, host: LabHost) -> Path:
         return host.root / "srv" / "gates"
 
     @property
@@ -169,7 +169,7 @@ class Rehearsal(Project):
 
     # -- what the hosts are on ---------------------------------------------------------------------------------------
 
-    def current(self, host: Host) -> str:
+    def current(self, host: LabHost) -> str:
         return os.path.basename(os.readlink(host.root / "srv/web/current"))
 
     def currents(self) -> set[str]:
@@ -179,13 +179,13 @@ class Rehearsal(Project):
         """Every host is wholly on this version: the link, the file, no switch unfinished, and the workers that answer."""
         return all(self.is_on(host, version) for host in self.lab.hosts)
 
-    def is_on(self, host: Host, version: str) -> bool:
+    def is_on(self, host: LabHost, version: str) -> bool:
         if (host.root / "srv/web/.pending").exists() or self.configured(host) != version:
             return False
         answer = self.lab.inside(["curl", "-sf", "-m", "2", f"http://{host.address}/"])
         return bool(answer.stdout) and json.loads(answer.stdout)["release"] == self.current(host)
 
-    def configured(self, host: Host) -> str:
+    def configured(self, host: LabHost) -> str:
         return (host.root / "etc/rehearsal.conf").read_text().strip()
 
     def deployed(self) -> str:

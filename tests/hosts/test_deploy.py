@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import Project, set_variables, wait_for
 
 
@@ -158,7 +158,7 @@ def test_status_tells_by_its_exit_code_what_does_not_run_and_converge_starts_it(
     assert deployed.releases()
 
 
-def is_enabled(host: Host, unit: str) -> str:
+def is_enabled(host: LabHost, unit: str) -> str:
     return host.run(f"systemctl is-enabled {unit}.service", check=False).strip()
 
 

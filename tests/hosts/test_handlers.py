@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import set_variables, wait_for
 from tests.hosts.rehearsal import Rehearsal
 
@@ -65,7 +65,7 @@ def deploy(project: Rehearsal, expected: int = 0, *words: str) -> str:
     return done.stdout
 
 
-def host(project: Rehearsal) -> Host:
+def host(project: Rehearsal) -> LabHost:
     return project.lab.host("node1")
 
 

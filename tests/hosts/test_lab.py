@@ -12,7 +12,7 @@ import pytest
 
 from percore.errors import PercoreError, PreflightError
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from percore.lab.lab import lab_directory
 from tests.hosts.conftest import wait_for
 
@@ -40,7 +40,7 @@ def traces(lab: Lab) -> list[str]:
     return found
 
 
-def boot_of(host: Host) -> str:
+def boot_of(host: LabHost) -> str:
     return host.run(
         "cat /proc/sys/kernel/random/boot_id; systemctl show -P UserspaceTimestampMonotonic; stat -c %Y /proc/1"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import set_variables, wait_for
 from tests.hosts.rehearsal import Rehearsal
 
@@ -35,7 +35,7 @@ def before(rehearsal: Rehearsal) -> Iterator[str]:
 
 
 @pytest.fixture
-def small(rehearsal: Rehearsal, before: str) -> Iterator[Host]:
+def small(rehearsal: Rehearsal, before: str) -> Iterator[LabHost]:
     """node2 with the app's folder on a disk that is soon full."""
     host = rehearsal.lab.host("node2")
     host.run(f"cp -a {APP} /root/kept; mount -t tmpfs -o size=150M,mode=755 small {APP}; cp -a /root/kept/. {APP}/")
@@ -44,14 +44,14 @@ def small(rehearsal: Rehearsal, before: str) -> Iterator[Host]:
     host.run(f"rm -rf {APP}/* {APP}/.[!.]*; cp -a /root/kept/. {APP}/; rm -rf /root/kept")
 
 
-def fill(host: Host) -> None:
+def fill(host: LabHost) -> None:
     """To the last byte, such as another program would."""
     host.run(
         f"dd if=/dev/zero of={APP}/ballast bs=1M 2>/dev/null; dd if=/dev/zero bs=1 of={APP}/rest 2>/dev/null; true"
     )
 
 
-def empty(host: Host) -> None:
+def empty(host: LabHost) -> None:
     host.run(f"rm -f {APP}/ballast {APP}/rest")
 
 
@@ -60,16 +60,16 @@ def served(rehearsal: Rehearsal) -> set[str]:
     return {json.loads(get(rehearsal, host))["release"] for host in rehearsal.lab.hosts}
 
 
-def get(rehearsal: Rehearsal, host: Host, port: int = 80) -> str:
+def get(rehearsal: Rehearsal, host: LabHost, port: int = 80) -> str:
     return rehearsal.lab.inside(["curl", "-sf", "-m", "5", f"http://{host.address}:{port}/"]).stdout
 
 
-def current(host: Host) -> str:
+def current(host: LabHost) -> str:
     return host.run(f"basename $(readlink {APP}/current)").strip()
 
 
 def test_a_disk_that_fills_while_a_release_is_staged_keeps_every_host_as_it_is(
-    rehearsal: Rehearsal, small: Host
+    rehearsal: Rehearsal, small: LabHost
 ) -> None:
     former = current(small)
     with rehearsal.load() as counts, rehearsal.stopped("stage", "node2") as deploy:
@@ -84,7 +84,7 @@ def test_a_disk_that_fills_while_a_release_is_staged_keeps_every_host_as_it_is(
     empty(small)
 
 
-def test_a_disk_that_fills_before_a_host_switches_takes_the_others_back(rehearsal: Rehearsal, small: Host) -> None:
+def test_a_disk_that_fills_before_a_host_switches_takes_the_others_back(rehearsal: Rehearsal, small: LabHost) -> None:
     former = current(small)
     with rehearsal.load() as counts, rehearsal.stopped("before_activate") as deploy:
         fill(small)
@@ -99,7 +99,7 @@ def test_a_disk_that_fills_before_a_host_switches_takes_the_others_back(rehearsa
 
 @pytest.mark.parametrize(("place", "host"), [("activate", "node2"), ("before_confirm", "node1")])
 def test_a_switch_that_has_begun_has_the_room_it_needs(
-    rehearsal: Rehearsal, small: Host, place: str, host: str
+    rehearsal: Rehearsal, small: LabHost, place: str, host: str
 ) -> None:
     former = current(small)
     with rehearsal.stopped(place, host) as deploy:

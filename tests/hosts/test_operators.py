@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import Project, set_variables, wait_for
 
 
@@ -64,7 +64,7 @@ def test_an_app_is_taken_off_its_hosts_and_deployed_again(deployed: Project) -> 
     deployed.deploy()
 
 
-def left_on(host: Host) -> list[str]:
+def left_on(host: LabHost) -> list[str]:
     """Files of percore and of the app."""
     places = "/srv/boltlink /opt/percore /var/lib/percore /usr/local/bin/percore /etc/systemd/system/percore.service"
     sites = "/etc/nginx/sites-available/boltlink /etc/nginx/sites-enabled/boltlink"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, Project, set_variables, wait_for
 
 POSTGRESQL_PASSWORD = "it's a: 'secret' \\ \"word\"/%"
@@ -92,7 +92,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 @pytest.fixture
-def app_host(site: Project) -> Iterator[Host]:
+def app_host(site: Project) -> Iterator[LabHost]:
     """The host, set up as the fixture says; afterwards it is so again."""
     inventory = site.folder / "inventories" / f"{site.env}.yml"
     text = inventory.read_text()
@@ -120,7 +120,7 @@ def is_served(site: Project) -> bool:
     return '"user":"shop"' in site.lab.inside(["curl", "-ksf", "-m", "5", url]).stdout
 
 
-def is_open(site: Project, host: Host, port: int) -> bool:
+def is_open(site: Project, host: LabHost, port: int) -> bool:
     return (
         site.lab.inside(["curl", "-s", "-m", "2", "-o", "/dev/null", f"http://{host.address}:{port}/"]).returncode == 0
     )
@@ -171,7 +171,7 @@ def test_the_app_port_is_open_to_the_load_balancer_alone(site: Project) -> None:
     assert edge.run(reached % app.address).strip() == "200"
 
 
-def test_a_check_names_every_difference_shows_no_secret_and_touches_nothing(site: Project, app_host: Host) -> None:
+def test_a_check_names_every_difference_shows_no_secret_and_touches_nothing(site: Project, app_host: LabHost) -> None:
     set_variables(site, redis_maxmemory="64mb", postgresql_password="another secret word", redis_password="new word")
     before = app_host.run("sha256sum /etc/redis/redis.conf /etc/percore/postgresql/*; nft list ruleset")
     output = set_up(site, "--check", "--diff", "--limit", APP_HOST, expected=8)
@@ -183,7 +183,7 @@ def test_a_check_names_every_difference_shows_no_secret_and_touches_nothing(site
     assert app_host.run("sha256sum /etc/redis/redis.conf /etc/percore/postgresql/*; nft list ruleset") == before
 
 
-def test_a_new_password_reaches_the_database_and_the_app(site: Project, app_host: Host) -> None:
+def test_a_new_password_reaches_the_database_and_the_app(site: Project, app_host: LabHost) -> None:
     set_variables(site, postgresql_password="another secret word")
     assert "set up the database shop and its user" in set_up_and_deploy(site)
     assert get(site, f"http://{app_host.address}/")["database"] == "shop"
@@ -192,7 +192,7 @@ def test_a_new_password_reaches_the_database_and_the_app(site: Project, app_host
     assert get(site, f"http://{app_host.address}/")["database"] == "shop"
 
 
-def test_what_was_broken_by_hand_is_set_right(site: Project, app_host: Host) -> None:
+def test_what_was_broken_by_hand_is_set_right(site: Project, app_host: LabHost) -> None:
     app_host.run(
         "systemctl stop redis-server; nft delete table inet percore_firewall; systemctl stop percore-firewall || true"
     )
@@ -204,7 +204,7 @@ def test_what_was_broken_by_hand_is_set_right(site: Project, app_host: Host) -> 
     assert not is_open(site, app_host, 5000)
 
 
-def test_a_firewall_that_shuts_the_operator_out_is_rolled_back(site: Project, app_host: Host) -> None:
+def test_a_firewall_that_shuts_the_operator_out_is_rolled_back(site: Project, app_host: LabHost) -> None:
     before = app_host.run("nft list ruleset")
     set_variables(site, firewall_ssh_from=["192.0.2.1"])
     output = set_up(site, "--limit", APP_HOST, expected=4)
@@ -213,7 +213,7 @@ def test_a_firewall_that_shuts_the_operator_out_is_rolled_back(site: Project, ap
     assert app_host.run("nft list ruleset") == before
 
 
-def test_a_server_that_does_not_start_is_rolled_back_to_what_it_was(site: Project, app_host: Host) -> None:
+def test_a_server_that_does_not_start_is_rolled_back_to_what_it_was(site: Project, app_host: LabHost) -> None:
     set_variables(site, redis_settings={"no-such-setting": "yes"})
     output = set_up(site, "--limit", APP_HOST, expected=4)
     assert "redis-server.service" in output
@@ -232,7 +232,7 @@ while os.path.exists('/run/held'):
 """
 
 
-def test_the_lock_of_dpkg_is_waited_for_with_a_word(site: Project, app_host: Host) -> None:
+def test_the_lock_of_dpkg_is_waited_for_with_a_word(site: Project, app_host: LabHost) -> None:
     (app_host.root / "root/holder.py").write_text(HOLDER)
     app_host.run("apt-get remove -y -q logrotate; systemd-run --quiet --unit=holder python3 /root/holder.py")
     wait_for(lambda: app_host.run("ls /run/held", check=False) != "", "the holder")
@@ -246,7 +246,7 @@ def test_the_lock_of_dpkg_is_waited_for_with_a_word(site: Project, app_host: Hos
     assert app_host.run("dpkg-query -W -f '${Status}' logrotate") == "install ok installed"
 
 
-def test_a_lock_keeps_the_set_up_away_and_history_tells_of_it(site: Project, app_host: Host) -> None:
+def test_a_lock_keeps_the_set_up_away_and_history_tells_of_it(site: Project, app_host: LabHost) -> None:
     set_variables(site, redis_maxmemory="32mb")
     assert site.invoke("lock", "--env", site.env, "--why", "an audit").returncode == 0
     refused = site.invoke("setup", "--env", site.env)

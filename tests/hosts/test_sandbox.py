@@ -20,7 +20,7 @@ import pytest
 
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, Project, lab_project, set_variables, wait_for
 
 MOST_EXPOSURE = 3.5
@@ -34,7 +34,7 @@ SERVER = (
 NAMESPACES = "unshare --user true"
 
 
-def exposure(host: Host, unit: str = "percore.service") -> float:
+def exposure(host: LabHost, unit: str = "percore.service") -> float:
     """Of the unit that is loaded, which every systemd judges."""
     said = host.run(f"systemd-analyze security --no-pager {unit}")
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
@@ -42,17 +42,17 @@ def exposure(host: Host, unit: str = "percore.service") -> float:
     return float(found[1])
 
 
-def main_pid(host: Host) -> str:
+def main_pid(host: LabHost) -> str:
     return host.run("systemctl show -p MainPID --value percore.service").strip()
 
 
-def kill_supervisor(host: Host) -> None:
+def kill_supervisor(host: LabHost) -> None:
     before = main_pid(host)
     host.run(f"kill -9 {before}")
     wait_for(lambda: main_pid(host) not in (before, "0"), "another supervisor")
 
 
-def fields(host: Host, pid: str) -> dict[str, str]:
+def fields(host: LabHost, pid: str) -> dict[str, str]:
     lines = host.run(f"cat /proc/{pid}/status").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
@@ -152,7 +152,7 @@ def load(lab: Lab) -> Iterator[dict[str, Any]]:
         counts.update(json.loads(client.communicate(timeout=30)[0] or "{}"))
 
 
-def pids(host: Host) -> dict[str, list[int]]:
+def pids(host: LabHost) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for entry in json.loads(host.run("percore jlist") or "[]"):
         if entry["pm2_env"]["status"] == "online":
@@ -160,7 +160,7 @@ def pids(host: Host) -> dict[str, list[int]]:
     return found
 
 
-def owners(host: Host, name: str) -> set[str]:
+def owners(host: LabHost, name: str) -> set[str]:
     return {host.run(f"stat -c %U /proc/{pid}").strip() for pid in pids(host)[name]}
 
 

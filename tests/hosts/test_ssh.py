@@ -18,7 +18,7 @@ from percore.deploy.rollout.host import Host as FleetHost
 from percore.deploy.rollout.hosts import Scope, close_all
 from percore.deploy.rollout.parallel import on_all
 from percore.errors import PreflightError, UnreachableError
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import Project
 
 
@@ -59,7 +59,7 @@ def remote_facts(remote: Remote) -> dict[str, Any]:
         remote.close(wait=True)
 
 
-def links_to_sshd(host: Host) -> int:
+def links_to_sshd(host: LabHost) -> int:
     """Connections to the host's sshd, as the host itself sees them, without the one that asks."""
     return len(host.run("ss -Htn state established '( sport = :22 )'").splitlines()) - 1
 

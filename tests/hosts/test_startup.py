@@ -13,7 +13,7 @@ import pytest
 
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, wait_for
 
 TICK = "trap 'exit 0' INT TERM\nwhile :; do sleep 0.2; done\n"
@@ -23,7 +23,7 @@ SERVER = (
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
     """A host with the command `percore` and two scripts."""
     lab = Lab.up(1, name=f"boot{os.getpid()}", project=tmp_path_factory.mktemp("boot"))
     try:
@@ -42,21 +42,21 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         lab.down()
 
 
-def workers(host: Host, user: str = "root") -> dict[str, tuple[int, str]]:
+def workers(host: LabHost, user: str = "root") -> dict[str, tuple[int, str]]:
     listed: list[dict[str, Any]] = json.loads(host.run("percore jlist", user=user) or "[]")
     return {entry["name"]: (entry["pid"], entry["pm2_env"]["status"]) for entry in listed}
 
 
-def answer(host: Host) -> str:
+def answer(host: LabHost) -> str:
     asked = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8123/', timeout=8).status)"
     return host.run(f'python3 -c "{asked}"').strip()
 
 
-def supervisor_pid(host: Host, unit: str) -> int:
+def supervisor_pid(host: LabHost, unit: str) -> int:
     return int(host.run(f"systemctl show -p MainPID --value {unit}"))
 
 
-def test_the_unit_takes_over_without_touching_a_worker_and_starts_all_at_boot(host: Host) -> None:
+def test_the_unit_takes_over_without_touching_a_worker_and_starts_all_at_boot(host: LabHost) -> None:
     host.run("cd /srv && percore start web.py --exec-mode cluster -i 2 --name web")
     host.run("cd /srv && percore start tick.sh")
     host.run("cd /srv && percore start tick.sh --name quiet && percore stop quiet")
@@ -85,7 +85,7 @@ def test_the_unit_takes_over_without_touching_a_worker_and_starts_all_at_boot(ho
     host.run("percore kill", check=False)
 
 
-def test_a_user_is_told_what_root_must_type_and_gets_a_unit_of_ones_own(host: Host) -> None:
+def test_a_user_is_told_what_root_must_type_and_gets_a_unit_of_ones_own(host: LabHost) -> None:
     host.run("cd /srv && percore start tick.sh", user="deployer")
     said = host.run("percore startup; echo code $?", user="deployer").splitlines()
     assert said[-1] == "code 1"

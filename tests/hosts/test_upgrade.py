@@ -22,7 +22,7 @@ import pytest
 
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, wait_for
 from tests.hosts.rehearsal import Rehearsal
 
@@ -38,7 +38,7 @@ class Upgrade(Rehearsal):
         self.checkout = folder / "older"
 
     @property
-    def host(self) -> Host:
+    def host(self) -> LabHost:
         return self.lab.hosts[0]
 
     def unpack(self, archive: Path) -> None:

@@ -20,7 +20,7 @@ from percore.deploy.build.git import Commit, Repository, find_repository, hide_f
 from percore.deploy.build.node import NodeBuild, is_node, plan_node
 from percore.deploy.build.pack import pack
 from percore.deploy.build.package_manager import provide
-from percore.deploy.build.python import Target, install_python, is_python, this_machine
+from percore.deploy.build.python import BuildTarget, install_python, is_python, this_machine
 from percore.deploy.build.rules import Rules, directories_of_project, source_rules
 from percore.deploy.build.source_tree import BuildError, Tree, describe, hash_tree, read_tree
 from percore.deploy.build.workspace import Source, find_source
@@ -39,7 +39,7 @@ _IN_THE_RESULT = (
 )  # fmt: skip
 
 
-def build(settings: AppSettings, project: Path, say: Say, target: Target | None = None) -> Artifact:
+def build(settings: AppSettings, project: Path, say: Say, target: BuildTarget | None = None) -> Artifact:
     """The artifact of the app's present source: from the cache, or built now. Errors end in one line each.
 
     `target` is the kind of host for which the wheels of a Python app are; without one, this machine.
@@ -62,7 +62,7 @@ def needs_target(settings: AppSettings) -> bool:
     return is_python(Source(settings.path))
 
 
-def _make(settings: AppSettings, project: Path, say: Say, target: Target | None) -> _Build:
+def _make(settings: AppSettings, project: Path, say: Say, target: BuildTarget | None) -> _Build:
     hide_from_git(project / ".percore")
     cache = Cache(project / ".percore" / "build" / settings.name)
     commands = Commands(settings.path, build_environment(settings.build_env, cache.root), say)
@@ -84,7 +84,7 @@ class _Build:
     commands: Commands
     repository: Repository | None
     source: Source
-    target: Target
+    target: BuildTarget
     project: Path
 
     @property
@@ -111,7 +111,7 @@ class _Build:
     def hash(self) -> str:
         return self._hash(self.source.root, self.tree, self.target)
 
-    def _hash(self, directory: Path, tree: Tree, target: Target | None) -> str:
+    def _hash(self, directory: Path, tree: Tree, target: BuildTarget | None) -> str:
         wish = [
             _FORMAT, [getattr(self.settings, name) for name in _IN_THE_RESULT], sorted(self.settings.build_env.items()),
             platform.system(), platform.machine(), self.source.inner, target if self.is_python else None,

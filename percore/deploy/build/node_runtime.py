@@ -26,7 +26,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class NodeBuild:
+class NodeArchive:
     """A checked archive on this machine, whose directory `package` is the build. Sizes in bytes."""
 
     version: str
@@ -36,7 +36,7 @@ class NodeBuild:
     unpacked_bytes: int
 
 
-def fetch_node(version: str, machine: str) -> NodeBuild:
+def fetch_node(version: str, machine: str) -> NodeArchive:
     """The newest build of `version`, which may be the beginning of one; PreflightError where there is none to be had."""
     if machine not in MACHINES:
         raise PreflightError(f"there are no builds of Node.js for {machine}", next="set node_version: debian")
@@ -52,7 +52,7 @@ def fetch_node(version: str, machine: str) -> NodeBuild:
     path = _cache() / f"{name}-{exact}.tgz"
     if not path.is_file() or not _is_intact(path, integrity):
         _download(f"{name}@{exact}", integrity, path)
-    return NodeBuild(exact, path, _hash(path, "sha256").hex(), path.stat().st_size, _unpacked_bytes(path))
+    return NodeArchive(exact, path, _hash(path, "sha256").hex(), path.stat().st_size, _unpacked_bytes(path))
 
 
 def _cache() -> Path:
@@ -118,7 +118,8 @@ def _npm(words: list[str]) -> str:
     if done.returncode != 0 and "E404" not in done.stdout + done.stderr:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise PreflightError(
-            f"'npm {' '.join(words[:2])}' failed: {lines[0] if lines else 'no output'}", detail="\n".join(lines),
+            f"'npm {' '.join(words[:2])}' failed: {lines[0] if lines else 'no output'}",
+            detail="\n".join(lines),
             next="see that the npm registry can be reached from here",
-        )  # fmt: skip
+        )
     return done.stdout if done.returncode == 0 else ""

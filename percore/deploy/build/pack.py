@@ -18,13 +18,13 @@ LARGE_BYTES = 50_000_000
 _LARGEST = 5
 
 
-class Archive(NamedTuple):
+class PackedApp(NamedTuple):
     path: Path
     sha256: str
     unpacked_bytes: int
 
 
-def pack(settings: AppSettings, stage: Path, path: Path, say: Say) -> Archive:
+def pack(settings: AppSettings, stage: Path, path: Path, say: Say) -> PackedApp:
     """Write what is deployed of the staged tree to `path`."""
     packing = Packing(settings)
     built = read_tree(stage, packing.leaves_out)
@@ -40,7 +40,7 @@ def pack(settings: AppSettings, stage: Path, path: Path, say: Say) -> Archive:
         unpacked = write_tar(packed, ((entry.name, stage / entry.name) for entry in entries))
     if path.stat().st_size > LARGE_BYTES:
         say(f"{path.stat().st_size / 1e6:.0f} MB; the largest parts, unpacked: {describe_largest(entries)}")
-    return Archive(path, hash_file(path, path.name).hex(), unpacked)
+    return PackedApp(path, hash_file(path, path.name).hex(), unpacked)
 
 
 def _refuse_links_outside(stage: Path, entries: Sequence[Entry]) -> None:

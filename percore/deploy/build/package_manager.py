@@ -136,9 +136,10 @@ def _declared(root: Path) -> tuple[str, str]:
     found = _VERSION.fullmatch(str(written))
     if not found:
         raise UsageError(
-            f"packageManager {written!r} is not known", where=str(root / "package.json"),
+            f"packageManager {written!r} is not known",
+            where=str(root / "package.json"),
             next=f"name one of {', '.join(NAMES)} with its version, such as pnpm@10.0.0",
-        )  # fmt: skip
+        )
     return found[1], found[2]
 
 

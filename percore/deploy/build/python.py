@@ -22,7 +22,7 @@ _GLIBC = (17, 28, *range(31, 41))
 """Minor versions of glibc 2 for which uv has a name."""
 
 
-class Target(NamedTuple):
+class BuildTarget(NamedTuple):
     """The kind of host that packages are for: `python` as 3.12, `libc` as 2.36; empty where it is not known."""
 
     system: str
@@ -54,11 +54,11 @@ class Target(NamedTuple):
         return f"{self.machine}-manylinux_2_{max((known for known in _GLIBC if known <= minor), default=_GLIBC[0])}"
 
 
-def this_machine(python: str | None = None) -> Target:
+def this_machine(python: str | None = None) -> BuildTarget:
     """The kind of this machine; with the hosts' Python where the settings name it."""
     libc = platform.libc_ver()[1] if platform.system() == "Linux" else ""
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    return Target(platform.system(), platform.machine(), python or own, libc)
+    return BuildTarget(platform.system(), platform.machine(), python or own, libc)
 
 
 def is_python(source: Source) -> bool:
@@ -72,7 +72,7 @@ def _manifest(app: Path) -> Mapping[str, Any]:
     return content if "project" in content or "poetry" in content.get("tool", {}) else {}
 
 
-def install_python(source: Source, work: Path, target: Target, commands: Commands) -> None:
+def install_python(source: Source, work: Path, target: BuildTarget, commands: Commands) -> None:
     """Install the app's dependencies into `python_packages` of its directory."""
     app = work / source.inner
     place = app / PYTHON_PACKAGES
@@ -122,8 +122,11 @@ def _export_poetry(commands: Commands) -> None:
         return
     commands.say("poetry with its export plugin is not installed here; uv runs it")
     tool = [*_uv(), "tool", "run", "--quiet", "--from", "poetry", "--with", "poetry-plugin-export", "poetry"]
-    commands.run([*tool, *words], next="pipx install poetry; pipx inject poetry poetry-plugin-export",
-                 shown=f"poetry {' '.join(words)}")  # fmt: skip
+    commands.run(
+        [*tool, *words],
+        next="pipx install poetry; pipx inject poetry poetry-plugin-export",
+        shown=f"poetry {' '.join(words)}",
+    )
 
 
 def _is_package(manifest: Mapping[str, Any], app: Path) -> bool:
@@ -157,9 +160,12 @@ def _index_of_pip(commands: Commands) -> dict[str, str]:
         return {}
     found = _pip_settings(commands)
     names = {
-        "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE",
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "cert": "SSL_CERT_FILE",
         "constraint": "UV_CONSTRAINT",
-    }  # fmt: skip
+    }
     settings = {
         names[name]: value for name, value in found.items() if name in names and names[name] not in commands.env
     }

@@ -19,7 +19,7 @@ LONGEST = 10_000
 
 
 @dataclass(frozen=True)
-class Address:
+class HostAddress:
     """Where and how to reach a host, under short names. Passwords are never shown."""
 
     host: str
@@ -36,7 +36,7 @@ class Address:
         return self.ssh.host
 
 
-def read_address(host: str, variables: Mapping[str, Any]) -> Address:
+def read_address(host: str, variables: Mapping[str, Any]) -> HostAddress:
     """Raises UsageError for a value that cannot be honoured: dropping it silently could reach another host."""
 
     def text(*names: str) -> str | None:
@@ -53,7 +53,7 @@ def read_address(host: str, variables: Mapping[str, Any]) -> Address:
     if become and method not in ("sudo", "ansible.builtin.sudo"):
         raise UsageError(f"ansible_become_method '{method}' is not supported", where=f"host {host}", next="use sudo")
     is_local = connection == "local"
-    return Address(
+    return HostAddress(
         host=host,
         local=is_local,
         ssh=Wish(

@@ -17,7 +17,7 @@ from typing import Any
 
 from percore.common.printable import printable
 from percore.deploy.connection import bootstrap, replies
-from percore.deploy.connection.address import Address
+from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import Channel
 from percore.deploy.connection.replies import WrongReply
 from percore.deploy.connection.stream import Event, Lines, Listening, OnEvent, Part, Sending
@@ -47,7 +47,7 @@ SAID = 4000
 class Remote:
     """One host with its running agent. Made by `connect`; `facts` are the agent's first message."""
 
-    def __init__(self, address: Address, channel: Channel) -> None:
+    def __init__(self, address: HostAddress, channel: Channel) -> None:
         self.address = address
         self.host = address.host
         self._channel = channel
@@ -215,7 +215,7 @@ class Remote:
         return UnreachableError(last, where=self.host, next="look at the host, then try again", detail=complaint)
 
 
-def connect(address: Address, *, project: Path, package_path: str = "") -> Remote:
+def connect(address: HostAddress, *, project: Path, package_path: str = "") -> Remote:
     """Reach a host and start its agent; UnreachableError or PreflightError in one line when that fails.
 
     `package_path` is where percore's own packages lie there.

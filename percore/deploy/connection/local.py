@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from percore.common.passwords import for_programs
-from percore.deploy.connection.address import Address
+from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import END_SECONDS, PIECE_BYTES, StandardError
 from percore.errors import PreflightError
 
@@ -20,7 +20,7 @@ SEND_SECONDS = 300.0
 class LocalChannel:
     """A child process of ours, in a session of its own so that Ctrl-C here does not end it halfway."""
 
-    def __init__(self, address: Address, words: list[str], directory: Path) -> None:
+    def __init__(self, address: HostAddress, words: list[str], directory: Path) -> None:
         try:
             self._child = subprocess.Popen(
                 words,

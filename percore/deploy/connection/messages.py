@@ -184,11 +184,11 @@ class JobReport(TypedDict):
     last: JobRun | None
 
 
-class JobsReply(TypedDict):
+class JobsAnswer(TypedDict):
     jobs: list[JobReport]
 
 
-class HistoryReply(TypedDict):
+class HistoryAnswer(TypedDict):
     entries: list[HistoryEntry]
 
 

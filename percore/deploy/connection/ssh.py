@@ -15,7 +15,7 @@ import threading
 from typing import Any
 
 from percore.common.passwords import for_programs
-from percore.deploy.connection.address import Address
+from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import END_SECONDS, PIECE_BYTES, StandardError
 from percore.deploy.connection.known_hosts import find_known
 from percore.deploy.connection.ssh_config import Route, Wish, find_route, jump_wish
@@ -27,7 +27,7 @@ from percore.errors import PercoreError
 class SshChannel:
     """A program at the end of a Fabric connection."""
 
-    def __init__(self, address: Address, words: list[str]) -> None:
+    def __init__(self, address: HostAddress, words: list[str]) -> None:
         self._link = _open_link(address)
         self._channel = self._link.connection.client.get_transport().open_session(timeout=self._link.route.seconds)
         self._channel.settimeout(self._link.route.silence_seconds)
@@ -178,7 +178,7 @@ class _Bastions:
 _bastions = _Bastions()
 
 
-def _open_link(address: Address) -> _SshLink:
+def _open_link(address: HostAddress) -> _SshLink:
     try:
         route = find_route(address.ssh)
         way: tuple[Wish, ...] = ()

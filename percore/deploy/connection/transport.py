@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from percore.deploy.connection.address import Address
+from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import SUDO_PROMPT, Channel
 from percore.deploy.connection.local import LocalChannel
 from percore.deploy.connection.ssh import SshChannel
 from percore.errors import PreflightError
 
 
-def open_channel(address: Address, program: list[str], *, directory: Path) -> Channel:
+def open_channel(address: HostAddress, program: list[str], *, directory: Path) -> Channel:
     """Starts the program on the host, with the rights the address asks for; `directory` is where a local one runs.
 
     Raises UnreachableError, PreflightError or UsageError, in one line.
@@ -25,7 +25,7 @@ def open_channel(address: Address, program: list[str], *, directory: Path) -> Ch
     return LocalChannel(address, words, directory) if address.local else SshChannel(address, words)
 
 
-def _as_user(address: Address, program: list[str]) -> list[str]:
+def _as_user(address: HostAddress, program: list[str]) -> list[str]:
     if not address.become:
         return program
     # Without a password sudo must not wait for one; with one it reads it from standard input, before the program does.

@@ -15,7 +15,7 @@ from typing import Any
 
 from percore.common.worker_status import is_wanted
 from percore.deploy.command_line import relative, to_type
-from percore.deploy.connection.address import Address
+from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.agent import Remote, connect
 from percore.deploy.connection.messages import Status
 from percore.deploy.connection.stream import Event
@@ -72,7 +72,7 @@ class Host:
     variables: Variables
     app: AppSettings | None  # None where the host has no app
     basics: HostSettings
-    address: Address
+    address: HostAddress
     absent_apps: frozenset[str]  # other hosts run them; those of `single_apps` once that is settled (`placement`)
     single_apps: frozenset[str] = frozenset()  # of which the fleet has one
     holders: Mapping[str, str] = field(default_factory=dict)  # of the single apps, once they are known

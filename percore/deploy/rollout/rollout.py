@@ -208,9 +208,7 @@ def _connect_standings(everyone: Sequence[Host], named: Collection[str], report:
 
 def _hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:
     scope = hosts[0].scope
-    return Hooks(
-        hosts[0].settings.hooks, scope.project, report, verb=verb, env=scope.env, hosts=_names_of(hosts)
-    )  # fmt: skip
+    return Hooks(hosts[0].settings.hooks, scope.project, report, verb=verb, env=scope.env, hosts=_names_of(hosts))
 
 
 def _names_of(hosts: Sequence[Host]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from percore.deploy.build.node_runtime import NodeBuild, fetch_node
+from percore.deploy.build.node_runtime import NodeArchive, fetch_node
 from percore.deploy.connection.messages import Changed
 from percore.deploy.connection.stream import Part
 from percore.deploy.plan.host_state import HostState
@@ -169,7 +169,7 @@ def _roll_back(done: Sequence[Host], faults: Faults, report: Report) -> PercoreE
 class Builds:
     """Those that hosts lack, by version and machine; each once in memory for however many hosts."""
 
-    found: Mapping[tuple[str, str], NodeBuild]
+    found: Mapping[tuple[str, str], NodeArchive]
     archives: Mapping[str, mmap.mmap]
 
     def completed(self, spec: dict[str, Any], host: Host) -> dict[str, Any]:
@@ -203,6 +203,6 @@ def _machine(host: Host) -> str:
     return str(host.agent.facts["machine"])
 
 
-def _map(build: NodeBuild, opened: contextlib.ExitStack) -> mmap.mmap:
+def _map(build: NodeArchive, opened: contextlib.ExitStack) -> mmap.mmap:
     file = opened.enter_context(build.path.open("rb"))
     return opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

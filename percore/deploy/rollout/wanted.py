@@ -12,7 +12,7 @@ from typing import Any
 from percore.deploy.build.app import build, naming_the_source, needs_target
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.build.host_package import Package, make_package
-from percore.deploy.build.python import Target
+from percore.deploy.build.python import BuildTarget
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.settings import AppSettings
@@ -76,7 +76,7 @@ def build_apps(hosts: Sequence[Host], report: Report, *, for_hosts: bool = True)
 
     `for_hosts`: wheels are for the Python of the hosts, which are connected; otherwise for that of this machine.
     """
-    made: dict[tuple[str, Target | None], Artifact] = {}
+    made: dict[tuple[str, BuildTarget | None], Artifact] = {}
     found: dict[str, Artifact] = {}
     bringing = [host for host in hosts if host.scope.brings_the_app]
     targets = _common_targets(bringing) if for_hosts else {}
@@ -91,24 +91,24 @@ def build_apps(hosts: Sequence[Host], report: Report, *, for_hosts: bool = True)
     return found
 
 
-def _common_targets(hosts: Sequence[Host]) -> dict[str, Target]:
+def _common_targets(hosts: Sequence[Host]) -> dict[str, BuildTarget]:
     """By host, the kind for which its wheels are: of hosts that differ only in their glibc the oldest counts."""
     targets = {host.name: (host.settings.name, _target(host)) for host in hosts if needs_target(host.settings)}
-    oldest: dict[tuple[str, ...], Target] = {}
+    oldest: dict[tuple[str, ...], BuildTarget] = {}
     for app, target in sorted(targets.values(), key=lambda pair: pair[1].libc_order):
         oldest.setdefault((app, *target.kind), target)
     return {name: oldest[(app, *target.kind)] for name, (app, target) in targets.items()}
 
 
-def _target(host: Host) -> Target:
+def _target(host: Host) -> BuildTarget:
     facts = host.agent.facts
     python = host.settings.python_version or ".".join(facts["python"].split(".")[:2])
-    return Target(facts["system"], facts["machine"], python, facts.get("libc", ""))
+    return BuildTarget(facts["system"], facts["machine"], python, facts.get("libc", ""))
 
 
 def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], report: Report) -> list[WantedHost]:
     """What every host should be, by its facts. Asks no host."""
-    maker = _Maker(artifacts, hosts[0].scope.project, report)
+    maker = _WantedMaker(artifacts, hosts[0].scope.project, report)
     made = []
     for host in hosts:
         wanted = try_one(host, maker.make)
@@ -118,7 +118,7 @@ def render_hosts(hosts: Sequence[Host], artifacts: Mapping[str, Artifact], repor
     return made
 
 
-class _Maker:
+class _WantedMaker:
     """Makes what hosts share once: a package per kind of machine, a record per directory and environment."""
 
     def __init__(self, artifacts: Mapping[str, Artifact], project: Path, report: Report) -> None:

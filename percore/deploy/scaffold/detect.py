@@ -47,16 +47,18 @@ _OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211",
 """Ports of servers that an app talks to."""
 
 _WITHOUT_START: Mapping[str, str] = {
-    "next": "next start", "nuxt": "./.output/server/index.mjs", "@sveltejs/adapter-node": "./build/index.js",
+    "next": "next start",
+    "nuxt": "./.output/server/index.mjs",
+    "@sveltejs/adapter-node": "./build/index.js",
     "@astrojs/node": "./dist/server/entry.mjs",
-}  # fmt: skip
+}
 """What starts the built app of a framework whose package.json has no script for it."""
 
 _USUAL_SCRIPTS = ("server.js", "index.js", "app.js", "main.js", "src/index.js", "src/server.js", "app.py", "main.py")
 
 
 @dataclass(frozen=True)
-class Program:
+class DetectedProgram:
     """An app of the process file; `is_web` runs once per core, the others once."""
 
     name: str
@@ -72,7 +74,7 @@ class Detected:
     name: str
     tools: str
     process_file: str
-    programs: tuple[Program, ...]
+    programs: tuple[DetectedProgram, ...]
     port: Found
     health: Found | None
     is_python: bool
@@ -122,7 +124,7 @@ def _tools(source: AppSource) -> str:
 # -- programs --------------------------------------------------------------------------------------------------------
 
 
-def _programs(source: AppSource, name: str) -> Iterator[Program]:
+def _programs(source: AppSource, name: str) -> Iterator[DetectedProgram]:
     """The web app, and what a Procfile starts beside it."""
     procfile = dict(_procfile(source))
     yield _node_program(source, name, procfile["web"]) if "web" in procfile else _web(source, name)
@@ -138,23 +140,25 @@ def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
             yield kind.strip(), command.strip()
 
 
-def _web(source: AppSource, name: str) -> Program:
+def _web(source: AppSource, name: str) -> DetectedProgram:
     if source.is_node:
         return _of_package(source, name)
     if source.is_python and (command := _python_command(source)):
-        return Program(name, command)
-    return Program(name, _usual_script(source))
+        return DetectedProgram(name, command)
+    return DetectedProgram(name, _usual_script(source))
 
 
-def _of_package(source: AppSource, name: str) -> Program:
+def _of_package(source: AppSource, name: str) -> DetectedProgram:
     """The script that starts the built app, else `main` of package.json."""
     if command := _start(source)[1]:
         return _node_program(source, name, command)
     for framework, script in _WITHOUT_START.items():
         if framework in source.dependencies:
-            return Program(name, script)
+            return DetectedProgram(name, script)
     main = source.package.get("main")
-    return Program(name, f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source))
+    return DetectedProgram(
+        name, f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source)
+    )
 
 
 def _start(source: AppSource) -> tuple[str, str]:
@@ -169,15 +173,15 @@ def _start(source: AppSource) -> tuple[str, str]:
     return "" if "build" in known else " && ".join(first), last
 
 
-def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = True) -> Program:
+def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = True) -> DetectedProgram:
     """`node dist/index` is a script with an interpreter of its own; everything else is a line for a shell."""
     match = _NODE.fullmatch(command)
     if match is None or ("nodemon" in command and match["flags"]):
-        return Program(name, command, is_web)
+        return DetectedProgram(name, command, is_web)
     script = _with_ending(source, match["script"])
     if not script.endswith(_NODE_ENDINGS):
-        return Program(name, command, is_web)
-    return Program(name, script if script.startswith("./") else f"./{script}", is_web, match["flags"].strip())
+        return DetectedProgram(name, command, is_web)
+    return DetectedProgram(name, script if script.startswith("./") else f"./{script}", is_web, match["flags"].strip())
 
 
 def _with_ending(source: AppSource, script: str) -> str:

@@ -26,7 +26,7 @@ OTHER_TASKS = "percore_tasks"
 
 
 @dataclass(frozen=True)
-class Wish:
+class InitWish:
     """What the operator said. `app` is where the app lies, `hosts` as on the command line."""
 
     env: str
@@ -35,7 +35,7 @@ class Wish:
     hosts: str = ""
 
 
-def init(wish: Wish, report: Report) -> None:
+def init(wish: InitWish, report: Report) -> None:
     """Write what is missing, and say what was found and what comes next."""
     _check(wish)
     user, hosts = read_hosts(wish.hosts)
@@ -56,7 +56,7 @@ def init(wish: Wish, report: Report) -> None:
     _show_next(wish, tasks, report)
 
 
-def _check(wish: Wish) -> None:
+def _check(wish: InitWish) -> None:
     if not names.is_path_word(wish.env):
         raise UsageError(
             f"{ascii(wish.env)[:80]} cannot be the name of an environment", where="--env", next=f"use {names.PATH_WORD}"
@@ -65,9 +65,10 @@ def _check(wish: Wish) -> None:
         raise UsageError("there is no such directory", where=f"--app {wish.app}", next="name the app's directory")
     if wish.app.resolve() == shipped_directory():
         raise UsageError(
-            "this is percore's own repository", where=str(wish.app),
+            "this is percore's own repository",
+            where=str(wish.app),
             next=f"{to_type(f'init --env {wish.env}')} --app ../shop, or run it in your app's repository",
-        )  # fmt: skip
+        )
 
 
 def read_hosts(words: str) -> tuple[str, list[str]]:
@@ -97,7 +98,7 @@ def _tasks_file(project: Path) -> str:
     return "tasks" if is_ours else OTHER_TASKS
 
 
-def _write_inventory(wish: Wish, app: Detected, user: str, hosts: list[str], writer: _Writer) -> None:
+def _write_inventory(wish: InitWish, app: Detected, user: str, hosts: list[str], writer: _Writer) -> None:
     directory = wish.project / "inventories"
     app_path = Path(os.path.relpath(wish.app, wish.project)).as_posix()
     if wish.env in environments(directory) and not (directory / wish.env).is_dir():
@@ -142,7 +143,7 @@ def _show(app: Detected, report: Report) -> None:
     report.line(f"health   {health}")
 
 
-def _show_next(wish: Wish, tasks: str, report: Report) -> None:
+def _show_next(wish: InitWish, tasks: str, report: Report) -> None:
     command = to_type(f"deploy --env {wish.env}")
     if tasks != "tasks":
         report.line(f"tasks.py is something else here, so percore's tasks are in {tasks}.py: invoke -c {tasks}")

@@ -6,7 +6,7 @@ import json
 
 import yaml
 
-from percore.deploy.scaffold.detect import Detected, Program
+from percore.deploy.scaffold.detect import Detected, DetectedProgram
 
 TASKS = '''\
 """What `invoke` runs here; `invoke --list` shows it. Tasks of your own: namespace.add_task(...)."""
@@ -109,7 +109,7 @@ def process_file(app: Detected) -> tuple[str, str]:
     return "ecosystem.config.js", f"module.exports = {{\n  apps: [\n{text}  ],\n}};\n"
 
 
-def _entry(program: Program, app: Detected) -> dict[str, object]:
+def _entry(program: DetectedProgram, app: Detected) -> dict[str, object]:
     entry: dict[str, object] = {"name": program.name, "script": program.script}
     if program.flags:
         entry["interpreter_args"] = program.flags

@@ -52,10 +52,10 @@ def _by_lines(session: Session, command: AppCommand) -> Conversation:
     child = command.start(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdin
     assert child.stdout
-    return Conversation(session, child, (child.stdin.fileno(), child.stdout.fileno()), Lines(session).show)
+    return Conversation(session, child, (child.stdin.fileno(), child.stdout.fileno()), ConsoleLines(session).show)
 
 
-def _on_terminal(session: Session, command: AppCommand, terminal: m.Terminal) -> Conversation:
+def _on_terminal(session: Session, command: AppCommand, terminal: m.OperatorTerminal) -> Conversation:
     ours, theirs = os.openpty()
     try:
         _resize(ours, terminal)
@@ -78,11 +78,11 @@ def _on_terminal(session: Session, command: AppCommand, terminal: m.Terminal) ->
         raise
 
 
-def _resize(terminal: int, size: m.Terminal) -> None:
+def _resize(terminal: int, size: m.OperatorTerminal) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
 
 
-class Lines:
+class ConsoleLines:
     """Output as lines of a log; one without an end comes in pieces."""
 
     def __init__(self, session: Session) -> None:
@@ -175,7 +175,7 @@ class Conversation:
             if message.get("op") == "input":
                 self._take_input(base64.b64decode(typed.read(m.InputMessage, message).data, validate=True))
             elif message.get("op") == "resize" and self._terminal is not None:
-                _resize(self._output, typed.read(m.Terminal, message))
+                _resize(self._output, typed.read(m.OperatorTerminal, message))
             elif message.get("op") == "bye":
                 self._session.is_over = True
                 self._leave()

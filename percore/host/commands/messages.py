@@ -17,7 +17,7 @@ class ReleaseCommandRequest(NamedTuple):
     app: Line = ""
 
 
-class Terminal(NamedTuple):
+class OperatorTerminal(NamedTuple):
     """The operator's. `kind` is what programs find in TERM."""
 
     rows: Annotated[int, between(1, 10_000)]
@@ -31,7 +31,7 @@ class RunRequest(NamedTuple):
     target: TargetPaths
     words: list[Line]
     app: Line = ""
-    terminal: Optional[Terminal] = None
+    terminal: Optional[OperatorTerminal] = None
 
 
 class InputMessage(NamedTuple):

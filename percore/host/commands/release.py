@@ -34,9 +34,12 @@ def release_command(session: Session, request: m.ReleaseCommandRequest, target: 
     with _ended_by_goodbye(session, child):
         code = _show_to_its_end(session, child)
     releases.history.add(
-        who=session.owner, what="release command", release=request.release, former=releases.current(),
+        who=session.owner,
+        what="release command",
+        release=request.release,
+        former=releases.current(),
         result=f"exit code {code} after {time.monotonic() - began:.0f} s",
-    )  # fmt: skip
+    )
     return replies.ExitReply(code)
 
 

@@ -29,12 +29,12 @@ _OF_THE_HOME = ("run", "logs", "pids", "state.*", "dump.*", "settings.*")
 _OF_THE_PACKAGE = ("current", "[0-9a-f]*")
 
 
-class Step(NamedTuple):
+class RemovalStep(NamedTuple):
     text: str
     work: Callable[[], object]
 
 
-def plan_removal(target: Target, *, with_data: bool) -> list[Step]:
+def plan_removal(target: Target, *, with_data: bool) -> list[RemovalStep]:
     """`with_data`: also what is in `shared/`. Raises PreflightError where the supervisor would have to run for it."""
     status = target.status()
     is_up = bool(status.get("daemon", True))
@@ -45,7 +45,7 @@ def plan_removal(target: Target, *, with_data: bool) -> list[Step]:
         raise PreflightError(
             "the supervisor does not run, and has other apps too", next="start it first, with the task 'start'"
         )
-    steps = [Step(f"end app {name}", partial(target.supervisor.ask, "delete", name)) for name in own if is_up]
+    steps = [RemovalStep(f"end app {name}", partial(target.supervisor.ask, "delete", name)) for name in own if is_up]
     steps += _resource_steps(target, keeps_percore=bool(others))
     if not others:
         steps += _percore_steps(target, is_up=is_up)
@@ -67,7 +67,7 @@ def _is_ours(target: Target, app: Any) -> bool:
     return not releases or not releases.isdisjoint(target.releases.names())
 
 
-def _resource_steps(target: Target, *, keeps_percore: bool) -> Iterator[Step]:
+def _resource_steps(target: Target, *, keeps_percore: bool) -> Iterator[RemovalStep]:
     """What its release put elsewhere."""
     current = target.releases.current()
     plan = plan_or_none(target.releases, current) if current else None
@@ -76,7 +76,7 @@ def _resource_steps(target: Target, *, keeps_percore: bool) -> Iterator[Step]:
         resource = make(spec)
         text = resource.change()
         if text:
-            yield Step(text, partial(_apply, spec))
+            yield RemovalStep(text, partial(_apply, spec))
 
 
 def _apply(spec: Spec) -> None:
@@ -97,33 +97,35 @@ def _without_percore(target: Target, plan: Plan) -> Plan:
     return plan._replace(before=[spec for spec in plan.before if not is_own(spec)])
 
 
-def _percore_steps(target: Target, *, is_up: bool) -> Iterator[Step]:
+def _percore_steps(target: Target, *, is_up: bool) -> Iterator[RemovalStep]:
     supervisor = target.supervisor
     unit_file = f"/etc/systemd/system/{UNIT}"
     if supervisor.user is not None:
-        for spec in ({"kind": "unit", "name": UNIT, "active": False, "enabled": False},
-                     {"kind": "absent-unit-file", "path": unit_file}):  # fmt: skip
+        for spec in (
+            {"kind": "unit", "name": UNIT, "active": False, "enabled": False},
+            {"kind": "absent-unit-file", "path": unit_file},
+        ):
             if text := make(spec).change():
-                yield Step(text, partial(_apply, spec))
+                yield RemovalStep(text, partial(_apply, spec))
     elif is_up:
-        yield Step("end the supervisor", supervisor.kill)
+        yield RemovalStep("end the supervisor", supervisor.kill)
     if supervisor.is_installed():
-        yield Step(f"remove {supervisor.command[0]}", partial(remove, supervisor.command[0]))
+        yield RemovalStep(f"remove {supervisor.command[0]}", partial(remove, supervisor.command[0]))
     for path, names in ((supervisor.home, _OF_THE_HOME), (supervisor.package, _OF_THE_PACKAGE)):
         if _entries(path, names):
             what = "percore's state and the logs" if names is _OF_THE_HOME else "percore's code"
-            yield Step(f"remove {what} in {path}", partial(_clear, path, names))
+            yield RemovalStep(f"remove {what} in {path}", partial(_clear, path, names))
 
 
-def _directory_steps(target: Target, *, with_data: bool) -> Iterator[Step]:
+def _directory_steps(target: Target, *, with_data: bool) -> Iterator[RemovalStep]:
     directory, data = target.releases.deploy_to, data_left(target)
     if data and with_data:
-        yield Step(f"remove {data}, with the app's data", partial(remove_tree, data))
+        yield RemovalStep(f"remove {data}, with the app's data", partial(remove_tree, data))
     names = _OF_THE_APP if data and not with_data else (*_OF_THE_APP, "shared")
     count = len(target.releases.names())
     if _entries(directory, names):
         what = f"{count} release{'' if count == 1 else 's'} in {directory}" if count else f"what is left in {directory}"
-        yield Step(f"remove {what}", partial(_clear, directory, names))
+        yield RemovalStep(f"remove {what}", partial(_clear, directory, names))
 
 
 def _entries(directory: str, names: Collection[str]) -> list[str]:

@@ -57,9 +57,10 @@ def ask(home: str, op: str, *, uid: int, seconds: float) -> Optional[Reply]:
         daemon = _look_at(peer.pid, uid) if peer.uid == uid else None
         if daemon is None:
             raise RolloutError(
-                f"the socket is not the supervisor's: process {peer.pid} of uid {peer.uid} listens there", where=path,
+                f"the socket is not the supervisor's: process {peer.pid} of uid {peer.uid} listens there",
+                where=path,
                 next="look who made it, and remove it",
-            )  # fmt: skip
+            )
         try:
             link.sendall(control.request(op))
             result = _read_result(link, path, deadline)

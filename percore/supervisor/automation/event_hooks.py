@@ -17,7 +17,7 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import this_program
-from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.states import State, WorkerRole
 from percore.supervisor.base.user import clean_environment, identity_of
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
@@ -41,7 +41,7 @@ class EventHooks(Observer):
 
     def worker_changed(self, app: App, worker: Worker) -> None:
         place = (app.name, worker.number)
-        if worker.role is not Role.CURRENT or not app.config.hooks or app.config.is_job:
+        if worker.role is not WorkerRole.CURRENT or not app.config.hooks or app.config.is_job:
             return
         if worker.state is State.FATAL:
             self._in_trouble.add(place)
@@ -120,9 +120,11 @@ class EventHooks(Observer):
     def _start_runner(self, app: App, message: Mapping[str, Any]) -> None:
         identity = identity_of(app.config.user, app.config.group)
         task = {
-            "message": message, "targets": list(app.config.hooks[message["event"]]), "cwd": app.config.cwd,
+            "message": message,
+            "targets": list(app.config.hooks[message["event"]]),
+            "cwd": app.config.cwd,
             "identity": [identity.uid, identity.gid, list(identity.groups)] if identity else None,
-        }  # fmt: skip
+        }
         env = {
             **clean_environment(os.environ),
             **(identity.variables if identity else {}),

@@ -190,7 +190,7 @@ class FileWatch:
             self._missing.add(directory)
             self._scan()
 
-    def _read_change(self, change: inotify.Change, path: str) -> None:
+    def _read_change(self, change: inotify.InotifyChange, path: str) -> None:
         if change.mask & inotify.IS_DIR:
             if change.mask & (inotify.CREATE | inotify.MOVED_TO):
                 self._plan(path, True)

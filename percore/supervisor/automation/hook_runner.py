@@ -39,9 +39,12 @@ def main() -> None:
 def run(command: str, message: Mapping[str, Any]) -> str:
     """What failed; empty when nothing did. The command gets the event on stdin and in variables."""
     env = {
-        **os.environ, "PERCORE_EVENT": message["event"], "PERCORE_EVENT_APP": message["app"],
-        "PERCORE_EVENT_REASON": message["reason"], "PERCORE_EVENT_SLOT": str(message.get("slot", "")),
-    }  # fmt: skip
+        **os.environ,
+        "PERCORE_EVENT": message["event"],
+        "PERCORE_EVENT_APP": message["app"],
+        "PERCORE_EVENT_REASON": message["reason"],
+        "PERCORE_EVENT_SLOT": str(message.get("slot", "")),
+    }
     with subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True, env=env, encoding="utf-8", errors="replace",

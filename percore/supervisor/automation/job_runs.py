@@ -125,10 +125,11 @@ class JobRuns(Observer):
             "seconds": round(time.monotonic() - worker.child.started_at, 3) if is_seen else None,
             "exit_code": history.exit_code if is_seen else None,
             "end": history.last_end or worker.failure,
-            "failed": late is not None or (is_seen and worker.state is not State.STOPPED and history.has_failed(worker.config)),
+            "failed": late is not None
+            or (is_seen and worker.state is not State.STOPPED and history.has_failed(worker.config)),
             "release": worker.config.release,
             "lines": [line[:_LONGEST_KEPT] for line in history.last_tail[-_KEPT_LINES:]],
-        }  # fmt: skip
+        }
         self._save()
         if self._last[app.name]["failed"]:
             for observer in self._manager.observers:

@@ -78,7 +78,7 @@ def observe(manager: Manager, loop: Loop, home: Home, own_log: Optional[OwnLog])
     def job_runs() -> Observer:
         from percore.supervisor.automation.job_runs import JobRuns
 
-        manager.job_runs = made = JobRuns(loop, home, manager)
+        apps.job_runs = made = JobRuns(loop, home, manager)
         return made
 
     manager.observers += [

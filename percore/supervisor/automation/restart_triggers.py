@@ -113,5 +113,8 @@ class RestartTriggers(Observer):
 
 def is_watched_alike(one: AppConfig, other: AppConfig) -> bool:
     return (one.watch, one.ignore_watch, one.watch_delay, one.cwd) == (
-        other.watch, other.ignore_watch, other.watch_delay, other.cwd,
-    )  # fmt: skip
+        other.watch,
+        other.ignore_watch,
+        other.watch_delay,
+        other.cwd,
+    )

@@ -25,7 +25,7 @@ CHANGES = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
 _HEAD = struct.Struct("iIII")
 
 
-class Change(NamedTuple):
+class InotifyChange(NamedTuple):
     watch: int  # what `add` returned
     mask: int
     name: str
@@ -45,7 +45,7 @@ class Inotify:
     def remove(self, watch: int) -> None:
         self._libc.inotify_rm_watch(self.descriptor, watch)
 
-    def read(self) -> list[Change]:
+    def read(self) -> list[InotifyChange]:
         try:
             data = os.read(self.descriptor, 1 << 16)
         except BlockingIOError:
@@ -57,7 +57,7 @@ class Inotify:
             position += _HEAD.size
             name = data[position : position + length].rstrip(b"\0")
             position += length
-            found.append(Change(watch, mask, os.fsdecode(name)))
+            found.append(InotifyChange(watch, mask, os.fsdecode(name)))
         return found
 
     def close(self) -> None:

@@ -83,8 +83,11 @@ def trial(loop: Loop, program: Program, wake: Callable[[], None]) -> Job:
 def _start_trial(program: Program, said: int) -> int:
     """Its pidfd; its output goes into `said`."""
     argv = program.argv("check", then=f"; print({_CAN!r})")
-    places = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2),
-              (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # fmt: skip
+    places = [
+        (os.POSIX_SPAWN_DUP2, said, 1),
+        (os.POSIX_SPAWN_DUP2, said, 2),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    ]
     try:
         with rlimits.as_given():
             pid = os.posix_spawn(argv[0], argv, os.environ, setsid=True, setsigmask=(), file_actions=places)

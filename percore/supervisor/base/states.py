@@ -21,7 +21,7 @@ class State(str, Enum):
     FATAL = "fatal"
 
 
-class Role(Enum):
+class WorkerRole(Enum):
     """What a worker is to its slot. Only the current one is started again when it ends by itself."""
 
     CURRENT = "current"

@@ -27,27 +27,27 @@ _OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe must not make
 _MOST_TEXT = 1 << 20
 
 
-class User(NamedTuple):
+class UserIds(NamedTuple):
     uid: int
     gid: int
     groups: tuple[int, ...]
 
 
-AnyUser = Union[User, Identity]
+AnyUser = Union[UserIds, Identity]
 Actor = tuple[AnyUser, "set[int]"]  # and whose links may lead it, where others may change the directory
 
 
-def ourselves() -> User:
-    return User(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+def ourselves() -> UserIds:
+    return UserIds(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
-def user_with(uid: int, gid: int) -> User:
+def user_with(uid: int, gid: int) -> UserIds:
     """The user with this number; `gid` is his group where his name is not known."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
-        return User(uid, gid, (gid,))
-    return User(uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+        return UserIds(uid, gid, (gid,))
+    return UserIds(uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
 
 
 @contextlib.contextmanager

@@ -92,9 +92,11 @@ def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
     limit = f", limited to {short_size(facts.memory_limit_bytes)}" if facts.memory_limit_bytes else ""
     clock = {True: "synchronized", False: "not synchronized", None: "unknown"}[facts.clock_is_synchronized]
     features = {
-        "steering of connections": facts.has_steering, "bind shim": facts.has_bind_shim, "pidfd_getfd": facts.has_pidfd_getfd,
+        "steering of connections": facts.has_steering,
+        "bind shim": facts.has_bind_shim,
+        "pidfd_getfd": facts.has_pidfd_getfd,
         "COLLAPSE_RANGE": facts.has_collapse_range,
-    }  # fmt: skip
+    }
     words = {True: "yes", False: "no", None: "unknown"}
     running = (
         f"supervisor {short_size(psutil.Process(pid).memory_info().rss)}, pid {pid}" if pid else "no supervisor runs"
@@ -104,13 +106,13 @@ def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
         "host": f"{facts.system}, Linux {facts.kernel} {facts.machine}",
         "cores": f"{facts.cores} usable of {facts.cores_online}; load {' '.join(map(str, facts.load))}",
         "memory": f"{short_size(facts.memory_bytes)}{limit}, {short_size(facts.available_bytes)} available; "
-                  f"swap {short_size(facts.swap_used_bytes)} used of {short_size(facts.swap_bytes)}",
+        f"swap {short_size(facts.swap_used_bytes)} used of {short_size(facts.swap_bytes)}",
         "disk": f"{short_size(facts.disk_free_bytes)} free of {short_size(facts.disk_bytes)}",
         "limits": f"open files {facts.open_files} (at most {facts.open_files_most}), somaxconn {facts.somaxconn}, "
-                  f"tcp_max_syn_backlog {facts.syn_backlog}",
+        f"tcp_max_syn_backlog {facts.syn_backlog}",
         "clock": clock,
         "kernel": ", ".join(f"{name}: {words[value]}" for name, value in features.items()),
-    }  # fmt: skip
+    }
     return (f"{name:<8} {text}" for name, text in rows.items())
 
 

@@ -24,12 +24,12 @@ _GREEN, _RED, _MARKED, _PLAIN = b"\x1b[32m", b"\x1b[31m", b"\x1b[7m", b"\x1b[0m"
 
 
 class Line(NamedTuple):
-    source: Source
+    source: LogSource
     text: bytes
     moment: Optional[float]  # its own timestamp
 
 
-class Source:
+class LogSource:
     """One stream of one worker; of the first one where several write the same file."""
 
     def __init__(self, worker: Mapping[str, Any], stream: str, path: str, *, begin: Optional[int]) -> None:
@@ -78,9 +78,9 @@ def make_logs_parser() -> Parser:
 def show_logs(arguments: list[str]) -> int:
     """Prints the last lines of each log, then follows all of them until Ctrl-C."""
     options = make_logs_parser().parse_args(arguments)
-    sources: dict[str, Source] = {}
+    sources: dict[str, LogSource] = {}
     for path, worker, stream, _ in find_logs(options):
-        sources.setdefault(path, Source(worker, stream, path, begin=None))
+        sources.setdefault(path, LogSource(worker, stream, path, begin=None))
     write = make_writer(options, sources)
     for line in in_time_order([source.last(options.lines) for source in sources.values()], _written_time):
         write(line)
@@ -101,7 +101,7 @@ def find_logs(options: Namespace) -> Iterator[tuple[str, Mapping[str, Any], str,
                 yield worker["error_file"], worker, "err", starts[1]
 
 
-def follow(options: Namespace, sources: dict[str, Source], write: Callable[[Line], None]) -> None:
+def follow(options: Namespace, sources: dict[str, LogSource], write: Callable[[Line], None]) -> None:
     asked = time.monotonic()
     while True:
         if time.monotonic() - asked >= _ASK_SECONDS:
@@ -115,17 +115,17 @@ def follow(options: Namespace, sources: dict[str, Source], write: Callable[[Line
             time.sleep(_POLL_SECONDS)
 
 
-def add_new(options: Namespace, sources: dict[str, Source]) -> None:
+def add_new(options: Namespace, sources: dict[str, LogSource]) -> None:
     """Apps and workers that were started meanwhile. The logs stay readable without the supervisor."""
     try:
         for path, worker, stream, start in find_logs(options):
             if path not in sources:
-                sources[path] = Source(worker, stream, path, begin=start or 0)
+                sources[path] = LogSource(worker, stream, path, begin=start or 0)
     except PercoreError:
         return
 
 
-def in_time_order(batches: Iterable[list[Line]], otherwise: Callable[[Source], float]) -> list[Line]:
+def in_time_order(batches: Iterable[list[Line]], otherwise: Callable[[LogSource], float]) -> list[Line]:
     """Lines without a time of their own belong to the one before; where a log tells no times at all, it stays together."""
     keyed = []
     for batch in batches:
@@ -137,7 +137,7 @@ def in_time_order(batches: Iterable[list[Line]], otherwise: Callable[[Source], f
     return [line for _, line in sorted(keyed, key=lambda entry: entry[0])]
 
 
-def _written_time(source: Source) -> float:
+def _written_time(source: LogSource) -> float:
     try:
         return os.stat(source.path).st_mtime
     except OSError:
@@ -147,7 +147,7 @@ def _written_time(source: Source) -> float:
 # -- how a line is shown ---------------------------------------------------------------------------------------------
 
 
-def make_writer(options: Namespace, sources: Mapping[str, Source]) -> Callable[[Line], None]:
+def make_writer(options: Namespace, sources: Mapping[str, LogSource]) -> Callable[[Line], None]:
     output = sys.stdout.buffer
     is_terminal = sys.stdout.isatty()
     marked = options.highlight.encode() if options.highlight and is_terminal else b""

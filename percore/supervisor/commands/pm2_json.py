@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from percore.common.files import write_file
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.home import Home
-from percore.supervisor.base.user_files import AnyUser, User, acting, is_only_ours, may_execute, ourselves, read_text
+from percore.supervisor.base.user_files import AnyUser, UserIds, acting, is_only_ours, may_execute, ourselves, read_text
 from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.records import field_of
@@ -226,7 +226,7 @@ def running_program(pid: int) -> Optional[VersionedProgram]:
         with open(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)
         uid, gid = (int(fields[name].split()[0]) for name in ("Uid", "Gid"))
-        user = User(uid, gid, tuple(map(int, fields["Groups"].split())))
+        user = UserIds(uid, gid, tuple(map(int, fields["Groups"].split())))
         return VersionedProgram(path, user) if os.path.basename(path) in _NODES else None
     except (OSError, ValueError, KeyError):
         return None

@@ -45,17 +45,21 @@ def run_in_foreground(arguments: list[str]) -> int:
     apps = read_apps(options)
     style = next((style for name, style in _STYLES.items() if getattr(options, name)), "raw")
     plan = {
-        "apps": [app.to_record() for app in apps], "env": shell_environment(), "style": style,
-        "stamps": options.timestamp, "auto_exit": not options.no_auto_exit,
-    }  # fmt: skip
+        "apps": [app.to_record() for app in apps],
+        "env": shell_environment(),
+        "style": style,
+        "stamps": options.timestamp,
+        "auto_exit": not options.no_auto_exit,
+    }
     home = Home.of_user()
     try:
         home.make()
     except OSError as error:
         raise PercoreError(
-            f"the home cannot be created: {error.strerror}", where=home.path,
+            f"the home cannot be created: {error.strerror}",
+            where=home.path,
             next="set PERCORE_HOME to a writable directory, such as a tmpfs",
-        ) from None  # fmt: skip
+        ) from None
     become_supervisor(plan, home)
     return 0
 

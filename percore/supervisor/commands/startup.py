@@ -55,9 +55,10 @@ def refuse_foreign_unit(unit: str) -> None:
         return
     if not is_ours:
         raise PercoreError(
-            "this unit was not written by percore startup and is left unchanged", where=f"{_UNITS}/{unit}",
+            "this unit was not written by percore startup and is left unchanged",
+            where=f"{_UNITS}/{unit}",
             next="--service-name NAME; after a deploy, on the control machine: invoke startup",
-        )  # fmt: skip
+        )
 
 
 def remove_startup(arguments: list[str]) -> int:
@@ -93,9 +94,10 @@ def parse(name: str, arguments: list[str]) -> Any:
     options = parser.parse_args(arguments)
     if options.platform != "systemd":
         raise UsageError(
-            f"'{options.platform}' is not supported, only systemd", where=name,
+            f"'{options.platform}' is not supported, only systemd",
+            where=name,
             next="let your init run: percore daemon; in a container: percore runtime FILE",
-        )  # fmt: skip
+        )
     if options.service_name and not all(letter.isalnum() or letter in "-_.@" for letter in options.service_name):
         raise UsageError(f"'{options.service_name}' is not a valid name of a unit", where=name)
     return options

@@ -92,6 +92,9 @@ def check_log_names(known: Iterable[AppConfig], new: Iterable[AppConfig]) -> Non
 def _log_names(config: AppConfig) -> list[str]:
     """Without the numbers that workers add, and without what the app places by itself."""
     stem = file_name(config.name)
-    usual = {f"{stem}-out": config.out_file is None, f"{stem}-error": config.error_file is None,
-             stem: config.log_file == ""}  # fmt: skip
+    usual = {
+        f"{stem}-out": config.out_file is None,
+        f"{stem}-error": config.error_file is None,
+        stem: config.log_file == "",
+    }
     return [] if config.disable_logs else [name for name, is_usual in usual.items() if is_usual]

@@ -255,9 +255,10 @@ def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
     is_shared = fields["mode"] == CLUSTER and fields.get("share_port", True) and not fields.get("port_per_worker")
     if fields.get("listen") and not is_shared:
         raise UsageError(
-            f"'listen' of {title} needs workers that share ports, and its workers do not", where=path,
+            f"'listen' of {title} needs workers that share ports, and its workers do not",
+            where=path,
             next="set exec_mode: cluster, without share_port: false and port_per_worker",
-        )  # fmt: skip
+        )
 
 
 def _runs_node(fields: Mapping[str, Any]) -> bool:

@@ -204,8 +204,11 @@ def static_app(entry: Mapping[str, Any]) -> dict[str, Any]:
         env["PM2_SERVE_BASIC_AUTH"] = True
         env["PM2_SERVE_BASIC_AUTH_USERNAME"] = credentials.get("username", "")
         env["PM2_SERVE_BASIC_AUTH_PASSWORD"] = credentials.get("password", "")
-    return {"name": entry.get("name") or f"static-page-server-{port}", "script": STATIC_SERVER,
-            "env": {"PM2_SERVE_PORT": port, **env}}  # fmt: skip
+    return {
+        "name": entry.get("name") or f"static-page-server-{port}",
+        "script": STATIC_SERVER,
+        "env": {"PM2_SERVE_PORT": port, **env},
+    }
 
 
 def _check_names(apps: Sequence[AppConfig], path: str) -> None:
@@ -217,9 +220,10 @@ def _check_names(apps: Sequence[AppConfig], path: str) -> None:
             if other not in names or other == app.name:
                 like = nearest(other, [name for name in names if name != app.name])
                 raise UsageError(
-                    f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name", where=path,
+                    f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name",
+                    where=path,
                     next=f"did you mean '{like}'?" if like else "",
-                )  # fmt: skip
+                )
             if next(need for need in apps if need.name == other).is_job:
                 raise UsageError(f"'depends_on' of app '{app.name}' names '{other}', which is a job", where=path)
     refuse_cycle({app.name: app.depends_on for app in apps}, where=path)

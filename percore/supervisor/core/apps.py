@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from percore.common.cpus import usable_cores
-from percore.common.typing import Any, Optional
+from percore.common.typing import TYPE_CHECKING, Any, Optional
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
@@ -19,6 +19,16 @@ from percore.supervisor.core.lifecycle import halt, note_blocked, stop
 from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.state.set_aside import SetAside
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class JobReports(Protocol):
+        """The jobs among the apps."""
+
+        def report(self, names: Sequence[str]) -> list[dict[str, Any]]: ...
+
+        def run_now(self, app: App) -> None: ...
+
 
 class Apps(dict[str, App]):
     runtime: Runtime  # is set when there is what workers ask for, which needs the apps
@@ -27,6 +37,7 @@ class Apps(dict[str, App]):
         super().__init__()
         self.aside = SetAside(home.path)
         self.release = ""  # that was applied last
+        self.job_runs: Optional[JobReports] = None  # from the first job on
         self.unknown: Mapping[str, Any] = {}  # what another version wrote into the state
 
     def add(self, config: AppConfig, base_env: Mapping[str, str], count: int) -> App:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from percore.common.typing import TYPE_CHECKING, Any, Callable, Optional
-from percore.errors import UsageError
+from percore.common.typing import Callable, Optional
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import Program, trial
@@ -22,17 +21,6 @@ from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.state.saved import Saved
 
 _CONFLICTS_SECONDS = 10.0
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class JobRuns(Protocol):
-        """The jobs among the apps."""
-
-        def report(self, names: Sequence[str]) -> list[dict[str, Any]]: ...
-
-        def run_now(self, app: App) -> None: ...
 
 
 class Observer:
@@ -60,7 +48,6 @@ class Manager:
         self.apps = persistence.apps
         self.jobs = Jobs(loop.faults)
         self.observers: list[Observer] = []
-        self.job_runs: Optional[JobRuns] = None  # from the first job on
         self.successor: Optional[Program] = None  # what this process is to execute next
         self.persistence = persistence
         self.pending = PendingStarts(self.apps)
@@ -176,19 +163,3 @@ class Manager:
         """Another supervisor has our home: everything of ours ends, and nothing more is written there."""
         self.persistence.give_up()
         self.jobs.submit("give up the home", self.shut_down(), lambda _: None, urgent=True)
-
-
-def report_jobs(manager: Manager, names: Sequence[str]) -> list[dict[str, Any]]:
-    """When each runs next, and how its last run ended. Raises UsageError for a name that is no job."""
-    if manager.job_runs is None and names:
-        raise UsageError(f"no job is called '{names[0]}'", next="write it under 'jobs' of the process file")
-    return manager.job_runs.report(names) if manager.job_runs else []
-
-
-def run_jobs(manager: Manager, names: Sequence[str]) -> Mapping[str, Any]:
-    """At once, whatever their times. Raises UsageError for what is no job, or runs."""
-    report_jobs(manager, names)
-    for name in names:
-        if manager.job_runs:
-            manager.job_runs.run_now(manager.apps[name])
-    return {}

@@ -45,9 +45,9 @@ def start_slots(apps: Apps, chosen: Chosen) -> Job:
 
 def stop(apps: Apps, selectors: Sequence[str]) -> Outcome:
     chosen = select_all(apps, selectors)
-    yield from apps.stop_in_order({
-        app.name: lifecycle.stop(app, None if len(slots) == len(app.slots) else slots) for app, slots in chosen
-    })  # fmt: skip
+    yield from apps.stop_in_order(
+        {app.name: lifecycle.stop(app, None if len(slots) == len(app.slots) else slots) for app, slots in chosen}
+    )
     return {}
 
 
@@ -146,3 +146,19 @@ def set_watch(apps: Apps, selectors: Sequence[str], on: Optional[bool]) -> None:
         is_on = not app.config.watch if on is None else on
         places = app.config.watch or (app.config.cwd,)
         app.settle(app.config._replace(watch=places if is_on else ()))
+
+
+def report_jobs(apps: Apps, names: Sequence[str]) -> list[dict[str, Any]]:
+    """When each runs next, and how its last run ended. Raises UsageError for a name that is no job."""
+    if apps.job_runs is None and names:
+        raise UsageError(f"no job is called '{names[0]}'", next="write it under 'jobs' of the process file")
+    return apps.job_runs.report(names) if apps.job_runs else []
+
+
+def run_jobs(apps: Apps, names: Sequence[str]) -> Mapping[str, Any]:
+    """At once, whatever their times. Raises UsageError for what is no job, or runs."""
+    report_jobs(apps, names)
+    for name in names:
+        if apps.job_runs:
+            apps.job_runs.run_now(apps[name])
+    return {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from percore.common.cpus import usable_cores
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
-from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.states import State, WorkerRole
 from percore.supervisor.config.app import resolve_instances
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
@@ -96,7 +96,7 @@ def _adopt(app: App, slot: Slot, saved: SavedWorker, channels: Mapping[str, sock
     channel = channels.get(saved.token) or rescue_channel(saved.pid, saved.start_time)
     process = adopt(saved.pid, saved.start_time, channel=channel)
     if process is None:
-        if saved.role is Role.CURRENT and ends_for_good(saved.config, None):
+        if saved.role is WorkerRole.CURRENT and ends_for_good(saved.config, None):
             end = SavedEnd(State.EXITED, 0, _UNSEEN_END, "", saved.restarts, saved.started_time)
             slot.adopt_end(end)
             log(f"{app.name} {slot.number}: {_UNSEEN_END}; it is not to be run again")

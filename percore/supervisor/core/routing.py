@@ -108,14 +108,13 @@ class Router:
         keys = {route.key for route in self._routes}
         keys.update((route.slot, used) for route in (*self._routes, *self._leaving) for used in route.used)
         in_use = {listener.socket_for(*key).fileno() for listener in steered for key in keys}
-        idle = {
-            sock.fileno(): sock for listener in steered for sock in listener.sockets if sock.fileno() not in in_use
-        }  # fmt: skip
+        idle = {sock.fileno(): sock for listener in steered for sock in listener.sockets if sock.fileno() not in in_use}
         in_use.update(
-            sock.fileno() for listener in self.listeners.values()
+            sock.fileno()
+            for listener in self.listeners.values()
             if listener.mode is Mode.SINGLE and listener.address.can_steer
             for sock in listener.sockets
-        )  # fmt: skip
+        )
         self._tamper_watch.watch(idle, in_use)
 
     def _serving(self) -> list[SlotRoute]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from percore.common.typing import Any, Optional
-from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Event, Role, State
+from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Event, State, WorkerRole
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.routing import SlotRoute
@@ -38,13 +38,15 @@ class Slot:
         self._runtime = runtime
         self._listeners = listeners
         self._pid_file = PidFile(place.id, runtime.environment.home.pids)
-        self.worker = self._make_worker(config, 0, Role.CURRENT)
+        self.worker = self._make_worker(config, 0, WorkerRole.CURRENT)
         self.incoming: Optional[Worker] = None
         self.outgoing: Optional[Worker] = None
         self._left_generation: Optional[int] = None  # the one that served before the last reload
         self._starts_later = False  # it was to start while an incoming worker did
 
-    def _make_worker(self, config: AppConfig, generation: int, role: Role, state: State = State.STOPPED) -> Worker:
+    def _make_worker(
+        self, config: AppConfig, generation: int, role: WorkerRole, state: State = State.STOPPED
+    ) -> Worker:
         sockets = WorkerSockets(self._listeners, self.number, generation)
         return Worker(self._runtime, self, sockets, config, role, state)
 
@@ -100,12 +102,12 @@ class Slot:
 
     def adopt(self, process: Process, saved: SavedWorker) -> Worker:
         """This living process of an earlier supervisor is the slot's worker, or the one that leaves it."""
-        if saved.role is Role.CURRENT:
-            self.worker = worker = self._make_worker(saved.config, saved.generation, Role.CURRENT, saved.state)
+        if saved.role is WorkerRole.CURRENT:
+            self.worker = worker = self._make_worker(saved.config, saved.generation, WorkerRole.CURRENT, saved.state)
         else:
             # An incoming one may have got its first clients just before its supervisor died, so it drains as well.
             state = State.STOPPING if saved.state is State.STOPPING else State.RUNNING
-            self.outgoing = worker = self._make_worker(saved.config, saved.generation, Role.OUTGOING, state)
+            self.outgoing = worker = self._make_worker(saved.config, saved.generation, WorkerRole.OUTGOING, state)
         adopt_process(worker, process, saved)
         self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         return worker
@@ -113,7 +115,9 @@ class Slot:
     def adopt_end(self, saved: SavedEnd) -> None:
         """It was over under an earlier supervisor: a job that is done must not run twice."""
         former = self.worker
-        self.worker = worker = self._make_worker(former.config, former.sockets.generation, Role.CURRENT, saved.state)
+        self.worker = worker = self._make_worker(
+            former.config, former.sockets.generation, WorkerRole.CURRENT, saved.state
+        )
         adopt_end(worker, saved)
 
     @property
@@ -141,7 +145,7 @@ class Slot:
         """Starts the incoming worker on the other generation's sockets."""
         assert not self.incoming, "a slot has at most two workers"
         assert not self.outgoing, "a slot has at most two workers"
-        self.incoming = self._make_worker(config, 1 - self.worker.sockets.generation, Role.INCOMING)
+        self.incoming = self._make_worker(config, 1 - self.worker.sockets.generation, WorkerRole.INCOMING)
         self.incoming.readiness.expect(_kept_port(self.worker, config))
         self.incoming.history.restarts = self.worker.history.restarts
         self._left_generation = None
@@ -153,7 +157,7 @@ class Slot:
         assert self.incoming
         assert self.incoming.is_ready
         self.outgoing, self.worker, self.incoming = self.worker, self.incoming, None
-        self.worker.role = Role.CURRENT
+        self.worker.role = WorkerRole.CURRENT
         self._starts_later = False
         self._pid_file.note(self.worker.config, self.number, self.worker.child.process)
         self._left_generation = self.outgoing.sockets.generation
@@ -165,7 +169,7 @@ class Slot:
             self.incoming.handle(Event.STOP)
             # It stays as outgoing until its process is gone.
             self.outgoing, self.incoming = self.incoming, None
-            self.outgoing.role = Role.OUTGOING
+            self.outgoing.role = WorkerRole.OUTGOING
             self._forget_outgoing()
         if self.wanted and self._starts_later:
             self.start()
@@ -173,7 +177,7 @@ class Slot:
     def retire(self) -> None:
         """Lets the outgoing worker finish its connections, then stops it."""
         assert self.outgoing
-        self.outgoing.role = Role.OUTGOING
+        self.outgoing.role = WorkerRole.OUTGOING
         drain(self.outgoing)
         self._forget_outgoing()
 
@@ -182,7 +186,7 @@ class Slot:
         self.wanted = False
         self.abandon()
         if self.worker.is_ready and self.outgoing is None:
-            self.outgoing, self.worker = self.worker, self._make_worker(self.worker.config, 0, Role.CURRENT)
+            self.outgoing, self.worker = self.worker, self._make_worker(self.worker.config, 0, WorkerRole.CURRENT)
             self.retire()
         else:
             self.stop()

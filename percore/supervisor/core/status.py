@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from percore.common.bounds import compile_regex, regex_limit
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
-from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.states import State, WorkerRole
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps
@@ -181,7 +181,7 @@ def status_of(worker: Worker) -> dict[str, Any]:
     child, history, config = worker.child, worker.history, worker.config
     if child.process:
         child.usage.sample(child.process.pid)
-    shown = State.STOPPING if worker.role is Role.OUTGOING and worker.is_ready else worker.state
+    shown = State.STOPPING if worker.role is WorkerRole.OUTGOING and worker.is_ready else worker.state
     ports = [address.port for address in worker.sockets.addresses if address.port]
     return {
         "slot": worker.number,

@@ -10,7 +10,7 @@ import time
 from percore.common.typing import TYPE_CHECKING, Optional
 from percore.supervisor.base.loop import Loop, OneTimer
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
+from percore.supervisor.health.probe import Probe, WorkerTarget, target_of
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
 # From when on a queue that does not move is called stuck; until then the program may just be busy.
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
         def ask_for_replacement(self, reason: str) -> None: ...
 
 
-def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[ProbeTarget]:
+def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[WorkerTarget]:
     """Where the health of a worker that serves is asked for; None where it has no address for that."""
     port = config.port_of(sockets.slot)
     if not config.shares_port:
-        return ProbeTarget("127.0.0.1", port, health=config.health) if port else None
+        return WorkerTarget("127.0.0.1", port, health=config.health) if port else None
     for address in sockets.addresses:
         if port in (None, address.port) and (listener := sockets.listeners.get(address)) and listener.steered:
             return target_of(sockets, address, config.health, is_incoming=False)

@@ -23,7 +23,7 @@ _LONGEST_WAIT = 0.5
 _ATTEMPT_SECONDS = 5.0
 
 
-class ProbeTarget:
+class WorkerTarget:
     """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
     `find_other` names another process that listens there instead of the worker; empty when there is none.
@@ -43,13 +43,13 @@ class ProbeTarget:
 
 def target_of(
     sockets: WorkerSockets, address: Address, health: Optional[str], *, is_incoming: bool
-) -> Optional[ProbeTarget]:
+) -> Optional[WorkerTarget]:
     """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
     listener = sockets.listeners.get(address)
     host, source = address.probe_host, ProbeSource(sockets.slot, incoming=is_incoming)
     if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
         return None
-    return ProbeTarget(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
+    return WorkerTarget(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
 
 
 class Probe:
@@ -58,7 +58,7 @@ class Probe:
     `on_failure` hears that reason after each attempt that was none.
     """
 
-    def __init__(self, loop: Loop, target: ProbeTarget, on_ready: Callable[[], None],
+    def __init__(self, loop: Loop, target: WorkerTarget, on_ready: Callable[[], None],
                  on_failure: Callable[[str], None] = lambda _: None) -> None:  # fmt: skip
         self._loop = loop
         self._target = target

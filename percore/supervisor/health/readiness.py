@@ -9,7 +9,7 @@ from percore.common.typing import Callable, Optional
 from percore.supervisor.base.loop import LoopScope, OneTimer
 from percore.supervisor.config.address import Address, parse_address
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.health.probe import Probe, ProbeTarget, target_of
+from percore.supervisor.health.probe import Probe, WorkerTarget, target_of
 from percore.supervisor.sockets.port_owner import find_other_owner
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
 
@@ -45,7 +45,7 @@ class Readiness:
         self._timer.set(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
         port = config.port_of(self._sockets.slot)
         if port and not config.shares_port and not config.wait_ready:
-            self._start_probe(ProbeTarget("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
+            self._start_probe(WorkerTarget("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
         elif config.listen and not config.wait_ready:
             self._await_accepting(config)
 
@@ -134,7 +134,7 @@ class Readiness:
         reason = self._probe.reason if self._probe else self._listens_elsewhere() or f"it waited for {waited_for}"
         self._answer(f"not ready within {config.listen_timeout:g} s ({reason})")
 
-    def _start_probe(self, target: ProbeTarget) -> None:
+    def _start_probe(self, target: WorkerTarget) -> None:
         self._probe = Probe(self._loop.outer, target, lambda: self._answer(""))
 
     def _ready_soon(self) -> None:

@@ -155,10 +155,7 @@ class RawLog:
 
     def _append(self, piece: bytes, moment: float) -> None:
         logs = [self._log(path) for path in self.entry.targets]
-        pending = {
-            "length": len(piece), "moment": moment,
-            "logs": [_end_of(log) for log in logs],
-        }  # fmt: skip
+        pending = {"length": len(piece), "moment": moment, "logs": [_end_of(log) for log in logs]}
         self._put_down(pending)
         text = self._write(piece, moment, self._goes_on)
         for log in logs:

@@ -36,7 +36,7 @@ _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE_RANGE = 0x01, 0x02, 0x08
 _CANNOT_COLLAPSE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
-class Step(NamedTuple):
+class RotationStep(NamedTuple):
     """What the link `.rotation` says: the bytes from `first` to `cut` are copied."""
 
     first: int
@@ -80,8 +80,8 @@ def rotate(path: str, limits: RotationLimits, log: int, *, whole: bool = False) 
     cut = _cut_point(log, min(end, first + limits.max_size) if limits.max_size else end)
     if cut <= first:
         return 0
-    copy_out(path, log, Step(first, cut))
-    note(path, Step(first, cut))
+    copy_out(path, log, RotationStep(first, cut))
+    note(path, RotationStep(first, cut))
     finish_interrupted(path, limits.keep, log)
     return cut - first
 
@@ -92,7 +92,7 @@ def drop(keep_bytes: int, log: int) -> int:
     cut = _cut_point(log, os.fstat(log).st_size - keep_bytes)
     if cut <= first:
         return 0
-    leave_hole(log, Step(first, cut))
+    leave_hole(log, RotationStep(first, cut))
     take_hole_out(log)
     return cut - first
 
@@ -106,7 +106,7 @@ def _cut_point(log: int, wished: int) -> int:
 # -- the steps -------------------------------------------------------------------------------------------------------
 
 
-def copy_out(path: str, log: int, step: Step) -> None:
+def copy_out(path: str, log: int, step: RotationStep) -> None:
     found = os.fstat(log)
     copy = _create(f"{path}.moving", found)
     try:
@@ -137,14 +137,14 @@ def _create(path: str, like: os.stat_result) -> int:
     return created
 
 
-def note(path: str, step: Step) -> None:
+def note(path: str, step: RotationStep) -> None:
     os.symlink(f"{step.first}-{step.cut}", f"{path}.rotation")
 
 
-def noted(path: str) -> Optional[Step]:
+def noted(path: str) -> Optional[RotationStep]:
     try:
         first, _, cut = os.readlink(f"{path}.rotation").partition("-")
-        return Step(int(first), int(cut))
+        return RotationStep(int(first), int(cut))
     except (OSError, ValueError):
         return None
 
@@ -163,7 +163,7 @@ def finish_interrupted(path: str, keep: int, log: int) -> None:
     take_hole_out(log)
 
 
-def leave_hole(log: int, step: Step) -> None:
+def leave_hole(log: int, step: RotationStep) -> None:
     _fallocate(log, _PUNCH_HOLE | _KEEP_SIZE, step.first, step.cut - step.first)
 
 

@@ -16,7 +16,7 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.logs.files import LogOpener, open_logs
-from percore.supervisor.process.spawn import CHANNEL_FD, Command
+from percore.supervisor.process.spawn import CHANNEL_FD, WorkerCommand
 from percore.supervisor.sockets.preload import Preload, UserEndpoints, why_not
 
 if TYPE_CHECKING:
@@ -45,8 +45,15 @@ class WorkerEnvironment(NamedTuple):
     open_logs: LogOpener = open_logs  # gives a new process its standard output and error
 
 
-def make_command(environment: WorkerEnvironment, place: Place, config: AppConfig, token: str,
-                 identity: Optional[Identity], logs: Sequence[int], listen_fds: tuple[int, ...] = ()) -> Command:  # fmt: skip
+def make_command(
+    environment: WorkerEnvironment,
+    place: Place,
+    config: AppConfig,
+    token: str,
+    identity: Optional[Identity],
+    logs: Sequence[int],
+    listen_fds: tuple[int, ...] = (),
+) -> WorkerCommand:
     """`logs` are its standard output and error. Raises PercoreError when something that the worker needs is not on this host."""
     env = make_variables(environment, place, config, token, identity)
     if "@" in os.path.basename(config.interpreter):
@@ -60,7 +67,7 @@ def make_command(environment: WorkerEnvironment, place: Place, config: AppConfig
             f"workers of {program} cannot share a port: {reason}, so nothing can be loaded into it",
             next="set port and port_per_worker: true, or listen where it takes LISTEN_FDS, or share_port: false",
         )
-    return Command(
+    return WorkerCommand(
         argv=argv,
         program=program,
         cwd=config.cwd,

@@ -31,7 +31,7 @@ _DEFAULT_SIGNALS = (
 )  # fmt: skip
 
 
-class Command(NamedTuple):
+class WorkerCommand(NamedTuple):
     """What to execute, and with what. Descriptors belong to the caller."""
 
     argv: tuple[str, ...]
@@ -52,7 +52,7 @@ class NotExecuted(PercoreError):
     """The program could not be started; nothing is left of it."""
 
 
-def spawn(command: Command) -> Process:
+def spawn(command: WorkerCommand) -> Process:
     """Starts the command as the leader of a new session. Raises NotExecuted, or OSError where we lack something."""
     ours, theirs = socket.socketpair() if command.channel else (None, None)
     try:
@@ -74,7 +74,7 @@ def spawn(command: Command) -> Process:
 
 @contextmanager
 def _placed(
-    command: Command, ours: Optional[socket.socket], channel: Optional[socket.socket]
+    command: WorkerCommand, ours: Optional[socket.socket], channel: Optional[socket.socket]
 ) -> Iterator[dict[int, int]]:
     """By number in the child: our descriptors for it, all out of the way of those numbers."""
     opened = [_open_stdin(command.stdin_path)]
@@ -106,7 +106,7 @@ def _open_stdin(path: str) -> int:
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _posix_spawn(command: Command, places: Mapping[int, int]) -> int:
+def _posix_spawn(command: WorkerCommand, places: Mapping[int, int]) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in places.items()]
     with _in_directory(command.cwd):
         try:
@@ -140,7 +140,7 @@ def _not_executed(step: str, error: BaseException) -> NotExecuted:
     return NotExecuted(f"cannot {step}: {getattr(error, 'strerror', None) or error}")
 
 
-def _fork(command: Command, places: Mapping[int, int]) -> int:
+def _fork(command: WorkerCommand, places: Mapping[int, int]) -> int:
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     # A signal that met the child before it took our handlers off would be noted in our own loop's pipe.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -159,12 +159,12 @@ def _fork(command: Command, places: Mapping[int, int]) -> int:
     return pid
 
 
-def _listen_variables(command: Command) -> dict[str, str]:
+def _listen_variables(command: WorkerCommand) -> dict[str, str]:
     count = len(command.listen_fds)
     return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)} if count else {}
 
 
-def _become(command: Command, places: Mapping[int, int], error_write: int) -> NoReturn:
+def _become(command: WorkerCommand, places: Mapping[int, int], error_write: int) -> NoReturn:
     """In the child: from fork to exec."""
     step = "prepare"
     try:

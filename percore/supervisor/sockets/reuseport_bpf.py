@@ -106,17 +106,19 @@ def _step(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
 def _if_from_probes_v4(chosen: bytes) -> bytes:
     """Goes on to `chosen` with the source address, or over it."""
     length = len(chosen) // 8
-    return b"".join([
-        _step(_LOAD_BYTE, _NET),
-        _step(_SHIFT, 4),
-        _step(_EQUAL, 4, 1, 0),  # only IPv4 packets have such a source to look at
-        _step(_JUMP, 5 + length),  # 32-bit jumps reach over any number of slots
-        _step(_LOAD_WORD, _NET + 12),
-        _step(_MASK, _BOTH_NETS),
-        _step(_EQUAL, INCOMING_NET, 1, 0),
-        _step(_JUMP, 1 + length),
-        _step(_LOAD_WORD, _NET + 12),
-    ])  # fmt: skip
+    return b"".join(
+        [
+            _step(_LOAD_BYTE, _NET),
+            _step(_SHIFT, 4),
+            _step(_EQUAL, 4, 1, 0),  # only IPv4 packets have such a source to look at
+            _step(_JUMP, 5 + length),  # 32-bit jumps reach over any number of slots
+            _step(_LOAD_WORD, _NET + 12),
+            _step(_MASK, _BOTH_NETS),
+            _step(_EQUAL, INCOMING_NET, 1, 0),
+            _step(_JUMP, 1 + length),
+            _step(_LOAD_WORD, _NET + 12),
+        ]
+    )
 
 
 def _if_from_loopback_v6(chosen: bytes) -> bytes:

@@ -31,7 +31,7 @@ class Waiting(NamedTuple):
 _FIRST_REQUEST_MS = 500
 
 
-class Connection(NamedTuple):
+class TcpConnection(NamedTuple):
     inode: int  # 0 until it is accepted
     is_busy: bool  # the client's last word has no answer yet
 
@@ -44,7 +44,7 @@ def waiting_on(port: int) -> Iterator[Waiting]:
         yield Waiting(Address(family, socket.SOCK_STREAM, address, port), message[-1])
 
 
-def connections_to(port: int) -> Iterator[Connection]:
+def connections_to(port: int) -> Iterator[TcpConnection]:
     """The server's ends of the connections to this port. Raises OSError where the kernel tells nothing."""
     for message, info in _ask(port, _OPEN):
         _, unread, unsent, _, inode = message[-5:]
@@ -52,7 +52,7 @@ def connections_to(port: int) -> Iterator[Connection]:
         # The clock of those two is a coarse one; of a first request the counts tell exactly.
         acknowledged, arrived = struct.unpack_from("=QQ", info, 120) if len(info) >= 136 else (1, 1)
         is_first = acknowledged == 0 and (arrived > 0 or received < _FIRST_REQUEST_MS)
-        yield Connection(inode, bool(unread or unsent or received < sent or is_first))
+        yield TcpConnection(inode, bool(unread or unsent or received < sent or is_first))
 
 
 def is_answering(pid: int, ports: Collection[int]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from percore.common.typing import Any, NamedTuple, Optional
-from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Role, State
+from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, State, WorkerRole
 from percore.supervisor.config import records
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig
@@ -33,7 +33,7 @@ class SavedEnd(NamedTuple):
 
 
 class SavedWorker(NamedTuple):
-    role: Role
+    role: WorkerRole
     state: State
     pid: Pid
     start_time: Count
@@ -154,7 +154,7 @@ def _check_slot(slot: SavedSlot, config: AppConfig) -> None:
         raise WrongField("config.port", f"is {config.port}, which leaves none for {where}")
     if slot.end and slot.end.state not in OVER_FOR_GOOD:
         raise WrongField(f"{where}.end.state", f"is {slot.end.state.value!r}, which is no end")
-    current = [worker for worker in slot.workers if worker.role is Role.CURRENT]
+    current = [worker for worker in slot.workers if worker.role is WorkerRole.CURRENT]
     if len(current) > 1 or len(slot.workers) > len(current) + 1:
         raise WrongField(f"{where}.workers", "has two of the same role")
     for worker in slot.workers:

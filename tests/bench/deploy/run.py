@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from percore import __version__
 from percore.errors import UsageError
 from percore.lab import Lab
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 from tests.bench.deploy.rollouts import count_bad_with_ansible, count_lost
 from tests.bench.deploy.tools import Ansible, Bare, Percore, Place, Pyinfra, Tool, Work, inside
 from tests.waiting import free_port
@@ -223,7 +223,7 @@ def draw(growth: Sequence[Figure]) -> str:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, hosts: int) -> Iterator[tuple[Host, ...]]:
+def lab(folder: Path, hosts: int) -> Iterator[tuple[LabHost, ...]]:
     folder.mkdir(parents=True, exist_ok=True)
     made = Lab.up(hosts, "bookworm", name=f"bench{os.getpid()}", project=folder)
     try:
@@ -233,7 +233,7 @@ def lab(folder: Path, hosts: int) -> Iterator[tuple[Host, ...]]:
 
 
 @contextlib.contextmanager
-def slow_links(hosts: Sequence[Host]) -> Iterator[list[Place]]:
+def slow_links(hosts: Sequence[LabHost]) -> Iterator[list[Place]]:
     """Each host at a port of 127.0.0.1 in the lab's network, 50 ms away."""
     places = [Place(host, "127.0.0.1", free_port()) for host in hosts]
     routes = [f"{place.port}={place.host.address}:22" for place in places]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from percore.errors import PreflightError
-from percore.lab.host import Host
+from percore.lab.host import LabHost
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = Path("~/.cache/percore/bench").expanduser()
@@ -30,7 +30,7 @@ FILE = "setting_{number} = {{{{ greeting }}}} {number}\n"
 class Place(NamedTuple):
     """Where a tool finds a host: directly, or at the port of a slow link."""
 
-    host: Host
+    host: LabHost
     address: str
     port: int
 
@@ -95,7 +95,7 @@ def known_name(place: Place) -> str:
     return place.address if place.port == 22 else f"[{place.address}]:{place.port}"
 
 
-def inside(host: Host, command: Sequence[str]) -> list[str]:
+def inside(host: LabHost, command: Sequence[str]) -> list[str]:
     """The command in the lab's network."""
     return ["nsenter", f"--net=/run/netns/{host.namespace}", *command]
 

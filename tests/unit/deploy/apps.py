@@ -14,7 +14,7 @@ from typing import Any
 
 from percore.deploy.build.app import build
 from percore.deploy.build.artifact import Artifact
-from percore.deploy.build.python import Target
+from percore.deploy.build.python import BuildTarget
 from percore.deploy.plan.host_plan import make_plan
 from percore.deploy.plan.settings import AppSettings
 from tests.unit.deploy.planned import settings_of
@@ -37,7 +37,7 @@ def settings(app: Path, **variables: Any) -> AppSettings:
     return dataclasses.replace(settings_of(plan), path=app)
 
 
-def make(app: Path, said: list[str] | None = None, target: Target | None = None, **variables: Any) -> Artifact:
+def make(app: Path, said: list[str] | None = None, target: BuildTarget | None = None, **variables: Any) -> Artifact:
     lines = [] if said is None else said
     return build(settings(app, **variables), app.parent / "project", lines.append, target)
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from percore.deploy.build import python
-from percore.deploy.build.python import Target
+from percore.deploy.build.python import BuildTarget
 from percore.deploy.build.source_tree import BuildError
 from percore.deploy.report import Report
 from percore.deploy.rollout import wanted
 from tests.unit.deploy.apps import make, names, settings, wheel, write
 
-HERE = Target("Linux", "x86_64", f"{sys.version_info[0]}.{sys.version_info[1]}", "2.36")
-BOOKWORM = Target("Linux", "x86_64", "3.11", "2.36")
-TRIXIE = Target("Linux", "x86_64", "3.13", "2.41")
+HERE = BuildTarget("Linux", "x86_64", f"{sys.version_info[0]}.{sys.version_info[1]}", "2.36")
+BOOKWORM = BuildTarget("Linux", "x86_64", "3.11", "2.36")
+TRIXIE = BuildTarget("Linux", "x86_64", "3.13", "2.41")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def tag_of(tree: Path) -> str:
 
 
 @pytest.mark.parametrize(("target", "tag"), [(BOOKWORM, "cp311"), (TRIXIE, "cp313")])
-def test_wheels_are_those_for_the_python_of_the_hosts(app: Path, target: Target, tag: str) -> None:
+def test_wheels_are_those_for_the_python_of_the_hosts(app: Path, target: BuildTarget, tag: str) -> None:
     write(app, {"requirements.txt": "native\n"})
     artifact = make(app, target=target)
     assert tag_of(artifact.tree).startswith(tag)
@@ -66,13 +66,13 @@ def test_wheels_are_those_for_the_python_of_the_hosts(app: Path, target: Target,
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        ("native", Target("Linux", "x86_64", "3.12", "2.36")),
-        ("native", Target("Linux", "aarch64", "3.11", "2.36")),
-        ("native", Target("Linux", "x86_64", "3.11", "musl")),
+        ("native", BuildTarget("Linux", "x86_64", "3.12", "2.36")),
+        ("native", BuildTarget("Linux", "aarch64", "3.11", "2.36")),
+        ("native", BuildTarget("Linux", "x86_64", "3.11", "musl")),
         ("newest", BOOKWORM),
     ],
 )
-def test_a_package_without_a_wheel_for_the_hosts_ends_the_build(app: Path, name: str, target: Target) -> None:
+def test_a_package_without_a_wheel_for_the_hosts_ends_the_build(app: Path, name: str, target: BuildTarget) -> None:
     write(app, {"requirements.txt": f"{name}\n"})
     with pytest.raises(BuildError, match=f"if a package has no wheel for Python {target.python} on {target.machine}"):
         make(app, target=target)

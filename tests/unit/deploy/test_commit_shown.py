@@ -12,7 +12,7 @@ from percore.deploy import operations
 from percore.deploy.build.git import Commit
 from percore.deploy.connection.messages import CommitFacts
 from percore.deploy.report import Report
-from percore.host.messages import Commit as SentCommit
+from percore.host.messages import SentCommit
 from percore.host.release.marks import STAGED, Marks
 
 RELEASE = "20260102030405-1a2b3c4d"

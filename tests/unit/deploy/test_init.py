@@ -16,7 +16,7 @@ from percore.deploy.plan.settings import read_settings
 from percore.deploy.plan.variables import resolve_variables
 from percore.deploy.report import Report
 from percore.deploy.scaffold.detect import detect
-from percore.deploy.scaffold.init import Wish, init, read_hosts
+from percore.deploy.scaffold.init import InitWish, init, read_hosts
 from percore.deploy.shipped import shipped_directory
 from percore.errors import UsageError
 from percore.supervisor.config.process_file import load_process_file
@@ -136,7 +136,7 @@ def test_what_init_writes_is_read_by_a_deploy(tmp_path: Path, kind: str) -> None
         pytest.skip("the process file is evaluated by Node")
     files, scripts, port, health = APPS[kind]
     app = write(tmp_path / "it's ä app", {"README": "", **files})
-    init(Wish("production", app, app, "deployer@web[1:3].example.com"), Report(quiet=True))
+    init(InitWish("production", app, app, "deployer@web[1:3].example.com"), Report(quiet=True))
     inventory = load_inventory(find_inventory("production", app / "inventories"))
     assert list(inventory.hosts) == ["web1.example.com", "web2.example.com", "web3.example.com"]
     variables = resolve_variables(make_host_plan("web2.example.com", inventory, env="production", project=app))
@@ -152,7 +152,7 @@ def test_what_init_writes_is_read_by_a_deploy(tmp_path: Path, kind: str) -> None
 
 def test_each_value_tells_where_it_was_found(tmp_path: Path) -> None:
     app = write(tmp_path, EXPRESS)
-    init(Wish("production", app, app), Report(quiet=True))
+    init(InitWish("production", app, app), Report(quiet=True))
     text = (app / "inventories/production/group_vars/all.yml").read_text()
     assert "port: 4001 # found in src/main.ts:3\n" in text
     assert "health_path: /healthz # found in src/main.ts:2\n" in text
@@ -168,7 +168,7 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
 
 def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
     app = write(tmp_path, APPS["a Procfile"][0])
-    init(Wish("production", app, app), Report(quiet=True))
+    init(InitWish("production", app, app), Report(quiet=True))
     assert (
         "release_command: node migrate.js # found in Procfile\n"
         in (app / "inventories/production/group_vars/all.yml").read_text()
@@ -176,14 +176,14 @@ def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) 
 
 
 def test_the_example_of_the_env_file_has_the_variables_of_every_app(tmp_path: Path) -> None:
-    init(Wish("production", tmp_path, tmp_path), Report(quiet=True))
+    init(InitWish("production", tmp_path, tmp_path), Report(quiet=True))
     lines = (tmp_path / ".env.production.example").read_text().splitlines()
     names = [line.split("=")[0] for line in lines if not line.startswith("#")]
     assert names == ["NODE_ENV", "DATABASE_URL", "REDIS_URL", "ALLOWED_ORIGINS", "LOG_LEVEL", "PORT"]
 
 
 def test_the_tasks_file_has_three_lines(tmp_path: Path) -> None:
-    init(Wish("local", tmp_path, tmp_path), Report(quiet=True))
+    init(InitWish("local", tmp_path, tmp_path), Report(quiet=True))
     assert len((tmp_path / "tasks.py").read_text().splitlines()) == 3
 
 
@@ -198,18 +198,18 @@ def test_nothing_that_is_there_is_changed(tmp_path: Path, capsys: pytest.Capture
     )
     (app / "tasks.py").symlink_to("nowhere.py")
     before = contents(app)
-    init(Wish("production", app, app), Report())
+    init(InitWish("production", app, app), Report())
     after = contents(app)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {".env.production.example", "inventories/production/group_vars/all.yml"}
-    init(Wish("production", app, app), Report())
+    init(InitWish("production", app, app), Report())
     assert contents(app) == after
     assert "kept   " in capsys.readouterr().out
 
 
 def test_an_inventory_of_that_name_in_another_form_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path, {"inventories/production.ini": "web1\n"})
-    init(Wish("production", tmp_path, tmp_path), Report(quiet=True))
+    init(InitWish("production", tmp_path, tmp_path), Report(quiet=True))
     assert [path.name for path in (tmp_path / "inventories").iterdir()] == ["production.ini"]
 
 
@@ -218,13 +218,13 @@ def test_tasks_that_are_something_else_stay_and_the_command_says_so(
     tmp_path: Path, other: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, other)
-    init(Wish("local", tmp_path, tmp_path), Report())
+    init(InitWish("local", tmp_path, tmp_path), Report())
     assert "make_namespace" in (tmp_path / "percore_tasks.py").read_text()
     assert "next: invoke -c percore_tasks deploy --env local" in capsys.readouterr().out
 
 
 def test_without_hosts_the_next_step_is_to_name_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    init(Wish("production", tmp_path, tmp_path), Report())
+    init(InitWish("production", tmp_path, tmp_path), Report())
     assert (
         "next: name the hosts in inventories/production/hosts.yml, then: invoke deploy --env production"
         in capsys.readouterr().out
@@ -234,13 +234,13 @@ def test_without_hosts_the_next_step_is_to_name_them(tmp_path: Path, capsys: pyt
 def test_in_percores_own_repository_init_asks_which_app_is_meant() -> None:
     top = shipped_directory()
     with pytest.raises(UsageError, match=r"percore's own repository -> invoke init --env production --app \.\./shop"):
-        init(Wish("production", top, top), Report(quiet=True))
+        init(InitWish("production", top, top), Report(quiet=True))
 
 
 @pytest.mark.parametrize("words", ["a@h1, b@h2", "web[1:", "-oProxyCommand=x", "u;x@h", "h$(x)"])
 def test_hosts_that_no_inventory_can_name_are_refused_before_anything_is_written(tmp_path: Path, words: str) -> None:
     with pytest.raises(UsageError):
-        init(Wish("production", tmp_path, tmp_path, words), Report(quiet=True))
+        init(InitWish("production", tmp_path, tmp_path, words), Report(quiet=True))
     assert not contents(tmp_path)
 
 

@@ -59,10 +59,10 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.host import Scope
 from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.load_balancer import write_edge_config
-from percore.deploy.scaffold.init import Wish, init
+from percore.deploy.scaffold.init import InitWish, init
 
 project = Path(sys.argv[1])
-init(Wish("eu", project, project, "deployer@web[1:2].example.com"), Report(quiet=True))
+init(InitWish("eu", project, project, "deployer@web[1:2].example.com"), Report(quiet=True))
 hosts = load_hosts(Scope("eu", project))
 known = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc"}
 for host in hosts:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.connection.address import Address, read_address
+from percore.deploy.connection.address import HostAddress, read_address
 from percore.deploy.connection.agent import Remote, connect, remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
@@ -127,7 +127,9 @@ def test_an_interpreter_that_is_none_is_told_with_its_own_words(tmp_path: Path) 
 def test_a_host_that_is_down_is_unreachable_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        address: Address = read_address("web1", {"ansible_host": "127.0.0.1", "ansible_port": sock.getsockname()[1]})
+        address: HostAddress = read_address(
+            "web1", {"ansible_host": "127.0.0.1", "ansible_port": sock.getsockname()[1]}
+        )
         with pytest.raises(
             UnreachableError, match=r"web1: 127\.0\.0\.1:\d+ does not answer: .* -> check that it is up"
         ):

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from percore.supervisor.base.logger import Faults
 from percore.supervisor.base.loop import Callback, Timer
-from percore.supervisor.base.states import HAS_PROCESS, Event, Role, State
+from percore.supervisor.base.states import HAS_PROCESS, Event, State, WorkerRole
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import drain as drain_module
@@ -218,9 +218,9 @@ class SlotMachine(RuleBasedStateMachine):
 
     @invariant()
     def roles_are_what_the_slot_says(self) -> None:
-        assert self.slot.worker.role is Role.CURRENT
-        assert self.slot.incoming is None or self.slot.incoming.role is Role.INCOMING
-        assert self.slot.outgoing is None or self.slot.outgoing.role is Role.OUTGOING
+        assert self.slot.worker.role is WorkerRole.CURRENT
+        assert self.slot.incoming is None or self.slot.incoming.role is WorkerRole.INCOMING
+        assert self.slot.outgoing is None or self.slot.outgoing.role is WorkerRole.OUTGOING
 
     @invariant()
     def a_worker_that_serves_is_not_told_to_go_for_one_that_does_not(self) -> None:

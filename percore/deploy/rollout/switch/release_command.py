@@ -26,10 +26,11 @@ def find_runner(seen: Sequence[Seen]) -> Seen | None:
     able = [one for one in behind if _has_app(one, command.app)]
     if not able:
         raise UsageError(
-            f"'release_command' names app '{command.app}', which no host of this run has" if command.app
+            f"'release_command' names app '{command.app}', which no host of this run has"
+            if command.app
             else "'release_command' needs an app, and no host of this run has one",
             next="see 'placement', and the names in the process file",
-        )  # fmt: skip
+        )
     return able[0]
 
 

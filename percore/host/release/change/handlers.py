@@ -40,9 +40,10 @@ class PendingHandlers:
             return {}
         except ValueError:
             raise RolloutError(
-                "is not valid JSON", where=self.path,
+                "is not valid JSON",
+                where=self.path,
                 next="restart the services whose files changed, remove the file, deploy again",
-            ) from None  # fmt: skip
+            ) from None
         return found
 
     def outstanding(self) -> dict[str, Pending]:

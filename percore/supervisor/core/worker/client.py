@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from percore.supervisor.base.states import Role, State
+from percore.supervisor.base.states import State, WorkerRole
 from percore.supervisor.base.user import uid_of
 from percore.supervisor.config.address import Address
 from percore.supervisor.core.worker.worker import Worker
@@ -54,5 +54,5 @@ class WorkerClient:
 
     def add_preload(self, preload: Drainable) -> None:
         self.preloads.append(preload)
-        if self.worker.role is Role.OUTGOING:  # it was asked by an earlier supervisor, if at all
+        if self.worker.role is WorkerRole.OUTGOING:  # it was asked by an earlier supervisor, if at all
             preload.ask(self.worker.runtime.sharing.mode is not Mode.STEERED)

@@ -8,7 +8,7 @@ from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple
 from percore.errors import PercoreError
 from percore.supervisor.base.logger import InternalError
 from percore.supervisor.base.loop import Loop, OneTimer
-from percore.supervisor.base.states import HAS_PROCESS, Action, Event, Role, State, react
+from percore.supervisor.base.states import HAS_PROCESS, Action, Event, State, WorkerRole, react
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.worker.history import (
     CALM_SECONDS,
@@ -85,7 +85,7 @@ class Worker:
         owner: WorkerOwner,
         sockets: WorkerSockets,
         config: AppConfig,
-        role: Role,
+        role: WorkerRole,
         state: State = State.STOPPED,
     ) -> None:
         """`state` is another one for what is adopted from an earlier supervisor."""
@@ -130,7 +130,7 @@ class Worker:
         faults.contain(f"following {self.config.name} {self.number}", self._owner.worker_changed, self)
 
     def ask_for_replacement(self, reason: str) -> None:
-        if self.role is Role.CURRENT:
+        if self.role is WorkerRole.CURRENT:
             self.runtime.manager.replace(self, reason)
 
     def _enter(self) -> None:
@@ -140,7 +140,7 @@ class Worker:
             child = self.child
             if child.process:
                 self.readiness.begin(child.process.pid, child.token, child.started_at, self.config,
-                                     is_incoming=self.role is Role.INCOMING)  # fmt: skip
+                                     is_incoming=self.role is WorkerRole.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
             if not self.is_stable:
                 self._timer.set(self.config.min_uptime, self._became_stable)
@@ -155,7 +155,7 @@ class Worker:
     def _back_off(self) -> Callable[[], None]:
         """Returns what comes next."""
         config, history = self.config, self.history
-        if self.role is not Role.CURRENT:
+        if self.role is not WorkerRole.CURRENT:
             return lambda: self.handle(Event.GAVE_UP)
         delay = next_delay(config, history.failures)
         if delay is None:
@@ -218,7 +218,7 @@ class Worker:
         when = "" if is_plain else " before it was ready"
         self.failure = history.last_end = self.failure or ended.reason + when
         if self.state in (State.STARTING, State.RUNNING):
-            is_current = self.role is Role.CURRENT
+            is_current = self.role is WorkerRole.CURRENT
             if is_current and ends_for_good(self.config, ended.exit_code if ended.is_known else None):
                 self.handle(Event.FINISHED)
                 return
