@@ -8,10 +8,11 @@ from typing import Any
 
 from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
-from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, on_all, stop_at
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
 from percore.deploy.schema import suggest
 from percore.errors import PartialError, PercoreError, PreflightError, UsageError

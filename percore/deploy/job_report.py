@@ -8,9 +8,9 @@ from typing import Any
 
 from percore.deploy.connection.messages import JobReport
 from percore.deploy.report import Report
-from percore.deploy.rollout.host import Scope
 from percore.deploy.rollout.hosts import ask_all
 from percore.deploy.rollout.parallel import stop_at
+from percore.deploy.rollout.scope import Scope
 
 HEADS = ("host", "job", "times", "next", "runs since", "last", "took", "ended")
 

@@ -12,10 +12,11 @@ from percore.deploy.build.git import describe_commit
 from percore.deploy.connection.messages import Changed, LetGo
 from percore.deploy.report import WORKER_HEADS, Report, worker_rows
 from percore.deploy.rollout.diff import ChangesPending
-from percore.deploy.rollout.host import Host, Scope, lock_owner, show_event
+from percore.deploy.rollout.host import Host, lock_owner, show_event
 from percore.deploy.rollout.hosts import ask_all, closing_hosts, connect_all, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, on_all, stop_at
+from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, PreflightError, UsageError
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from percore.deploy.connection.agent import Remote
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report, print_line, write_raw
-from percore.deploy.rollout.host import Host, Scope
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
+from percore.deploy.rollout.scope import Scope
 from percore.errors import PreflightError, UnreachableError, UsageError
 
 PIECE_BYTES = 16 * 1024

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from percore.common.control import decode_or_none
 from percore.errors import PercoreError, PreflightError, UsageError, describe_os_error
 from percore.host import facts
-from percore.host.operations import perform
+from percore.host.operations.table import perform
 from percore.host.session import Session
 
 Event = dict[str, Any]

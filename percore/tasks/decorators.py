@@ -19,7 +19,7 @@ from invoke.tasks import task
 from percore.deploy.interrupts import exit_code_of, unwind_when_told
 from percore.deploy.inventory import name_of
 from percore.deploy.report import be_verbose, print_error, print_line
-from percore.deploy.rollout.host import FORKS, Scope
+from percore.deploy.rollout.scope import FORKS, Scope
 from percore.errors import PercoreError
 from percore.host.tags import Selection
 from percore.tasks.environments import choose_environment

@@ -7,9 +7,9 @@ import sys
 from percore.deploy import control, operations
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
-from percore.deploy.rollout import rollout, set_up
 from percore.deploy.rollout.diff import ChangesPending
-from percore.deploy.rollout.host import Scope
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import known_release, preview, rollout, set_up
 from percore.deploy.run_command import run_command
 from percore.tasks.decorators import host_task, tasks_of_line
 
@@ -29,7 +29,7 @@ def setup(scope: Scope, check: bool = False, diff: bool = False, json: bool = Fa
 def deploy(scope: Scope, check: bool = False, diff: bool = False, json: bool = False) -> None:
     """Build the app once, bring it to every host, switch all of them without losing a request, or none."""
     if check:
-        rollout.preview(scope, Report(quiet=json), diff=diff, as_json=json)
+        preview.preview(scope, Report(quiet=json), diff=diff, as_json=json)
     else:
         rollout.deploy(scope, Report(quiet=json), diff=diff, as_json=json)
 
@@ -37,19 +37,19 @@ def deploy(scope: Scope, check: bool = False, diff: bool = False, json: bool = F
 @host_task("tags", "skip_tags")
 def plan(scope: Scope, json: bool = False) -> None:
     """What a deploy would change on each host, with diffs, and why workers would be replaced; touches nothing."""
-    rollout.preview(scope, Report(quiet=json), diff=True, as_json=json)
+    preview.preview(scope, Report(quiet=json), diff=True, as_json=json)
 
 
 @host_task("yes")
 def rollback(scope: Scope, release: str = "") -> None:
     """Go back to the good release before the current one, or to the one named with --release; first show what changes."""
-    rollout.rollback(scope, Report(), release=release or None)
+    known_release.rollback(scope, Report(), release=release or None)
 
 
 @host_task()
 def converge(scope: Scope) -> None:
     """Bring hosts that were away to the release that the rest runs; roll back what was not confirmed."""
-    rollout.converge(scope, Report())
+    known_release.converge(scope, Report())
 
 
 @host_task()

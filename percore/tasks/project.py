@@ -8,8 +8,8 @@ from percore.deploy.inventory import export, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report
-from percore.deploy.rollout import rollout
-from percore.deploy.rollout.host import Scope
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import rollout
 from percore.deploy.shipped import UsedFile, shipped_directory, used_files
 from percore.tasks.decorators import local_scope, operator_task, project_of
 from percore.tasks.environments import choose_environment

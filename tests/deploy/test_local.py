@@ -22,10 +22,12 @@ import yaml
 from percore.deploy import control, operations
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
-from percore.deploy.rollout import choose, inspect, rollout, stage, wanted
+from percore.deploy.rollout import choose, inspect, stage, wanted
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch import switch
+from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
 from tests.waiting import free_port, wait_for
 
@@ -47,7 +49,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.scope = fleet.Scope("local", folder)
+        self.scope = Scope("local", folder)
         self.port = free_port()
         for name in ("roles", "templates"):
             (folder / name).symlink_to(SOURCE / name)
@@ -139,7 +141,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made = Project(tmp_path)
     yield made
     if (tmp_path / ".percore" / "bin").exists():
-        operations.stop(fleet.Scope("local", tmp_path), Report(quiet=True))
+        operations.stop(Scope("local", tmp_path), Report(quiet=True))
 
 
 @pytest.fixture
@@ -215,11 +217,11 @@ def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> N
 def test_rollback_serves_the_release_before_and_refuses_when_there_is_none(serving: Project) -> None:
     first = serving.current
     with pytest.raises(UsageError, match="no earlier good release"):
-        rollout.rollback(serving.scope, Report())
+        known_release.rollback(serving.scope, Report())
     serving.write("two")
     serving.deploy()
     with serving.load() as faults:
-        rollout.rollback(serving.scope, Report())
+        known_release.rollback(serving.scope, Report())
     assert faults == []
     assert serving.current == first
     assert serving.ask()["text"] == "one"
@@ -238,7 +240,7 @@ def test_a_release_that_is_here_already_is_not_sent_again(serving: Project) -> N
 def test_a_check_tells_what_would_change_and_touches_nothing(
     serving: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rollout.preview(serving.scope, Report(), diff=True)
+    preview.preview(serving.scope, Report(), diff=True)
     assert "nothing to change" in capsys.readouterr().out
     inventory = serving.folder / "inventories" / "local.yml"
     inventory.write_text(inventory.read_text() + "    env: {MOOD: very-private}\n")
@@ -247,7 +249,7 @@ def test_a_check_tells_what_would_change_and_touches_nothing(
     launcher.write_text(launcher.read_text() + "# by hand\n")
     before, pids = listing(serving.folder), serving.pids()
     with pytest.raises(ChangesPending) as caught:
-        rollout.preview(serving.scope, Report(), diff=True)
+        preview.preview(serving.scope, Report(), diff=True)
     assert caught.value.exit_code == 8
     text = capsys.readouterr().out
     assert "because the app's files differ" in text
@@ -278,7 +280,7 @@ def test_a_plan_gives_the_true_reason_and_where_the_value_is_set(
 def reasons(project: Project, capsys: pytest.CaptureFixture[str]) -> list[str]:
     capsys.readouterr()
     with pytest.raises(ChangesPending):
-        rollout.preview(project.scope, Report(quiet=True), diff=False, as_json=True)
+        preview.preview(project.scope, Report(quiet=True), diff=False, as_json=True)
     [host] = json.loads(capsys.readouterr().out)
     found: list[str] = host["reasons"]
     return found
@@ -302,7 +304,7 @@ def test_what_an_app_writes_into_a_shared_directory_outlives_releases(project: P
     written = project.folder / ".percore" / "shared" / "uploads"
     assert [path.name for path in written.iterdir()] == ["log.txt"]
     assert {first, project.current} == set((written / "log.txt").read_text().split())
-    rollout.rollback(project.scope, Report())
+    known_release.rollback(project.scope, Report())
     assert (written / "log.txt").exists()
 
 
@@ -470,11 +472,11 @@ def test_what_should_run_and_does_not_is_an_error_of_status_and_started_by_conve
         ):
             operations.status(serving.scope, Report(), as_json=False)
         assert missing in capsys.readouterr().out
-        rollout.converge(serving.scope, Report())
+        known_release.converge(serving.scope, Report())
         operations.status(serving.scope, Report(), as_json=False)
         assert (serving.current, serving.ask()["text"]) == (release, "one")
     capsys.readouterr()
-    rollout.converge(serving.scope, Report())
+    known_release.converge(serving.scope, Report())
     assert "nothing to change: 1 host" in capsys.readouterr().out
 
 

@@ -20,18 +20,20 @@ from percore.deploy import operations
 from percore.deploy.connection import agent, local, messages, protocol, replies, stream, transport
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
-from percore.deploy.rollout import rollout
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import on_all
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.errors import PercoreError, UnreachableError
 from tests.deploy.fake_agent import HONEST, OLD, PHASE, STATUS, WORKER, FakeHost, facts, result
 from tests.deploy.test_local import Project
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\rall well\x9b\x7f\u202e\n"
-VERBS: dict[str, Callable[[fleet.Scope, Report], None]] = {
-    "plan": lambda scope, report: rollout.preview(scope, report, diff=True),
+VERBS: dict[str, Callable[[Scope, Report], None]] = {
+    "plan": lambda scope, report: preview.preview(scope, report, diff=True),
     "deploy": rollout.deploy,
-    "rollback": rollout.rollback,
-    "converge": rollout.converge,
+    "rollback": known_release.rollback,
+    "converge": known_release.converge,
     "status": lambda scope, report: operations.status(scope, report, as_json=False),
     "history": lambda scope, report: operations.history(scope, report, lines=5, as_json=False),
     "drift": lambda scope, report: operations.drift(scope, report, as_json=False),
@@ -211,7 +213,7 @@ def test_one_bad_host_does_not_keep_the_others_from_being_shown(two: Two, capsys
 def test_what_nobody_expected_fails_the_one_host_it_happened_with(two: Two) -> None:
     hosts = fleet.load_hosts(two.project.scope)
 
-    def work(host: fleet.Host) -> str:
+    def work(host: Host) -> str:
         if host.name == "bad":
             raise KeyError("\x1b[2Jx")
         return host.name
@@ -319,9 +321,9 @@ def test_converge_believes_no_release_that_cannot_have_been_deployed(two: Two) -
 def test_rollback_believes_no_other_release_than_was_asked_for(two: Two) -> None:
     two.bad.says("find", result("find", release=OLD))
     with pytest.raises(UnreachableError, match="bad: its agent was asked for release '20260101110000' and answered"):
-        rollout.rollback(two.project.scope, Report(), release="20260101110000")
+        known_release.rollback(two.project.scope, Report(), release="20260101110000")
     with pytest.raises(PercoreError, match=r"--release: '\.\./x' is no release id"):
-        rollout.rollback(two.project.scope, Report(), release="../x")
+        known_release.rollback(two.project.scope, Report(), release="../x")
 
 
 def test_a_host_is_not_believed_what_it_says_of_one_that_it_was_not_to_probe(two: Two) -> None:

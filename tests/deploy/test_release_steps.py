@@ -16,9 +16,9 @@ import yaml
 from percore.deploy import operations
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report
-from percore.deploy.rollout import hosts as fleet
-from percore.deploy.rollout import rollout
 from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import known_release, preview
 from percore.errors import PreflightError, RolloutError
 from tests.deploy.test_local import Project
 from tests.terminal import Terminal
@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made = Project(tmp_path)
     yield made
     if (tmp_path / ".percore" / "bin").exists():
-        operations.stop(fleet.Scope("local", tmp_path), Report(quiet=True))
+        operations.stop(Scope("local", tmp_path), Report(quiet=True))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_release_command_runs_in_the_new_release_while_the_old_one_serves(
     line = f"node -p 'process.env.PORT'; pwd; echo $PERCORE_RELEASE >> {ran}; curl -s localhost:$PORT"
     set_variables(serving, release_command=line)
     with pytest.raises(ChangesPending):
-        rollout.preview(serving.scope, Report(), diff=False)
+        preview.preview(serving.scope, Report(), diff=False)
     assert f"localhost  would run the release command, once: {line}" in capsys.readouterr().out
     assert not ran.exists()
     serving.deploy()
@@ -65,7 +65,7 @@ def test_the_release_command_runs_in_the_new_release_while_the_old_one_serves(
     assert ran.read_text().split() == [serving.current]
     serving.deploy()
     assert ran.read_text().split() == [serving.current]
-    rollout.rollback(serving.scope, Report())
+    known_release.rollback(serving.scope, Report())
     assert len(ran.read_text().split()) == 1
 
 
@@ -97,10 +97,10 @@ def test_a_rollback_says_what_an_irreversible_release_command_left(
     set_variables(serving, release_command={"run": "echo dropped", "irreversible": True})
     serving.deploy()
     second = serving.current
-    rollout.rollback(serving.scope, Report())
+    known_release.rollback(serving.scope, Report())
     told = capsys.readouterr().err
     assert f"the release command of {second} is irreversible: what it changed stays, and may not fit {first}" in told
-    rollout.rollback(serving.scope, Report(), release=second)
+    known_release.rollback(serving.scope, Report(), release=second)
     assert "irreversible" not in capsys.readouterr().err
 
 
@@ -160,7 +160,7 @@ def test_hooks_of_deploys_are_not_run_by_a_rollback_and_each_knows_its_verb(serv
     serving.write("two")
     serving.deploy()
     second = serving.current
-    rollout.rollback(serving.scope, Report())
+    known_release.rollback(serving.scope, Report())
     assert told.read_text().splitlines() == [
         f"deploy {second} localhost",
         f"deploy {second} localhost",
@@ -171,7 +171,7 @@ def test_hooks_of_deploys_are_not_run_by_a_rollback_and_each_knows_its_verb(serv
 def run_words(project: Project, *words: str, app: str = "") -> list[str]:
     code = (
         "import sys; from pathlib import Path; from percore.deploy.report import Report; "
-        "from percore.deploy.run_command import run_command; from percore.deploy.rollout.host import Scope; "
+        "from percore.deploy.run_command import run_command; from percore.deploy.rollout.scope import Scope; "
         "sys.exit(run_command(Scope('local', Path(sys.argv[1])), Report(), sys.argv[3:], app=sys.argv[2]))"
     )
     return [sys.executable, "-c", code, str(project.folder), app, *words]

@@ -12,8 +12,9 @@ import pytest
 from percore.deploy import operations
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
-from percore.deploy.rollout import hosts, rollout
 from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.deploy.vault import passwords
 from percore.deploy.vault.envelope import seal
 from tests.deploy.test_local import SOURCE, Project
@@ -111,7 +112,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secrets
     made.project.deploy()
     yield made
     if (tmp_path / ".percore" / "bin").exists():
-        operations.stop(hosts.Scope("local", tmp_path), Report(quiet=True))
+        operations.stop(Scope("local", tmp_path), Report(quiet=True))
     forget()
 
 
@@ -126,7 +127,7 @@ def said(capsys: pytest.CaptureFixture[str], secrets: Secrets) -> str:
 def test_no_diff_shows_a_secret_or_what_it_was_before(secrets: Secrets, capsys: pytest.CaptureFixture[str]) -> None:
     secrets.set(SECOND, "z", mode="b")
     with pytest.raises(ChangesPending):
-        rollout.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.scope, Report(), diff=True)
     text = said(capsys, secrets)
     assert "-mode = a" in text
     assert "+mode = b" in text
@@ -134,7 +135,7 @@ def test_no_diff_shows_a_secret_or_what_it_was_before(secrets: Secrets, capsys: 
     assert "sealed.conf: it is encrypted, so its lines are not shown" in text
     forget()
     with pytest.raises(ChangesPending):
-        rollout.preview(secrets.scope, Report(quiet=True), diff=True, as_json=True)
+        preview.preview(secrets.scope, Report(quiet=True), diff=True, as_json=True)
     said(capsys, secrets)
     forget()
     rollout.deploy(secrets.scope, Report(), diff=True)
@@ -148,7 +149,7 @@ def test_a_rollback_shows_neither_the_secrets_it_brings_back_nor_those_that_go(
     secrets.project.deploy()
     secrets.set("third-hunter2", "w", mode="c")
     capsys.readouterr()
-    rollout.rollback(secrets.scope, Report())
+    known_release.rollback(secrets.scope, Report())
     text = said(capsys, secrets)
     assert "+mode = a" in text
     assert "it is encrypted, so its lines are not shown" in text
@@ -180,7 +181,7 @@ def test_a_file_that_was_edited_by_hand_is_not_shown_where_it_may_hold_a_secret(
     secrets.shown.append("by-hand-hunter2")
     secrets.set(SECOND, "z")
     with pytest.raises(ChangesPending):
-        rollout.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.scope, Report(), diff=True)
     text = said(capsys, secrets)
     assert "-********" in text
     assert "+mode = a" in text
@@ -193,5 +194,5 @@ def test_a_secret_that_a_template_no_longer_holds_is_not_shown_as_it_goes(
     (secrets.role / "role.yml").write_text(ROLE.split('  - {path: "{{ deploy_to }}/etc/{{ token')[0])
     forget()
     with pytest.raises(ChangesPending):
-        rollout.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.scope, Report(), diff=True)
     assert "-password = ********" in said(capsys, secrets)

@@ -15,8 +15,9 @@ import pytest
 from percore.deploy.connection.address import read_address
 from percore.deploy.connection.agent import Remote, connect
 from percore.deploy.rollout.host import Host as FleetHost
-from percore.deploy.rollout.hosts import Scope, close_all
+from percore.deploy.rollout.hosts import close_all
 from percore.deploy.rollout.parallel import on_all
+from percore.deploy.rollout.scope import Scope
 from percore.errors import PreflightError, UnreachableError
 from percore.lab.host import LabHost
 from tests.hosts.conftest import Project

@@ -5,7 +5,7 @@ Every key is declared once, in `ITEM_KEYS` and `ROLE_KEYS`; an error names the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from percore.deploy import schema
 from percore.deploy.shipped import with_shipped
 from percore.deploy.yaml_files import Document, read_document
 from percore.errors import UsageError
+from percore.host.tags import Selection
 
 Item = Mapping[str, Any]
 
@@ -196,6 +197,15 @@ def _collect(name: str, directory: Path, found: dict[str, Role], above: tuple[st
     for required in role.requires:
         _collect(required, directory, found, (*above, name))
     found[name] = role
+
+
+def require_tags(selection: Selection, roles: Iterable[Role]) -> None:
+    """Raises UsageError for a selected tag that none of these roles has."""
+    known = {tag for role in roles for tag in role.all_tags()} | {RELEASE_TAG}
+    for tag in [*selection.tags, *selection.skip]:
+        if tag not in known:
+            advice = schema.suggest(tag, sorted(known), f"known tags: {', '.join(sorted(known))}")
+            raise UsageError(f"no role of these hosts has the tag '{tag}'", next=advice)
 
 
 def _item(kind: str, entry: object, where: str, path: str) -> Item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from percore.common.passwords import for_programs
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
+from percore.deploy.rollout.host import Host
 from percore.errors import PercoreError, PreflightError, RolloutError
 
 SECONDS = 600.0
@@ -36,6 +37,9 @@ class Hooks:
     def tell_commit(self, commit: Mapping[str, Any] | None) -> None:
         """What the release was built of, where that is known."""
         self.tell(commit=commit["sha"] if commit else "", commit_dirty="1" if commit and commit["is_dirty"] else "")
+
+    def tell_hosts(self, hosts: Iterable[Host]) -> None:
+        self.tell(hosts=_names_of(hosts))
 
     @contextlib.contextmanager
     def told_of_failure(self) -> Iterator[None]:
@@ -88,6 +92,16 @@ class Hooks:
             next=f"fix the hook, then {self._values['verb']} again",
             detail="\n".join(lines),
         )
+
+
+def hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:
+    """Those of the project that has these hosts."""
+    scope = hosts[0].scope
+    return Hooks(hosts[0].settings.hooks, scope.project, report, verb=verb, env=scope.env, hosts=_names_of(hosts))
+
+
+def _names_of(hosts: Iterable[Host]) -> str:
+    return " ".join(host.name for host in hosts)
 
 
 def _shell(command: str) -> list[str]:

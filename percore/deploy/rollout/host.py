@@ -1,66 +1,28 @@
-"""One host of a run, and what the run is about."""
+"""One host of a run."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
 import os
-import shlex
 import socket
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from percore.common.worker_status import is_wanted
-from percore.deploy.command_line import relative, to_type
 from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.agent import Remote, connect
 from percore.deploy.connection.messages import Status
 from percore.deploy.connection.stream import Event
-from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.render import render_plan
-from percore.deploy.plan.roles import RELEASE_TAG
 from percore.deploy.plan.settings import AppSettings, HostSettings
 from percore.deploy.plan.variables import Variables
 from percore.deploy.report import Report
+from percore.deploy.rollout.scope import Scope
 from percore.errors import LockedError, UnreachableError, UsageError
-from percore.host.tags import Selection
-
-FORKS = 32
-"""Hosts worked on at the same time."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a run is about: the environment, a pattern of its hosts, what of them; how many at once. `run` names it."""
-
-    env: str
-    project: Path
-    limit: str = "all"
-    forks: int = FORKS
-    selection: Selection = field(default_factory=Selection)
-    yes: bool = False  # no question is asked
-    inventory: str = ""  # its path, where it is not in the project's inventories/
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def command(self, verb: str, options: str = "") -> str:
-        """What the operator types to run another task on the same environment."""
-        return to_type(f"{verb} --env {shlex.quote(self.inventory or self.env)} {options}".rstrip())
-
-    @property
-    def inventory_path(self) -> Path:
-        return (
-            Path(self.inventory) if self.inventory else find_inventory(self.env, relative(self.project / "inventories"))
-        )
-
-    @property
-    def brings_the_app(self) -> bool:
-        """A release is made and switched to; otherwise the one that runs gets other files and units."""
-        return self.selection.covers([RELEASE_TAG])
 
 
 @dataclass(eq=False)

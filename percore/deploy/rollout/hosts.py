@@ -12,17 +12,16 @@ from percore.deploy.inventory import Inventory, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
-from percore.deploy.plan.roles import RELEASE_TAG
+from percore.deploy.plan.roles import require_tags
 from percore.deploy.plan.settings import read_host_settings, read_settings
 from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
 from percore.deploy.plan.version import require_version
 from percore.deploy.report import Report, print_line
-from percore.deploy.rollout.host import Host, Scope
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
-from percore.deploy.schema import suggest
+from percore.deploy.rollout.scope import Scope
 from percore.errors import UsageError
-from percore.host.tags import Selection
 
 ONE = "one"
 """In `placement`: a single host of the fleet, whichever."""
@@ -42,19 +41,11 @@ def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
     if not hosts:
         next_step = f"{scope.command('setup')} sets up the others"
         raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
-    _require_tags(scope.selection, hosts)
+    require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
     typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
     for warning in dict.fromkeys([*inventory.files.warnings, *typos]):
         print_line(f"warning: {warning}")
     return hosts
-
-
-def _require_tags(selection: Selection, hosts: list[Host]) -> None:
-    known = {tag for host in hosts for role in host.plan.roles for tag in role.all_tags()} | {RELEASE_TAG}
-    for tag in [*selection.tags, *selection.skip]:
-        if tag not in known:
-            advice = suggest(tag, sorted(known), f"known tags: {', '.join(sorted(known))}")
-            raise UsageError(f"no role of these hosts has the tag '{tag}'", next=advice)
 
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:

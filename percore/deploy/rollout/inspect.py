@@ -11,7 +11,7 @@ from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.hosts import connect_all
-from percore.deploy.rollout.parallel import count_hosts, stop_at
+from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
 
@@ -84,6 +84,11 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
             "nothing is deployed there yet", where=wanted.name, next="deploy without --tags and --skip-tags first"
         )
     return Seen(wanted.host, wanted, reply, None, is_same)
+
+
+def inspect_all(wanted: Sequence[WantedHost], owner: str | None, report: Report) -> list[Seen]:
+    """Every host as `inspect_host` does; all leave a release that was edited on one of them."""
+    return leave_edited(all_or_stop(wanted, lambda one: inspect_host(one, owner), report))
 
 
 def leave_edited(seen: Sequence[Seen]) -> list[Seen]:

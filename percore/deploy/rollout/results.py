@@ -51,6 +51,10 @@ def name_releases(releases: Iterable[str | None]) -> str:
     return ", ".join(sorted({str(release) for release in releases}))
 
 
+def nothing_to_change(seen: Sequence[Seen]) -> str:
+    return f"nothing to change: {count_hosts(seen)} already on {name_releases(one.current for one in seen)}"
+
+
 def show_urls(hosts: Sequence[Host], report: Report) -> None:
     for host in hosts[:5]:
         port = host.settings.shown_port

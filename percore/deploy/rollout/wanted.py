@@ -91,6 +91,12 @@ def build_apps(hosts: Sequence[Host], report: Report, *, for_hosts: bool = True)
     return found
 
 
+def commit_of(artifacts: Mapping[str, Artifact]) -> Mapping[str, Any] | None:
+    """Of the app that is deployed; hosts of several kinds have artifacts of the same one."""
+    commit = next((artifact.commit for artifact in artifacts.values()), None)
+    return commit._asdict() if commit else None
+
+
 def _common_targets(hosts: Sequence[Host]) -> dict[str, BuildTarget]:
     """By host, the kind for which its wheels are: of hosts that differ only in their glibc the oldest counts."""
     targets = {host.name: (host.settings.name, _target(host)) for host in hosts if needs_target(host.settings)}

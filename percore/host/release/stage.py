@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Callable, Optional
 
-from percore.common import typed
-from percore.common.record_diff import without_apps
 from percore.errors import PercoreError, UsageError
-from percore.host.files import read_file, write_file
-from percore.host.messages import AmendRequest, PackageArchive, Plan, Spec, StageRequest, TagChoice
-from percore.host.paths import remove_tree
+from percore.host.files import read_file
+from percore.host.messages import AmendRequest, Spec, StageRequest
 from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
-from percore.host.release.placement import encode
+from percore.host.release.packages import install_package
 from percore.host.release.plan import kept_contents, load_plan
-from percore.host.release.releases import Releases
+from percore.host.release.records import kept_files, write_amendment, write_release_files
 from percore.host.release.target import Target
-from percore.host.release.transfer.parts import PartReader, check_room, unpack
+from percore.host.release.transfer.parts import PartReader, check_room
 from percore.host.release.transfer.shared import link_shared
 from percore.host.resources.registry import make
-from percore.host.tags import Selection
 
 SMALL_BYTES = 4 * 1024 * 1024
 """Files of roles are held in memory while they are staged; archives are not."""
@@ -46,7 +41,7 @@ class Staging:
         try:
             for text in link_shared(releases.staging.path(release), releases.shared, request.shared):
                 self.emit({"event": "progress", "text": text})
-            _write_release_files(releases, request, received, user=self.target.supervisor.user)
+            write_release_files(releases, request, received, user=self.target.supervisor.user)
             write_manifest(releases.staging.path(release))
             releases.publish(releases.staging.path(release), release)
             self.verify(release)
@@ -63,12 +58,10 @@ class Staging:
         if release is None:
             raise UsageError("nothing is deployed here yet", next="deploy without --tags and --skip-tags first")
         changed = self.prepare(request.prepare, request.activation.handlers)
-        kept = _kept_files(releases)
+        kept = kept_files(releases)
         wanted = {sha256: size for sha256, size in request.files.items() if sha256 not in kept}
         received = self.receive_contents(wanted, list(wanted))
-        _write_contents(releases.files_path(release), request.files, received, kept)
-        plan = _merged(releases, request.activation, request.selection)
-        _write_json(releases.plan_path(release, amended=True), typed.as_json(plan))
+        write_amendment(releases, release, request, received, kept)
         try:
             self.verify(release, amended=True)
         except BaseException:
@@ -114,7 +107,7 @@ class Staging:
     def _receive(self, request: StageRequest) -> dict[str, bytes]:
         """Ask for the parts that are missing here, and take each where it belongs."""
         releases, artifact, package = self.target.releases, request.artifact, request.package
-        kept = _kept_files(releases)
+        kept = kept_files(releases)
         archives = releases.archives
         archives.keep_only({artifact.sha256})
         offset = archives.bytes_here(artifact.sha256)
@@ -147,26 +140,11 @@ class Staging:
             self.target.releases.archives.receive(sha256, iter(lambda: reader.read(PIECE_BYTES), b""))
             return b""
         if sha256 == request.package.sha256:
-            _install_package(request.package, reader)
+            install_package(request.package, reader)
             return b""
         content = reader.read(SMALL_BYTES)
         reader.check(sha256)
         return content
-
-
-def _merged(releases: Releases, plan: Plan, tags: TagChoice) -> Plan:
-    """The wanted plan; what the run is not about stays as the release that runs has it."""
-    current = releases.current()
-    selection = Selection(*tags)
-    if selection.is_everything:
-        return plan
-    present = load_plan(releases, current) if current else Plan([], [])
-    names = {handler["name"] for handler in plan.handlers}
-    return plan._replace(
-        before=selection.merge(plan.before, present.before),
-        after=selection.merge(plan.after, present.after),
-        handlers=[*(handler for handler in present.handlers if handler["name"] not in names), *plan.handlers],
-    )
 
 
 def _note(request: StageRequest) -> dict[str, Any]:
@@ -179,63 +157,3 @@ def _note(request: StageRequest) -> dict[str, Any]:
         "commit": request.commit._asdict() if request.commit else None,
         **({"irreversible": True} if request.irreversible else {}),
     }
-
-
-def _write_release_files(
-    releases: Releases, request: StageRequest, received: dict[str, bytes], *, user: Optional[str]
-) -> None:
-    """Put the records beside the app's own files: for the supervisor one, for activation the other."""
-    staging = releases.staging.path(request.release)
-    directory = os.path.join(staging, ".percore")
-    os.makedirs(os.path.join(directory, "files"), mode=0o700)
-    os.chmod(directory, 0o700)
-    plan = _merged(releases, request.activation, request.selection)
-    wanted = {*request.files, *(spec["sha256"] for spec in plan.before + plan.after if "sha256" in spec)}
-    _write_contents(os.path.join(directory, "files"), wanted, received, _kept_files(releases))
-    _write_json(os.path.join(directory, "activation.json"), typed.as_json(plan))
-    _write_json(os.path.join(directory, "record.json"), request.record)
-    _write_json(os.path.join(staging, ".percore.json"), without_apps(request.record, request.absent), owner=user)
-
-
-def _write_contents(directory: str, wanted: Collection[str], received: dict[str, bytes], kept: dict[str, str]) -> None:
-    for sha256 in wanted:
-        content = received[sha256] if sha256 in received else read_file(kept[sha256])
-        write_file(os.path.join(directory, sha256), content, mode=0o600)
-
-
-def _write_json(path: str, content: dict[str, Any], *, owner: Optional[str] = None) -> None:
-    write_file(path, encode(content), mode=0o600, owner=owner)
-
-
-def _kept_files(releases: Releases) -> dict[str, str]:
-    """Contents of earlier releases that are here already: by hash, where."""
-    found: dict[str, str] = {}
-    for release in releases.names():
-        directory = releases.files_path(release)
-        if os.path.isdir(directory):
-            found.update({name: os.path.join(directory, name) for name in os.listdir(directory)})
-    return found
-
-
-def _install_package(package: PackageArchive, reader: PartReader) -> None:
-    """Unpack percore's own on-host package beside the others and compile it, since its user may not write there."""
-    import compileall
-
-    staging = f"{package.path}.staging"
-    check_room(os.path.dirname(package.path), package.unpacked_bytes)
-    unpack(reader, package.sha256, staging, needed_bytes=package.unpacked_bytes)
-    compileall.compile_dir(staging, quiet=2, stripdir=staging, prependdir=package.path)
-    os.rename(staging, package.path)
-
-
-def prune_packages(target: Target) -> None:
-    """Remove the on-host packages that no release here leads to any more."""
-    directory, link = target.supervisor.package, os.path.join(target.supervisor.package, "current")
-    needed = {os.path.basename(os.path.realpath(link)), os.path.basename(sys.path[0])}  # the last: this program's own
-    for release in target.releases.marks.read():
-        if target.releases.exists(release):
-            plan = load_plan(target.releases, release)
-            needed |= {spec["to"] for spec in plan.before if spec["kind"] == "link" and spec["path"] == link}
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False) and entry.name not in needed:
-            remove_tree(entry.path)

@@ -10,8 +10,9 @@ from typing import Any
 from percore.common.record_diff import without_apps
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.rollout.choose import Standing, choose, common_release
-from percore.deploy.rollout.host import Host, Scope
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen, leave_edited
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
 SHA256 = "0a1b2c3d" * 8

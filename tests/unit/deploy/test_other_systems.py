@@ -56,7 +56,7 @@ from pathlib import Path
 from percore.deploy.build.app import build
 from percore.deploy.plan.render import render_plan
 from percore.deploy.report import Report
-from percore.deploy.rollout.host import Scope
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.scaffold.init import InitWish, init

@@ -16,8 +16,8 @@ from percore.deploy.build.app import build
 from percore.deploy.command_line import to_type
 from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import make_plan
-from percore.deploy.rollout.host import Scope
 from percore.deploy.rollout.hosts import load_hosts
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.shipped import UsedFile, shipped_directory, used_files
 from percore.errors import PreflightError, UsageError
 from percore.tasks.decorators import local_scope

@@ -14,7 +14,7 @@ from percore.deploy.connection import protocol, replies
 from percore.errors import RolloutError
 from percore.host.agent import Agent
 from percore.host.messages import Plan
-from percore.host.operations import OPERATIONS
+from percore.host.operations.table import OPERATIONS
 from percore.host.release.plan import load_plan
 from percore.host.release.releases import Releases
 from percore.host.replies import ShownChange

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
-from percore.deploy.rollout.host import Host, Scope
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 

@@ -52,6 +52,16 @@ def start(session: Session, request: m.StartRequest, target: Target) -> replies.
     return replies.StatusReply(target.status())
 
 
+def stop(session: Session, request: m.StopRequest, target: Target) -> replies.ChangesReply:
+    """End what runs: the unit where there is one, else the daemon."""
+    if request.unit:
+        unit = {"kind": "unit", "name": request.unit, "active": False}
+        return replies.ChangesReply(session.staging(target).prepare([unit], []))
+    is_running = target.status().get("daemon", True)
+    target.supervisor.kill()
+    return replies.ChangesReply(["stop the supervisor and all its workers"] if is_running else [])
+
+
 def remove(session: Session, request: m.RemoveRequest, target: Target) -> replies.RemovalReply:
     """Take the app off this host, or tell what that would do."""
     steps, data = plan_removal(target, with_data=request.data), "" if request.data else data_left(target)

@@ -19,11 +19,12 @@ from percore.deploy.connection.stream import Part
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending, must_ask, require_terminal, require_yes, show_changes
-from percore.deploy.rollout.host import Host, Scope, lock_owner
+from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
 from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 

@@ -1,0 +1,88 @@
+"""Operations that look: what is on this host, what differs from what is wanted, and what was done here."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from percore.errors import PercoreError
+from percore.host import diff, facts, replies
+from percore.host import messages as m
+from percore.host.ports import find_conflicts
+from percore.host.release.change.journal import Journal
+from percore.host.release.placement import names_of, once_of, read_holders
+from percore.host.release.running import find_deviations, find_missing
+from percore.host.release.target import Target
+from percore.host.resources.registry import make
+from percore.host.session import Session
+
+
+def inspect(session: Session, request: m.InspectRequest, target: Target) -> replies.InspectReply:
+    """What is here now, and what would change; takes the lock when an `owner` asks for it."""
+    if request.owner:
+        session.take_lock(target, request.owner)
+        session.roll_back_unfinished(target)
+        target.releases.staging.clean()
+    releases, status = target.releases, target.status()
+    current = releases.current()
+    return replies.InspectReply(
+        current=current,
+        marks=releases.marks.read(),
+        changes=[text for text in (make(spec).change() for spec in request.resources) if text],
+        owed=target.handlers.texts(),
+        unfinished=bool(Journal(releases.journal_path).read()),
+        status=status,
+        workers=find_deviations(releases, current, status),
+        edits=target.edits_of(request.fingerprint) if request.fingerprint else {},
+        disk_free_bytes=facts.free_bytes(releases.directory),
+        inodes_free=facts.free_inodes(releases.directory),
+        memory_free_bytes=facts.free_memory(),
+        versions={name: facts.program_version(name) for name in request.programs},
+        apps=names_of(releases, releases.current()),
+        placement=read_holders(releases),
+    )
+
+
+def compare(session: Session, request: m.CompareRequest, target: Target) -> replies.CompareReply:
+    return diff.compare(target, request, session.staging(target).receive_contents)
+
+
+def compare_release(session: Session, request: m.CompareReleaseRequest, target: Target) -> replies.CompareReply:
+    return diff.compare_release(target, request.release, request.absent)
+
+
+def drift(session: Session, request: m.DriftRequest, target: Target) -> replies.DriftReply:
+    return diff.find_drift(target)
+
+
+def find(session: Session, request: m.FindRequest, target: Target) -> replies.FindReply:
+    """The release to go back to: the named one, or the newest good one before the current."""
+    releases = target.releases
+    found = releases.find(request.release) if request.release else releases.previous_good()
+    session.staging(target).verify(found)
+    marks = releases.marks
+    return replies.FindReply(found, releases.current(), marks.commit(found), marks.irreversible_after(found))
+
+
+def status(session: Session, request: m.StatusRequest, target: Target) -> replies.CurrentReply:
+    releases, found = target.releases, target.status()
+    current = releases.current()
+    return replies.CurrentReply(
+        current, found, find_missing(releases, current, found), releases.marks.commit(current),
+        names_of(releases, current), read_holders(releases), once_of(releases),
+    )  # fmt: skip
+
+
+def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:
+    return replies.HistoryReply(target.releases.history.last(request.count))
+
+
+def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
+    return replies.PortsReply(find_conflicts(request.ports, user=_user_of(request.target)))
+
+
+def _user_of(paths: Optional[m.TargetPaths]) -> Optional[int]:
+    """The supervisor's; None while that user is still to be made."""
+    try:
+        return Target(paths).supervisor.uid() if paths else None
+    except PercoreError:
+        return None
