@@ -303,7 +303,8 @@ def test_a_release_of_one_host_reaches_no_other_unless_it_fits_what_was_built(tw
 
 def test_a_host_that_has_what_was_built_shares_its_release_with_a_new_one(two: Two) -> None:
     release, fingerprint = staged(two)
-    status = {"apps": [{**STATUS["apps"][0], "workers": [{**WORKER, "release": release}]}]}
+    web = {**STATUS["apps"][0], "workers": [{**WORKER, "release": release}]}
+    status = {"apps": [web, {**web, "name": "tick", "mode": "fork"}]}
     two.bad.says("inspect", result("inspect", current=release, changes=[], status=status, marks={
         release: {"mark": "good", "fingerprint": fingerprint},
     }))  # fmt: skip
