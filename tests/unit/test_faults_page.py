@@ -43,7 +43,8 @@ def test_every_module_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / "docs" / "reference" / page).read_text()
     for name in re.findall(r"`(percore\.[a-z_.]+[a-z])`", text):
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
-    modules = {str(path.with_suffix("").relative_to(ROOT)) for path in (ROOT / "percore").rglob("*.py")}
+    paths = [path.with_suffix("") for path in (ROOT / "percore").rglob("*.py")]
+    modules = {str((path.parent if path.name == "__init__" else path).relative_to(ROOT)) for path in paths}
     for name in re.findall(r"`([a-z_]+/[a-z_/]+[a-z])`", text):
         assert any(module.endswith(f"/{name}") for module in modules), name
 
