@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.common.procfs import state_of
 from tests.supervisor.conftest import Load, Supervisor
 from tests.supervisor.faults.tools import (
     NOW,
@@ -180,6 +181,8 @@ def test_the_store_alone_keeps_the_clients_of_an_app_that_has_no_worker_left(sup
             os.kill(daemon, signal.SIGSTOP)
             for pid in workers:
                 os.kill(pid, signal.SIGKILL)
+            # A process that was told to die still accepts for a moment.
+            wait_for(lambda: {state_of(pid) for pid in workers} == {"Z"}, "the end of the workers")
             clients = [background.submit(supervisor.get) for _ in range(8)]
             wait_for(lambda: waiting_clients(supervisor.port) == 8, "all of them to wait")
             os.kill(daemon, signal.SIGKILL)
