@@ -79,7 +79,7 @@ def apply_one(
         return "added"
     former = app.config
     change = "unchanged" if former.says_like(config) else "changed"
-    count, former_count = resolve_instances(config.instances, usable_cores()), len(app.slots)
+    count = resolve_instances(config.instances, usable_cores())
     if not app.runs_like(config):
         change = yield from _replace(app, config, count, rollback, until_stable=until_stable)
     elif not app.wanted:
@@ -91,7 +91,7 @@ def apply_one(
         yield from lifecycle.wait_while_starting(app)
     rollback.append(lambda: _settle(app, former))
     app.settle(config)
-    if count != former_count:
+    if count != len(app.slots):
         yield from _scale(app, count, rollback)
         change = "scaled" if change in ("unchanged", "changed") else change
     return change
