@@ -27,6 +27,7 @@ def write_edge_config(hosts: Sequence[Host]) -> None:
             "env_name": scope.env,
             "servers": servers,
             "server_name": members[0].settings.server_name,
+            "nginx_body_size": members[0].variables.get("nginx_body_size", "10m"),
         }
         path = scope.project / "build" / "nginx" / scope.env / f"{name}.conf"
         path.parent.mkdir(parents=True, exist_ok=True)

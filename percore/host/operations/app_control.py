@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from percore.common.worker_status import is_wanted
 from percore.errors import PercoreError, UsageError
 from percore.host import messages as m
 from percore.host import replies
@@ -53,13 +54,23 @@ def start(session: Session, request: m.StartRequest, target: Target) -> replies.
 
 
 def stop(session: Session, request: m.StopRequest, target: Target) -> replies.ChangesReply:
-    """End what runs: the unit where there is one, else the daemon."""
+    """End what runs: the unit where there is one, else the daemon; where it has apps of other projects, only ours."""
+    if target.foreign_apps():
+        return replies.ChangesReply(_stop_apps(target))
     if request.unit:
         unit = {"kind": "unit", "name": request.unit, "active": False}
         return replies.ChangesReply(session.staging(target).prepare([unit], []))
     is_running = target.status().get("daemon", True)
     target.supervisor.kill()
     return replies.ChangesReply(["stop the supervisor and all its workers"] if is_running else [])
+
+
+def _stop_apps(target: Target) -> list[str]:
+    names = {*app_names(target.releases)}
+    running = [app["name"] for app in target.status()["apps"] if app["name"] in names and is_wanted(app)]
+    for name in running:
+        target.supervisor.ask("stop", name)
+    return [f"stop app {name}" for name in running]
 
 
 def remove(session: Session, request: m.RemoveRequest, target: Target) -> replies.RemovalReply:

@@ -10,7 +10,7 @@ from percore.host import messages as m
 from percore.host.ports import find_conflicts
 from percore.host.release.change.journal import Journal
 from percore.host.release.placement import names_of, once_of, read_holders
-from percore.host.release.running import find_deviations, find_missing
+from percore.host.release.running import find_deviations, find_missing, shared_ports
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
 from percore.host.session import Session
@@ -77,12 +77,17 @@ def read_history(session: Session, request: m.HistoryRequest, target: Target) ->
 
 
 def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
-    return replies.PortsReply(find_conflicts(request.ports, user=_user_of(request.target)))
+    target = Target(request.target) if request.target else None
+    found = find_conflicts(request.ports, user=_user_of(target))
+    for app in target.foreign_apps() if target else ():
+        for port in {*shared_ports(app)} & {*request.ports}:
+            found[str(port)] = f"app '{app['name']}' of another project"
+    return replies.PortsReply(found)
 
 
-def _user_of(paths: Optional[m.TargetPaths]) -> Optional[int]:
+def _user_of(target: Optional[Target]) -> Optional[int]:
     """The supervisor's; None while that user is still to be made."""
     try:
-        return Target(paths).supervisor.uid() if paths else None
+        return target.supervisor.uid() if target else None
     except PercoreError:
         return None

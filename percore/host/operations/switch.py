@@ -82,7 +82,7 @@ def revert(
         return replies.StatusReply(target.status())
     activation.roll_back()
     session.note(activation, "rolled back: another host failed", verb=request.verb, more=request.note)
-    return replies.ActivateReply(activation.record.former, activation.supervisor.status())
+    return replies.ActivateReply(activation.record.former, target.status())
 
 
 def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> replies.PruneReply:

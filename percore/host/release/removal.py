@@ -36,7 +36,7 @@ class RemovalStep(NamedTuple):
 
 def plan_removal(target: Target, *, with_data: bool) -> list[RemovalStep]:
     """`with_data`: also what is in `shared/`. Raises PreflightError where the supervisor would have to run for it."""
-    status = target.status()
+    status = target.whole_status()
     is_up = bool(status.get("daemon", True))
     known = {app["name"]: app for app in status["apps"]} if is_up else dict.fromkeys(_names_in_state(target))
     own = [name for name in app_names(target.releases) if name in known and _is_ours(target, known[name])]

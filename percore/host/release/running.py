@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
@@ -31,6 +32,25 @@ def app_names(releases: Releases) -> list[str]:
     """Those of the release that runs."""
     current = releases.current()
     return [app["name"] for app in _read(releases, current)["apps"]] if current else []
+
+
+def own_part(releases: Releases, status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status without the apps of other projects, which share the supervisor."""
+    return {**status, "apps": [app for app in status["apps"] if not is_foreign(releases, app)]}
+
+
+def is_foreign(releases: Releases, app: Mapping[str, Any]) -> bool:
+    """Another project deployed it. An older supervisor does not say from where; the releases tell as well."""
+    deployed = {app.get("release"), *(worker["release"] for worker in app["workers"])} - {None, ""}
+    if not deployed or not deployed.isdisjoint(releases.names()):
+        return False
+    return bool(app.get("source") != os.path.abspath(releases.deploy_to))
+
+
+def shared_ports(app: Mapping[str, Any]) -> list[int]:
+    """Those on which its workers listen together; an older supervisor does not say."""
+    ends = [address.rpartition(":")[2] for address in app.get("addresses", ()) if not address.startswith("/")]
+    return [int(end) for end in ends if end.isdecimal()]
 
 
 def apps_told(releases: Releases, release: str, port: int) -> set[str]:

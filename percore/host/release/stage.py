@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Callable, Optional
 
-from percore.errors import PercoreError, UsageError
+from percore.errors import PercoreError, PreflightError, UsageError
 from percore.host.files import read_file
 from percore.host.messages import AmendRequest, Spec, StageRequest
 from percore.host.release.manifest import write_manifest
@@ -36,6 +36,7 @@ class Staging:
     def stage(self, request: StageRequest) -> list[str]:
         """Bring everything of a release to the host and check it there. Returns what `prepare` changed."""
         releases, release = self.target.releases, request.release
+        self._refuse_taken_names(request.record)
         changed = self.prepare(request.prepare, request.activation.handlers)
         received = self._receive(request)
         try:
@@ -50,6 +51,16 @@ class Staging:
             releases.remove(release)
             raise
         return changed
+
+    def _refuse_taken_names(self, record: Mapping[str, Any]) -> None:
+        """The supervisor would replace the workers of the app of another project by those of this one."""
+        taken = {app["name"]: app.get("source") for app in self.target.foreign_apps()}
+        for name in (app["name"] for app in record["apps"]):
+            if taken.get(name):  # an older supervisor does not say whose an app is
+                raise PreflightError(
+                    f"there is an app '{name}' of another project here, deployed to {taken[name]}",
+                    next=f"give one another name; if 'deploy_to' was moved, delete the former: percore delete {name}",
+                )
 
     def amend(self, request: AmendRequest) -> list[str]:
         """Bring other files and units for the release that runs; `activate` with `amended` then puts them in place."""

@@ -16,7 +16,7 @@ from percore.host.release.marks import GOOD
 from percore.host.release.placement import record_resource
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_or_none
 from percore.host.release.releases import Releases
-from percore.host.release.running import apps_told
+from percore.host.release.running import apps_told, own_part
 from percore.host.resources.registry import make
 from percore.host.supervisor.supervisor import Emit, Supervisor
 
@@ -57,6 +57,10 @@ class Activation(Change):
         record.was_running = self.supervisor.is_installed() and bool(self.supervisor.status().get("daemon", True))
         record.begin(owner, run, agent)
         return self._or_give_up(self._switch)
+
+    def status(self) -> dict[str, Any]:
+        """What runs of this project; the apps of others are not asked for their health."""
+        return own_part(self.releases, self.supervisor.status())
 
     def recheck(self) -> dict[str, Any]:
         """Some time after the switch: every worker still answers, and none had to be started again."""
@@ -128,7 +132,7 @@ class Activation(Change):
         self._say("check health")
         path, seconds = ask.get("path"), float(ask.get("seconds", 10))
         try:
-            status = health.wait_settled(self.supervisor.status, seconds=seconds)
+            status = health.wait_settled(self.status, seconds=seconds)
             workers = health.check_workers(status, path=path, seconds=seconds)
             if ask.get("port"):
                 told = apps_told(self.releases, self.record.release, int(ask["port"]))
@@ -139,7 +143,7 @@ class Activation(Change):
             error.detail = "\n".join(self.supervisor.log_tail(error.app))
             raise
         self._say(f"healthy: {workers} workers answered" + (", NGINX too" if ask.get("site_port") else ""))
-        return self.supervisor.status()
+        return self.status()
 
     def _give_up(self, error: PercoreError) -> None:
         super()._give_up(error)

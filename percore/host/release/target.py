@@ -10,6 +10,7 @@ from percore.host.paths import refuse_foreign
 from percore.host.release.change.handlers import PendingHandlers
 from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
+from percore.host.release.running import is_foreign, own_part
 from percore.host.supervisor.supervisor import Supervisor
 
 MOST_EDITS = 20
@@ -39,7 +40,15 @@ class Target:
         return {name: edits[:MOST_EDITS] for name, edits in found.items() if edits}
 
     def status(self) -> dict[str, Any]:
-        """What runs; nothing, where the supervisor's user is still to be made."""
+        """What runs of this project; nothing, where the supervisor's user is still to be made."""
+        return own_part(self.releases, self.whole_status())
+
+    def foreign_apps(self) -> list[dict[str, Any]]:
+        """Those that other projects deployed to the same supervisor."""
+        return [app for app in self.whole_status()["apps"] if is_foreign(self.releases, app)]
+
+    def whole_status(self) -> dict[str, Any]:
+        """What the supervisor has, whoever deployed it."""
         try:
             return self.supervisor.status()
         except PercoreError as error:

@@ -79,8 +79,9 @@ def apply_one(
         return "added"
     former = app.config
     change = "unchanged" if former.says_like(config) else "changed"
+    count = resolve_instances(config.instances, usable_cores())
     if not app.runs_like(config):
-        change = yield from _replace(app, config, rollback, until_stable=until_stable)
+        change = yield from _replace(app, config, count, rollback, until_stable=until_stable)
     elif not app.wanted:
         apps.check_needs(app)
         rollback.append(lambda: lifecycle.stop(app))
@@ -90,10 +91,8 @@ def apply_one(
         yield from lifecycle.wait_while_starting(app)
     rollback.append(lambda: _settle(app, former))
     app.settle(config)
-    count, former_count = resolve_instances(config.instances, usable_cores()), len(app.slots)
-    if count != former_count:
-        rollback.append(lambda: lifecycle.scale(app, former_count))
-        yield from lifecycle.scale(app, count)
+    if count != len(app.slots):
+        yield from _scale(app, count, rollback)
         change = "scaled" if change in ("unchanged", "changed") else change
     return change
 
@@ -106,12 +105,23 @@ def _add(apps: Apps, config: AppConfig, base_env: Mapping[str, str], rollback: R
         yield from lifecycle.start(app, until_stable=until_stable)
 
 
-def _replace(app: App, config: AppConfig, rollback: Rollback, *, until_stable: bool) -> Generator[None, None, str]:
+def _scale(app: App, count: int, rollback: Rollback) -> Job:
+    former_count = len(app.slots)
+    rollback.append(lambda: lifecycle.scale(app, former_count))
+    yield from lifecycle.scale(app, count)
+
+
+def _replace(
+    app: App, config: AppConfig, count: int, rollback: Rollback, *, until_stable: bool
+) -> Generator[None, None, str]:
+    """What is to go gets no new worker: a singleton that ran twice would do so once more."""
     former = app.config
     if app.wanted and former.shares_port and config.shares_port:
-        yield from replace.reload(app, config)
+        yield from replace.reload(app, config, app.slots[:count])
         rollback.append(lambda: replace.reload(app, former))
         return "reloaded"
+    if count < len(app.slots):
+        yield from _scale(app, count, rollback)
     rollback.append(lambda: replace.restart(app, former))
     yield from replace.restart(app, config, until_stable=until_stable)
     return "restarted"

@@ -178,10 +178,15 @@ class Desired(NamedTuple):
 
 
 def update(app: App, wanted: Desired, how: str) -> Job:
-    """As a process file says: `how` is "restart", or "start" or "reload", which lose no request where they can."""
+    """As a process file says: `how` is "restart", or "start" or "reload", which lose no request where they can.
+
+    What is to go gets no new worker: a singleton that ran twice would do so once more.
+    """
     if how != "restart" and app.wanted and app.config.shares_port and wanted.config.shares_port:
-        yield from reload_counted(app, app.slots, wanted.config, wanted.base_env)
+        yield from reload_counted(app, app.slots[: wanted.workers], wanted.config, wanted.base_env)
     else:
+        if wanted.workers < len(app.slots):
+            yield from scale(app, wanted.workers)
         app.set_env(wanted.base_env)
         yield from restart(app, wanted.config, until_stable=how == "reload")
         count(app.slots)

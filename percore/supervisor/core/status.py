@@ -42,6 +42,8 @@ def _app_status(app: App) -> dict[str, Any]:
     return {
         "name": app.name,
         "mode": app.config.mode,
+        "release": app.config.release or None,
+        "source": app.config.source,
         "wanted": len(app.slots) if app.wanted and not app.config.is_job else 0,
         **({"job": {"scheduled": app.wanted}} if app.config.is_job else {}),
         "port": ports[0] if ports else app.config.port,

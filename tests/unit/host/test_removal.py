@@ -51,7 +51,7 @@ class Host:
     def runs(self, *, daemon: bool = True, **apps: str) -> None:
         found = [{"name": name, "workers": [{"release": release}]} for name, release in apps.items()]
         status: dict[str, Any] = {"apps": found, "daemon": daemon}
-        self.target.status = lambda: status  # type: ignore[method-assign]
+        self.target.whole_status = lambda: status  # type: ignore[method-assign]
 
     def remove(self, *, data: bool = False) -> list[str]:
         steps = plan_removal(self.target, with_data=data)

@@ -11,7 +11,7 @@ import pytest
 
 from percore.common.record_hash import record_hashes
 from percore.host.release.releases import Releases
-from percore.host.release.running import find_deviations, find_missing
+from percore.host.release.running import find_deviations, find_missing, own_part, shared_ports
 
 RELEASE, OTHER = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 API: dict[str, Any] = {"name": "api", "instances": 2, "env": {"A": "1"}}
@@ -76,3 +76,44 @@ def test_what_runs_otherwise_deviates_and_is_not_missing(releases: Releases) -> 
         "api worker 2 (pid 7) runs with other variables",
         "app old runs, and the release does not have it",
     ]
+
+
+def app(name: str, *workers: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "wanted": 1, "workers": [worker(release=release) for release in workers], **more}
+
+
+PRUNED = "20250101120000-cccccccc"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        app("api", RELEASE),  # as an older supervisor says it
+        app("job", PRUNED, release=PRUNED, source="HERE"),  # it runs for longer than its release is kept
+        app("by-hand", "", release=None, source="/home/me/ecosystem.config.js"),  # drift is to name it
+    ],
+)
+def test_what_a_project_deployed_and_what_nobody_deployed_is_its_own(releases: Releases, found: dict[str, Any]) -> None:
+    found["source"] = releases.deploy_to if found.get("source") == "HERE" else found.get("source", "")
+    assert own_part(releases, {"apps": [found]})["apps"] == [found]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        app("web", OTHER),
+        app("web", OTHER, release=OTHER, source="/srv/other"),
+        app(
+            "nightly", release=OTHER, source="/srv/other", job={"scheduled": True}
+        ),  # between its runs it has no worker
+    ],
+)
+def test_the_apps_of_other_projects_are_no_part_of_a_projects_status(releases: Releases, found: dict[str, Any]) -> None:
+    whole = {"daemon": True, "apps": [app("api", RELEASE), found]}
+    assert own_part(releases, whole) == {"daemon": True, "apps": whole["apps"][:1]}
+
+
+def test_the_ports_that_an_app_shares_are_read_from_its_addresses() -> None:
+    addresses = ["[::]:6411", "127.0.0.1:80", "/run/web:90"]
+    assert shared_ports({"addresses": addresses}) == [6411, 80]
+    assert shared_ports({}) == []

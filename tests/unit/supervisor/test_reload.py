@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from percore.supervisor.base.states import State
-from percore.supervisor.core import replace
+from percore.supervisor.core import apply, replace
 from percore.supervisor.core.worker.worker import WorkerFailed
 
 
@@ -115,3 +115,73 @@ def test_a_failure_among_several_brings_all_of_them_back() -> None:
     assert [slot.worker.release for slot in app.slots] == ["old"] * 5
     assert starting(app) == []
     assert app.config.release == "old"
+
+
+# -- with fewer workers than before ----------------------------------------------------------------------------------
+
+
+class Steps:
+    """An app of two or more workers, and in which order they end and start."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int, *, shares_port: bool) -> None:
+        self.taken: list[str] = []
+        self.app = app_of(count)
+        self.app.config = self.config("old", shares_port=shares_port)
+        self.app.wanted, self.app.set_env, self.app.settle = True, lambda env: {}, lambda config: None
+        self.app.runs_like = lambda config: False
+        for slot in self.app.slots:
+            slot.worker.history.restarts = 0
+        for name, verb in {"halt": "end", "bring_up": "start", "reload": "reload"}.items():
+            monkeypatch.setattr(replace, name, self.step(verb))
+        for module in (replace, apply.lifecycle):
+            monkeypatch.setattr(module, "scale", self.scale)
+        monkeypatch.setattr(Slot, "replace_config", lambda *_: None, raising=False)
+
+    @staticmethod
+    def config(release: str, *, shares_port: bool = True, instances: int = 0) -> Any:
+        more = {"shares_port": shares_port, "is_job": False, "port_per_worker": False, "instances": instances}
+        return SimpleNamespace(release=release, reload_workers=1, says_like=lambda other: False, name="web", **more)
+
+    def step(self, verb: str) -> Any:
+        def take(*arguments: Any, **_: Any) -> Any:
+            slots = next((each for each in arguments if isinstance(each, list)), self.app.slots)
+            self.taken.append(f"{verb} {' '.join(str(slot.number) for slot in slots)}")
+            yield
+
+        return take
+
+    def scale(self, app: Any, count: int) -> Any:
+        self.taken.append(f"scale {count}")
+        del app.slots[count:]
+        yield
+
+
+FEWER = [(2, 1, False, ["scale 1", "end 0", "start 0"]), (3, 2, True, ["reload 0 1", "scale 2"])]
+
+
+@pytest.mark.parametrize(("before", "after", "shares_port", "taken"), FEWER)
+def test_a_worker_that_is_to_go_is_not_started_again_before_it_goes(
+    monkeypatch: pytest.MonkeyPatch, before: int, after: int, shares_port: bool, taken: list[str]
+) -> None:
+    steps = Steps(monkeypatch, before, shares_port=shares_port)
+    wanted = replace.Desired(steps.config("new", shares_port=shares_port), after, {})
+    for _ in replace.update(steps.app, wanted, "start"):
+        pass
+    assert steps.taken == taken
+
+
+@pytest.mark.parametrize(("before", "after", "shares_port", "taken"), FEWER)
+def test_apply_starts_no_worker_that_is_to_go_and_goes_back_to_as_many_as_there_were(
+    monkeypatch: pytest.MonkeyPatch, before: int, after: int, shares_port: bool, taken: list[str]
+) -> None:
+    steps = Steps(monkeypatch, before, shares_port=shares_port)
+    rollback: Any = []
+    config = steps.config("new", shares_port=shares_port, instances=after)
+    apps: Any = {"web": steps.app}
+    for _ in apply.apply_one(apps, config, {}, rollback):
+        pass
+    assert steps.taken == taken
+    for step in reversed(rollback):
+        for _ in step():
+            pass
+    assert f"scale {before}" in steps.taken

@@ -1,0 +1,129 @@
+"""Two projects on one host: each looks after its own apps, and none takes those of the other."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from percore.errors import PreflightError
+from percore.host.messages import PortsRequest, StopRequest, TargetPaths
+from percore.host.operations.app_control import stop
+from percore.host.operations.look import ports
+from percore.host.release.stage import Staging
+from percore.host.release.switch import Activation
+from percore.host.release.target import Target
+from percore.host.supervisor.supervisor import Supervisor
+from tests.waiting import free_port
+
+RELEASE, OTHER = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
+Apps = list[dict[str, Any]]
+
+
+class Shop(BaseHTTPRequestHandler):
+    """The other project's app: it knows only its own health path."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def shop_port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def app(name: str, release: str, source: str, port: int, **more: Any) -> dict[str, Any]:
+    worker = {"slot": 0, "pid": os.getpid(), "state": "running", "release": release, "port": port}
+    return {
+        "name": name, "mode": "cluster", "wanted": 1, "port": port, "release": release, "source": source,
+        "addresses": [f"[::]:{port}"], "workers": [worker], **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def asked() -> list[tuple[str, ...]]:
+    return []
+
+
+@pytest.fixture
+def target(tmp_path: Path, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> Target:
+    monkeypatch.setattr(Supervisor, "ask", lambda _, *words: asked.append(words))
+    monkeypatch.setattr(Supervisor, "kill", lambda _: asked.append(("kill",)))
+    target = Target(
+        TargetPaths(str(tmp_path / "web"), [str(tmp_path / "percore")], str(tmp_path / "home"), str(tmp_path))
+    )
+    release = Path(target.releases.path(RELEASE))
+    (release / ".percore").mkdir(parents=True)
+    (release / ".percore.json").write_text(json.dumps({"apps": [{"name": "web"}]}))
+    Path(target.releases.link).symlink_to(f"releases/{RELEASE}")
+    return target
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *apps: dict[str, Any]) -> None:
+    status = {"release": None, "daemon": True, "apps": list(apps)}
+    monkeypatch.setattr(Supervisor, "status", lambda _: status)
+
+
+def web(target: Target, **more: Any) -> dict[str, Any]:
+    return app("web", RELEASE, target.releases.deploy_to, free_port(), mode="fork", **more)
+
+
+def test_the_health_check_does_not_ask_the_apps_of_another_project(
+    target: Target, shop_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, web(target), app("shop", OTHER, "/srv/shop", shop_port))
+    activation = Activation(target.releases, target.supervisor, RELEASE, lambda _: None)
+    found = activation._check_health({"path": "/health", "seconds": 0})
+    assert [each["name"] for each in found["apps"]] == ["web"]
+
+
+def test_a_stop_ends_the_apps_of_its_project_and_no_others(
+    target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
+    session: Any = None
+    run(monkeypatch, web(target), app("shop", OTHER, "/srv/shop", 80))
+    assert stop(session, request, target).changed == ["stop app web"]
+    assert asked == [("stop", "web")]
+    run(monkeypatch, web(target, wanted=0), app("shop", OTHER, "/srv/shop", 80))
+    assert stop(session, request, target).changed == []
+    run(monkeypatch, web(target))
+    assert stop(session, request._replace(unit=None), target).changed == ["stop the supervisor and all its workers"]
+    assert asked[-1] == ("kill",)
+
+
+def test_a_port_of_another_projects_app_is_in_use(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, web(target), app("shop", OTHER, "/srv/shop", 5000))
+    paths = TargetPaths(target.releases.deploy_to, ["/none"], "/none", "/none")
+    session: Any = None
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        asked = [5000, unused.getsockname()[1]]
+        assert ports(session, PortsRequest(ports=asked, target=paths)).strangers == {
+            "5000": "app 'shop' of another project"
+        }
+
+
+def test_a_release_with_an_app_that_is_called_as_another_projects_is_refused_before_it_is_staged(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request: Any = type("Request", (), {"release": OTHER, "record": {"apps": [{"name": "web"}]}})
+    run(monkeypatch, app("web", OTHER, "/srv/shop", 5000))
+    with pytest.raises(PreflightError, match="there is an app 'web' of another project here, deployed to /srv/shop"):
+        Staging(target, io.BytesIO(), lambda _: None).stage(request)
