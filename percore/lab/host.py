@@ -123,7 +123,8 @@ def _lay_over(layers: list[Path], directory: Path) -> None:
         (directory / name).mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(root):
         lower = ":".join(map(str, layers))
-        options = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
+        # volatile: nothing waits for the machine's disk, which would write all of a host only to throw it away.
+        options = f"volatile,lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
         call(["mount", "-t", "overlay", "overlay", "-o", options, str(root)])
 
 

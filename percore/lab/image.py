@@ -64,7 +64,6 @@ def make_bare_image(suite: str) -> Path:
     """A root with sshd and Python alone, and a repository to install more from; takes a minute the first time."""
     download = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--download-only", *_REPOSITORY]
     hooks = [
-        'echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/lab"',  # a lab's disk is thrown away
         f'mkdir -p "$1/{_REPOSITORY_PATH}"',
         f'chroot "$1" {shlex.join(download)}',
         f'mv "$1"/var/cache/apt/archives/*.deb "$1/{_REPOSITORY_PATH}"',
