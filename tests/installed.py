@@ -35,14 +35,19 @@ def install(directory: Path, extras: str = "") -> Path:
     return directory / "env" / "bin"
 
 
+def environment(first: Path) -> dict[str, str]:
+    """Of a shell that knows nothing of this checkout; `first` is where it looks for programs before anywhere else."""
+    ours = ("PERCORE_", "PYTHON", "VIRTUAL_ENV", "INVOKE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PATH": f"{first}:{kept['PATH']}"}
+
+
 class Repository:
     """An app's own repository, somewhere else, whose owner types commands of an installed percore."""
 
     def __init__(self, directory: Path, commands: Path) -> None:
         self.directory = directory
-        ours = ("PERCORE_", "PYTHON", "VIRTUAL_ENV", "INVOKE_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        self.env = {**kept, "PATH": f"{commands}:{kept['PATH']}", "HOME": str(directory.parent)}
+        self.env = {**environment(commands), "HOME": str(directory.parent)}
 
     def type(self, line: str, code: int = 0, inside: str = ".") -> str:
         """What the terminal shows."""

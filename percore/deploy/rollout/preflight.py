@@ -79,12 +79,12 @@ Refused = tuple[str, str] | None
 def _programs(case: _Case) -> Refused:
     node = case.seen["versions"].get("node", "")
     if case.artifact.is_node and not node:
-        return "Node.js is missing there", "apt-get install -y nodejs on the host"
+        return "Node.js is missing there", "set roles: [node, app], or apt-get install -y nodejs on the host"
     wanted = declared_node(case.artifact)
     if wanted and node and not _satisfies_node(node, wanted):
         return (
             f"it has Node {node}, and package.json asks for {wanted}",
-            "install such a Node there, or change 'engines'",
+            "set node_version and roles: [node, app], install such a Node there, or change 'engines'",
         )
     python = case.host.agent.facts["python"]
     wanted = declared_python(case.artifact)

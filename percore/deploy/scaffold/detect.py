@@ -43,6 +43,8 @@ _WSGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:Flask|Bottle|falcon\.Ap
 _BUILDS = re.compile(r"\b(build|compile|tsc)\b")
 _NODE_ENDINGS = (".js", ".cjs", ".mjs", ".ts")
 _NODE = re.compile(r"(?:NODE_ENV=\S+ )?(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
+_PYTHON = re.compile(r"(?<![\w./-])python(?= )")
+"""Debian has no command of this name."""
 _OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211", "9200", "5672", "9092", "443"}
 """Ports of servers that an app talks to."""
 
@@ -80,6 +82,15 @@ class Detected:
     is_python: bool
     build_command: str = ""
     release_command: str = ""
+
+    @property
+    def port_note(self) -> str:
+        """Why this one."""
+        if self.port.place:
+            return f"found in {self.port.place}"
+        if not self.process_file and "$PORT" in self.programs[0].script:
+            return "free to choose: the app is started with $PORT"
+        return "not found in the source: the port that the app listens on"
 
 
 def detect(directory: Path) -> Detected:
@@ -137,7 +148,7 @@ def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
     for line in source.text("Procfile").splitlines():
         kind, colon, command = line.partition(":")
         if colon and command.strip() and not line.lstrip().startswith("#"):
-            yield kind.strip(), command.strip()
+            yield kind.strip(), _PYTHON.sub("python3", command.strip())
 
 
 def _web(source: AppSource, name: str) -> DetectedProgram:

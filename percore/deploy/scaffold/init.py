@@ -138,7 +138,7 @@ def _show(app: Detected, report: Report) -> None:
     report.line(f"build    {app.tools}")
     if not app.process_file:
         report.line(f"runs     {', '.join(program.script for program in app.programs)}")
-    report.line(f"port     {app.port.value} ({app.port.place or 'not found in the source; check it'})")
+    report.line(f"port     {app.port.value} ({app.port.place or app.port_note})")
     health = f"{app.health.value} ({app.health.place})" if app.health else "none found; a connection is enough"
     report.line(f"health   {health}")
 

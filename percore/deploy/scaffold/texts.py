@@ -65,8 +65,8 @@ def variables(app: Detected, app_path: str, version: str) -> str:
     lines = [
         f"app_name: {_scalar(app.name)}",
         f"app_path: {_scalar(app_path)} # as seen from tasks.py",
-        f"port: {app.port.value} # {_where(app.port.place) or 'not found in the source: the port that the app listens on'}",
-        f"health_path: {_scalar(health.value)} # {_where(health.place)}"
+        f"port: {app.port.value} # {app.port_note}",
+        f"health_path: {_scalar(health.value)} # found in {health.place}"
         if health
         else "# health_path: /health # a path that answers with a status below 400; without it, a connection is enough",
         *([f"build_command: {_scalar(app.build_command)} # found in package.json"] if app.build_command else []),
@@ -86,10 +86,6 @@ def group_vars(app: Detected, app_path: str, user: str, version: str, explain: s
 def local_inventory(app: Detected, app_path: str, version: str) -> str:
     indented = "".join(f"    {line}\n" for line in variables(app, app_path, version).splitlines())
     return LOCAL.format(variables=indented.rstrip("\n"))
-
-
-def _where(place: str) -> str:
-    return f"found in {place}" if place else ""
 
 
 def _scalar(text: str) -> str:

@@ -109,6 +109,13 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         },
         ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT"], "8000", "/healthz/",
     ),
+    "a Procfile of a Python app, for hosts that call it python3": (
+        {
+            "requirements.txt": "flask\n", "web.py": "",
+            "Procfile": "web: env A=1 python web.py\nclock: python -u clock.py\nold: python2 a.py; ./python b\n",
+        },
+        ["env A=1 python3 web.py", "python3 -u clock.py", "python2 a.py; ./python b"], "5000", "",
+    ),
     "a route below a router, whose whole path nobody knows": (
         {
             "package.json": {"main": "index.js"},
@@ -157,6 +164,23 @@ def test_each_value_tells_where_it_was_found(tmp_path: Path) -> None:
     assert "port: 4001 # found in src/main.ts:3\n" in text
     assert "health_path: /healthz # found in src/main.ts:2\n" in text
     assert "app_name: shop\n" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        ("FastAPI", "free to choose: the app is started with $PORT"),
+        ("nothing at all", "not found in the source: the port that the app listens on"),
+    ],
+)
+def test_a_port_that_was_not_found_tells_whether_it_must_be_checked(
+    tmp_path: Path, kind: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = write(tmp_path, APPS[kind][0])
+    init(InitWish("production", app, app), Report())
+    text = (app / "inventories/production/group_vars/all.yml").read_text()
+    assert f"# {note}\n" in text
+    assert f"({note})\n" in capsys.readouterr().out
 
 
 def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -> None:

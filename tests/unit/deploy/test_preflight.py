@@ -91,7 +91,7 @@ def test_disk_inodes_and_memory_are_refused_with_the_arithmetic(artifact: Artifa
 
 
 def test_versions_are_compared_with_what_the_app_declares(artifact: Artifact) -> None:
-    assert "Node.js is missing" in refusal(artifact, versions={})
+    assert "Node.js is missing there -> set roles: [node, app], or" in refusal(artifact, versions={})
     assert "it has Node 16.20.2, and package.json asks for >= 18 <21" in refusal(artifact, versions={"node": "16.20.2"})
     (artifact.tree / "package.json").write_text('{"engines": {"node": "whatever runs"}}')
     assert refusal(artifact, versions={"node": "16.20.2"}) == ""
