@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from percore.deploy import control, operations
+from percore.deploy.command_line import relative
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, stage, wanted
@@ -267,10 +268,10 @@ def test_a_plan_gives_the_true_reason_and_where_the_value_is_set(
     text = inventory.read_text()
     inventory.write_text(text.replace("health_path: /health", "health_path: /other"))
     assert reasons(serving, capsys) == [
-        f"app web: health /health -> /other (health_path, {os.path.relpath(inventory)}:{line_of(inventory, 'health_path')})"
+        f"app web: health /health -> /other (health_path, {relative(inventory)}:{line_of(inventory, 'health_path')})"
     ]
     inventory.write_text(text + "    health_seconds: 11\n")
-    place = f"{os.path.relpath(inventory)}:{line_of(inventory, 'health_seconds')}"
+    place = f"{relative(inventory)}:{line_of(inventory, 'health_seconds')}"
     assert reasons(serving, capsys) == [f"the health check's seconds 10 -> 11 (health_seconds, {place})"]
     inventory.write_text(text)
     serving.percore("stop", "tick")
