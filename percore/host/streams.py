@@ -30,7 +30,8 @@ def execute(session: Session, request: m.ExecRequest) -> replies.ExitReply:
 
 def stream(session: Session, request: m.StreamRequest, target: Target) -> replies.EmptyReply:
     """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""
-    child = target.supervisor.start("logs", *request.words, errors=subprocess.STDOUT)
+    names = [] if request.words[:1] and request.words[0][:2] != "--" else _own_names(target)
+    child = target.supervisor.start("logs", *names, *request.words, errors=subprocess.STDOUT)
     if "--follow" in request.words:
         threading.Thread(target=_end_with_input, args=(session, child), daemon=True).start()
     output = Output(child)
@@ -38,6 +39,11 @@ def stream(session: Session, request: m.StreamRequest, target: Target) -> replie
     if (code := output.code()) > 0:
         raise PercoreError(f"'percore logs' ended with code {code}")
     return replies.EmptyReply()
+
+
+def _own_names(target: Target) -> list[str]:
+    """Without an app, `percore logs` shows all; where other projects have apps as well, ours are named."""
+    return [app["name"] for app in target.status()["apps"]] if target.foreign_apps() else []
 
 
 def show(session: Session, output: Output) -> None:

@@ -55,6 +55,10 @@ HELP = {
 }
 
 
+SWITCHING = ("deploy", "rollback", "converge", "setup")
+"""Tasks that change hosts for a time, and for good when all is well."""
+
+
 def operator_task(body: Callable[..., None], pre: Sequence[Any] = (), help: Mapping[str, str] = HELP) -> Any:
     """A task whose errors are one line and a fitting exit code; a traceback only with --debug or PERCORE_DEBUG=1."""
 
@@ -70,7 +74,10 @@ def operator_task(body: Callable[..., None], pre: Sequence[Any] = (), help: Mapp
             print_error(error)
             sys.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            print_line("percore: interrupted; a switch that was not confirmed is rolled back")
+            switches = body.__name__ in SWITCHING
+            print_line(
+                "percore: interrupted" + ("; a switch that was not confirmed is rolled back" if switches else "")
+            )
             sys.exit(exit_code_of(interrupt))
 
     names = {name.replace("_", "-") for name in inspect.signature(run).parameters}

@@ -96,7 +96,7 @@ class _Build:
     def rules(self) -> Rules:
         is_built = bool(self.settings.build_command) or is_node(self.source)
         shared = [self.source.within(name) for name in self.settings.shared]
-        apart = [*shared, *directories_of_project(self.source.root, self.project)]
+        apart = [*shared, *directories_of_project(self.source.root, self.project, self.settings.deploy_to)]
         return source_rules(self.settings, self.source.root, self.repository, apart, has_build=is_built)
 
     @cached_property

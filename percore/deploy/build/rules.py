@@ -109,11 +109,14 @@ def source_rules(
     return Rules(GitIgnoreSpec.from_lines([*written, *MADE_BY_TOOLS, *WITHOUT_GIT, *SECRET, *made, *kept]), include)
 
 
-def directories_of_project(root: Path, project: Path) -> list[str]:
-    """What of a project is no source of the app in it: inventories may hold secrets, and both change without the app."""
+def directories_of_project(root: Path, project: Path, deploy_to: str) -> list[str]:
+    """What of a project is no source of the app in it: inventories may hold secrets, and all of it changes without the app.
+
+    `deploy_to` of this machine may be there as well, with every release and the sockets of the supervisor.
+    """
     top = root.resolve()
-    paths = [project.resolve() / name for name in ("inventories", "build/nginx")]
-    return [path.relative_to(top).as_posix() for path in paths if path.is_relative_to(top)]
+    paths = [*(project.resolve() / name for name in ("inventories", "build/nginx")), Path(deploy_to).resolve()]
+    return [path.relative_to(top).as_posix() for path in paths if path != top and path.is_relative_to(top)]
 
 
 def is_dependency(name: str) -> bool:

@@ -130,6 +130,7 @@ class HostSettings:
 
 
 def read_host_settings(variables: Variables) -> HostSettings:
+    read_variable(variables, "percore_home", _HOST_DIRECTORY)  # named itself: `setup_path` is made of it
     return HostSettings(**read_fields(HostSettings, variables), policy=Policy(**read_fields(Policy, variables)))
 
 

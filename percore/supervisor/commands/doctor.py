@@ -54,10 +54,11 @@ def examine(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     home = Home.of_user()
-    facts = read_facts(home)
     answer = ask_or_nothing("describe", selector="all")
     faults = answer.get("faults") if answer else None
     workers = answer["workers"] if answer else []
+    supervisor = supervisor_pid()
+    facts = read_facts(home, pids_of(workers, supervisor))
     limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
     own = sum(worker["memory_bytes"] for worker in workers)
     sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
@@ -73,13 +74,17 @@ def examine(arguments: list[str]) -> int:
             )
         )
     else:
-        for line in (*describe(facts, home, supervisor_pid()), "", *advise(sizing, workers), ""):
+        for line in (*describe(facts, home, supervisor), "", *advise(sizing, workers), ""):
             print(printable(line))
         for finding in findings:
             print(printable(f"! {finding.what} -> {finding.next}"))
         if not findings:
             print("no problems found")
     return 1 if findings else 0
+
+
+def pids_of(workers: Sequence[dict[str, Any]], supervisor: int) -> list[int]:
+    return [pid for pid in (*(worker["pid"] for worker in workers), supervisor) if pid]
 
 
 def supervisor_pid() -> int:
@@ -166,7 +171,7 @@ def about_host(facts: Facts) -> Iterator[Finding]:
             "this kernel cannot steer connections to ready workers: all workers of an app share one queue",
             "Linux 4.6 or newer, without a sandbox that lacks SO_ATTACH_REUSEPORT_CBPF",
         )
-    if not facts.has_pidfd_getfd:
+    if not facts.has_pidfd_getfd and not facts.has_fd_store:
         yield Finding(
             "after kill -9 of the supervisor its sockets are lost", "Linux 5.6 or newer, or run it under systemd"
         )
@@ -228,7 +233,8 @@ def print_report(_: list[str]) -> int:
     home = Home.of_user()
     answer = ask_or_nothing("ping")
     print("--- versions and host")
-    for line in describe(read_facts(home), home, int(answer["pid"]) if answer else 0):
+    pid = int(answer["pid"]) if answer else 0
+    for line in describe(read_facts(home, pids_of([], pid)), home, pid):
         print(printable(redact(line)))
     print(f"user     uid {os.geteuid()}, gid {os.getegid()}")
     if answer:

@@ -11,12 +11,14 @@ import resource
 import socket
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 import psutil
 
 from percore import __version__
 from percore.common.cpus import usable_cores
+from percore.common.procfs import environment_of
 from percore.supervisor.base.home import Home
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.sockets.sharing import Mode, find_sharing
@@ -55,6 +57,7 @@ class Facts(NamedTuple):
     clock_is_synchronized: Optional[bool]
     has_steering: bool
     has_pidfd_getfd: bool
+    has_fd_store: bool  # of systemd, which keeps the sockets of a supervisor that is its unit
     has_collapse_range: Optional[bool]  # of the file system that the logs are on
     has_bind_shim: bool
 
@@ -65,11 +68,12 @@ class Sizing(NamedTuple):
     heap_bytes: int
 
 
-def read_facts(home: Home) -> Facts:
+def read_facts(home: Home, pids: Sequence[int] = ()) -> Facts:
+    """`pids` of what runs, workers before their supervisor: their limits count, not those of this command."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     place = existing_part(home.path)
     disk = psutil.disk_usage(place)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = _open_files(pids[0] if pids else 0)
     shim = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sockets", f"bindshim-{os.uname().machine}.so"
     )
@@ -81,7 +85,7 @@ def read_facts(home: Home) -> Facts:
         open_files=soft, open_files_most=hard, somaxconn=read_number("/proc/sys/net/core/somaxconn"),
         syn_backlog=read_number("/proc/sys/net/ipv4/tcp_max_syn_backlog"), clock_is_synchronized=clock_is_synchronized(),
         has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(),
-        has_collapse_range=has_collapse_range(place),
+        has_fd_store=bool(pids) and has_fd_store(pids[-1]), has_collapse_range=has_collapse_range(place),
         has_bind_shim=os.path.exists(shim),
     )  # fmt: skip
 
@@ -93,6 +97,17 @@ def recommend(memory_bytes: int, cores: int, others_bytes: int = 0) -> Sizing:
     workers = max(1, min(cores, free // (128 * _MB)))
     share = free // workers
     return Sizing(workers, share, min(_LARGEST_HEAP, int(share * _HEAP_SHARE)))
+
+
+def _open_files(pid: int) -> tuple[int, int]:
+    try:
+        return resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    except OSError:  # it ended, or belongs to another user
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def has_fd_store(pid: int) -> bool:
+    return any(variable.startswith(b"NOTIFY_SOCKET=") for variable in environment_of(pid))
 
 
 def existing_part(path: str) -> str:

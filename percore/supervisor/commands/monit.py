@@ -186,9 +186,9 @@ class Monitor:
             curses.KEY_DOWN: lambda: board.move(1), ord("j"): lambda: board.move(1),
             curses.KEY_PPAGE: lambda: board.move_page(-1), curses.KEY_NPAGE: lambda: board.move_page(1),
             curses.KEY_HOME: lambda: board.move(-len(board.workers)), curses.KEY_END: lambda: board.move(len(board.workers)),
-            ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit,
-            ord("/"): self._filter.begin, _ESCAPE: self._clear,
-            ord("+"): lambda: self._scale("+1"), ord("-"): lambda: self._sure("one worker fewer of", lambda: self._scale("-1")),
+            ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit, ord("/"): self._filter.begin, _ESCAPE: self._clear,
+            ord("+"): lambda: self._sure("one worker more of", lambda: self._scale("+1"), but_not_of="cluster"),
+            ord("-"): lambda: self._sure("one worker fewer of", lambda: self._scale("-1")),
             ord("?"): self._toggle_help, ord("h"): self._toggle_help,
         }  # fmt: skip
         orders = (("l", "reload", False), ("r", "restart", True), ("s", "stop", True), ("t", "start_selected", False))
@@ -233,20 +233,20 @@ class Monitor:
             def order() -> None:
                 self._order(f"{verb} {shown}", op, selector=selector)
 
-            if asks:
-                self._ask(f"{verb} {shown}? y/n", order)
-            else:
-                order()
+            self._ask(f"{verb} {shown}? y/n", order, is_needed=asks)
 
         return give
 
-    def _sure(self, words: str, order: Callable[[], None]) -> None:
-        if self._board.current:
-            self._ask(f"{words} {self._board.current['name']}? y/n", order)
+    def _sure(self, words: str, order: Callable[[], None], *, but_not_of: str = "") -> None:
+        current = self._board.current
+        if current:
+            self._ask(f"{words} {current['name']}? y/n", order, is_needed=current["mode"] != but_not_of)
 
-    def _ask(self, text: str, order: Callable[[], None]) -> None:
-        self._question = text, order
-        self._board.message = text
+    def _ask(self, text: str, order: Callable[[], None], *, is_needed: bool = True) -> None:
+        if is_needed:
+            self._question, self._board.message = (text, order), text
+        else:
+            order()
 
     def _scale(self, count: str) -> None:
         worker = self._board.current

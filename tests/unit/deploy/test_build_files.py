@@ -37,6 +37,16 @@ def test_output_of_the_build_is_deployed_although_git_ignores_it(app: Path) -> N
     assert {"dist/new.js"} == {name for name in found if name.startswith("dist")}
 
 
+def test_what_was_deployed_into_the_apps_own_directory_is_not_deployed_with_it(app: Path) -> None:
+    write(app, {".deployed/releases/20260101120000-aaaaaaaa/web.js": "", ".deployed/shared/uploads/a.jpg": ""})
+    place = {"deploy_to": str(app / ".deployed")}
+    assert names(make(app, **place)) == {"web.js", "ecosystem.json"}
+    before = hash_source(settings(app, **place), app.parent / "project")
+    write(app, {".deployed/releases/20260102120000-bbbbbbbb/web.js": ""})
+    assert hash_source(settings(app, **place), app.parent / "project") == before
+    assert "web.js" in names(make(app, deploy_to=str(app))), "the app itself is source, whatever deploy_to says"
+
+
 def test_what_is_tracked_is_source_whatever_it_is_called(app: Path) -> None:
     write(app, {"src/coverage/rates.js": "", "build/script.js": "", "server.log": "", ".env.schema": "A="})
     commit(app)

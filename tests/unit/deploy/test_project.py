@@ -236,6 +236,14 @@ def test_the_command_on_a_host_works_in_a_directory_of_any_name(tmp_path: Path) 
         assert done.stdout == f"{told} list a b\n"
 
 
+def test_a_home_that_is_no_path_is_named_where_it_was_written_and_not_where_it_is_used(tmp_path: Path) -> None:
+    text = "all:\n  hosts: {web1: }\n  vars:\n    app_name: a\n    app_path: .\n    percore_home: /srv/../home\n"
+    with pytest.raises(UsageError) as raised:
+        load_hosts(Scope("eu", write(tmp_path, {"inventories/eu.yml": text})))
+    assert "inventories/eu.yml:6" in str(raised.value)
+    assert "variable 'percore_home' should be an absolute path" in str(raised.value)
+
+
 # -- what the README shows -----------------------------------------------------------------------------------------------
 
 

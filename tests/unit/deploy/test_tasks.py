@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke import Context
 
 import tasks
 from percore.deploy.command_line import to_type
 from percore.host.tags import Selection
-from percore.tasks.decorators import make_scope
+from percore.tasks.decorators import make_scope, operator_task
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -186,3 +187,18 @@ def test_setup_before_deploy_on_one_line_is_about_the_same_environment() -> None
         code, shown, told = run(*words)
         assert (code, shown) == (2, ""), words
         assert "'nowhere'" in told
+
+
+@pytest.mark.parametrize(("name", "told"), [("logs", False), ("status", False), ("deploy", True), ("converge", True)])
+def test_only_what_switches_hosts_speaks_of_a_switch_when_it_is_interrupted(
+    name: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    body.__name__ = name
+    with pytest.raises(SystemExit, match="130"):
+        operator_task(body).body(Context())
+    said = "".join(capsys.readouterr())
+    assert "percore: interrupted" in said
+    assert ("rolled back" in said) == told

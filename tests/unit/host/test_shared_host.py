@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +16,13 @@ from typing import Any
 import pytest
 
 from percore.errors import PreflightError
-from percore.host.messages import PortsRequest, StopRequest, TargetPaths
+from percore.host.messages import PortsRequest, StopRequest, StreamRequest, TargetPaths
 from percore.host.operations.app_control import stop
 from percore.host.operations.look import ports
 from percore.host.release.stage import Staging
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
+from percore.host.streams import stream
 from percore.host.supervisor.supervisor import Supervisor
 from tests.waiting import free_port
 
@@ -127,3 +129,27 @@ def test_a_release_with_an_app_that_is_called_as_another_projects_is_refused_bef
     run(monkeypatch, app("web", OTHER, "/srv/shop", 5000))
     with pytest.raises(PreflightError, match="there is an app 'web' of another project here, deployed to /srv/shop"):
         Staging(target, io.BytesIO(), lambda _: None).stage(request)
+
+
+@pytest.mark.parametrize(
+    ("others", "words", "wanted"),
+    [
+        (True, ["--lines", "5"], ["web", "--lines", "5"]),
+        (True, ["web", "--lines", "5"], ["web", "--lines", "5"]),
+        (False, ["--lines", "5"], ["--lines", "5"]),  # also what was started by hand
+    ],
+)
+def test_the_logs_of_a_project_are_those_of_its_own_apps(
+    target: Target, monkeypatch: pytest.MonkeyPatch, others: bool, words: list[str], wanted: list[str]
+) -> None:
+    run(monkeypatch, web(target), *([app("shop", OTHER, "/srv/shop", 80)] if others else []))
+    started: list[str] = []
+
+    def start(_: Supervisor, *said: str, errors: int) -> subprocess.Popen[bytes]:
+        started.extend(said)
+        return subprocess.Popen(["true"], stdout=subprocess.PIPE, stderr=errors)
+
+    monkeypatch.setattr(Supervisor, "start", start)
+    session: Any = None
+    stream(session, StreamRequest(TargetPaths("/x", [], "/x", "/x"), words), target)
+    assert started == ["logs", *wanted]

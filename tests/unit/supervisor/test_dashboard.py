@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from percore.supervisor.commands.connections import Connections
+from percore.supervisor.commands.monit import Monitor
 from percore.supervisor.commands.monit_view import Dashboard, cells, fit, plain
 
 
@@ -87,3 +89,16 @@ def test_escape_sequences_and_control_characters_of_a_log_do_not_reach_the_termi
 def test_wide_characters_are_counted_as_two_cells() -> None:
     assert fit("很好", 3) == "很 "
     assert fit("5%", 4, left=False) == "  5%"
+
+
+@pytest.mark.parametrize(("mode", "asks"), [("cluster", False), ("fork", True)])
+def test_a_second_worker_of_a_singleton_needs_a_yes(mode: str, asks: bool) -> None:
+    monitor, scaled = Monitor.__new__(Monitor), list[str]()
+    monitor._board, monitor._question, monitor._scale = Dashboard(), None, scaled.append  # type: ignore[method-assign]
+    monitor._filter, monitor._screen = SimpleNamespace(begin=None), None  # type: ignore[assignment]
+    monitor._board.update([worker(0, mode=mode)])
+    monitor._make_keys()[ord("+")]()
+    assert (scaled, monitor._board.message) == (([], "one worker more of api? y/n") if asks else (["+1"], ""))
+    if monitor._question:
+        monitor._question[1]()
+    assert scaled == ["+1"]
