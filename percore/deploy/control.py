@@ -9,7 +9,7 @@ from typing import Any
 from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.host import Host, lock_owner
-from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts
+from percore.deploy.rollout.hosts import apps_of, closing_hosts, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, on_all, stop_at
 from percore.deploy.rollout.scope import Scope
@@ -110,15 +110,10 @@ def _require_app(hosts: Sequence[Host], app: str) -> None:
     """Some host has it; one where it is not placed is passed over."""
     if not app:
         return
-    known = {name for host in hosts for name in _apps_of(host)}
+    known = {name for host in hosts for name in apps_of(host)}
     if app not in known:
         advice = suggest(app, sorted(known), f"its apps: {', '.join(sorted(known)) or 'none'}")
         raise UsageError(f"no host of {hosts[0].scope.env} runs an app '{app}'", next=advice)
-
-
-def _apps_of(host: Host) -> list[str]:
-    reply = host.ask("status")
-    return [app["name"] for app in reply["status"]["apps"]]
 
 
 # -- taking an app off its hosts -------------------------------------------------------------------------------------------

@@ -107,3 +107,14 @@ def close_all(hosts: Iterable[Host], *, wait: bool = False) -> None:
         thread.start()
     for thread in threads:
         thread.join(INTERRUPT_SECONDS)
+
+
+def hosts_of_app(hosts: Sequence[Host], app: str) -> list[Host]:
+    """Those that have it, as others may; all of them where none has, to say so."""
+    apps = on_all(hosts, apps_of).results
+    return [host for host in hosts if app in apps.get(host.name, [app])] or list(hosts)
+
+
+def apps_of(host: Host) -> list[str]:
+    reply = host.ask("status")
+    return [app["name"] for app in reply["status"]["apps"]]

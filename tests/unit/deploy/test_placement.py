@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from percore.deploy.plan.batches import Policy
+from percore.deploy.rollout.hosts import hosts_of_app
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.placement import Told, decide, describe_placement
 from percore.deploy.rollout.switch import switch
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
-from percore.errors import RolloutError
+from percore.errors import PercoreError, RolloutError
 from tests.unit.deploy.test_choose import ARTIFACT, OLD, host_named
 from tests.unit.deploy.test_release_command import SETTINGS
 
@@ -118,3 +119,20 @@ def test_where_the_host_that_is_to_give_an_app_up_fails_the_others_do_not_get_it
     with pytest.raises(RolloutError, match="rolled back"):
         switch.activate(moves, SimpleNamespace(phase=lambda *_: None))  # type: ignore[arg-type]
     assert asked == ["web1"]
+
+
+def running(name: str, *apps: str) -> Any:
+    """A host whose answer is these apps; without any it gives none."""
+
+    def ask(op: str) -> Any:
+        if not apps:
+            raise PercoreError("it does not answer")
+        return {"status": {"apps": [{"name": app} for app in apps]}}
+
+    return SimpleNamespace(name=name, ask=ask, forks=2)
+
+
+def test_an_app_of_some_hosts_is_asked_for_there_and_where_nobody_knows() -> None:
+    hosts = [running("web1", "web", "worker"), running("web2", "web"), running("web3")]
+    assert [host.name for host in hosts_of_app(hosts, "worker")] == ["web1", "web3"]
+    assert [host.name for host in hosts_of_app(hosts[:2], "wroker")] == ["web1", "web2"]
