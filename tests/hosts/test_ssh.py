@@ -189,7 +189,7 @@ def test_connections_at_once_through_one_bastion_do_not_meet(way: Way) -> None:
     nothing: Any = None
     scope = Scope("lab", way.folder)
     plans: list[Any] = [_Plan(f"node2-{number}") for number in range(8)]
-    hosts = [FleetHost(scope, plan, nothing, nothing, address, frozenset()) for plan in plans]
+    hosts = [FleetHost(scope, plan, nothing, nothing, nothing, address, frozenset()) for plan in plans]
 
     def open_one(host: FleetHost) -> None:
         host.remote = connect(address, project=way.folder)
