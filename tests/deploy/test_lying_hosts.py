@@ -26,7 +26,7 @@ from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.errors import PercoreError, UnreachableError
 from tests.deploy.fake_agent import HONEST, OLD, PHASE, STATUS, WORKER, FakeHost, facts, result
-from tests.deploy.test_local import Project
+from tests.deploy.project import Project
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\rall well\x9b\x7f\u202e\n"
 VERBS: dict[str, Callable[[Scope, Report], None]] = {

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +15,9 @@ from percore.deploy import operations
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending
-from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.verbs import known_release, preview
 from percore.errors import PreflightError, RolloutError
-from tests.deploy.test_local import Project
+from tests.deploy.project import Project
 from tests.terminal import Terminal
 from tests.waiting import wait_for
 
@@ -30,20 +27,6 @@ def set_variables(project: Project, **variables: object) -> None:
     content = yaml.safe_load(path.read_text())
     content["all"]["vars"].update(variables)
     path.write_text(yaml.safe_dump(content))
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path)
-    yield made
-    if (tmp_path / ".percore" / "bin").exists():
-        operations.stop(Scope("local", tmp_path), Report(quiet=True))
-
-
-@pytest.fixture
-def serving(project: Project) -> Project:
-    project.deploy()
-    return project
 
 
 def test_the_release_command_runs_in_the_new_release_while_the_old_one_serves(

@@ -17,7 +17,7 @@ from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.deploy.vault import passwords
 from percore.deploy.vault.envelope import seal
-from tests.deploy.test_local import SOURCE, Project
+from tests.deploy.project import SOURCE, Project
 
 VAULT = "the-vault-password"
 FIRST, SECOND = "first-hunter2 &'quoted'", "second-hunter2/%$x"

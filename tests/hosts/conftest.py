@@ -208,3 +208,12 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         yield Rehearsal.make(folder, lab)
     finally:
         lab.down()
+
+
+@pytest.fixture
+def serving(deployed: Project) -> Iterator[Project]:
+    """Deployed, with an inventory that a test may change."""
+    path = deployed.folder / "inventories" / f"{deployed.env}.yml"
+    text = path.read_text()
+    yield deployed
+    path.write_text(text)

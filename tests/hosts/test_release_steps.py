@@ -6,21 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-
-import pytest
 
 from tests.hosts.conftest import Project, set_variables
 from tests.terminal import Terminal
-
-
-@pytest.fixture
-def serving(deployed: Project) -> Iterator[Project]:
-    """Deployed, with an inventory that a test may change."""
-    path = deployed.folder / "inventories" / f"{deployed.env}.yml"
-    text = path.read_text()
-    yield deployed
-    path.write_text(text)
 
 
 def test_a_release_command_runs_once_for_the_fleet_as_the_apps_user_before_any_host_switches(serving: Project) -> None:

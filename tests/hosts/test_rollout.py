@@ -12,19 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.hosts.conftest import Project, set_variables, wait_for
-
-
-@pytest.fixture
-def serving(deployed: Project) -> Iterator[Project]:
-    """Deployed, with an inventory that a test may change."""
-    path = deployed.folder / "inventories" / f"{deployed.env}.yml"
-    text = path.read_text()
-    yield deployed
-    path.write_text(text)
 
 
 def currents(project: Project) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from percore.deploy.connection.address import read_address
 from percore.deploy.inventory import Inventory, load_inventory
@@ -22,6 +22,8 @@ from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
 from percore.deploy.rollout.scope import Scope
 from percore.errors import UsageError
+
+T = TypeVar("T")
 
 ONE = "one"
 """In `placement`: a single host of the fleet, whichever."""
@@ -63,6 +65,19 @@ def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     pinned = {app: pattern for app, pattern in settings.placement.items() if app not in singles}
     elsewhere = {app for app, pattern in pinned.items() if name not in select(inventory, pattern)}
     return Host(scope, plan, variables, settings, basics, address, frozenset(elsewhere), frozenset(singles))
+
+
+def same_for_all(hosts: Sequence[Host], value_of: Callable[[Host], T], names: str, *, them: str = "it") -> T:
+    """What `names` says of a whole rollout. Raises UsageError where two of its hosts differ."""
+    first = hosts[0]
+    for host in hosts:
+        if value_of(host) != value_of(first):
+            raise UsageError(
+                f"{names} must be the same for all hosts of a rollout",
+                where=f"hosts {first.name} and {host.name}",
+                next=f"set {them} for the group 'all'",
+            )
+    return value_of(first)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from percore.deploy.plan.settings import ReleaseCommand
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.host import Host, show_event
+from percore.deploy.rollout.hosts import same_for_all
 from percore.deploy.rollout.inspect import Seen
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
 
@@ -35,16 +36,7 @@ def find_runner(seen: Sequence[Seen]) -> Seen | None:
 
 
 def _command_of(hosts: Sequence[Host]) -> ReleaseCommand | None:
-    """Which must be the same for all hosts of a rollout."""
-    first = hosts[0]
-    for host in hosts:
-        if host.settings.release_command != first.settings.release_command:
-            raise UsageError(
-                "release_command must be the same for all hosts of a rollout",
-                where=f"hosts {first.name} and {host.name}",
-                next="set it for the group 'all'",
-            )
-    return first.settings.release_command
+    return same_for_all(hosts, lambda host: host.settings.release_command, "release_command")
 
 
 def _has_it_live(seen: Seen) -> bool:

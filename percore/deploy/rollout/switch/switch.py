@@ -16,11 +16,12 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.host import Host, HostValue
+from percore.deploy.rollout.hosts import same_for_all
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.switch.reattach import ask_again, reattach
 from percore.deploy.rollout.switch.roll_back import roll_back, roll_back_host
-from percore.errors import PartialError, PercoreError, UnreachableError, UsageError
+from percore.errors import PartialError, PercoreError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,8 @@ class Switched(HostValue):
 
 def policy_of(hosts: Sequence[Host]) -> Policy:
     """The rollout's policy, which must be the same for all its hosts."""
-    first = hosts[0]
-    for host in hosts:
-        if host.basics.policy != first.basics.policy:
-            raise UsageError(
-                "serial, canary, max_fail_percentage and soak_seconds must be the same for all hosts of a rollout",
-                where=f"hosts {first.name} and {host.name}",
-                next="set them for the group 'all'",
-            )
-    return first.basics.policy
+    names = "serial, canary, max_fail_percentage and soak_seconds"
+    return same_for_all(hosts, lambda host: host.basics.policy, names, them="them")
 
 
 def switch(
