@@ -75,9 +75,10 @@ def _stop_apps(target: Target) -> list[str]:
 
 def remove(session: Session, request: m.RemoveRequest, target: Target) -> replies.RemovalReply:
     """Take the app off this host, or tell what that would do."""
+    if request.owner:
+        session.take_lock(target, request.owner)  # before we look: a rollout may be under way
     steps, data = plan_removal(target, with_data=request.data), "" if request.data else data_left(target)
     if request.owner:
-        session.take_lock(target, request.owner)
         for step in steps:
             session.emit({"event": "progress", "text": step.text})
             step.work()

@@ -37,7 +37,7 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         inodes_free=facts.free_inodes(releases.directory),
         memory_free_bytes=facts.free_memory(),
         versions={name: facts.program_version(name) for name in request.programs},
-        apps=names_of(releases, releases.current()),
+        apps=names_of(releases, current),
         placement=read_holders(releases),
     )
 
