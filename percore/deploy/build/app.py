@@ -20,7 +20,7 @@ from percore.deploy.build.git import Commit, Repository, find_repository, hide_f
 from percore.deploy.build.node import NodeBuild, is_node, plan_node
 from percore.deploy.build.pack import pack
 from percore.deploy.build.package_manager import provide
-from percore.deploy.build.python import BuildTarget, install_python, is_python, this_machine
+from percore.deploy.build.python import BuildTarget, install_python, is_python, this_machine, with_packages
 from percore.deploy.build.rules import Rules, directories_of_project, source_rules
 from percore.deploy.build.source_tree import BuildError, Tree, describe, hash_tree, read_tree
 from percore.deploy.build.workspace import Source, find_source
@@ -162,7 +162,9 @@ class _Build:
             node.install(commands, self.tree.names)
             node.build(commands)
         elif self.settings.build_command:
-            commands.at(self.work / self.source.inner).shell(self.settings.build_command)
+            app = self.work / self.source.inner
+            commands = with_packages(app, commands) if self.is_python else commands
+            commands.at(app).shell(self.settings.build_command)
 
     def _pack(self, node: NodeBuild | None, commit: Commit | None, commands: Commands) -> Artifact:
         """Archive the built tree with its production dependencies."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import platform
 import re
 import shutil
@@ -94,6 +95,14 @@ def install_python(source: Source, work: Path, target: BuildTarget, commands: Co
     for name in (".lock", ".gitignore"):
         (place / name).unlink(missing_ok=True)
     _mend_scripts(place / "bin")
+
+
+def with_packages(app: Path, commands: Commands) -> Commands:
+    """What a build command sees of them: as the app does on a host. What was compiled for other hosts does not load here."""
+    place = app / PYTHON_PACKAGES
+    path = os.pathsep.join([str(place / "bin"), commands.env.get("PATH", os.defpath)])
+    # The caches that Python would write beside the modules are no part of a release.
+    return commands.knowing(PYTHONPATH=str(place), PATH=path, PYTHONDONTWRITEBYTECODE="1")
 
 
 def _requirements(source: Source, app: Path, commands: Commands) -> Iterator[str]:

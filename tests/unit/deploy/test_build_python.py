@@ -156,6 +156,13 @@ def test_console_scripts_run_as_scripts_of_the_process_file(app: Path, tmp_path:
         assert done.stdout == "tool py3-none-any\n"
 
 
+def test_the_build_command_sees_the_packages_and_leaves_no_caches_in_them(app: Path) -> None:
+    write(app, {"requirements.txt": "server\ntool\n"})
+    artifact = make(app, target=HERE, build_command="check > found && python3 -c 'import server' && echo done >> found")
+    assert (artifact.tree / "found").read_text() == "tool py3-none-any\ndone\n"
+    assert not list((artifact.tree / "python_packages").rglob("__pycache__"))
+
+
 def test_a_command_that_no_package_brings_is_looked_for_on_the_host(app: Path) -> None:
     write(app, {"requirements.txt": "tool\n", "ecosystem.json": {"apps": [{"name": "web", "script": "java"}]}})
     record = wanted._make_record(settings(app), make(app, target=HERE), Report(quiet=True))
