@@ -43,7 +43,9 @@ def run(*stages: Stage) -> tuple[bool, list[str]]:
 def suite(tmp_path: Path, source: str, words: str = "") -> Pytest:
     (tmp_path / "test_some.py").write_text(source)
     # Another run of pytest would close the directory of temporary files that this one shares with it.
-    return Pytest("unit", 5, f"{words} --basetemp={tmp_path}/base {tmp_path}/test_some.py")
+    # Names in a report count from its root, which pytest would otherwise choose by where this checkout lies.
+    place = f"--rootdir={tmp_path} --basetemp={tmp_path}/base {tmp_path}/test_some.py"
+    return Pytest("unit", 5, f"{words} {place}")
 
 
 def test_a_stage_that_fails_does_not_stop_the_next_and_the_last_line_is_the_sum(
