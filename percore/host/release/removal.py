@@ -24,7 +24,10 @@ from percore.host.resources.registry import make
 
 UNIT = "percore.service"
 
-_OF_THE_APP = ("releases", "artifacts", "current", "releases.json", "history.jsonl", "owed.json", ".pending", ".lock")
+_OF_THE_APP = (
+    *("releases", "artifacts", "current", "releases.json", "history.jsonl", "owed.json", "placed.json"),
+    *("placement.json", ".pending", ".lock"),
+)
 _OF_THE_HOME = ("run", "logs", "pids", "state.*", "dump.*", "settings.*")
 _OF_THE_PACKAGE = ("current", "[0-9a-f]*")
 

@@ -106,6 +106,16 @@ def test_apps_of_others_are_known_also_when_the_supervisor_is_down(host: Host) -
     assert not host.launcher.exists()
 
 
+def test_everything_goes_that_percore_makes_beside_the_releases(host: Host) -> None:
+    releases = host.target.releases
+    parts = [*vars(releases).values(), releases.marks.path, releases.history.path]
+    paths = {Path(part) for part in parts if isinstance(part, str)} - {host.deploy_to, host.deploy_to / "shared"}
+    assert {"placement.json", "placed.json", "releases.json", "history.jsonl", ".lock"} <= {path.name for path in paths}
+    host.put(*(path for path in paths if not path.exists()))
+    host.remove()
+    assert host.files() == {"srv/shop/shared/uploads/a.jpg"}
+
+
 def test_what_is_not_percores_stays_in_its_directories(host: Host) -> None:
     host.put(host.deploy_to / "notes.txt", host.home / ".ssh/config", host.package / "other/x")
     host.remove(data=True)
