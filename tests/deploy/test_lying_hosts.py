@@ -457,7 +457,7 @@ def test_generated_answers_end_in_a_sentence_and_leave_the_other_host_alone(
     comes_back = op in ("activate", "health", "confirm")  # each time it is asked again for some seconds
 
     @settings(
-        max_examples=4 if comes_back else 40,
+        max_examples=4 if comes_back else 15,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,

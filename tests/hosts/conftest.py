@@ -37,6 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="lab hosts need root on Linux"))
 
 
+# What `tsc` writes, without looking at types: most of a deploy's time would be that.
+TRANSPILE = """\
+const fs = require('fs'), path = require('path'), ts = require('typescript');
+const options = ts.readConfigFile('tsconfig.json', ts.sys.readFile).config.compilerOptions;
+const compilerOptions = ts.convertCompilerOptionsFromJson(options, '.').options;
+for (const name of ts.sys.readDirectory('src', ['.ts'])) {
+  const made = path.join('dist', path.relative('src', name)).replace(/ts$/, 'js');
+  fs.mkdirSync(path.dirname(made), { recursive: true });
+  fs.writeFileSync(made, ts.transpileModule(fs.readFileSync(name, 'utf8'), { compilerOptions }).outputText);
+}
+"""
 # Hosts boot, and deploys take their time; each look at a host costs a connection.
 wait_for = functools.partial(waiting.wait_for, seconds=30.0, interval=0.1)
 
@@ -56,6 +67,11 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lab.yml"))
         ignored = shutil.ignore_patterns("node_modules", "dist")
         shutil.copytree(ROOT / "examples", folder / "examples", ignore=ignored)
+        app = folder / "examples" / "boltlink"
+        (app / "transpile.js").write_text(TRANSPILE)
+        package = json.loads((app / "package.json").read_text())
+        package["scripts"]["build"] = "node transpile.js"
+        (app / "package.json").write_text(json.dumps(package, indent=2))
         return cls(folder, lab)
 
     @property
