@@ -38,6 +38,10 @@ class TargetPaths(NamedTuple):
     package: Path
     user: Optional[Line] = None
     confirm_seconds: Seconds = CONFIRM_SECONDS
+    app: Optional[Line] = None  # app_name, which with the environment makes a project
+    env: Optional[Line] = None
+    renamed_from: Optional[Line] = None
+    shared: Mapping[Line, Line] = NOTHING  # its settings of what it shares with other projects
 
 
 class Plan(NamedTuple):
@@ -234,9 +238,22 @@ class HistoryRequest(NamedTuple):
     count: Count = 20  # type: ignore[assignment] # its name on the wire, which every tuple has for a method
 
 
+class SiteWish(NamedTuple):
+    """A site of NGINX that will be enabled; files in `leaving` go then."""
+
+    path: Path
+    link: Path
+    content: Line
+    leaving: Sequence[Path] = ()
+
+
 class PortsRequest(NamedTuple):
+    """What a project needs on a host, where others may have it."""
+
     ports: list[Port]
     target: Optional[TargetPaths] = None
+    apps: Sequence[Line] = ()
+    sites: Sequence[SiteWish] = ()
 
 
 class FindRequest(NamedTuple):

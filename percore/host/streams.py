@@ -43,7 +43,8 @@ def stream(session: Session, request: m.StreamRequest, target: Target) -> replie
 
 def _own_names(target: Target) -> list[str]:
     """Without an app, `percore logs` shows all; where other projects have apps as well, ours are named."""
-    return [app["name"] for app in target.status()["apps"]] if target.foreign_apps() else []
+    names = [app["name"] for app in target.status()["apps"]]
+    return target.selectors(names) if target.foreign_apps() else []
 
 
 def show(session: Session, output: Output) -> None:

@@ -84,8 +84,11 @@ class Activation(Change):
         self._replace_supervisor()
         if not record.amended:
             self._apply_apps()
+        left = self._left_over(plan)
+        # Of two sites that want to be the default server, NGINX takes neither.
+        self._install([spec for spec in left if spec["kind"] == "absent-site"], plan.handlers, contents)
         self._install(plan.after, plan.handlers, contents)
-        self._install(self._left_over(plan), plan.handlers, contents)
+        self._install(left, plan.handlers, contents)
         self._run_handlers(plan.handlers)
         status = self._check_health(plan.health)
         check_units(plan.before)

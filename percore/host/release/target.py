@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from percore.common.names import selector_of
 from percore.errors import PercoreError
 from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
+from percore.host.projects.owner import refuse_other_project
 from percore.host.release.change.handlers import PendingHandlers
 from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
-from percore.host.release.running import is_foreign, own_part
+from percore.host.release.running import is_by_hand, is_foreign, own_part
 from percore.host.supervisor.supervisor import Supervisor
 
 MOST_EDITS = 20
@@ -20,6 +23,8 @@ class Target:
     """Made of what a message says of it."""
 
     def __init__(self, paths: TargetPaths) -> None:
+        refuse_other_project(paths)
+        self.paths = paths
         for path in (paths.deploy_to, f"{paths.deploy_to}/releases", paths.package):
             refuse_foreign(path)  # what lies there decides what root writes and runs
         self.releases = Releases(paths.deploy_to)
@@ -46,6 +51,23 @@ class Target:
     def foreign_apps(self) -> list[dict[str, Any]]:
         """Those that other projects deployed to the same supervisor."""
         return [app for app in self.whole_status()["apps"] if is_foreign(self.releases, app)]
+
+    def has_others(self) -> bool:
+        """Also those that somebody started by hand."""
+        return any(is_foreign(self.releases, app) or is_by_hand(app) for app in self.whole_status()["apps"])
+
+    def taken(self) -> dict[str, dict[str, Any]]:
+        """By name, the apps that are not this project's. An older supervisor does not say whose an app is."""
+        place = f"{self.releases.deploy_to}/"
+        apps = [app for app in self.whole_status()["apps"] if app.get("source") is not None]
+        others = [app for app in apps if is_foreign(self.releases, app) or is_by_hand(app)]
+        return {app["name"]: app for app in others if not f"{app['source']}/".startswith(place)}
+
+    def selectors(self, names: Iterable[str]) -> list[str]:
+        """What the supervisor is to be told so that it means these apps, and none of another project."""
+        apps = self.whole_status()["apps"]
+        own = {app["name"]: app for app in own_part(self.releases, {"apps": apps})["apps"]}
+        return [selector_of(own[name], apps) if name in own else name for name in names]
 
     def whole_status(self) -> dict[str, Any]:
         """What the supervisor has, whoever deployed it."""

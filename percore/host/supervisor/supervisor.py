@@ -45,9 +45,11 @@ class Supervisor(NamedTuple):
     def start(self, *words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start `percore WORDS` as the supervisor's own user, its output in pipes."""
         as_user: dict[str, Any] = {}
-        if self.user is not None and os.getuid() == 0:
-            as_user = {"user": self.user, "group": self.user, "extra_groups": [self.user]}
         try:
+            if self.user is not None and os.getuid() == 0:
+                entry = pwd.getpwnam(self.user)
+                groups = os.getgrouplist(self.user, entry.pw_gid)
+                as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
             return subprocess.Popen(
                 [*self.command, *words],
                 stdin=subprocess.DEVNULL,
