@@ -105,6 +105,12 @@ def names_of(name: str, namespace: str) -> tuple[str, str]:
     return plain_name(name, namespace), full_name(name, namespace)
 
 
+def is_same_app(one: Mapping[str, Any], running: Mapping[str, Any]) -> bool:
+    """An older supervisor does not say in which namespace an app runs."""
+    namespace = one.get("namespace", DEFAULT_NAMESPACE)
+    return full_name(one["name"], namespace) == full_name(running["name"], running.get("namespace", namespace))
+
+
 def selector_of(app: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> str:
     """What selects this app and none of the others. Supervisors that have no two of one name may not know full names."""
 

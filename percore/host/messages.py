@@ -238,24 +238,6 @@ class HistoryRequest(NamedTuple):
     count: Count = 20  # type: ignore[assignment] # its name on the wire, which every tuple has for a method
 
 
-class SiteWish(NamedTuple):
-    """A site of NGINX that will be enabled; files in `leaving` go then."""
-
-    path: Path
-    link: Path
-    content: Line
-    leaving: Sequence[Path] = ()
-
-
-class PortsRequest(NamedTuple):
-    """What a project needs on a host, where others may have it."""
-
-    ports: list[Port]
-    target: Optional[TargetPaths] = None
-    apps: Sequence[Line] = ()
-    sites: Sequence[SiteWish] = ()
-
-
 class FindRequest(NamedTuple):
     target: TargetPaths
     release: Optional[ReleasePart] = None

@@ -208,14 +208,14 @@ class LetGo(TypedDict):
     holder: LockHolder
 
 
-class ConflictFound(TypedDict):
+class ProjectConflict(TypedDict):
     what: Line
     next: Line
 
 
 class Ports(TypedDict):
     strangers: dict[PortName, Line]
-    conflicts: NotRequired[list[ConflictFound]]  # with other projects on the host
+    conflicts: NotRequired[list[ProjectConflict]]  # with other projects on the host
 
 
 class Current(TypedDict):

@@ -14,6 +14,7 @@ import tomllib
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
+from percore.common.names import DEFAULT_NAMESPACE, full_name
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.connection.messages import AppStatus, Inspected, Ports
 from percore.deploy.plan.host_state import HostState
@@ -42,14 +43,18 @@ def _ask_others(choice: Choice) -> Ports:
     """What other programs and projects have of what this one needs."""
     settings, wanted = choice.host.settings, choice.seen.wanted
     ports = [port for port in (settings.port, settings.nginx and settings.nginx_port) if port] if wanted.app else []
-    apps = [app["name"] for app in wanted.app.record["apps"]] if wanted.app else []
+    apps = wanted.app.record["apps"] if wanted.app else []
     reply: Ports = choice.host.ask(
         "ports",
         ports=ports,
-        apps=[name for name in apps if name not in choice.host.absent_apps],
+        apps=[_full_name_of(app) for app in apps if app["name"] not in choice.host.absent_apps],
         sites=[_site_wish(spec, wanted.selected) for spec in wanted.selected.after if spec["kind"] == "site"],
     )
     return reply
+
+
+def _full_name_of(app: Mapping[str, Any]) -> str:
+    return full_name(app["name"], app.get("namespace", DEFAULT_NAMESPACE))
 
 
 def _site_wish(spec: Mapping[str, Any], state: HostState) -> dict[str, Any]:

@@ -94,4 +94,4 @@ def remove(session: Session, request: m.RemoveRequest, target: Target) -> replie
 
 def jobs(session: Session, request: m.JobsRequest, target: Target) -> replies.JobsReply:
     """When each job runs next, and how its last run ended."""
-    return replies.JobsReply(target.supervisor.jobs(request.names))
+    return replies.JobsReply(target.jobs(request.names))

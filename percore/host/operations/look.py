@@ -9,6 +9,7 @@ from percore.host import diff, facts, replies
 from percore.host import messages as m
 from percore.host.ports import find_owners
 from percore.host.projects.conflicts import find_conflicts, taken_name, title_of
+from percore.host.projects.messages import PortsRequest
 from percore.host.projects.owner import claim
 from percore.host.release.change.journal import Journal
 from percore.host.release.placement import names_of, once_of, read_holders
@@ -80,7 +81,7 @@ def read_history(session: Session, request: m.HistoryRequest, target: Target) ->
     return replies.HistoryReply(target.releases.history.last(request.count))
 
 
-def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
+def ports(session: Session, request: PortsRequest) -> replies.PortsReply:
     target = Target(request.target) if request.target else None
     home = target.supervisor.home if target else None
     found = find_owners(request.ports, user=_user_of(target), home=home)
@@ -92,12 +93,12 @@ def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
             found[str(port)] = f"app '{app['name']}' of {title_of(app['source'])}"
     sites = [site._replace(leaving=[*site.leaving, *_left_sites(target, request)]) for site in request.sites]
     taken = target.taken()
-    conflicts = [taken_name(name, taken[name]) for name in request.apps if name in taken]
+    conflicts = [taken_name(taken[name]) for name in request.apps if name in taken]
     conflicts += find_conflicts(target.paths, sorted({app["source"] for app in foreign}), sites)
     return replies.PortsReply(found, conflicts)
 
 
-def _left_sites(target: Target, request: m.PortsRequest) -> list[str]:
+def _left_sites(target: Target, request: PortsRequest) -> list[str]:
     """Of the release that runs, those which the new one does not have."""
     wanted = {site.link for site in request.sites}
     return [link for link in sites_here(target.releases) if link not in wanted]

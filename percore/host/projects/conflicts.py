@@ -11,7 +11,8 @@ from typing import Any, Optional
 
 from percore.errors import PercoreError
 from percore.host.files import read_file
-from percore.host.messages import SiteWish, TargetPaths
+from percore.host.messages import TargetPaths
+from percore.host.projects.messages import SiteWish
 from percore.host.projects.owner import Owner, read_owner
 from percore.host.projects.sites import app_of, find_clash
 from percore.host.replies import ConflictFound
@@ -25,19 +26,20 @@ def title_of(deploy_to: str) -> str:
     return f"{owner.title} ({deploy_to})" if owner else f"another project ({deploy_to})"
 
 
-def taken_name(name: str, app: Mapping[str, Any]) -> ConflictFound:
-    """`app` is called so, and is not ours."""
-    source = app["source"] or "a script"
+def taken_name(app: Mapping[str, Any]) -> ConflictFound:
+    """It is called as one of ours, and is not ours."""
+    name, source = app["name"], app["source"] or "a script"
     if app.get("release"):
         what = f"there is an app '{name}' of {title_of(source)} here, and this project has one, too"
         owner = read_owner(source)
         keep = f"deploy_to: {source}" + (f" and renamed_from: {owner.app}/{owner.env}" if owner else "")
         return ConflictFound(
-            what, f"give one of them another name; if it is the same project under a new name, set {keep}"
+            what,
+            f"give one of them another name or a namespace; if it is the same project under a new name, set {keep}",
         )
     return ConflictFound(
         f"there is an app '{name}' here that was started from {source}, and this project would replace it",
-        f"give one of them another name, or end it on the host: percore delete {name}",
+        f"give one of them another name or a namespace, or end it on the host: percore delete {name}",
     )
 
 

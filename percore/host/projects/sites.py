@@ -22,15 +22,15 @@ Directive = tuple[list[str], list["Directive"]]
 """Its words, and what is in its block."""
 
 
-class Place(NamedTuple):
+class ServerAddress(NamedTuple):
     """What a server block listens on."""
 
     address: str  # such as *:80
     is_default: bool
 
 
-class Server(NamedTuple):
-    places: frozenset[Place]
+class ServerBlock(NamedTuple):
+    places: frozenset[ServerAddress]
     names: frozenset[str]
 
 
@@ -42,7 +42,7 @@ class Clash(NamedTuple):
     file: str
 
 
-def servers_of(text: str) -> list[Server]:
+def servers_of(text: str) -> list[ServerBlock]:
     """Of a site, or of a whole configuration; what cannot be read has none."""
     return [_server(body) for words, body in _walk(_parse(text)) if words == ["server"]]
 
@@ -66,7 +66,7 @@ def app_of(path: str) -> str:
     return found[1] if found else ""
 
 
-def _clash(one: Server, other: Server) -> Optional[tuple[str, str]]:
+def _clash(one: ServerBlock, other: ServerBlock) -> Optional[tuple[str, str]]:
     both = {place.address for place in one.places} & {place.address for place in other.places}
     defaults = [{place.address for place in each.places if place.is_default} for each in (one, other)]
     for address in sorted(both):
@@ -79,11 +79,11 @@ def _clash(one: Server, other: Server) -> Optional[tuple[str, str]]:
     return None
 
 
-def _server(body: Sequence[Directive]) -> Server:
+def _server(body: Sequence[Directive]) -> ServerBlock:
     listens = [words[1:] for words, _ in body if words[0] == "listen" and len(words) > 1] or [["80"]]
     names = [name.lower() for words, _ in body if words[0] == "server_name" for name in words[1:]] or [""]
-    places = (Place(_address(each[0]), "default_server" in each or "default" in each) for each in listens)
-    return Server(frozenset(places), frozenset(names))
+    places = (ServerAddress(_address(each[0]), "default_server" in each or "default" in each) for each in listens)
+    return ServerBlock(frozenset(places), frozenset(names))
 
 
 def _address(written: str) -> str:

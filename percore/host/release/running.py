@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from percore.common.names import DEFAULT_NAMESPACE, full_name
+from percore.common.names import DEFAULT_NAMESPACE, full_name, selector_of
 from percore.common.record_hash import record_hashes
 from percore.common.worker_status import is_job, is_wanted, shortage_of
 from percore.host.files import read_file
@@ -53,6 +53,12 @@ def _as_named(releases: Releases, app: dict[str, Any]) -> dict[str, Any]:
 
 def full_name_of(app: Mapping[str, Any]) -> str:
     return full_name(app["name"], app.get("namespace", DEFAULT_NAMESPACE))
+
+
+def selectors(releases: Releases, names: Iterable[str], apps: Sequence[Record]) -> list[str]:
+    """What the supervisor is to be told so that it means these apps of the release, and none of another project."""
+    own = {app["name"]: app for app in own_part(releases, {"apps": apps})["apps"]}
+    return [selector_of(own[name], apps) if name in own else name for name in names]
 
 
 def is_by_hand(app: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from percore.host.release.marks import STAGED
 from percore.host.release.packages import install_package
 from percore.host.release.plan import kept_contents, load_plan, sites_here, sites_of
 from percore.host.release.records import kept_files, write_amendment, write_release_files
+from percore.host.release.running import full_name_of
 from percore.host.release.target import Target
 from percore.host.release.transfer.parts import PartReader, check_room
 from percore.host.release.transfer.shared import link_shared
@@ -56,9 +57,9 @@ class Staging:
     def _refuse_taken_names(self, record: Mapping[str, Any]) -> None:
         """The supervisor would replace the workers of the app of another project by those of this one."""
         taken = self.target.taken()
-        for name in (app["name"] for app in record["apps"]):
+        for name in map(full_name_of, record["apps"]):
             if name in taken:
-                conflict = taken_name(name, taken[name])
+                conflict = taken_name(taken[name])
                 raise PreflightError(conflict.what, next=conflict.next)
 
     def amend(self, request: AmendRequest) -> list[str]:

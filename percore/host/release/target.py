@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from percore.common.names import selector_of
 from percore.errors import PercoreError
 from percore.host.messages import TargetPaths
 from percore.host.paths import refuse_foreign
@@ -13,7 +12,7 @@ from percore.host.projects.owner import refuse_other_project
 from percore.host.release.change.handlers import PendingHandlers
 from percore.host.release.manifest import find_edits
 from percore.host.release.releases import Releases
-from percore.host.release.running import is_by_hand, is_foreign, own_part
+from percore.host.release.running import full_name_of, is_by_hand, is_foreign, own_part, selectors
 from percore.host.supervisor.supervisor import Supervisor
 
 MOST_EDITS = 20
@@ -57,17 +56,24 @@ class Target:
         return any(is_foreign(self.releases, app) or is_by_hand(app) for app in self.whole_status()["apps"])
 
     def taken(self) -> dict[str, dict[str, Any]]:
-        """By name, the apps that are not this project's. An older supervisor does not say whose an app is."""
+        """By full name, the apps that are not this project's. An older supervisor does not say whose an app is."""
         place = f"{self.releases.deploy_to}/"
         apps = [app for app in self.whole_status()["apps"] if app.get("source") is not None]
         others = [app for app in apps if is_foreign(self.releases, app) or is_by_hand(app)]
-        return {app["name"]: app for app in others if not f"{app['source']}/".startswith(place)}
+        return {full_name_of(app): app for app in others if not f"{app['source']}/".startswith(place)}
 
     def selectors(self, names: Iterable[str]) -> list[str]:
-        """What the supervisor is to be told so that it means these apps, and none of another project."""
+        return selectors(self.releases, names, self.whole_status()["apps"])
+
+    def jobs(self, names: Sequence[str]) -> list[Any]:
+        """Of this project, by their names in its release."""
         apps = self.whole_status()["apps"]
-        own = {app["name"]: app for app in own_part(self.releases, {"apps": apps})["apps"]}
-        return [selector_of(own[name], apps) if name in own else name for name in names]
+        own = own_part(self.releases, {"apps": apps})["apps"]
+        raw = [app["name"] for app in apps if not is_foreign(self.releases, app)]
+        here = {known: app["name"] for known, app in zip(raw, own)}
+        asked = [known for known, name in here.items() if name in names]
+        found = self.supervisor.jobs([*asked, *(name for name in names if name not in here.values())])
+        return [{**job, "name": here[job["name"]]} for job in found if job.get("name") in here]
 
     def whole_status(self) -> dict[str, Any]:
         """What the supervisor has, whoever deployed it."""

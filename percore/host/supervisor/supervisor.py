@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.common.control import decode_or_none
+from percore.common.names import is_same_app, selector_of
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host.output import Output, TooMuch
 from percore.host.paths import open_for_reading
@@ -172,11 +173,11 @@ class Supervisor(NamedTuple):
     def delete(self, record_path: str) -> None:
         """End and forget the apps of a release, and keep the daemon; those that are not known are none to end."""
         with open_for_reading(record_path) as source:
-            names = [app["name"] for app in json.load(source)["apps"]]
-        known = {app["name"] for app in self.status()["apps"]}
-        for name in names:
-            if name in known:
-                self.ask("delete", name)
+            apps = json.load(source)["apps"]
+        known = self.status()["apps"]
+        for app in apps:
+            if any(is_same_app(app, each) for each in known):
+                self.ask("delete", selector_of(app, known))
 
 
 def _last_line(output: bytes) -> str:

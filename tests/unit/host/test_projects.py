@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from percore.errors import PreflightError
-from percore.host.messages import SiteWish, TargetPaths
+from percore.host.messages import TargetPaths
 from percore.host.projects import conflicts, sites
 from percore.host.projects.conflicts import find_conflicts
+from percore.host.projects.messages import SiteWish
 from percore.host.projects.owner import claim, read_owner
 from percore.host.release.target import Target
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from percore.errors import PreflightError
-from percore.host.messages import PortsRequest, StopRequest, StreamRequest, TargetPaths
+from percore.host.messages import StopRequest, StreamRequest, TargetPaths
 from percore.host.operations.app_control import stop
 from percore.host.operations.look import ports
+from percore.host.projects.messages import PortsRequest
 from percore.host.release.stage import Staging
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
@@ -129,7 +130,7 @@ def test_a_release_with_an_app_that_is_called_as_another_projects_is_refused_bef
     run(monkeypatch, app("web", OTHER, "/srv/shop", 5000))
     paths = TargetPaths(target.releases.deploy_to, ["/none"], "/none", "/none")
     session: Any = None
-    [conflict] = ports(session, PortsRequest([], paths, apps=["web", "job"])).conflicts
+    [conflict] = ports(session, PortsRequest([], paths, apps=["default:web", "default:job"])).conflicts
     assert "there is an app 'web' of another project" in conflict.what
     with pytest.raises(PreflightError, match=r"there is an app 'web' of another project \(/srv/shop\) here, and this"):
         Staging(target, io.BytesIO(), lambda _: None).stage(request)
@@ -174,7 +175,7 @@ def test_an_app_that_somebody_started_by_hand_is_not_replaced(
     run(monkeypatch, found)
     paths = TargetPaths(target.releases.deploy_to, ["/none"], "/none", "/none")
     session: Any = None
-    conflicts = ports(session, PortsRequest([], paths, apps=["web"])).conflicts
+    conflicts = ports(session, PortsRequest([], paths, apps=["default:web"])).conflicts
     assert [told in each.what for each in conflicts] == ([True] if told else [])
 
 
@@ -190,3 +191,28 @@ def test_a_stop_ends_only_the_own_apps_where_somebody_started_another_by_hand(
     )
     assert stop(session, request, target).changed == ["stop app web"]
     assert asked == [("stop", "a:web")], "of two apps of one name only ours"
+
+
+def test_apps_of_one_name_in_two_namespaces_are_told_apart(
+    target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(target.releases.record_path(RELEASE)).write_text(json.dumps({"apps": [{"name": "web", "namespace": "blog"}]}))
+    place = target.releases.deploy_to
+    theirs = app("web", OTHER, "/srv/shop", 80, namespace="shop")
+    run(monkeypatch, theirs, app("blog:web", RELEASE, place, 81, namespace="blog"))
+    assert [each["name"] for each in target.status()["apps"]] == ["web"]
+    paths = TargetPaths(place, ["/none"], "/none", "/none")
+    session: Any = None
+    assert ports(session, PortsRequest([], paths, apps=["blog:web"])).conflicts == []
+    [conflict] = ports(session, PortsRequest([], paths, apps=["shop:web"])).conflicts
+    assert "there is an app 'web' of another project" in conflict.what
+    target.supervisor.delete(target.releases.record_path(RELEASE))
+    assert asked == [("delete", "blog:web")]
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
+    assert stop(session, request, target).changed == ["stop app web"]
+    assert asked[-1] == ("stop", "blog:web")
+    jobs = [{"name": "web"}, {"name": "blog:web"}]
+    monkeypatch.setattr(
+        Supervisor, "jobs", lambda _, names: [each for each in jobs if not names or each["name"] in names]
+    )
+    assert target.jobs([]) == target.jobs(["web"]) == [{"name": "web"}]
