@@ -65,12 +65,13 @@ def uid_of(owner: Optional[str]) -> int:
 
 
 def gid_of(group: Optional[str]) -> int:
-    """As `uid_of`."""
+    """As `uid_of`. A user's name is its login group, where that is called otherwise."""
     if group is None:
         return -1
     if group.isdigit():
         return int(group)
-    try:
+    with contextlib.suppress(KeyError):
         return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise RolloutError(f"group '{group}' does not exist here") from None
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(group).pw_gid
+    raise RolloutError(f"group '{group}' does not exist here")

@@ -38,6 +38,10 @@ class TargetPaths(NamedTuple):
     package: Path
     user: Optional[Line] = None
     confirm_seconds: Seconds = CONFIRM_SECONDS
+    app: Optional[Line] = None  # app_name, which with the environment makes a project
+    env: Optional[Line] = None
+    renamed_from: Optional[Line] = None
+    shared: Mapping[Line, Line] = NOTHING  # its settings of what it shares with other projects
 
 
 class Plan(NamedTuple):
@@ -232,11 +236,6 @@ class LetGoRequest(NamedTuple):
 class HistoryRequest(NamedTuple):
     target: TargetPaths
     count: Count = 20  # type: ignore[assignment] # its name on the wire, which every tuple has for a method
-
-
-class PortsRequest(NamedTuple):
-    ports: list[Port]
-    target: Optional[TargetPaths] = None
 
 
 class FindRequest(NamedTuple):

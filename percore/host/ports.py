@@ -9,10 +9,11 @@ from typing import Optional
 from percore.common.procfs import LISTEN, environment_of, holders_of, name_of, net_sockets, sockets_of, tree_of, uids_of
 
 
-def find_conflicts(ports: Collection[int], *, user: Optional[int] = None) -> dict[str, str]:
+def find_owners(ports: Collection[int], *, user: Optional[int] = None, home: Optional[str] = None) -> dict[str, str]:
     """By port, the owner that is none of percore's: `nginx (pid 12)`; `another program` where that is hidden from us.
 
-    `user` is the supervisor's; a process of yet another one is none of percore's, whatever it says of itself.
+    `user` is the supervisor's; a process of yet another one is none of percore's, whatever it says of itself. So is one of a
+    supervisor with another home.
     """
     believed = {0, os.geteuid(), *(() if user is None else (user,))}
     found: dict[str, str] = {}
@@ -21,15 +22,18 @@ def find_conflicts(ports: Collection[int], *, user: Optional[int] = None) -> dic
     for pid, inode in holders_of(sockets):
         holders[sockets[inode]].append(pid)
     for port, pids in holders.items():
-        if not any(_is_ours(pid, believed, any_user=user == 0) for pid in pids):
+        if not any(_is_ours(pid, believed, home, any_user=user == 0) for pid in pids):
             found[str(port)] = f"{name_of(pids[0])} (pid {pids[0]})" if pids else "another program"
     return found
 
 
-def _is_ours(pid: int, believed: set[int], *, any_user: bool) -> bool:
+def _is_ours(pid: int, believed: set[int], home: Optional[str], *, any_user: bool) -> bool:
     """A worker, or a supervisor, which keeps its workers' sockets. `any_user`: root's supervisor has workers of others."""
     is_believed = any_user or uids_of(pid) <= believed
-    return is_believed and any(variable.startswith(b"PERCORE_HOME=") for variable in environment_of(pid))
+    homes = [each.partition(b"=")[2] for each in environment_of(pid) if each.startswith(b"PERCORE_HOME=")]
+    return is_believed and any(
+        home is None or os.path.realpath(os.fsdecode(each)) == os.path.realpath(home) for each in homes
+    )
 
 
 def ports_of(pids: Iterable[int]) -> set[int]:

@@ -79,8 +79,16 @@ class HistoryReply(NamedTuple):
     entries: list[dict[str, Any]]
 
 
+class ConflictFound(NamedTuple):
+    """Another project has it, and what to type."""
+
+    what: str
+    next: str
+
+
 class PortsReply(NamedTuple):
     strangers: Mapping[str, str]
+    conflicts: list[ConflictFound]
 
 
 class FindReply(NamedTuple):

@@ -30,8 +30,9 @@ def execute(session: Session, request: m.ExecRequest) -> replies.ExitReply:
 
 def stream(session: Session, request: m.StreamRequest, target: Target) -> replies.EmptyReply:
     """Lines of `percore logs` as they come, until the command ends or the control side says or closes anything."""
-    names = [] if request.words[:1] and request.words[0][:2] != "--" else _own_names(target)
-    child = target.supervisor.start("logs", *names, *request.words, errors=subprocess.STDOUT)
+    is_named = bool(request.words[:1]) and request.words[0][:2] != "--"
+    named, options = (request.words[:1], request.words[1:]) if is_named else (_own_names(target), request.words)
+    child = target.supervisor.start("logs", *target.selectors(named), *options, errors=subprocess.STDOUT)
     if "--follow" in request.words:
         threading.Thread(target=_end_with_input, args=(session, child), daemon=True).start()
     output = Output(child)

@@ -133,6 +133,7 @@ def program(value: Any) -> str:
 
 
 _SELECTORS = OperationField("selectors", texts)
+_REPLACES = OperationField("replaces", kinds.flag, False)  # also apps of another project
 _CHANGES = (OperationField("changes", fields, None), OperationField("base_env", environment, None))
 
 OPERATIONS: dict[str, tuple[OperationField, ...]] = {
@@ -149,11 +150,13 @@ OPERATIONS: dict[str, tuple[OperationField, ...]] = {
         OperationField("env", environment, None),
         OperationField("release", text),
         OperationField("owner", text),
+        _REPLACES,
     ),
     "start": (
         OperationField("apps", apps),
         OperationField("env", environment, None),
         OperationField("how", way, "start"),
+        _REPLACES,
     ),
     "start_selected": (_SELECTORS,),
     "stop": (_SELECTORS,),
@@ -161,7 +164,7 @@ OPERATIONS: dict[str, tuple[OperationField, ...]] = {
     "restart": (_SELECTORS, *_CHANGES),
     "reload": (_SELECTORS, *_CHANGES),
     "watch": (_SELECTORS, OperationField("on", kinds.flag, None)),
-    "compare": (OperationField("apps", apps), OperationField("owner", text)),
+    "compare": (OperationField("apps", apps), OperationField("owner", text), _REPLACES),
     "scale": (OperationField("name", text), OperationField("count", count)),
     "resurrect": (),
     "update": (OperationField("root", directory), OperationField("python", program)),

@@ -69,7 +69,7 @@ class Server:
             "reset": self._reset,
             "signal": lambda **fields: {"count": operations.signal(apps, **fields)},
             "dump": lambda **fields: {"apps": dump(apps, home.dump, **fields)},
-            "compare": lambda **fields: {"changes": apply.compare(apps, fields["apps"], fields["owner"])},
+            "compare": lambda **fields: {"changes": apply.compare(apps, fields.pop("apps"), **fields)},
             "jobs": lambda selectors: {"jobs": operations.report_jobs(apps, selectors)},
             "run_job": lambda selectors: operations.run_jobs(apps, selectors),
             "reload_logs": self._reload_logs,

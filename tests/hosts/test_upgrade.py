@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
@@ -66,6 +67,16 @@ class Upgrade(Rehearsal):
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def other_project(self, *words: str) -> str:
+        """With an app of the same name, which fails; the older supervisor does not say whose an app is."""
+        path = self.folder / "inventories" / "other.yml"
+        content = yaml.safe_load((path.parent / f"{self.env}.yml").read_text())
+        content["all"]["vars"].update(app_name="other", roles=["app"], port="", health_path="", nginx=False)
+        path.write_text(yaml.safe_dump(content))
+        done = self.invoke(*words, "--env", "other")
+        assert done.returncode == 4, done.stdout
+        return done.stdout
+
     def pids(self) -> list[int]:
         """Of the workers, none of which was ever started again."""
         apps = json.loads(self.host.run("runuser -u percore -- percore status --json"))["apps"]
@@ -106,11 +117,16 @@ def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgr
     upgrade.version("of the older")
     upgrade.older("deploy")
     package, release, first = upgrade.package(), upgrade.current(upgrade.host), upgrade.pids()
+    told = upgrade.other_project("deploy")
+    assert "there is an app 'web' of another project, from /srv/web; that of /srv/other would replace it" in told
+    assert (upgrade.package(), upgrade.pids()) == (package, first)
     with upgrade.load(nginx_only=True, nginx_reloads=True) as counts:
         upgrade.version("of the newer")
         upgrade.newer("deploy")
         assert upgrade.program() == upgrade.package() != package
         assert upgrade.settled("of the newer")
+        owner = json.loads((upgrade.host.root / "srv/web/project.json").read_text())
+        assert (owner["app"], owner["env"]) == ("web", upgrade.env)
         second = upgrade.pids()
         upgrade.newer("rollback")
         assert upgrade.program() == upgrade.package() == package

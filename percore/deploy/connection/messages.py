@@ -208,8 +208,14 @@ class LetGo(TypedDict):
     holder: LockHolder
 
 
+class ProjectConflict(TypedDict):
+    what: Line
+    next: Line
+
+
 class Ports(TypedDict):
     strangers: dict[PortName, Line]
+    conflicts: NotRequired[list[ProjectConflict]]  # with other projects on the host
 
 
 class Current(TypedDict):

@@ -33,6 +33,9 @@ _PYTHON_VERSION = schema.matching(
 _RELOAD_WORKERS = schema.defaulting(schema.whole(least=1, most=1000), 1)
 _STARTUP = schema.defaulting(schema.FLAG, True)
 _SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
+_RENAMED_FROM = schema.optional(
+    schema.matching("APP_NAME, or APP_NAME/ENVIRONMENT", lambda text: all(map(names.is_path_word, text.split("/", 1))))
+)
 _PLACEMENT = schema.Kind("a mapping", lambda value: _to_texts(schema.MAPPING.convert(value)))
 
 
@@ -74,6 +77,7 @@ class AppSettings:
     artifact_include: Annotated[list[str], schema.TEXTS]
     artifact_exclude: Annotated[list[str], schema.TEXTS]
     deploy_to: Annotated[str, _HOST_DIRECTORY]
+    renamed_from: Annotated[str | None, _RENAMED_FROM]
     shared: Annotated[tuple[str, ...], _SHARED]
     keep_releases: Annotated[int, schema.whole()]
     percore_home: Annotated[str, _HOST_DIRECTORY]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
+import hashlib
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -23,6 +25,8 @@ from percore.deploy.plan.variables import Variables
 from percore.deploy.report import Report
 from percore.deploy.rollout.scope import Scope
 from percore.errors import LockedError, UnreachableError, UsageError
+
+_SHARED = ("percore_user", "percore_home", "package_path", "launcher_path", "startup")
 
 
 @dataclass(eq=False)
@@ -98,7 +102,21 @@ class Host:
             "user": settings.percore_user,
             "package": settings.package_path,
             "confirm_seconds": settings.confirm_seconds,
+            "app": settings.name,
+            "env": settings.env_name,
+            "renamed_from": settings.renamed_from,
+            "shared": self.shared_settings,
         }
+
+    @functools.cached_property
+    def shared_settings(self) -> dict[str, str]:
+        """Of the supervisor, where other projects on the host have the same one. A unit may be given secrets: hashed."""
+        if not self.settings.has_systemd:
+            return {}
+        variables = self.variables.knowing({"facts": self.agent.facts})
+        plain = {name: str(variables[name]) for name in _SHARED}
+        unit = {name: repr(variables[name]) for name in variables if name.startswith("unit_")}
+        return {**plain, **{name: hashlib.sha256(value.encode()).hexdigest()[:12] for name, value in unit.items()}}
 
     def setup_target(self) -> dict[str, Any]:
         """How the agent finds the host's set-up, which has no supervisor."""

@@ -8,14 +8,16 @@ import platform
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tomllib
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
+from percore.common.names import DEFAULT_NAMESPACE, full_name
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.connection.messages import AppStatus, Inspected, Ports
+from percore.deploy.plan.host_state import HostState
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.host import Host
@@ -24,6 +26,7 @@ from percore.errors import PercoreError, PreflightError
 from percore.host.release.transfer.parts import SPARE_BYTES
 
 SPARE_INODES = 1000
+MOST_SITE_CHARACTERS = 100_000
 SPARE_MEMORY = 64 * 1024 * 1024
 """Left to other programs while two generations of a worker run at once."""
 
@@ -31,26 +34,42 @@ SPARE_MEMORY = 64 * 1024 * 1024
 def preflight(choices: Sequence[Choice], report: Report) -> None:
     first = choices[0]
     report.phase("check", f"release {first.release}" + (f": {first.reason}" if first.reason else ""))
-    if first.seen.wanted.app is None:
-        return
-    found = all_or_stop(choices, _port_owners, report)
+    found = all_or_stop(choices, _ask_others, report)
     pairs = zip(choices, found, strict=True)
-    stop_at({choice.name: fault for choice, owners in pairs if (fault := refusal(choice, owners))}, report)
+    stop_at({choice.name: fault for choice, others in pairs if (fault := refusal(choice, others))}, report)
 
 
-def _port_owners(choice: Choice) -> Mapping[str, str]:
-    """Other programs on the ports that the app needs, by port."""
-    settings = choice.host.settings
-    ports = [port for port in (settings.port, settings.nginx and settings.nginx_port) if port]
-    reply: Ports = choice.host.ask("ports", ports=ports)
-    return reply["strangers"]
+def _ask_others(choice: Choice) -> Ports:
+    """What other programs and projects have of what this one needs."""
+    settings, wanted = choice.host.settings, choice.seen.wanted
+    ports = [port for port in (settings.port, settings.nginx and settings.nginx_port) if port] if wanted.app else []
+    apps = wanted.app.record["apps"] if wanted.app else []
+    reply: Ports = choice.host.ask(
+        "ports",
+        ports=ports,
+        apps=[_full_name_of(app) for app in apps if app["name"] not in choice.host.absent_apps],
+        sites=[_site_wish(spec, wanted.selected) for spec in wanted.selected.after if spec["kind"] == "site"],
+    )
+    return reply
 
 
-def refusal(choice: Choice, port_owners: Mapping[str, str]) -> PercoreError | None:
+def _full_name_of(app: Mapping[str, Any]) -> str:
+    return full_name(app["name"], app.get("namespace", DEFAULT_NAMESPACE))
+
+
+def _site_wish(spec: Mapping[str, Any], state: HostState) -> dict[str, Any]:
+    content = state.files[spec["sha256"]].decode(errors="replace")[:MOST_SITE_CHARACTERS]
+    return {"path": spec["path"], "link": spec["link"], "content": content, "leaving": spec.get("without", [])}
+
+
+def refusal(choice: Choice, others: Ports) -> PercoreError | None:
     """Why this host cannot go to the release."""
     app = choice.seen.wanted.app
+    for conflict in others.get("conflicts", []):
+        return PreflightError(conflict["what"], where=choice.name, next=conflict["next"])
     if app is None:
         return None
+    port_owners = others["strangers"]
     at_once = {each["name"]: each.get("reload_workers", 1) for each in app.record.get("apps", [])}
     case = _Case(choice.host, app.artifact, choice.seen.reply, choice.is_staged, port_owners, at_once)
     for check in (_programs, _ports, _disk, _inodes, _memory, _architecture, _clock):

@@ -27,9 +27,16 @@ def control(session: Session, request: m.ControlRequest, target: Target) -> repl
     chosen = [name for name in known if request.app in (None, name)]
     if request.verb == "describe":
         for name in chosen:
-            _run(session, target, "describe", name)
+            _run(session, target, "describe", *target.selectors([name]))
     elif chosen:
-        _run(session, target, "--silent", request.verb, *chosen, *([request.count] if request.count else []))
+        _run(
+            session,
+            target,
+            "--silent",
+            request.verb,
+            *target.selectors(chosen),
+            *([request.count] if request.count else []),
+        )
     return replies.ControlReply(chosen, target.status())
 
 
@@ -54,8 +61,8 @@ def start(session: Session, request: m.StartRequest, target: Target) -> replies.
 
 
 def stop(session: Session, request: m.StopRequest, target: Target) -> replies.ChangesReply:
-    """End what runs: the unit where there is one, else the daemon; where it has apps of other projects, only ours."""
-    if target.foreign_apps():
+    """End what runs: the unit where there is one, else the daemon; where it has apps of others, only ours."""
+    if target.has_others():
         return replies.ChangesReply(_stop_apps(target))
     if request.unit:
         unit = {"kind": "unit", "name": request.unit, "active": False}
@@ -68,8 +75,8 @@ def stop(session: Session, request: m.StopRequest, target: Target) -> replies.Ch
 def _stop_apps(target: Target) -> list[str]:
     names = {*app_names(target.releases)}
     running = [app["name"] for app in target.status()["apps"] if app["name"] in names and is_wanted(app)]
-    for name in running:
-        target.supervisor.ask("stop", name)
+    for selector in target.selectors(running):
+        target.supervisor.ask("stop", selector)
     return [f"stop app {name}" for name in running]
 
 
@@ -87,4 +94,4 @@ def remove(session: Session, request: m.RemoveRequest, target: Target) -> replie
 
 def jobs(session: Session, request: m.JobsRequest, target: Target) -> replies.JobsReply:
     """When each job runs next, and how its last run ended."""
-    return replies.JobsReply(target.supervisor.jobs(request.names))
+    return replies.JobsReply(target.jobs(request.names))

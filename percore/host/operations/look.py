@@ -7,10 +7,14 @@ from typing import Optional
 from percore.errors import PercoreError
 from percore.host import diff, facts, replies
 from percore.host import messages as m
-from percore.host.ports import find_conflicts
+from percore.host.ports import find_owners
+from percore.host.projects.conflicts import find_conflicts, taken_name, title_of
+from percore.host.projects.messages import PortsRequest
+from percore.host.projects.owner import claim
 from percore.host.release.change.journal import Journal
 from percore.host.release.placement import names_of, once_of, read_holders
-from percore.host.release.running import find_deviations, find_missing, shared_ports
+from percore.host.release.plan import sites_here
+from percore.host.release.running import find_deviations, find_missing, ports_of_app
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
 from percore.host.session import Session
@@ -20,6 +24,7 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
     """What is here now, and what would change; takes the lock when an `owner` asks for it."""
     if request.owner:
         session.take_lock(target, request.owner)
+        claim(target.paths)
         session.roll_back_unfinished(target)
         target.releases.staging.clean()
     releases, status = target.releases, target.status()
@@ -76,13 +81,27 @@ def read_history(session: Session, request: m.HistoryRequest, target: Target) ->
     return replies.HistoryReply(target.releases.history.last(request.count))
 
 
-def ports(session: Session, request: m.PortsRequest) -> replies.PortsReply:
+def ports(session: Session, request: PortsRequest) -> replies.PortsReply:
     target = Target(request.target) if request.target else None
-    found = find_conflicts(request.ports, user=_user_of(target))
-    for app in target.foreign_apps() if target else ():
-        for port in {*shared_ports(app)} & {*request.ports}:
-            found[str(port)] = f"app '{app['name']}' of another project"
-    return replies.PortsReply(found)
+    home = target.supervisor.home if target else None
+    found = find_owners(request.ports, user=_user_of(target), home=home)
+    if target is None:
+        return replies.PortsReply(found, [])
+    foreign = [app for app in target.foreign_apps() if app.get("source")]
+    for app in foreign:
+        for port in ports_of_app(app) & {*request.ports}:
+            found[str(port)] = f"app '{app['name']}' of {title_of(app['source'])}"
+    sites = [site._replace(leaving=[*site.leaving, *_left_sites(target, request)]) for site in request.sites]
+    taken = target.taken()
+    conflicts = [taken_name(taken[name]) for name in request.apps if name in taken]
+    conflicts += find_conflicts(target.paths, sorted({app["source"] for app in foreign}), sites)
+    return replies.PortsReply(found, conflicts)
+
+
+def _left_sites(target: Target, request: PortsRequest) -> list[str]:
+    """Of the release that runs, those which the new one does not have."""
+    wanted = {site.link for site in request.sites}
+    return [link for link in sites_here(target.releases) if link not in wanted]
 
 
 def _user_of(target: Optional[Target]) -> Optional[int]:

@@ -9,6 +9,7 @@ from percore.errors import PercoreError, RolloutError
 from percore.host import messages as m
 from percore.host import replies
 from percore.host.lock import Lock
+from percore.host.projects.owner import claim
 from percore.host.release.change.journal import Journal
 from percore.host.release.marks import GOOD
 from percore.host.release.packages import prune_packages
@@ -92,6 +93,7 @@ def confirm(session: Session, request: m.ConfirmRequest, target: Target) -> repl
         if activation.record.amended:
             target.releases.end_amendment(activation.record.release, keeps=True)
         activation.record.journal.end()  # this decides; whatever ends us now, the release stays
+    claim(target.paths, with_settings=True)
     target.releases.marks.set(request.release, GOOD, deployed=request.deployed)
     if request.placement:
         note_holders(target.releases, request.placement)

@@ -35,6 +35,7 @@ from percore.host.operations.switch import (
     revert,
     stage,
 )
+from percore.host.projects.messages import PortsRequest
 from percore.host.release.target import Target
 from percore.host.session import Session, keep, probe, set_up
 from percore.host.streams import execute, stream
@@ -81,7 +82,7 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "status": OnTarget(m.StatusRequest, status),
     "jobs": OnTarget(m.JobsRequest, jobs),
     "history": OnTarget(m.HistoryRequest, read_history),
-    "ports": Simple(m.PortsRequest, ports),
+    "ports": Simple(PortsRequest, ports),
     "probe": Simple(m.ProbeRequest, probe),
     "stage": OnTarget(m.StageRequest, stage),
     "amend": OnTarget(m.AmendRequest, amend),

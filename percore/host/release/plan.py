@@ -51,6 +51,18 @@ def left_over(plan: Plan, former: Plan) -> list[Spec]:
     ]
 
 
+def sites_of(plan: Plan) -> list[str]:
+    """The links that enable its sites of NGINX."""
+    return [spec["link"] for spec in plan.before + plan.after if spec["kind"] == "site"]
+
+
+def sites_here(releases: Releases) -> list[str]:
+    """Those of the release that runs."""
+    current = releases.current()
+    plan = plan_or_none(releases, current) if current else None
+    return sites_of(plan) if plan else []
+
+
 def paths_of(spec: Spec) -> list[str]:
     if spec["kind"] == "site":
         return [spec["link"], spec["path"]]
@@ -61,7 +73,8 @@ def _absence_of(spec: Spec, gone: Sequence[Spec]) -> list[Spec]:
     """What makes a resource of the former release go; a unit whose file goes ends first."""
     notify = {"notify": spec["notify"]} if "notify" in spec else {}
     if spec["kind"] == "site":
-        return [{"kind": "absent", "path": path} for path in paths_of(spec)] + [{"kind": "nginx-reload"}]
+        link, path = paths_of(spec)
+        return [{"kind": "absent-site", "path": link}, {"kind": "absent", "path": path}, {"kind": "nginx-reload"}]
     if spec["kind"] == "unit-file":
         units = [unit["name"] for unit in gone if unit["kind"] == "unit" and spec["path"].endswith(f"/{unit['name']}")]
         ended = [{"kind": "unit", "name": name, "active": False, "enabled": False} for name in units]

@@ -17,8 +17,9 @@ from percore.errors import PreflightError, RolloutError
 from percore.host.files import read_file
 from percore.host.messages import Plan, Spec
 from percore.host.paths import remove, remove_tree
+from percore.host.projects.owner import PROJECT_FILE
 from percore.host.release.plan import left_over, plan_or_none
-from percore.host.release.running import app_names
+from percore.host.release.running import app_names, own_part
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
 
@@ -26,7 +27,7 @@ UNIT = "percore.service"
 
 _OF_THE_APP = (
     *("releases", "artifacts", "current", "releases.json", "history.jsonl", "owed.json", "placed.json"),
-    *("placement.json", ".pending", ".lock"),
+    *("placement.json", ".pending", ".lock", PROJECT_FILE),
 )
 _OF_THE_HOME = ("run", "logs", "pids", "state.*", "dump.*", "settings.*")
 _OF_THE_PACKAGE = ("current", "[0-9a-f]*")
@@ -41,15 +42,20 @@ def plan_removal(target: Target, *, with_data: bool) -> list[RemovalStep]:
     """`with_data`: also what is in `shared/`. Raises PreflightError where the supervisor would have to run for it."""
     status = target.whole_status()
     is_up = bool(status.get("daemon", True))
-    known = {app["name"]: app for app in status["apps"]} if is_up else dict.fromkeys(_names_in_state(target))
-    own = [name for name in app_names(target.releases) if name in known and _is_ours(target, known[name])]
-    others = sorted(known.keys() - {*own})
+    running = status["apps"] if is_up else [{"name": name, "workers": []} for name in _names_in_state(target)]
+    known = {app["name"] for app in own_part(target.releases, {"apps": running})["apps"]} - target.taken().keys()
+    own = [name for name in app_names(target.releases) if name in known]
+    others = len(running) > len(own)
     if own and others and not is_up:
         raise PreflightError(
             "the supervisor does not run, and has other apps too", next="start it first, with the task 'start'"
         )
-    steps = [RemovalStep(f"end app {name}", partial(target.supervisor.ask, "delete", name)) for name in own if is_up]
-    steps += _resource_steps(target, keeps_percore=bool(others))
+    selectors = target.selectors(own) if is_up else []
+    steps = [
+        RemovalStep(f"end app {name}", partial(target.supervisor.ask, "delete", selector))
+        for name, selector in zip(own, selectors)
+    ]
+    steps += _resource_steps(target)
     if not others:
         steps += _percore_steps(target, is_up=is_up)
     return [*steps, *_directory_steps(target, with_data=with_data)]
@@ -64,13 +70,7 @@ def _names_in_state(target: Target) -> list[str]:
         return []
 
 
-def _is_ours(target: Target, app: Any) -> bool:
-    """Another project may have an app of the same name."""
-    releases = {worker["release"] for worker in app["workers"]} if app else set()
-    return not releases or not releases.isdisjoint(target.releases.names())
-
-
-def _resource_steps(target: Target, *, keeps_percore: bool) -> Iterator[RemovalStep]:
+def _resource_steps(target: Target) -> Iterator[RemovalStep]:
     """What its release put elsewhere."""
     current = target.releases.current()
     plan = plan_or_none(target.releases, current) if current else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from percore.common.names import DEFAULT_NAMESPACE, full_name, selector_of
 from percore.common.record_hash import record_hashes
 from percore.common.worker_status import is_job, is_wanted, shortage_of
 from percore.host.files import read_file
+from percore.host.ports import ports_of
 from percore.host.release.releases import Releases
 
 Record = Mapping[str, Any]
@@ -35,8 +37,33 @@ def app_names(releases: Releases) -> list[str]:
 
 
 def own_part(releases: Releases, status: Mapping[str, Any]) -> dict[str, Any]:
-    """A status without the apps of other projects, which share the supervisor."""
-    return {**status, "apps": [app for app in status["apps"] if not is_foreign(releases, app)]}
+    """A status without the apps of other projects, which share the supervisor; each app by the name in its release."""
+    return {**status, "apps": [_as_named(releases, app) for app in status["apps"] if not is_foreign(releases, app)]}
+
+
+def _as_named(releases: Releases, app: dict[str, Any]) -> dict[str, Any]:
+    """The supervisor keeps the name by which it knew an app of a namespace, when another one of that name came."""
+    namespace, release = app.get("namespace", DEFAULT_NAMESPACE), app.get("release") or ""
+    full = full_name(app["name"], namespace)
+    if not releases.exists(release) or (namespace == DEFAULT_NAMESPACE and app["name"] != full):
+        return app
+    named = (each["name"] for each in _read(releases, release)["apps"] if full_name_of(each) == full)
+    return {**app, "name": next(named, app["name"])}
+
+
+def full_name_of(app: Mapping[str, Any]) -> str:
+    return full_name(app["name"], app.get("namespace", DEFAULT_NAMESPACE))
+
+
+def selectors(releases: Releases, names: Iterable[str], apps: Sequence[Record]) -> list[str]:
+    """What the supervisor is to be told so that it means these apps of the release, and none of another project."""
+    own = {app["name"]: app for app in own_part(releases, {"apps": apps})["apps"]}
+    return [selector_of(own[name], apps) if name in own else name for name in names]
+
+
+def is_by_hand(app: Mapping[str, Any]) -> bool:
+    """Nobody deployed it."""
+    return not ({app.get("release"), *(worker["release"] for worker in app["workers"])} - {None, ""})
 
 
 def is_foreign(releases: Releases, app: Mapping[str, Any]) -> bool:
@@ -47,10 +74,11 @@ def is_foreign(releases: Releases, app: Mapping[str, Any]) -> bool:
     return bool(app.get("source") != os.path.abspath(releases.deploy_to))
 
 
-def shared_ports(app: Mapping[str, Any]) -> list[int]:
-    """Those on which its workers listen together; an older supervisor does not say."""
+def ports_of_app(app: Mapping[str, Any]) -> set[int]:
+    """Those on which its workers listen, together or each by itself, and the one that it will have when it starts again."""
     ends = [address.rpartition(":")[2] for address in app.get("addresses", ()) if not address.startswith("/")]
-    return [int(end) for end in ends if end.isdecimal()]
+    own = ports_of(worker["pid"] for worker in app["workers"] if worker.get("pid"))
+    return {*(int(end) for end in ends if end.isdecimal()), *own, *filter(None, [app.get("port")])}
 
 
 def apps_told(releases: Releases, release: str, port: int) -> set[str]:

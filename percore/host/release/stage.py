@@ -8,12 +8,14 @@ from typing import Any, BinaryIO, Callable, Optional
 
 from percore.errors import PercoreError, PreflightError, UsageError
 from percore.host.files import read_file
-from percore.host.messages import AmendRequest, Spec, StageRequest
+from percore.host.messages import AmendRequest, Plan, Spec, StageRequest
+from percore.host.projects.conflicts import taken_name
 from percore.host.release.manifest import write_manifest
 from percore.host.release.marks import STAGED
 from percore.host.release.packages import install_package
-from percore.host.release.plan import kept_contents, load_plan
+from percore.host.release.plan import kept_contents, load_plan, sites_here, sites_of
 from percore.host.release.records import kept_files, write_amendment, write_release_files
+from percore.host.release.running import full_name_of
 from percore.host.release.target import Target
 from percore.host.release.transfer.parts import PartReader, check_room
 from percore.host.release.transfer.shared import link_shared
@@ -54,13 +56,11 @@ class Staging:
 
     def _refuse_taken_names(self, record: Mapping[str, Any]) -> None:
         """The supervisor would replace the workers of the app of another project by those of this one."""
-        taken = {app["name"]: app.get("source") for app in self.target.foreign_apps()}
-        for name in (app["name"] for app in record["apps"]):
-            if taken.get(name):  # an older supervisor does not say whose an app is
-                raise PreflightError(
-                    f"there is an app '{name}' of another project here, deployed to {taken[name]}",
-                    next=f"give one another name; if 'deploy_to' was moved, delete the former: percore delete {name}",
-                )
+        taken = self.target.taken()
+        for name in map(full_name_of, record["apps"]):
+            if name in taken:
+                conflict = taken_name(taken[name])
+                raise PreflightError(conflict.what, next=conflict.next)
 
     def amend(self, request: AmendRequest) -> list[str]:
         """Bring other files and units for the release that runs; `activate` with `amended` then puts them in place."""
@@ -98,12 +98,16 @@ class Staging:
         releases = self.target.releases
         plan = load_plan(releases, release, amended=amended)
         contents = kept_contents(releases, release)
-        specs = plan.before + plan.after
+        specs = [_without_left(spec, self._left_links(plan)) for spec in plan.before + plan.after]
         coming = [spec["path"] for spec in specs if spec["kind"] == "file" and not os.path.exists(spec["path"])]
         for spec in specs:
             resource = make(spec, contents)
             if resource.difference() is not None:
                 resource.verify(coming)
+
+    def _left_links(self, plan: Plan) -> list[str]:
+        """Of sites that only the release has which runs."""
+        return [link for link in sites_here(self.target.releases) if link not in sites_of(plan)]
 
     def receive_contents(self, sizes: dict[str, int], wanted: list[str]) -> dict[str, bytes]:
         """These contents, all in one answer."""
@@ -156,6 +160,11 @@ class Staging:
         content = reader.read(SMALL_BYTES)
         reader.check(sha256)
         return content
+
+
+def _without_left(spec: Spec, links: Sequence[str]) -> Spec:
+    """NGINX is asked about a site as it will be when those are gone."""
+    return {**spec, "without": [*spec.get("without", ()), *links]} if spec["kind"] == "site" else spec
 
 
 def _note(request: StageRequest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from percore.host.release.marks import GOOD
 from percore.host.release.placement import record_resource
 from percore.host.release.plan import kept_contents, left_over, load_plan, plan_or_none
 from percore.host.release.releases import Releases
-from percore.host.release.running import apps_told, own_part
+from percore.host.release.running import apps_told, own_part, selectors
 from percore.host.resources.registry import make
 from percore.host.supervisor.supervisor import Emit, Supervisor
 
@@ -71,7 +71,7 @@ class Activation(Change):
                     error = RolloutError(
                         f"{app['name']} worker {worker['slot']} ended after the switch and was started again"
                     )
-                    error.detail = "\n".join(self.supervisor.log_tail(app["name"]))
+                    error.detail = "\n".join(self._log_tail(app["name"]))
                     raise error
         return status
 
@@ -84,8 +84,11 @@ class Activation(Change):
         self._replace_supervisor()
         if not record.amended:
             self._apply_apps()
+        left = self._left_over(plan)
+        # Of two sites that want to be the default server, NGINX takes neither.
+        self._install([spec for spec in left if spec["kind"] == "absent-site"], plan.handlers, contents)
         self._install(plan.after, plan.handlers, contents)
-        self._install(self._left_over(plan), plan.handlers, contents)
+        self._install(left, plan.handlers, contents)
         self._run_handlers(plan.handlers)
         status = self._check_health(plan.health)
         check_units(plan.before)
@@ -140,10 +143,14 @@ class Activation(Change):
             if ask.get("site_port"):
                 health.check_site(int(ask["site_port"]), path=path, host=ask.get("site_host", ""), seconds=seconds)
         except health.HealthError as error:
-            error.detail = "\n".join(self.supervisor.log_tail(error.app))
+            error.detail = "\n".join(self._log_tail(error.app))
             raise
         self._say(f"healthy: {workers} workers answered" + (", NGINX too" if ask.get("site_port") else ""))
         return self.status()
+
+    def _log_tail(self, app: str) -> list[str]:
+        apps = self.supervisor.status()["apps"]
+        return self.supervisor.log_tail(*selectors(self.releases, [app], apps))
 
     def _give_up(self, error: PercoreError) -> None:
         super()._give_up(error)

@@ -14,7 +14,7 @@ from percore.host.files import replace_link, write_file
 from percore.host.messages import Spec
 from percore.host.paths import remove
 from percore.host.resources.command import run
-from percore.host.resources.files import File, Link, former_of_path
+from percore.host.resources.files import Absent, File, Link, former_of_path
 from percore.host.resources.resource import Resource
 
 
@@ -59,6 +59,13 @@ class Site(Resource):
         self._file().apply()
         self._link().apply()
         NginxReload({}, self.contents).apply()
+
+
+class AbsentSite(Absent):
+    """The link `path` that enables a site; what follows lets NGINX read its files again."""
+
+    def former(self) -> list[Spec]:
+        return [*super().former(), {"kind": "nginx-reload"}]
 
 
 class NginxReload(Resource):

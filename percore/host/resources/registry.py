@@ -6,7 +6,7 @@ from percore.errors import PercoreError, RolloutError
 from percore.host.messages import Spec
 from percore.host.resources.command import Command
 from percore.host.resources.files import Absent, Directory, File, Link
-from percore.host.resources.nginx import NginxReload, Site
+from percore.host.resources.nginx import AbsentSite, NginxReload, Site
 from percore.host.resources.node import Node
 from percore.host.resources.resource import Contents, Resource, Say, silent
 from percore.host.resources.systemd import AbsentUnitFile, SystemdReload, Unit, UnitFile
@@ -25,6 +25,7 @@ KINDS: dict[str, type[Resource]] = {
     "node": Node,
     "unit": Unit,
     "site": Site,
+    "absent-site": AbsentSite,
     "nginx-reload": NginxReload,
     "command": Command,
 }

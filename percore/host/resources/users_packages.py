@@ -19,7 +19,9 @@ PACKAGE_SECONDS = 900.0
 
 
 class User(Resource):
-    """`name`, `home`, `shell`, `system`, `groups` besides its own. Never removed again: files of theirs may remain."""
+    """`name`, `home`, `shell`, `system`, `groups` besides its own, which may be there already. Never removed again: files of
+    theirs may remain.
+    """
 
     def difference(self) -> Optional[str]:
         name = self.spec["name"]
@@ -45,7 +47,8 @@ class User(Resource):
         if self._is_there():
             run([find_program("usermod") or "usermod", "--append", "--groups", groups, name])
             return
-        argv = [find_program("useradd") or "useradd", "--user-group", "--no-create-home"]
+        own_group = ["--user-group"] if _gid_or_none(name) is None else ["--gid", name]
+        argv = [find_program("useradd") or "useradd", *own_group, "--no-create-home"]
         argv += ["--shell", str(self.spec.get("shell", "/usr/sbin/nologin"))]
         argv += ["--system"] if self.spec.get("system", True) else []
         argv += ["--home-dir", str(self.spec["home"])] if self.spec.get("home") else []

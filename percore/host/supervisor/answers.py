@@ -52,6 +52,7 @@ _MAY_LACK: dict[str, Check] = {
     "daemon": lambda value: isinstance(value, bool),
     "release": _or_none(_is_text),
     "source": _is_text,
+    "namespace": _is_text,
     "addresses": _list_of(_is_text),
     "unstable_restarts": _counts(1 << 62),
     "crash_looping": lambda value: isinstance(value, bool),

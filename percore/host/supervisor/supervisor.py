@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from percore.common.control import decode_or_none
+from percore.common.names import is_same_app, selector_of
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host.output import Output, TooMuch
 from percore.host.paths import open_for_reading
@@ -45,9 +46,11 @@ class Supervisor(NamedTuple):
     def start(self, *words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start `percore WORDS` as the supervisor's own user, its output in pipes."""
         as_user: dict[str, Any] = {}
-        if self.user is not None and os.getuid() == 0:
-            as_user = {"user": self.user, "group": self.user, "extra_groups": [self.user]}
         try:
+            if self.user is not None and os.getuid() == 0:
+                entry = pwd.getpwnam(self.user)
+                groups = os.getgrouplist(self.user, entry.pw_gid)
+                as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
             return subprocess.Popen(
                 [*self.command, *words],
                 stdin=subprocess.DEVNULL,
@@ -170,11 +173,11 @@ class Supervisor(NamedTuple):
     def delete(self, record_path: str) -> None:
         """End and forget the apps of a release, and keep the daemon; those that are not known are none to end."""
         with open_for_reading(record_path) as source:
-            names = [app["name"] for app in json.load(source)["apps"]]
-        known = {app["name"] for app in self.status()["apps"]}
-        for name in names:
-            if name in known:
-                self.ask("delete", name)
+            apps = json.load(source)["apps"]
+        known = self.status()["apps"]
+        for app in apps:
+            if any(is_same_app(app, each) for each in known):
+                self.ask("delete", selector_of(app, known))
 
 
 def _last_line(output: bytes) -> str:

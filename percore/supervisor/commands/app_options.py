@@ -34,6 +34,12 @@ def add_app_options(parser: Parser) -> None:
     group.add_argument("-w", action="store_true", dest="ignored", help=argparse.SUPPRESS)
 
 
+def add_replace_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--replace", action="store_true", help="also apps of the same name that another project started"
+    )
+
+
 def _add(group: Any, option: Option) -> None:
     spellings = [option_of(name) for name in (option.key, *option.aliases) if name != "time"]
     negations = [f"--no-{spelling[2:]}" for spelling in spellings]

@@ -11,6 +11,7 @@ from percore.common.control import failure
 from percore.errors import PercoreError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ask_or_nothing, ensure_daemon
+from percore.supervisor.commands.app_options import add_replace_option
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.commands.targets import load_apps, shell_environment
@@ -32,6 +33,7 @@ def make_apply_parser() -> Parser:
     )
     parser.add_argument("--release", default="", metavar="ID")
     parser.add_argument("--json", action="store_true")
+    add_replace_option(parser)
     return parser
 
 
@@ -41,7 +43,7 @@ def apply_file(arguments: list[str]) -> int:
         apps, release = load_apps(options.file, options.env_name)
         owner = apps[0].source if apps else os.path.abspath(options.file)
         if options.check or not options.json:
-            changes = find_changes(apps, owner)
+            changes = find_changes(apps, owner, replaces=options.replace)
             if options.check and options.json:
                 print_json({"event": "result", "ok": True, "pending": bool(changes), "changes": changes})
             else:
@@ -54,7 +56,7 @@ def apply_file(arguments: list[str]) -> int:
         env = None if release else shell_environment()
         result = ask(
             "apply", print_json if options.json else show_progress, apps=[app.to_record() for app in apps],
-            release=options.release or release, owner=owner, env=env,
+            release=options.release or release, owner=owner, env=env, replaces=options.replace,
         )  # fmt: skip
     except PercoreError as error:
         if not options.json:
@@ -73,9 +75,9 @@ def print_json(message: Mapping[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-def find_changes(apps: list[AppConfig], owner: str) -> list[dict[str, Any]]:
+def find_changes(apps: list[AppConfig], owner: str, *, replaces: bool) -> list[dict[str, Any]]:
     """The supervisor compares: it alone knows the values of the environments, and keeps them. Where none runs, all is new."""
-    answer = ask_or_nothing("compare", apps=[app.to_record() for app in apps], owner=owner)
+    answer = ask_or_nothing("compare", apps=[app.to_record() for app in apps], owner=owner, replaces=replaces)
     if answer is None:
         from percore.common.cpus import usable_cores
         from percore.supervisor.config.compare import compare

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from percore.common.names import names_of
 from percore.common.printable import printable
 from percore.errors import PercoreError
 from percore.supervisor.base.user import filter_environment
@@ -113,6 +114,7 @@ def print_ids(arguments: list[str]) -> int:
     parser = make_parser("id")
     parser.add_argument("selector", help="name or namespace")
     selector = parser.parse_args(arguments).selector
-    ids = [worker["id"] for worker in select_workers() if selector in (worker["name"], worker["namespace"])]
+    found = [(worker["id"], worker["name"], worker["namespace"]) for worker in select_workers()]
+    ids = [id for id, name, namespace in found if selector in (namespace, *names_of(name, namespace))]
     print(f"[ {', '.join(map(str, ids))} ]" if ids else "[]")
     return 0

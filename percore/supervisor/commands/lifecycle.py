@@ -51,7 +51,13 @@ def reload_apps(arguments: list[str]) -> int:
 
 def replace_workers(op: str, arguments: list[str]) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
-    from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
+    from percore.supervisor.commands.app_options import (
+        add_app_options,
+        add_replace_option,
+        changed_fields,
+        join_codes,
+        written_keys,
+    )
     from percore.supervisor.commands.arguments import Name, make_parser
     from percore.supervisor.commands.targets import is_file, load_files, shell_environment
 
@@ -62,6 +68,7 @@ def replace_workers(op: str, arguments: list[str]) -> int:
     parser.add_argument("-a", "--update-env", action="store_true", help="use the variables of this shell")
     parser.add_argument("-f", "--force", action="store_true", help="accepted; requests are queued")
     parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
+    add_replace_option(parser)
     add_app_options(parser)
     options = parser.parse_args(join_codes(arguments))
     if not options.targets:  # `restart -- -x`: without a target before it, it is one
@@ -86,7 +93,8 @@ def replace_workers(op: str, arguments: list[str]) -> int:
             changes = changed_fields(written, chosen[0], op)
     if apps:
         ensure_daemon(Home.of_user())
-        ask("start", show_progress, apps=[app.to_record() for app in apps], env=shell_environment(), how=op)
+        records = [app.to_record() for app in apps]
+        ask("start", show_progress, apps=records, env=shell_environment(), how=op, replaces=options.replace)
     if selectors:
         env = shell_environment() if options.update_env else None
         ask(op, show_progress, selectors=selectors, changes=changes, base_env=env)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 
 from percore.common.files import write_file
+from percore.common.names import plain_name
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user_files import AnyUser, UserIds, acting, is_only_ours, may_execute, ourselves, read_text
@@ -51,7 +52,7 @@ def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
     memory, cpu = (worker["memory_bytes"], worker["cpu_percent"]) if is_online else (0, 0)
     return {
         "pid": worker["pid"],
-        "name": worker["name"],
+        "name": plain_name(worker["name"], worker["namespace"]),
         "pm2_env": pm2_env(worker),
         "pm_id": worker["id"],
         "monit": {"memory": memory, "cpu": cpu},
@@ -69,7 +70,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
     env = {str(name): str(value) for name, value in config["env"].items()}
     started = int(worker["started_time"] * 1000)
     fields = {
-        "name": worker["name"],
+        "name": plain_name(worker["name"], worker["namespace"]),
         "namespace": worker["namespace"],
         "pm_id": worker["id"],
         "status": PM2_STATES[worker["state"]],

@@ -9,10 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from percore.common.cpus import usable_cores
+from percore.common.names import full_name, names_of, selector_of
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
-from percore.supervisor.commands.app_options import add_app_options, changed_fields, join_codes, written_keys
+from percore.supervisor.commands.app_options import (
+    add_app_options,
+    add_replace_option,
+    changed_fields,
+    join_codes,
+    written_keys,
+)
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
 from percore.supervisor.commands.output import show_progress
@@ -62,6 +69,7 @@ def add_selection_options(parser: Parser) -> None:
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
     parser.add_argument("-a", "--update-env", action="store_true", help="use the variables of this shell")
     parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
+    add_replace_option(parser)
 
 
 def start_apps(arguments: list[str]) -> int:
@@ -117,14 +125,16 @@ def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]
         else:
             apps.append(wish)
     if apps:
-        orders.append(Order("start", {"apps": [app.to_record() for app in apps], "env": shell_environment()}))
+        asked = {"apps": [app.to_record() for app in apps], "env": shell_environment(), "replaces": options.replace}
+        orders.append(Order("start", asked))
     if selectors:
         orders.append(order_for_known(selectors, options, written))
     return orders
 
 
 def is_known(target: str, workers: Sequence[Worker]) -> bool:
-    words = {str(worker[key]) for worker in workers for key in ("id", "name", "namespace")}
+    words = {str(worker[key]) for worker in workers for key in ("id", "namespace")}
+    words |= {name for worker in workers for name in names_of(worker["name"], worker["namespace"])}
     return target in words or target == "all" or bool(re.fullmatch(r"/.+/", target) and not os.path.exists(target))
 
 
@@ -144,29 +154,31 @@ def settle_script(
     app: AppConfig, written: Mapping[str, Any], workers: Sequence[Worker], *, is_forced: bool
 ) -> Union[AppConfig, Order]:
     """A new app, or what is asked of one that is known: a stopped one starts again, of a running one -f makes another copy."""
-    same = [worker for worker in workers if worker["name"] == app.name]
+    full = full_name(app.name, app.namespace)
+    same = [worker for worker in workers if full_name(worker["name"], worker["namespace"]) == full]
     if not same:
         return app
+    selector = selector_of(same[0], workers)
     known = AppConfig.from_record(same[0]["config"], keeps_unknown=True)
     if program_of(known) != program_of(app):
         if is_forced:
             return app._replace(name=free_name(app.name, workers))
         raise PercoreError(
             f"an app called '{app.name}' is already running another program ({' '.join(program_of(known))})",
-            next="give this one another name: -n NAME",
+            next="give this one another name or namespace: -n NAME, --namespace NAME",
         )
     if any(worker["wanted"] for worker in same):
         if not is_forced:
             raise PercoreError(
-                f"'{app.name}' is already running", next=f"percore restart {app.name}, or -f for another copy"
+                f"'{app.name}' is already running", next=f"percore restart {selector}, or -f for another copy"
             )
         if set(written) <= {"name", "instances"}:
-            return Order("scale", {"name": app.name, "count": f"+{resolve_instances(app.instances, usable_cores())}"})
+            return Order("scale", {"name": selector, "count": f"+{resolve_instances(app.instances, usable_cores())}"})
         return app._replace(name=free_name(app.name, workers))
     changes = changed_fields(
         {key: value for key, value in written.items() if key not in ("name", "instances")}, same[0], "start"
     )
-    return Order("restart", {"selectors": [app.name], "changes": changes, "base_env": shell_environment()})
+    return Order("restart", {"selectors": [selector], "changes": changes, "base_env": shell_environment()})
 
 
 def program_of(app: AppConfig) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from percore.common.names import full_name, names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
 from percore.supervisor.client import select_workers
@@ -16,7 +17,7 @@ from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_bounds import PROCESS_FILE
+from percore.supervisor.config.app_bounds import PROCESS_FILE, is_same_project, script_of
 from percore.supervisor.config.app_reader import make_app
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.process_file import load_process_file
@@ -54,14 +55,14 @@ def load_files(
     if not only:
         return apps
     wanted = re.findall(r"[^,\s]+", only)
-    known = [app.name for app in apps]
+    known = {name for app in apps for name in names_of(app.name, app.namespace)}
     for name in wanted:
         if name not in known:
-            like = nearest(name, known)
+            like = nearest(name, [app.name for app in apps])
             raise UsageError(
                 f"--only names '{name}', but no file contains it", next=f"did you mean '{like}'?" if like else ""
             )
-    return [app for app in apps if app.name in wanted]
+    return [app for app in apps if {*names_of(app.name, app.namespace)} & {*wanted}]
 
 
 def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[str]:
@@ -69,12 +70,26 @@ def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[s
     selectors = [target for target in targets if not is_file(target)]
     if len(selectors) == len(targets):
         return selectors
-    named = [app.name for app in load_files(targets, None, only)]
-    known = {worker["name"] for worker in select_workers()}
-    found = [name for name in named if name in known]
+    apps, workers = load_files(targets, None, only), select_workers()
+    known = {full_name(worker["name"], worker["namespace"]): worker for worker in workers}
+    found = [(app, worker) for app in apps if (worker := known.get(full_name(app.name, app.namespace)))]
     if not found and not selectors:
-        raise UsageError(f"none of its apps exists ({', '.join(named)})", where=targets[0], next="see 'percore list'")
-    return selectors + found
+        names = ", ".join(app.name for app in apps)
+        raise UsageError(f"none of its apps exists ({names})", where=targets[0], next="see 'percore list'")
+    return selectors + [_selector_of_own(app, worker, workers) for app, worker in found]
+
+
+def _selector_of_own(app: AppConfig, worker: Mapping[str, Any], workers: Sequence[Mapping[str, Any]]) -> str:
+    """Raises UsageError for an app of another project: a file means its own."""
+    record, selector = {**worker["config"], "env": {}, "hooks": {}}, selector_of(worker, workers)
+    running = AppConfig.from_record(record, keeps_unknown=True)
+    if is_same_project(running, app):
+        return selector
+    raise UsageError(
+        f"app '{selector}' is of another project, from {running.source or script_of(running)}",
+        where=app.source,
+        next=f"name the app instead of the file: {selector}",
+    )
 
 
 def load_apps(

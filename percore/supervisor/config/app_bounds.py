@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 
@@ -29,6 +30,37 @@ def why_no_name(name: str) -> str:
     if len(name) > 2 and name.startswith("/") and name.endswith("/"):
         return "another name: commands would take it for a regular expression"
     return ""
+
+
+# Of a release and of the link to the one that runs: the project is what they lie in.
+_OF_A_RELEASE = re.compile(r"/(releases/[^/]+|current)(/.*)?$")
+_OF_THE_SYSTEM = re.compile(r"/(usr|s?bin|opt|nix|snap)/")
+
+
+def is_same_project(one: AppConfig, other: AppConfig) -> bool:
+    """True where an app of this name is meant to replace the other one: they come from one file, or are run in one place."""
+    if one.source and _project_of(one.source) == _project_of(other.source):
+        return True
+    if _place_of(one) == _place_of(other):
+        return True
+    if script_of(one) == script_of(other) and not _OF_THE_SYSTEM.match(script_of(one)):
+        return True
+    typed, written = (one, other) if not one.source else (other, one)
+    return not typed.source and _project_of(os.path.dirname(written.source)) == _project_of(typed.cwd)
+
+
+def script_of(config: AppConfig) -> str:
+    return os.path.normpath(os.path.join(config.cwd, config.script))
+
+
+def _place_of(config: AppConfig) -> tuple[str, str]:
+    """The working directory, and that of the script where it is elsewhere."""
+    cwd, script = _project_of(config.cwd), _project_of(os.path.dirname(script_of(config)))
+    return cwd, "" if script == cwd or script.startswith(f"{cwd.rstrip('/')}/") else script
+
+
+def _project_of(path: str) -> str:
+    return _OF_A_RELEASE.sub("", os.path.normpath(path)) if path else ""
 
 
 def file_name(app_name: str) -> str:

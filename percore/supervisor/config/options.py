@@ -95,7 +95,9 @@ OPTIONS = (
         is_typed=False,
     ),
     Option("name", APP_NAME, "name of the app; otherwise the script's name", short="-n", describe=NEVER, jlist=NEVER),
-    Option("namespace", TEXT, "a second selector for commands", describe=NEVER, jlist=NEVER),
+    Option(
+        "namespace", TEXT, "part of the app's name, and a second selector for commands", describe=NEVER, jlist=NEVER
+    ),
     Option("cwd", PATH, "working directory; otherwise this one", title="exec cwd", describe=ALWAYS, jlist=NEVER),
     Option(
         "args",

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from percore.common.names import DEFAULT_NAMESPACE, full_name, names_of
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config.app import AppConfig
@@ -62,7 +63,8 @@ def load_process_file(
         make_job(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
         for number, written in enumerate(jobs)
     ]
-    _check_names(apps, path)
+    apps = _settle_names(apps, path)
+    refuse_cycle({app.name: app.depends_on for app in apps}, where=path)
     directory = os.path.dirname(path)
     if os.path.realpath(directory) != directory:
         # Node's __dirname is the real path: the apps of `current/` stay below the link, whatever it points to.
@@ -211,19 +213,41 @@ def static_app(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_names(apps: Sequence[AppConfig], path: str) -> None:
-    names = [app.name for app in apps]
-    for app in apps:
-        if names.count(app.name) > 1:
-            raise UsageError(f"two apps are called '{app.name}'", where=path, next="give each its own name")
-        for other in app.depends_on:
-            if other not in names or other == app.name:
-                like = nearest(other, [name for name in names if name != app.name])
-                raise UsageError(
-                    f"'depends_on' of app '{app.name}' names '{other}', but this file has no other app of that name",
-                    where=path,
-                    next=f"did you mean '{like}'?" if like else "",
-                )
-            if next(need for need in apps if need.name == other).is_job:
-                raise UsageError(f"'depends_on' of app '{app.name}' names '{other}', which is a job", where=path)
-    refuse_cycle({app.name: app.depends_on for app in apps}, where=path)
+def _settle_names(apps: Sequence[AppConfig], path: str) -> list[AppConfig]:
+    """Namespace and name make an app. Where two have one name, those of a namespace are known by both from here on."""
+    plain = [app.name for app in apps]
+    full = [full_name(app.name, app.namespace) for app in apps]
+    for name, whole in zip(plain, full):
+        if full.count(whole) > 1:
+            advice = "give each its own name, or a namespace"
+            raise UsageError(f"two apps are called '{name}'", where=path, next=advice)
+    names = [
+        app.name if plain.count(app.name) == 1 or app.namespace == DEFAULT_NAMESPACE else whole
+        for app, whole in zip(apps, full)
+    ]
+    return [
+        app._replace(name=name, depends_on=tuple(names[_find_need(apps, app, need, path)] for need in app.depends_on))
+        for app, name in zip(apps, names)
+    ]
+
+
+def _find_need(apps: Sequence[AppConfig], app: AppConfig, need: str, path: str) -> int:
+    """Which of the apps it is: of several, the one of the same namespace."""
+    found = [number for number, other in enumerate(apps) if need in names_of(other.name, other.namespace)]
+    own = [number for number in found if apps[number].namespace == app.namespace]
+    if len(own or found) > 1:
+        raise UsageError(
+            f"'depends_on' of app '{app.name}' names '{need}', as several apps are called",
+            where=path,
+            next=f"write one of {' or '.join(full_name(need, apps[number].namespace) for number in found)}",
+        )
+    if not found or apps[(own or found)[0]] is app:
+        like = nearest(need, [other.name for other in apps if other is not app])
+        raise UsageError(
+            f"'depends_on' of app '{app.name}' names '{need}', but this file has no other app of that name",
+            where=path,
+            next=f"did you mean '{like}'?" if like else "",
+        )
+    if apps[(own or found)[0]].is_job:
+        raise UsageError(f"'depends_on' of app '{app.name}' names '{need}', which is a job", where=path)
+    return (own or found)[0]

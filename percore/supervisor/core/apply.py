@@ -13,7 +13,7 @@ from percore.supervisor.config.dependencies import in_order
 from percore.supervisor.config.kinds import CLUSTER
 from percore.supervisor.core import lifecycle, replace
 from percore.supervisor.core.app import App
-from percore.supervisor.core.apps import Apps
+from percore.supervisor.core.apps import Apps, settle_names
 from percore.supervisor.core.jobs import Blocked, Outcome
 
 Rollback = list[Callable[[], Job]]
@@ -21,13 +21,14 @@ Rollback = list[Callable[[], Job]]
 
 
 def apply(
-    apps: Apps, configs: Sequence[AppConfig], base_env: Mapping[str, str], *, release: str, owner: str
+    apps: Apps, configs: Sequence[AppConfig], base_env: Mapping[str, str], *, release: str, owner: str, replaces: bool
 ) -> Outcome:
     """Makes what runs match `configs`: clustered apps first, then singletons, but each after those it depends on; removed
     apps last.
 
     Raises RolloutError when an app failed and everything was rolled back, PartialError when that was not possible.
     """
+    configs = settle_names(apps, configs, replaces=replaces)
     apps.check(configs)
     rollback: Rollback = []
     try:
@@ -151,12 +152,15 @@ def _roll_back(rollback: Rollback, cause: PercoreError) -> Generator[None, None,
 # -- as PM2 takes a process file --------------------------------------------------------------------------------------
 
 
-def start(apps: Apps, configs: Sequence[AppConfig], base_env: Mapping[str, str], how: str = "start") -> Outcome:
+def start(
+    apps: Apps, configs: Sequence[AppConfig], base_env: Mapping[str, str], how: str = "start", *, replaces: bool = False
+) -> Outcome:
     """A process file, as PM2 takes it: missing apps start, known ones get the file's config and new workers.
 
     `how` they get them: "restart", or "reload", which ends at the first failure; "start" loses no request
     where it can, and one app that fails does not stop the others.
     """
+    configs = settle_names(apps, configs, replaces=replaces)
     apps.check(configs)
     jobs = {config.name: _start_one(apps, config, base_env, how) for config in configs}
     needs = {config.name: config.depends_on for config in configs}
@@ -185,10 +189,11 @@ def _start_one(apps: Apps, config: AppConfig, base_env: Mapping[str, str], how: 
         yield from apply_one(apps, config, base_env, [], until_stable=how == "reload")
 
 
-def compare(apps: Apps, configs: Sequence[AppConfig], owner: str) -> list[dict[str, Any]]:
+def compare(apps: Apps, configs: Sequence[AppConfig], owner: str, *, replaces: bool) -> list[dict[str, Any]]:
     """What `apply` would change."""
     from percore.supervisor.config.compare import Running, compare
 
+    configs = settle_names(apps, configs, replaces=replaces)
     apps.check(configs)
     running = {
         name: Running(app.config, len(app.slots), app.wanted, not app.runs_like(app.config))

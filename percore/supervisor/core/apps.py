@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from percore.common.cpus import usable_cores
+from percore.common.names import full_name, names_of
 from percore.common.typing import TYPE_CHECKING, Any, Optional
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
@@ -57,9 +58,13 @@ class Apps(dict[str, App]):
         self.pop(app.name, None)
 
     def named(self, name: str) -> App:
-        if name not in self:
+        found = [app for app in self.values() if name in names_of(app.name, app.config.namespace)]
+        if not found:
             raise UsageError(f"no app is called '{name}'", next="see 'percore list'")
-        return self[name]
+        if len(found) > 1:
+            names = " or ".join(full_name(app.name, app.config.namespace) for app in found)
+            raise UsageError(f"{len(found)} apps are called '{name}'", next=f"name one of them: {names}")
+        return found[0]
 
     @property
     def living(self) -> Iterator[Worker]:
@@ -79,6 +84,11 @@ class Apps(dict[str, App]):
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two apps are called '{name}'")
+        owners = {full_name(app.name, app.config.namespace): app.name for app in self.values()}
+        for config in configs:
+            full = full_name(config.name, config.namespace)
+            if owners.get(full, config.name) != config.name:
+                raise UsageError(f"there is an app '{full}' already", next="use another name or namespace")
         app_bounds.check_log_names([app.config for app in self.values() if app.name not in names], configs)
         refuse_cycle({**self.needs(self), **{config.name: config.depends_on for config in configs}})
 
@@ -129,3 +139,42 @@ class Apps(dict[str, App]):
             raise
         except Exception as error:
             raise self.runtime.loop.faults.note(f"changing {name}", error) from error
+
+
+# -- what a file calls by names of its own --------------------------------------------------------------------------------
+
+
+def settle_names(apps: Apps, configs: Sequence[AppConfig], *, replaces: bool = False) -> list[AppConfig]:
+    """By the names that they have here, where a namespace is part of an app's name.
+
+    Raises UsageError for one that would replace the app of another project, unless that is wanted (`replaces`).
+    """
+    names = {**apps.aside.full_names, **{full_name(name, app.config.namespace): name for name, app in apps.items()}}
+    settled = [config._replace(name=_name_here(config, names)) for config in configs]
+    new_names = {config.name: here.name for config, here in zip(reversed(configs), reversed(settled))}
+    found = [
+        config._replace(depends_on=tuple(new_names.get(name, name) for name in config.depends_on)) for config in settled
+    ]
+    for config in found if not replaces else ():
+        if config.name in apps and not app_bounds.is_same_project(apps[config.name].config, config):
+            raise _of_another_project(apps[config.name].config, config)
+    return found
+
+
+def _name_here(config: AppConfig, names: dict[str, str]) -> str:
+    """That of the app as it is known, or a free one; it is noted in `names`."""
+    full = full_name(config.name, config.namespace)
+    if full not in names:
+        free = [name for name in (config.name, full) if name not in names.values()]
+        if not free:
+            raise UsageError(f"there is an app '{full}' already", next="use another name or namespace")
+        names[full] = free[0]
+    return names[full]
+
+
+def _of_another_project(known: AppConfig, config: AppConfig) -> UsageError:
+    place, other = (each.source or app_bounds.script_of(each) for each in (config, known))
+    return UsageError(
+        f"there is an app '{config.name}' of another project, from {other}; that of {place} would replace it",
+        next="give it another name or a namespace, or add --replace",
+    )

@@ -12,7 +12,7 @@ from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
-from percore.supervisor.core.apps import Apps
+from percore.supervisor.core.apps import Apps, settle_names
 from percore.supervisor.core.jobs import Outcome
 from percore.supervisor.core.operations import start_slots
 from percore.supervisor.core.slot import Slot
@@ -142,7 +142,9 @@ def resurrect(apps: Apps, path: str) -> Outcome:
     saved = read_saved(content)
     for line in filter(None, (problem, *(f"'{app.name}' was saved, but {app.reason}" for app in saved.aside))):
         log(line)
-    added = [recovery.add(apps, app) for app in saved.apps if app.config.name not in apps]
+    named = zip(saved.apps, settle_names(apps, [app.config for app in saved.apps], replaces=True))
+    missing = [app._replace(config=config) for app, config in named if config.name not in apps]
+    added = [recovery.add(apps, app) for app in missing]
     yield from start_slots(apps, [(app, [slot for slot in app.slots if slot.wanted]) for app in added])
     if saved.aside:
         app = saved.aside[0]

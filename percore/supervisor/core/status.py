@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.bounds import compile_regex, regex_limit
+from percore.common.names import names_of, plain_name
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.states import State, WorkerRole
@@ -41,6 +42,7 @@ def _app_status(app: App) -> dict[str, Any]:
     ports = [address.port for address in addresses if address.port]
     return {
         "name": app.name,
+        "namespace": app.config.namespace,
         "mode": app.config.mode,
         "release": app.config.release or None,
         "source": app.config.source,
@@ -123,7 +125,7 @@ def select_whole(apps: Mapping[str, App], selectors: Iterable[str]) -> Chosen:
 
 
 def select(apps: Mapping[str, App], selector: str) -> Chosen:
-    """PM2's selectors: `all`, an id, a name, a namespace, `/regex/`. Raises UsageError when nothing matches."""
+    """PM2's selectors: `all`, an id, a name, `namespace:name`, a namespace, `/regex/`. Raises UsageError when nothing matches."""
     everything = list(apps.values())
     if selector == "all":
         return [(app, app.slots) for app in everything]
@@ -138,9 +140,9 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
         except ValueError as error:
             raise UsageError(f"{selector} is not a regular expression: {error}") from None
         with regex_limit(selector):
-            chosen = [app for app in everything if pattern.search(app.name)]
+            chosen = [app for app in everything if pattern.search(plain_name(app.name, app.config.namespace))]
     else:
-        chosen = [app for app in everything if app.name == selector] or [
+        chosen = [app for app in everything if selector in names_of(app.name, app.config.namespace)] or [
             app for app in everything if app.config.namespace == selector
         ]
     if not chosen:

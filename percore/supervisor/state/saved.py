@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from percore.common.names import DEFAULT_NAMESPACE, full_name
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, State, WorkerRole
 from percore.supervisor.config import records
@@ -81,6 +82,10 @@ class Aside(NamedTuple):
     name: str
     reason: str
 
+    @property
+    def full_name(self) -> str:
+        return full_name(self.name, _text_of(self.record, "namespace") or DEFAULT_NAMESPACE)
+
 
 class Saved(NamedTuple):
     apps: tuple[SavedApp, ...] = ()
@@ -107,7 +112,7 @@ def read_saved(content: Mapping[str, Any]) -> Saved:
             apps[app.config.name] = app
             records_by_name[app.config.name] = record
         except WrongField as error:
-            aside.append(Aside(record, _name_of(record), str(error)))
+            aside.append(Aside(record, _text_of(record, "name"), str(error)))
     while cycle := find_cycle({name: app.config.depends_on for name, app in apps.items()}):
         # They would wait for each other for ever; without one of them the others need not.
         reason = f"config.depends_on contains a cycle: {' -> '.join(cycle)}"
@@ -124,11 +129,10 @@ def _text(content: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _name_of(record: Any) -> str:
-    """Of an app whose record may be anything; empty where it has none."""
+def _text_of(record: Any, key: str) -> str:
+    """Of the config of an app whose record may be anything; empty where it has none."""
     config = record.get("config") if isinstance(record, Mapping) else None
-    name = config.get("name") if isinstance(config, Mapping) else None
-    return name if isinstance(name, str) else ""
+    return _text(config, key) if isinstance(config, Mapping) else ""
 
 
 def _read_app(record: Any, others: Mapping[str, SavedApp]) -> SavedApp:

@@ -69,6 +69,11 @@ class SetAside:
         return [app.name for app in self._apps]
 
     @property
+    def full_names(self) -> dict[str, str]:
+        """The names of those that have one, by the full name."""
+        return {app.full_name: app.name for app in self._apps if app.name}
+
+    @property
     def records(self) -> list[Any]:
         return [app.record for app in self._apps]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,14 +47,14 @@ def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
     """What a deploy chose for a host that has never had the release."""
     reply: Any = {**SEEN, **seen}
     app = WantedApp(artifact, record=RECORD, fingerprint="")
-    state: Any = SimpleNamespace()
+    state: Any = SimpleNamespace(after=(), select=lambda _: state)
     found = Seen(host, WantedHost(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
     return Choice(host, "r1", None, reply["status"], gives_up_app=False, seen=found, is_staged=False, reason="")
 
 
 def refusal(
     artifact: Artifact, *, skew: float = 0.0, facts: dict[str, str] | None = None,
-    port_owners: dict[str, str] | None = None, **seen: Any,
+    port_owners: dict[str, str] | None = None, conflicts: Sequence[dict[str, str]] = (), **seen: Any,
 ) -> str:  # fmt: skip
     import platform
 
@@ -62,7 +63,8 @@ def refusal(
         name="web1", agent=SimpleNamespace(facts=known, clock_skew=skew),
         settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60, port=5000),
     )  # fmt: skip
-    return str(refuse(choice(host, artifact, **seen), port_owners or {}) or "")
+    others: Any = {"strangers": port_owners or {}, "conflicts": conflicts}
+    return str(refuse(choice(host, artifact, **seen), others) or "")
 
 
 def test_a_host_with_room_for_all_is_not_refused(artifact: Artifact) -> None:
@@ -122,11 +124,18 @@ def test_the_owner_of_a_port_is_named_and_nginx_is_no_conflict(artifact: Artifac
     assert "port 80 is in use by apache2 (pid 9)" in refusal(artifact, port_owners={"80": "apache2 (pid 9)"})
 
 
+def test_what_another_project_has_is_refused_first_with_what_to_type(artifact: Artifact) -> None:
+    conflict = {"what": "'web' is of 'shop' in environment 'production'", "next": "give one another name"}
+    told = refusal(artifact, port_owners={"5000": "x (pid 9)"}, conflicts=[conflict])
+    assert told == "web1: 'web' is of 'shop' in environment 'production' -> give one another name"
+
+
 def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     hosts: list[Any] = [
         SimpleNamespace(
             name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), forks=2,
-            settings=SimpleNamespace(port=5000, nginx=False), ask=lambda op, ports: {"strangers": {}},
+            settings=SimpleNamespace(port=5000, nginx=False), ask=lambda op, **_: {"strangers": {}},
+            absent_apps=frozenset(), scope=SimpleNamespace(selection=None),
         )
         for name in ("web1", "web2")
     ]  # fmt: skip

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import tasks
 from percore.deploy.build.app import build
 from percore.deploy.command_line import to_type
 from percore.deploy.inventory import find_inventory
@@ -25,6 +27,7 @@ from percore.tasks.environments import choose_environment
 from tests.unit.deploy.apps import PROCESS_FILE, git, names, write
 from tests.unit.deploy.planned import render_state, settings_of
 
+ROOT = Path(__file__).resolve().parents[3]
 KNOWN = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc123"}
 APP = {"app_name": "shop", "app_path": "."}
 
@@ -279,3 +282,20 @@ def test_no_message_of_the_control_side_names_a_command_by_hand() -> None:
         ]
     # What is written into files that a team shares, and what a host says, which does not know how we were started.
     assert [place for place in written if not place.startswith(("deploy/scaffold/", "deploy/rollout/host.py"))] == []
+
+
+def test_the_page_on_several_projects_sets_what_there_is_and_types_what_can_be_typed() -> None:
+    page = (ROOT / "docs" / "how-to" / "several-projects.md").read_text()
+    known = {"app_name", *(name for path in ROOT.glob("roles/*/role.yml") for name in _defaults_of(path))}
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        assert set(yaml.safe_load(block)) <= known
+    verbs = re.findall(r"^\./run (\S+) --env production$", page, re.M)
+    assert verbs == ["deploy", "remove"]
+    assert set(verbs) <= set(tasks.namespace.task_names)
+
+
+def _defaults_of(path: Path) -> dict[str, object]:
+    defaults: dict[str, object] = yaml.safe_load(path.read_text()).get("defaults") or {}
+    return defaults

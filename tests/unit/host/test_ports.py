@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from percore.host.ports import find_conflicts, ports_of
+from percore.host.ports import find_owners, ports_of
 from tests.waiting import free_port, wait_for
 
 LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
@@ -25,13 +25,13 @@ def answers(port: int) -> bool:
 def test_another_program_is_named_and_a_worker_is_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert find_conflicts([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
-    assert find_conflicts([port]) == {}
+        assert find_owners([port, 1])[str(port)].endswith(f"(pid {os.getpid()})")
+    assert find_owners([port]) == {}
     port = free_port()
     ours = subprocess.Popen([sys.executable, "-c", LISTENER, str(port)], env={**os.environ, "PERCORE_HOME": "/x"})
     try:
         wait_for(lambda: answers(port), "the worker")
-        assert find_conflicts([port]) == {}
+        assert find_owners([port]) == {}
     finally:
         ours.kill()
         ours.wait()
@@ -44,9 +44,9 @@ def test_a_process_of_another_user_that_says_it_is_a_worker_is_another_program()
     theirs = subprocess.Popen(["/usr/bin/python3", "-c", LISTENER, str(port)], env=environment, user="nobody")
     try:
         wait_for(lambda: answers(port), "the stranger")
-        assert find_conflicts([port]) == {str(port): f"python3 (pid {theirs.pid})"}
-        assert find_conflicts([port], user=pwd.getpwnam("nobody").pw_uid) == {}
-        assert find_conflicts([port], user=0) == {}  # a supervisor of root has workers of other users
+        assert find_owners([port]) == {str(port): f"python3 (pid {theirs.pid})"}
+        assert find_owners([port], user=pwd.getpwnam("nobody").pw_uid) == {}
+        assert find_owners([port], user=0) == {}  # a supervisor of root has workers of other users
     finally:
         theirs.kill()
         theirs.wait()

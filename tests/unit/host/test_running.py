@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from percore.common.record_hash import record_hashes
 from percore.host.release.releases import Releases
-from percore.host.release.running import find_deviations, find_missing, own_part, shared_ports
+from percore.host.release.running import find_deviations, find_missing, own_part, ports_of_app
 
 RELEASE, OTHER = "20260101120000-aaaaaaaa", "20260102120000-bbbbbbbb"
 API: dict[str, Any] = {"name": "api", "instances": 2, "env": {"A": "1"}}
@@ -113,7 +114,21 @@ def test_the_apps_of_other_projects_are_no_part_of_a_projects_status(releases: R
     assert own_part(releases, whole) == {"daemon": True, "apps": whole["apps"][:1]}
 
 
-def test_the_ports_that_an_app_shares_are_read_from_its_addresses() -> None:
+def test_the_ports_of_an_app_are_those_it_shares_those_of_its_workers_and_the_one_it_will_have() -> None:
     addresses = ["[::]:6411", "127.0.0.1:80", "/run/web:90"]
-    assert shared_ports({"addresses": addresses}) == [6411, 80]
-    assert shared_ports({}) == []
+    assert ports_of_app({"addresses": addresses, "workers": []}) == {6411, 80}
+    assert ports_of_app({"workers": [{"pid": None}], "port": 5000}) == {5000}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert server.getsockname()[1] in ports_of_app({"workers": [{"pid": os.getpid()}]})
+
+
+def test_an_app_of_a_namespace_is_called_as_in_its_release(releases: Releases) -> None:
+    record = {"apps": [{"name": "a:api", "namespace": "a"}, {"name": "web", "namespace": "a"}, {"name": "api"}]}
+    Path(releases.record_path(RELEASE)).write_text(json.dumps(record))
+    here = [
+        app("api", RELEASE, release=RELEASE, namespace="a"),  # so it was called before there were two
+        app("a:web", RELEASE, release=RELEASE, namespace="a"),  # another project has one of that name
+        app("default:api", RELEASE, release=RELEASE, namespace="default"),
+    ]
+    assert [each["name"] for each in own_part(releases, {"apps": here[:2]})["apps"]] == ["a:api", "web"]
+    assert find_missing(releases, RELEASE, own_part(releases, {"apps": here})) == []

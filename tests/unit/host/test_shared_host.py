@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from percore.errors import PreflightError
-from percore.host.messages import PortsRequest, StopRequest, StreamRequest, TargetPaths
+from percore.host.messages import StopRequest, StreamRequest, TargetPaths
 from percore.host.operations.app_control import stop
 from percore.host.operations.look import ports
+from percore.host.projects.messages import PortsRequest
 from percore.host.release.stage import Staging
 from percore.host.release.switch import Activation
 from percore.host.release.target import Target
+from percore.host.replies import PortsReply
 from percore.host.streams import stream
 from percore.host.supervisor.supervisor import Supervisor
 from tests.waiting import free_port
@@ -117,9 +119,8 @@ def test_a_port_of_another_projects_app_is_in_use(target: Target, monkeypatch: p
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         asked = [5000, unused.getsockname()[1]]
-        assert ports(session, PortsRequest(ports=asked, target=paths)).strangers == {
-            "5000": "app 'shop' of another project"
-        }
+        found = ports(session, PortsRequest(ports=asked, target=paths))
+        assert found == PortsReply({"5000": "app 'shop' of another project (/srv/shop)"}, [])
 
 
 def test_a_release_with_an_app_that_is_called_as_another_projects_is_refused_before_it_is_staged(
@@ -127,7 +128,11 @@ def test_a_release_with_an_app_that_is_called_as_another_projects_is_refused_bef
 ) -> None:
     request: Any = type("Request", (), {"release": OTHER, "record": {"apps": [{"name": "web"}]}})
     run(monkeypatch, app("web", OTHER, "/srv/shop", 5000))
-    with pytest.raises(PreflightError, match="there is an app 'web' of another project here, deployed to /srv/shop"):
+    paths = TargetPaths(target.releases.deploy_to, ["/none"], "/none", "/none")
+    session: Any = None
+    [conflict] = ports(session, PortsRequest([], paths, apps=["default:web", "default:job"])).conflicts
+    assert "there is an app 'web' of another project" in conflict.what
+    with pytest.raises(PreflightError, match=r"there is an app 'web' of another project \(/srv/shop\) here, and this"):
         Staging(target, io.BytesIO(), lambda _: None).stage(request)
 
 
@@ -153,3 +158,61 @@ def test_the_logs_of_a_project_are_those_of_its_own_apps(
     session: Any = None
     stream(session, StreamRequest(TargetPaths("/x", [], "/x", "/x"), words), target)
     assert started == ["logs", *wanted]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("/home/me/apps.json", "there is an app 'web' here that was started from /home/me/apps.json"),
+        ("", "there is an app 'web' here that was started from a script"),
+        ("OWN/current/ecosystem.config.js", ""),
+    ],
+)
+def test_an_app_that_somebody_started_by_hand_is_not_replaced(
+    target: Target, monkeypatch: pytest.MonkeyPatch, source: str, told: str
+) -> None:
+    found = app("web", "", source.replace("OWN", target.releases.deploy_to), 5000)
+    run(monkeypatch, found)
+    paths = TargetPaths(target.releases.deploy_to, ["/none"], "/none", "/none")
+    session: Any = None
+    conflicts = ports(session, PortsRequest([], paths, apps=["default:web"])).conflicts
+    assert [told in each.what for each in conflicts] == ([True] if told else [])
+
+
+def test_a_stop_ends_only_the_own_apps_where_somebody_started_another_by_hand(
+    target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
+    session: Any = None
+    run(
+        monkeypatch,
+        web(target, namespace="a"),
+        app("b:web", "", "/home/me/x.json", 80, namespace="b"),
+    )
+    assert stop(session, request, target).changed == ["stop app web"]
+    assert asked == [("stop", "a:web")], "of two apps of one name only ours"
+
+
+def test_apps_of_one_name_in_two_namespaces_are_told_apart(
+    target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(target.releases.record_path(RELEASE)).write_text(json.dumps({"apps": [{"name": "web", "namespace": "blog"}]}))
+    place = target.releases.deploy_to
+    theirs = app("web", OTHER, "/srv/shop", 80, namespace="shop")
+    run(monkeypatch, theirs, app("blog:web", RELEASE, place, 81, namespace="blog"))
+    assert [each["name"] for each in target.status()["apps"]] == ["web"]
+    paths = TargetPaths(place, ["/none"], "/none", "/none")
+    session: Any = None
+    assert ports(session, PortsRequest([], paths, apps=["blog:web"])).conflicts == []
+    [conflict] = ports(session, PortsRequest([], paths, apps=["shop:web"])).conflicts
+    assert "there is an app 'web' of another project" in conflict.what
+    target.supervisor.delete(target.releases.record_path(RELEASE))
+    assert asked == [("delete", "blog:web")]
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
+    assert stop(session, request, target).changed == ["stop app web"]
+    assert asked[-1] == ("stop", "blog:web")
+    jobs = [{"name": "web"}, {"name": "blog:web"}]
+    monkeypatch.setattr(
+        Supervisor, "jobs", lambda _, names: [each for each in jobs if not names or each["name"] in names]
+    )
+    assert target.jobs([]) == target.jobs(["web"]) == [{"name": "web"}]
