@@ -32,6 +32,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
+from percore.deploy.plan.nginx_names import nginx_id
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import Sealed
@@ -195,6 +196,7 @@ def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
     environment.context_class = LazyContext
     environment.filters.update(FILTERS)
     environment.filters.update(systemd_unit.FILTERS)
+    environment.filters["nginx_id"] = nginx_id
     environment.globals["lookup"] = _look_up
     return environment
 
