@@ -96,7 +96,7 @@ class SiteSettings:
     gzip: Annotated[bool, defaulting(schema.FLAG, False).of("nginx_gzip")]
     static: Annotated[Mapping[str, str], defaulting(_STATIC, {}).of("nginx_static")]
     rate_limits: Annotated[Mapping[str, str], defaulting(_LIMITS, {}).of("nginx_rate_limits")]
-    rate_burst: Annotated[int, defaulting(schema.whole(most=100_000), 20).of("nginx_rate_burst")]
+    rate_burst: Annotated[int, defaulting(schema.whole(least=1, most=100_000), 20).of("nginx_rate_burst")]
     upstream: Annotated[str, defaulting(schema.choice("shared", "per_worker"), "shared").of("nginx_upstream")]
     workers: Annotated[int | str, defaulting(_WORKERS, "max").of("nginx_upstream_workers")]
     sticky: Annotated[str | None, schema.optional(schema.choice("cookie", "address")).of("nginx_sticky")]

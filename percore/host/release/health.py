@@ -103,7 +103,9 @@ def _token_fault(site: SiteCheck) -> Optional[str]:
     answer = try_once("127.0.0.1", site.port, path=SITE_PATH, host=site.host, token=site.token)
     if answer.status == 200 and answer.body == site.token:
         return None
-    return answer.fault or f"GET {SITE_PATH} was answered by another configuration"
+    if not answer.status:
+        return answer.fault
+    return f"another configuration answers GET {SITE_PATH} there, with status {answer.status}"
 
 
 def _app_fault(site: SiteCheck) -> Optional[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import calendar
 import re
 import time
@@ -44,7 +43,7 @@ def _validities(content: bytes) -> Iterator[Validity]:
     for match in _PEM.finditer(content):
         try:
             yield _validity_of(base64.b64decode(match[1]))
-        except (ValueError, IndexError, binascii.Error):
+        except (ValueError, IndexError, StopIteration):  # the last: a field is missing
             continue
 
 

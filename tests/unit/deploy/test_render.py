@@ -439,7 +439,7 @@ def test_the_app_s_nginx_serves_https_and_believes_its_load_balancers_alone() ->
     site = content_of(made, "/etc/nginx/sites-available/shop")
     for line in (
         "listen 443 ssl http2 default_server;", "ssl_certificate_key /etc/percore/tls/shop.pem;", "10.0.0.5 1;",
-        "set_real_ip_from 10.0.0.5;", "proxy_set_header X-Forwarded-Proto $app_shop_scheme;",
+        "set_real_ip_from 10.0.0.5;", "proxy_set_header X-Forwarded-Proto $app_shop_proto;",
         "proxy_set_header X-Forwarded-For $remote_addr;",
     ):  # fmt: skip
         assert line in site
