@@ -196,9 +196,15 @@ def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
     environment.context_class = LazyContext
     environment.filters.update(FILTERS)
     environment.filters.update(systemd_unit.FILTERS)
-    environment.filters["nginx_id"] = nginx_id
+    environment.filters.update(nginx_id=nginx_id, tls_pair=_tls_pair)
     environment.globals["lookup"] = _look_up
     return environment
+
+
+def _tls_pair(*words: object) -> str:
+    from percore.deploy.plan.certificates import tls_pair  # loads cryptography, which most runs do without
+
+    return tls_pair(*words)
 
 
 def _mandatory(value: Any) -> Any:
