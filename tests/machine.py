@@ -24,6 +24,7 @@ PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64-static": "qemu-user-static",
     "patchelf": "patchelf",
+    "nginx": "nginx-light",
 }
 
 

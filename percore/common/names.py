@@ -65,6 +65,14 @@ def is_server_name(value: str) -> bool:
     return re.fullmatch(r"[^\x00-\x1f\x7f;{}\"'#`]{1,1000}", value) is not None
 
 
+def first_host(server_name: str) -> str:
+    """A name by which NGINX finds this site: the first one that is no regular expression; empty where there is none."""
+    for name in server_name.split():
+        if name not in ("_", "*") and not name.startswith("~"):
+            return ("www" + name[1:] if name.startswith("*.") else name.lstrip(".")).replace(".*", ".example")
+    return ""
+
+
 def is_ssh_host(value: str) -> bool:
     """True for what OpenSSH's client, from 9.6 on, takes as a host: nothing that a shell, or ssh itself, takes for more."""
     return re.fullmatch(r"(?!-)[^\x00-\x20\x7f-\xa0'\"`$\\;&<>|(){}]{1,255}", value) is not None

@@ -34,6 +34,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "systemd": os.path.isdir("/run/systemd/system"),
         "nginx": find_program("nginx"),
+        "nginx_version": _nginx_version(),
         "node": find_program("node"),
         "disk_free_bytes": free_bytes(disk_path),
         "time": time.time(),
@@ -57,6 +58,18 @@ def program_version(name: str) -> str:
         return ""
     words = reply.stdout.split()
     return words[-1].lstrip("v") if words else ""
+
+
+def _nginx_version() -> str:
+    """Empty where there is none."""
+    path = find_program("nginx")
+    if path is None:
+        return ""
+    try:
+        reply = subprocess.run([path, "-v"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return reply.stderr.strip().rpartition("/")[2].partition(" ")[0]
 
 
 def free_bytes(path: str) -> int:

@@ -96,6 +96,7 @@ class ProbeTarget(NamedTuple):
     port: Port
     path: Optional[Line]
     site: Line = ""  # the Host header
+    tls: bool = False
 
 
 class InspectRequest(NamedTuple):

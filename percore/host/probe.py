@@ -14,6 +14,7 @@ from percore.host.messages import ProbeTarget
 from percore.host.release.health import try_once
 
 PER_SECOND = 10.0
+TOO_MANY = 429
 _KEPT = 20_000
 """Samples of each phase: the percentiles of a long rollout are those of its last half hour."""
 
@@ -88,9 +89,14 @@ class Prober:
 
 
 def _ask(target: ProbeTarget) -> Optional[str]:
-    """Without a health path any page will do, and any answer that does not blame the server."""
-    status, fault = try_once(target.address, target.port, path=target.path or "/", host=target.site)
-    return None if target.path is None and 200 <= status < 500 else fault
+    """Without a health path any page will do, and any answer that does not blame the server.
+
+    That NGINX is told to keep visitors away, or that we ask too often for its limits, is no fault of the release.
+    """
+    answer = try_once(target.address, target.port, path=target.path or "/", host=target.site, tls=target.tls)
+    if answer.is_maintenance or answer.status == TOO_MANY:
+        return None
+    return None if target.path is None and 200 <= answer.status < 500 else answer.fault
 
 
 def percentile(values: Sequence[float], percent: float) -> Optional[float]:

@@ -52,6 +52,7 @@ HELP = {
     "new": "the new password: ID@SOURCE or SOURCE, as --vault-id",
     "only": "only what has this vault id",
     "name": "name of the variable",
+    "page": "a file of HTML to show, instead of percore's",
 }
 
 

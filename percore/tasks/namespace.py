@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import completion, hosts, init, project, secrets
+from percore.tasks import completion, hosts, init, maintenance, project, secrets
 from percore.tasks.mistyped import tell_mistyped_words
 
 HOST_TASKS = (
@@ -59,5 +59,6 @@ def make_namespace(tasks_file: str) -> Collection:
     namespace = Collection(*HOST_TASKS, *PROJECT_TASKS)
     namespace.add_task(hosts.execute, name="exec")
     namespace.add_collection(Collection("secrets", *SECRET_TASKS))
+    namespace.add_collection(Collection("maintenance", maintenance.on, maintenance.off))
     namespace.configure({"percore": {"project": str(directory)}})
     return namespace

@@ -175,3 +175,42 @@ def test_ops_get_an_edge_configuration_that_names_every_host(deployed: Project) 
     assert "least_conn" in text
     for host in deployed.lab.hosts:
         assert host.address in text
+
+
+def page_of(project: Project) -> set[tuple[str, str]]:
+    """What a visitor of each host gets: the status, and whether it is the page of maintenance."""
+    words = ["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %header{retry-after}"]
+    answers = [project.lab.inside([*words, f"http://{host.address}/"]).stdout for host in project.lab.hosts]
+    return {(status, after) for status, _, after in (answer.partition(" ") for answer in answers)}
+
+
+def test_during_maintenance_a_release_is_deployed_and_only_then_visitors_see_it(deployed: Project) -> None:
+    def turn(state: str, *words: str) -> str:
+        done = deployed.invoke(f"maintenance.{state}", "--env", deployed.env, *words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    page = deployed.folder / "page.html"
+    page.write_text("<h1>soon</h1>")
+    try:
+        assert turn("on", "--page", str(page)).count("visitors see the page") == 3
+        assert page_of(deployed) == {("503", "60")}
+        with deployed.touch_app("maintained"):
+            assert "NGINX too" in deployed.deploy()
+            assert page_of(deployed) == {("503", "60")}
+    finally:
+        assert turn("off").count("visitors reach the app") == 3
+    assert page_of(deployed) == {("200", "")}
+    assert len(deployed.releases()) == 1
+
+
+def test_a_site_that_leads_nowhere_is_found_at_once_and_rolled_back(serving: Project) -> None:
+    """The workers of the former configuration answer for some milliseconds after the reload."""
+    template = serving.folder / "templates" / "nginx-site.conf.j2"
+    text = template.read_text()
+    template.write_text("server { listen 80 default_server; location / { proxy_pass http://127.0.0.1:5999; } }\n")
+    try:
+        assert "through NGINX on port 80: GET / answered 502" in serving.deploy(expected=4)
+    finally:
+        template.write_text(text)
+    assert page_of(serving) == {("200", "")}

@@ -90,11 +90,11 @@ def lines_below(place: str) -> int:
 # A part that does more may be larger: its figure is changed together with what it does. Why they are as large as they are
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
-    "common": 1_220,
+    "common": 1_300,
     "supervisor/commands": 4_060,
     "supervisor/config": 2_950,
     "supervisor": 21_270,
-    "host": 6_820,
+    "host": 7_300,
     "deploy": 14_700,
     "tasks": 1_100,
     "lab": 850,

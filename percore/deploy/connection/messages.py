@@ -48,6 +48,7 @@ class HostFacts(TypedDict):
     memory_bytes: Count
     systemd: bool
     nginx: Path | None
+    nginx_version: NotRequired[Word]
     node: Path | None
     disk_free_bytes: Count
     time: Moment

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.site import SiteSettings
 from percore.host.tags import Selection
 
 
@@ -47,11 +48,26 @@ class HostState:
     def health(self) -> dict[str, Any]:
         settings = self.settings
         assert settings is not None
-        site = {"site_port": settings.nginx_port, "site_host": settings.server_name} if settings.nginx else {}
-        if site.get("site_host") in ("_", ""):
-            del site["site_host"]
+        host = {"host": settings.asked_host} if settings.asked_host else {}
         port = {"port": settings.port} if settings.port else {}
-        return {"path": settings.health_path, "seconds": settings.health_seconds, **port, **site}
+        return {
+            "path": settings.health_path,
+            "seconds": settings.health_seconds,
+            **host,
+            **port,
+            **(self._site_health(settings.site) if settings.site else {}),
+        }
+
+    def _site_health(self, site: SiteSettings) -> dict[str, Any]:
+        """Only a site that answers with its token is known to serve https, too: others are the project's own."""
+        token = next((spec["token"] for spec in self.after if spec.get("token")), "")
+        if not token:
+            return {"site_port": site.port}
+        return {
+            "site_port": site.port,
+            "site_token": token,
+            **({"tls_port": site.tls_port} if site.certificate else {}),
+        }
 
     def activation(self) -> dict[str, Any]:
         return {

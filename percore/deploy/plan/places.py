@@ -10,14 +10,20 @@ from percore.common.bounds import read_file
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.variables import Variables
 
-_HEALTH = {"path": "health_path", "seconds": "health_seconds", "site_port": "nginx_port", "site_host": "server_name"}
+_HEALTH = {
+    "path": "health_path",
+    "seconds": "health_seconds",
+    "site_port": "nginx_port",
+    "tls_port": "nginx_tls_port",
+    "host": "server_name",
+}
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][\w.-]*)\s*=")
 
 
 def find_places(settings: AppSettings, variables: Variables, process_file: str) -> dict[str, str]:
     """By what `record_diff` calls it: a field of an app, `env.NAME`, `health.KEY`; `apps` is the process file."""
     named = {f"health.{key}": name for key, name in _HEALTH.items()}
-    named |= {"health": "health_path", "env.PORT": "port"}
+    named |= {"health": "health_path", "health_host": "server_name", "env.PORT": "port"}
     found = {key: _place(variables, name) for key, name in named.items()}
     found |= env_lines(settings.env_file)
     found |= {

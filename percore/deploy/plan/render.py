@@ -17,6 +17,7 @@ from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.role_values import check_item
 from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role
 from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.site import SiteSettings
 from percore.deploy.plan.variables import SELF, Variables, render_file
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
@@ -24,6 +25,7 @@ from percore.deploy.vault.envelope import HEADER
 from percore.deploy.vault.passwords import keyring
 from percore.errors import UsageError, shown
 
+_TOKEN_PLACE = "@site-token@"
 MOST_ROLE_FILE = 256 << 20
 """Bytes: the files of roles are configuration; what is larger is built, or installed as a package."""
 
@@ -31,7 +33,7 @@ MOST_ROLE_FILE = 256 << 20
 def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings | None) -> HostState:
     """Resolve one host's roles. The variables know the host's facts and percore's own package."""
     roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
-    maker = _StateMaker(plan, variables)
+    maker = _StateMaker(plan, variables, settings.site if settings else None)
     for role in roles:
         maker.add_handlers(role)
     for role in roles:
@@ -51,9 +53,10 @@ def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings | No
 class _StateMaker:
     """Collects the specs of the roles in the order in which a host does them."""
 
-    def __init__(self, plan: HostPlan, variables: Variables) -> None:
+    def __init__(self, plan: HostPlan, variables: Variables, nginx_site: SiteSettings | None) -> None:
         self.plan = plan
         self.variables = variables
+        self.nginx_site = nginx_site
         self.prepare: list[dict[str, Any]] = []
         self.before: list[dict[str, Any]] = []
         self.after: list[dict[str, Any]] = []
@@ -125,22 +128,21 @@ class _StateMaker:
 
     def _content(self, role: Role, item: Item) -> dict[str, Any]:
         """The SHA-256 of a template, copied file or literal, and which of its lines no diff may show."""
-        secret: dict[int, str] | str
         if "copy" in item:
             content, is_sealed = _read(_find(str(item["copy"]), role), role)
-            secret = ALL if is_sealed else REDACTOR.lines(content.decode(errors="replace"))
-        else:
-            text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
-            content, secret = text.encode(), REDACTOR.lines(text)
-        if item.get("secret"):
-            secret = ALL
+            return self._keep(content, hides_all=is_sealed or bool(item.get("secret")))
+        text = self._render(role, str(item["template"])) if "template" in item else str(item["content"])
+        return self._keep(text.encode(), hides_all=bool(item.get("secret")))
+
+    def _keep(self, content: bytes, *, hides_all: bool = False) -> dict[str, Any]:
+        secret = ALL if hides_all else REDACTOR.lines(content.decode(errors="replace"))
         sha256 = hashlib.sha256(content).hexdigest()
         self.files[sha256] = content
         return {"sha256": sha256, "secret": secret if isinstance(secret, str) else {str(n): secret[n] for n in secret}}
 
     def _render(self, role: Role, name: str) -> str:
         directories = [*role.directories("templates"), *with_shipped(self.plan.project / "templates")]
-        values = {SELF: self.variables}
+        values = {SELF: self.variables, "nginx_site": self.nginx_site, "site_token": _TOKEN_PLACE}
         return render_file(name, values, directories, known=list(self.variables), where=str(role.file))
 
     def _file(self, role: Role, item: Item) -> dict[str, Any]:
@@ -189,10 +191,17 @@ class _StateMaker:
             "kind": "site",
             "path": item.get("path", f"/etc/nginx/sites-available/{name}"),
             "link": item.get("link", f"/etc/nginx/sites-enabled/{name}"),
-            **self._content(role, item),
+            **self._site_content(role, str(item["template"])),
             "without": without,
             **_marks_of(item),
         }
+
+    def _site_content(self, role: Role, template: str) -> dict[str, Any]:
+        """A token that differs with the text is in its place: what answers with it serves this very text."""
+        text = self._render(role, template)
+        token = hashlib.sha256(text.encode()).hexdigest()[:24]
+        content = self._keep(text.replace(_TOKEN_PLACE, token).encode())
+        return {**content, "token": token} if _TOKEN_PLACE in text else content
 
 
 def _shared_directories(settings: AppSettings) -> Iterator[dict[str, Any]]:

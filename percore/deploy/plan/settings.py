@@ -13,6 +13,7 @@ from percore.deploy import schema
 from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.batches import Policy
+from percore.deploy.plan.site import SiteSettings, read_site
 from percore.deploy.plan.variables import Variables
 from percore.deploy.schema import read_fields, read_variable
 from percore.errors import UsageError
@@ -31,6 +32,7 @@ _PYTHON_VERSION = schema.matching(
     "a version such as '3.12', in quotes", lambda text: re.fullmatch(r"3\.[0-9]{1,2}", text)
 )
 _RELOAD_WORKERS = schema.defaulting(schema.whole(least=1, most=1000), 1)
+_HOST_NAME = schema.matching("a name such as shop.example.com", lambda text: re.fullmatch(r"[\w.-]+(:[0-9]+)?", text))
 _STARTUP = schema.defaulting(schema.FLAG, True)
 _SHARED = schema.defaulting(schema.Kind(schema.SHARED.wanted, lambda value: _to_shared(value)), ())
 _RENAMED_FROM = schema.optional(
@@ -64,6 +66,7 @@ class AppSettings:
     path: Annotated[Path, _APP_PATH]
     port: Annotated[int | None, schema.optional(schema.PORT)]
     health_path: Annotated[str | None, schema.optional(schema.URL_PATH)]
+    health_host: Annotated[str | None, schema.optional(_HOST_NAME)]
     health_seconds: Annotated[int, schema.whole()]
     reload_workers: Annotated[int, _RELOAD_WORKERS]
     build_command: Annotated[str | None, _OPTIONAL_TEXT]
@@ -89,6 +92,7 @@ class AppSettings:
     nginx: Annotated[bool, schema.FLAG]
     nginx_port: Annotated[int, schema.PORT]
     server_name: Annotated[str, schema.SERVER_NAME]
+    site: SiteSettings | None  # None without NGINX
     env_file: Path | None  # None where there is none
     env: Mapping[str, str] = field(repr=False)
     build_env: Mapping[str, str] = field(repr=False)
@@ -110,6 +114,11 @@ class AppSettings:
     def unit(self) -> str | None:
         """The supervisor's, where there is a service manager."""
         return "percore.service" if self.has_systemd else None
+
+    @property
+    def asked_host(self) -> str:
+        """By which name the app is asked whether it is well; empty: by none."""
+        return self.health_host or names.first_host(self.server_name)
 
     @property
     def shown_port(self) -> int | None:
@@ -150,6 +159,7 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
     from_file = env_file.read(str(file), strict=True) if file else {}
     return AppSettings(
         **values,
+        site=read_site(variables) if values["nginx"] else None,
         env_file=file,
         env=_read_environment(variables, from_file, values["port"]),
         build_env={**from_file, **_read_env(variables, "build_env")},

@@ -32,6 +32,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
+from percore.deploy.plan.nginx_names import nginx_id
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import Sealed
@@ -195,8 +196,15 @@ def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
     environment.context_class = LazyContext
     environment.filters.update(FILTERS)
     environment.filters.update(systemd_unit.FILTERS)
+    environment.filters.update(nginx_id=nginx_id, tls_pair=_tls_pair)
     environment.globals["lookup"] = _look_up
     return environment
+
+
+def _tls_pair(*words: object) -> str:
+    from percore.deploy.plan.certificates import tls_pair  # loads cryptography, which most runs do without
+
+    return tls_pair(*words)
 
 
 def _mandatory(value: Any) -> Any:

@@ -16,6 +16,7 @@ from percore.deploy.build.python import BuildTarget
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.settings import AppSettings
+from percore.deploy.plan.site import upstream_fault
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.parallel import try_one
@@ -143,6 +144,9 @@ class _WantedMaker:
         artifact = self._artifacts[host.name]
         record = self._record(host.settings, artifact)
         _require_placed(record, host)
+        site, port = host.settings.site, host.settings.port
+        if site and port and (fault := upstream_fault(site, port, record, host.agent.facts["cores"])):
+            self._report.warn(f"{host.name}: {fault}")
         fingerprint = state.fingerprint(artifact.sha256, record)
         return WantedApp(artifact, record, f"{fingerprint} {host.scope.selection}".rstrip())
 
@@ -154,8 +158,9 @@ class _WantedMaker:
 
     def _record(self, settings: AppSettings, artifact: Artifact) -> Record:
         """node reads the process file for it."""
-        own = settings.deploy_to, settings.port, settings.health_path, settings.process_env, settings.reload_workers
-        key = json.dumps([own, sorted(settings.env.items()), artifact.sha256])
+        health = settings.health_path, settings.asked_host
+        own = settings.deploy_to, settings.port, settings.process_env, settings.reload_workers
+        key = json.dumps([own, health, sorted(settings.env.items()), artifact.sha256])
         if key not in self._records:
             self._records[key] = _make_record(settings, artifact, self._report)
         return self._records[key]
@@ -180,6 +185,8 @@ def _make_record(settings: AppSettings, artifact: Artifact, report: Report) -> R
         _find_programs(app, artifact, path)
         if app.get("mode") == "cluster" and settings.health_path:
             app.setdefault("health", settings.health_path)
+        if app.get("health") and settings.asked_host:
+            app.setdefault("health_host", settings.asked_host)
         if app.get("mode") == "cluster" and settings.reload_workers > 1:
             app.setdefault("reload_workers", settings.reload_workers)
     secret = {app["name"]: fields for app in record["apps"] if (fields := REDACTOR.fields(app))}

@@ -94,7 +94,7 @@ def plan_changes(old: Plan, new: Plan, places: Mapping[str, str]) -> list[str]:
     """How two plans differ in what no comparison with the host itself shows: health checks, commands, handlers."""
     found = [
         f"the health check's {key} {_value(old.health, key)} -> {_value(new.health, key)}{set_at(places, f'health.{key}')}"
-        for key in sorted({*old.health, *new.health} - {"port"})  # which is a variable of the apps
+        for key in sorted({*old.health, *new.health} - {"port", "site_token"})  # variables of the apps; the site itself
         if old.health.get(key) != new.health.get(key)
     ]
     for title, before, after in (

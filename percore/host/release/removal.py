@@ -27,7 +27,7 @@ UNIT = "percore.service"
 
 _OF_THE_APP = (
     *("releases", "artifacts", "current", "releases.json", "history.jsonl", "owed.json", "placed.json"),
-    *("placement.json", ".pending", ".lock", PROJECT_FILE),
+    *("placement.json", ".pending", ".lock", "maintenance.html", PROJECT_FILE),
 )
 _OF_THE_HOME = ("run", "logs", "pids", "state.*", "dump.*", "settings.*")
 _OF_THE_PACKAGE = ("current", "[0-9a-f]*")

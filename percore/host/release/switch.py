@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
+from percore.common import names
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host.messages import Plan, Spec
 from percore.host.release import health
@@ -136,12 +137,13 @@ class Activation(Change):
         path, seconds = ask.get("path"), float(ask.get("seconds", 10))
         try:
             status = health.wait_settled(self.status, seconds=seconds)
-            workers = health.check_workers(status, path=path, seconds=seconds)
+            host = str(ask.get("host") or names.first_host(str(ask.get("site_host", ""))))  # an older plan's
+            workers = health.check_workers(status, path=path, seconds=seconds, host=host)
             if ask.get("port"):
                 told = apps_told(self.releases, self.record.release, int(ask["port"]))
                 health.check_port(status, told, port=int(ask["port"]), seconds=seconds)
             if ask.get("site_port"):
-                health.check_site(int(ask["site_port"]), path=path, host=ask.get("site_host", ""), seconds=seconds)
+                health.check_site(_site_of(ask, host), seconds=seconds)
         except health.HealthError as error:
             error.detail = "\n".join(self._log_tail(error.app))
             raise
@@ -157,3 +159,8 @@ class Activation(Change):
         if isinstance(error, PartialError):
             # The supervisor could not roll itself back alone; applying the former release just did.
             raise RolloutError(error.what, detail=error.detail) from error
+
+
+def _site_of(ask: Mapping[str, Any], host: str) -> health.SiteCheck:
+    tls_port = int(ask["tls_port"]) if ask.get("tls_port") else None
+    return health.SiteCheck(int(ask["site_port"]), host, ask.get("path"), str(ask.get("site_token", "")), tls_port)

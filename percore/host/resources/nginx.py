@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Optional
 
+from percore.common.procfs import children_of, command_line_of, start_time_of
 from percore.errors import RolloutError
 from percore.host.facts import find_program
 from percore.host.files import replace_link, write_file
 from percore.host.messages import Spec
 from percore.host.paths import remove
+from percore.host.resources.certificates import require_valid
 from percore.host.resources.command import run
 from percore.host.resources.files import Absent, File, Link, former_of_path
+from percore.host.resources.nginx_faults import Copy, certificates_of, refusal, require_served
 from percore.host.resources.resource import Resource
+
+ROOT = "/etc/nginx"
+TAKE_OVER_SECONDS = 20.0
 
 
 class Site(Resource):
@@ -31,25 +38,30 @@ class Site(Resource):
         return self._file().difference() or self._link().difference()
 
     def verify(self, coming: Sequence[str] = ()) -> None:
-        """`nginx -t` on a copy of the whole configuration with this site in its place."""
+        """NGINX is asked about a copy of its whole configuration with this site in its place."""
         with tempfile.TemporaryDirectory(prefix="percore-nginx-") as directory:
-            copy = os.path.join(directory, "nginx")
-            shutil.copytree("/etc/nginx", copy, symlinks=True)
-            target = os.path.join(copy, os.path.relpath(self.path, "/etc/nginx"))
-            link = os.path.join(copy, os.path.relpath(self.spec["link"], "/etc/nginx"))
-            for path in (target, link):
-                _make_own(copy, os.path.dirname(path))
-            _redirect_includes(copy)
-            for absent in self.spec.get("without", []):
-                remove(os.path.join(copy, os.path.relpath(absent, "/etc/nginx")))
-            write_file(target, self._file().content())
-            replace_link(link, target)
+            copy = self._copy(os.path.join(directory, "nginx"))
             try:
-                run([find_program("nginx") or "nginx", "-t", "-q", "-c", os.path.join(copy, "nginx.conf")])
+                output = run([find_program("nginx") or "nginx", "-T", "-c", os.path.join(copy.root, "nginx.conf")])
             except RolloutError as error:
-                text = error.detail.replace(copy, "/etc/nginx")
-                faults = [line for line in text.splitlines() if "[emerg]" in line] or text.splitlines() or [error.what]
-                raise RolloutError(f"NGINX refuses the site: {faults[0]}", detail=text) from None
+                raise refusal(copy, error.detail) from None
+            content = self._file().content().decode(errors="replace")
+            require_served(copy, output, content)
+        for path in certificates_of(content):
+            require_valid(path, now=time.time())
+
+    def _copy(self, root: str) -> Copy:
+        shutil.copytree(ROOT, root, symlinks=True)
+        path = os.path.join(root, os.path.relpath(self.path, ROOT))
+        link = os.path.join(root, os.path.relpath(self.spec["link"], ROOT))
+        for each in (path, link):
+            _make_own(root, os.path.dirname(each))
+        _redirect_includes(root)
+        for absent in self.spec.get("without", []):
+            remove(os.path.join(root, os.path.relpath(absent, ROOT)))
+        write_file(path, self._file().content())
+        replace_link(link, path)
+        return Copy(root, link, path)
 
     def former(self) -> list[Spec]:
         specs = former_of_path(self.path) + former_of_path(str(self.spec["link"]))
@@ -76,7 +88,28 @@ class NginxReload(Resource):
 
     def apply(self) -> None:
         run([find_program("nginx") or "nginx", "-t", "-q"])
+        before = _workers()
         run(["systemctl", "reload-or-restart", "nginx.service"])
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        while before & _workers():
+            if time.monotonic() >= deadline:
+                raise RolloutError(
+                    f"NGINX did not take over its configuration within {TAKE_OVER_SECONDS:.0f} s",
+                    next="look there for the reason: journalctl -u nginx, /var/log/nginx/error.log",
+                )
+            time.sleep(0.02)
+
+
+def _workers() -> set[tuple[int, int]]:
+    """Those of NGINX that take requests, by pid and start: a reload returns before the earlier ones end."""
+    main = run(["systemctl", "show", "--property=MainPID", "nginx.service"]).strip().partition("=")[2]
+    pids = children_of(int(main)) if main.isdecimal() and main != "0" else []
+    lines = {pid: command_line_of(pid) for pid in pids}
+    return {
+        (pid, start_time_of(pid))
+        for pid, line in lines.items()
+        if line.startswith(b"nginx: worker") and b"shutting" not in line
+    }
 
 
 def _redirect_includes(copy: str) -> None:
@@ -86,13 +119,13 @@ def _redirect_includes(copy: str) -> None:
             path = os.path.join(parent, name)
             if os.path.islink(path):
                 to = os.readlink(path)
-                if to.startswith("/etc/nginx/"):
-                    replace_link(path, copy + to[len("/etc/nginx") :])
+                if to.startswith(f"{ROOT}/"):
+                    replace_link(path, copy + to[len(ROOT) :])
                 continue
             with open(path, "rb") as source:
                 text = source.read()
-            if b"/etc/nginx/" in text:
-                write_file(path, text.replace(b"/etc/nginx/", copy.encode() + b"/"))
+            if (own := f"{ROOT}/".encode()) in text:
+                write_file(path, text.replace(own, copy.encode() + b"/"))
 
 
 def _make_own(root: str, directory: str) -> None:

@@ -24,6 +24,7 @@ from percore.supervisor.config.kinds import (
     Count,
     Cron,
     Glob,
+    HostName,
     Instances,
     Listen,
     Live,
@@ -57,6 +58,7 @@ class AppConfig(NamedTuple):
     port_per_worker: bool = False  # nothing is shared: each worker gets a PORT of its own, counted from `port` on
     listen: tuple[Listen, ...] = ()  # addresses that are opened before the first worker asks, and passed as LISTEN_FDS
     health: Optional[UrlPath] = None  # path of an HTTP check of each worker, such as /health; None: a TCP connection
+    health_host: Optional[HostName] = None  # the Host of that check; None: localhost
     env: Mapping[Variable, str] = {}
     instance_var: Variable = "NODE_APP_INSTANCE"
     increment_var: Optional[Variable] = None

@@ -22,7 +22,7 @@ _KEYS = {
 }
 
 _OF_APPS = frozenset({
-    "instances", "exec_mode", "share_port", "port", "port_per_worker", "listen", "health", "instance_var",
+    "instances", "exec_mode", "share_port", "port", "port_per_worker", "listen", "health", "health_host", "instance_var",
     "increment_var", "wait_ready", "listen_timeout", "health_interval", "liveness_timeout", "shutdown_with_message",
     "autostart", "autorestart", "min_uptime", "max_restarts", "restart_delay", "exp_backoff_restart_delay",
     "max_memory_restart", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "pid_file",

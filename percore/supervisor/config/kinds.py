@@ -36,6 +36,7 @@ Zone = str
 Overlap = str
 Where = str
 UrlPath = str
+HostName = str
 Listen = str
 Glob = str
 Account = str
@@ -152,6 +153,12 @@ def url_path(value: Any) -> str:
     raise Wanted("a path such as /health")
 
 
+def host_name(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,253}(:[0-9]{1,5})?", value, re.ASCII):
+        return value
+    raise Wanted("a name such as shop.example.com")
+
+
 def listen(value: Any) -> str:
     try:
         parse_address(text(value))
@@ -247,6 +254,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "Overlap": one_of(FORBID, QUEUE),
     "Where": one_of(EACH, ONE),
     "UrlPath": url_path,
+    "HostName": host_name,
     "Listen": listen,
     "Glob": pattern,
     "Account": account,

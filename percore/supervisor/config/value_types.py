@@ -43,6 +43,10 @@ def url_path(value: Any) -> str:
     return kinds.url_path(text(value))
 
 
+def host_name(value: Any) -> str:
+    return kinds.host_name(text(value))
+
+
 def flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -280,6 +284,7 @@ PORT = ValueType(port, "PORT")
 SCHEDULE = ValueType(schedule, "CRON")
 SIGNAL = ValueType(signal_name)
 URL_PATH = ValueType(url_path, "PATH")
+HOST_NAME = ValueType(host_name, "NAME")
 DATE_FORMAT = ValueType(date_format)
 HOOKS = ValueType(hooks)
 WATCHED = PATTERNS._replace(read=watched)

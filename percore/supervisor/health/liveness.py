@@ -35,10 +35,10 @@ def checkup_target(config: AppConfig, sockets: WorkerSockets) -> Optional[Worker
     """Where the health of a worker that serves is asked for; None where it has no address for that."""
     port = config.port_of(sockets.slot)
     if not config.shares_port:
-        return WorkerTarget("127.0.0.1", port, health=config.health) if port else None
+        return WorkerTarget("127.0.0.1", port, health=config.health, asked=config.health_host) if port else None
     for address in sockets.addresses:
         if port in (None, address.port) and (listener := sockets.listeners.get(address)) and listener.steered:
-            return target_of(sockets, address, config.health, is_incoming=False)
+            return target_of(sockets, address, config, is_incoming=False)
     return None
 
 

@@ -14,6 +14,7 @@ import socket
 from percore.common.typing import Callable, Optional
 from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.config.address import Address
+from percore.supervisor.config.app import AppConfig
 from percore.supervisor.sockets.listener import queue_length
 from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.worker_sockets import WorkerSockets
@@ -26,30 +27,34 @@ _ATTEMPT_SECONDS = 5.0
 class WorkerTarget:
     """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
-    `find_other` names another process that listens there instead of the worker; empty when there is none.
+    `asked` is the name by which it is asked for `health`. `find_other` names another process that listens there instead of the
+    worker; empty when there is none.
     """
 
-    __slots__ = ("find_other", "health", "host", "port", "queue", "source")
+    __slots__ = ("asked", "find_other", "health", "host", "port", "queue", "source")
 
     def __init__(self, host: str, port: int, *, source: Optional[ProbeSource] = None, health: Optional[str] = None,
-                 queue: Optional[socket.socket] = None, find_other: Callable[[], str] = str) -> None:  # fmt: skip
+                 asked: Optional[str] = None, queue: Optional[socket.socket] = None,
+                 find_other: Callable[[], str] = str) -> None:  # fmt: skip
         self.host = host
         self.port = port
         self.source = source
         self.health = health
+        self.asked = asked or "localhost"
         self.queue = queue
         self.find_other = find_other
 
 
 def target_of(
-    sockets: WorkerSockets, address: Address, health: Optional[str], *, is_incoming: bool
+    sockets: WorkerSockets, address: Address, config: AppConfig, *, is_incoming: bool
 ) -> Optional[WorkerTarget]:
     """Where this very worker is reached through the shared port; None where nothing can be sent to it alone."""
     listener = sockets.listeners.get(address)
     host, source = address.probe_host, ProbeSource(sockets.slot, incoming=is_incoming)
     if listener is None or host is None or not listener.steered or (":" in host and not source.hops):
         return None
-    return WorkerTarget(host, address.port, source=source, health=health, queue=sockets.socket_of(listener))
+    queue = sockets.socket_of(listener)
+    return WorkerTarget(host, address.port, source=source, health=config.health, asked=config.health_host, queue=queue)
 
 
 class Probe:
@@ -101,7 +106,8 @@ class Probe:
         if code:
             self._again(f"connecting to port {self._target.port}: {os.strerror(code)}")
         elif self._target.health:
-            request = f"GET {self._target.health} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: percore\r\nConnection: close\r\n\r\n"
+            first = f"GET {self._target.health} HTTP/1.1\r\nHost: {self._target.asked}\r\n"
+            request = f"{first}User-Agent: percore\r\nConnection: close\r\n\r\n"
             self._talk(lambda sock: sock.send(request.encode()), self._on_reply)
         else:
             # We say nothing, and at once: a program that serves one client after the other would wait for our word.

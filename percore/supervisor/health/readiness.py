@@ -45,7 +45,8 @@ class Readiness:
         self._timer.set(min(limit, _NOWHERE_SECONDS) if self._may_listen_nowhere() else limit, self._timed_out)
         port = config.port_of(self._sockets.slot)
         if port and not config.shares_port and not config.wait_ready:
-            self._start_probe(WorkerTarget("127.0.0.1", port, health=config.health, find_other=self._find_other_owner))
+            other, asked = self._find_other_owner, config.health_host
+            self._start_probe(WorkerTarget("127.0.0.1", port, health=config.health, asked=asked, find_other=other))
         elif config.listen and not config.wait_ready:
             self._await_accepting(config)
 
@@ -71,7 +72,7 @@ class Readiness:
             return
         if self._config.port_of(self._sockets.slot) not in (None, address.port) or self._listens_elsewhere():
             return
-        target = target_of(self._sockets, address, self._config.health, is_incoming=self._is_incoming)
+        target = target_of(self._sockets, address, self._config, is_incoming=self._is_incoming)
         if target:
             self._start_probe(target)
         else:
@@ -100,7 +101,7 @@ class Readiness:
     def _await_accepting(self, config: AppConfig) -> None:
         """A program that takes LISTEN_FDS never asks for an address: that it accepts is what it shows."""
         for address in map(parse_address, config.listen):
-            target = target_of(self._sockets, address, config.health, is_incoming=self._is_incoming)
+            target = target_of(self._sockets, address, config, is_incoming=self._is_incoming)
             if target:
                 self._start_probe(target)
                 return

@@ -103,13 +103,14 @@ def describe(probes: Summaries) -> str:
 
 
 def _target(host: Host, address: str) -> dict[str, Any]:
-    settings = host.settings
+    settings, site = host.settings, host.settings.site
     return {
         "name": host.name,
         "address": "127.0.0.1" if host.address.local else address,
-        "port": settings.shown_port,
+        "port": site.tls_port if site and site.certificate else settings.shown_port,
         "path": settings.health_path,
-        "site": settings.server_name if settings.nginx and settings.server_name not in ("", "_") else "",
+        "site": settings.asked_host if site else "",
+        "tls": bool(site and site.certificate),
     }
 
 

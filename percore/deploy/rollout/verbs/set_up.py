@@ -26,6 +26,7 @@ from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on
 from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
+from percore.deploy.rollout.verbs.renewal import renew_certificates
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 
 NO_PACKAGE = "none"
@@ -37,6 +38,7 @@ def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = Fal
     hosts = load_hosts(scope, also_without_app=True)
     if not check:
         require_terminal(hosts)
+        renew_certificates(hosts, report)
     with closing_hosts(hosts, wait=True):
         connect_hosts(hosts, report)
         pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)
