@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.connection import ssh_config
-from percore.deploy.connection.ssh_config import Route, Wish, find_route, jump_wish
+from percore.deploy.connection.openssh import config as openssh_config
+from percore.deploy.connection.openssh.config import Route, Wish, find_route, jump_wish
 from percore.errors import PreflightError, UsageError
 
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client is installed")
@@ -111,7 +111,7 @@ def test_without_an_openssh_client_the_inventory_and_the_usual_files_still_count
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/config").write_text("Host web1\n  HostName 10.0.0.1\n  Port 2200\n")
-    monkeypatch.setattr(ssh_config.shutil, "which", lambda _: None)
+    monkeypatch.setattr(openssh_config.shutil, "which", lambda _: None)
     found = find_route(
         Wish("web1", user="ann", arguments=("-o", "UserKnownHostsFile /k", "-oStrictHostKeyChecking=accept-new"))
     )

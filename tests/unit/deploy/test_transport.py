@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from percore.deploy.connection.address import HostAddress, read_address
-from percore.deploy.connection.agent import Remote, connect, remote_error
+from percore.deploy.connection.agent import Remote, connect
+from percore.deploy.connection.agent_faults import remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
