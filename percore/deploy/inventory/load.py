@@ -80,10 +80,10 @@ def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
     if path.is_dir():
         for entry in _entries(path):
             _read(entry, inventory, depth + 1)
-    elif _is_program(path):
-        read_script(path, inventory)
     else:
-        _read_file(path, inventory)
+        inventory.source = path
+        read = read_script if _is_program(path) else _read_file
+        read(path, inventory)
 
 
 def _entries(directory: Path) -> list[Path]:

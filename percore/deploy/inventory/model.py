@@ -63,6 +63,8 @@ class Inventory:
         self.groups: dict[str, Group] = {ALL: Group(ALL, children=[UNGROUPED]), UNGROUPED: Group(UNGROUPED)}
         self.host_variables: dict[str, dict[str, Origin]] = {}
         self.files = VariableFiles(directory)
+        self.source = path  # the file that is being read
+        self.sources: dict[str, Path] = {}  # by host: the file that names it first
         self._members: set[tuple[str, str]] = set()
 
     # -- filling it ---------------------------------------------------------------------------------------------------
@@ -91,6 +93,7 @@ class Inventory:
             if len(self.host_variables) >= MOST_HOSTS:
                 raise UsageError(f"there are more than {MOST_HOSTS} hosts", where=place or str(self.path))
             self.host_variables[name] = {} if port is None else {"ansible_port": port}
+            self.sources[name] = self.source
         if (group, name) not in self._members:
             self._members.add((group, name))
             self.groups[group].hosts.append(name)
