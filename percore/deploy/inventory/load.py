@@ -9,7 +9,7 @@ import yaml
 
 from percore.common import names
 from percore.deploy.command_line import to_type
-from percore.deploy.inventory.ini import IniReader
+from percore.deploy.inventory.ini import IniReader, hide_values
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
 from percore.deploy.inventory.vars_files import DEEPEST_DIRECTORY
@@ -117,7 +117,7 @@ def _is_program(path: Path) -> bool:
 def _read_file(path: Path, inventory: Inventory) -> None:
     if path.suffix == ".toml":
         raise UsageError("inventories in TOML are not read", where=str(path), next="write it as YAML")
-    text = read_text(path)
+    text = read_text(path, hide_other=hide_values)
     if path.suffix in YAML_ENDINGS or (not path.suffix and _holds_a_mapping(path, text)):
         read_yaml(Document(path, text), inventory)
     else:

@@ -45,7 +45,7 @@ def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
         raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
     require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
     typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
-    for warning in dict.fromkeys([*inventory.files.warnings, *typos]):
+    for warning in dict.fromkeys([*inventory.warnings, *inventory.files.warnings, *typos]):
         print_line(f"warning: {warning}")
     return hosts
 
