@@ -9,6 +9,8 @@ import yaml
 
 from percore.common import names
 from percore.deploy.command_line import to_type
+from percore.deploy.inventory.ansible_cfg import NAME as ANSIBLE_CFG
+from percore.deploy.inventory.ansible_cfg import inventory_in
 from percore.deploy.inventory.ini import IniReader, hide_values
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
@@ -44,6 +46,8 @@ def find_inventory(env: str, directory: str | Path = "inventories") -> Path:
     advice = suggest(env, known, f"known: {', '.join(known) or 'none'}; make it: {to_type(f'init --env {env}')}")
     if env == "lab" and base.resolve().parent == shipped_directory():
         advice = f"start the lab first: {to_type('lab.up')}"
+    if other := inventory_in(base.resolve().parent):
+        advice = f"{ANSIBLE_CFG} names an inventory: {to_type(f'inventory --env {other}')}"
     raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)
 
 

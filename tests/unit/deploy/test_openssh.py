@@ -48,6 +48,24 @@ def test_none_takes_a_proxy_and_an_agent_away(config: Path) -> None:
 
 
 @needs_ssh
+def test_a_proxy_that_hands_over_a_descriptor_is_refused(config: Path) -> None:
+    with pytest.raises(UsageError, match="ProxyUseFdpass is not supported"):
+        route(config, "Host *\n  ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes\n")
+    assert route(config, "Host *\n  ProxyUseFdpass yes\n").proxy_command is None
+
+
+@needs_ssh
+def test_key_files_may_be_public_ones_alone_and_certificates_are_named(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.pub").touch()
+    text = f"Host *\n  IdentityFile {tmp_path}/web\n  IdentityFile ${{REACH}}/web.pub\n  CertificateFile {tmp_path}/%h.pub\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REACH", str(tmp_path))
+        found = route(config, text)
+    assert found.key_files == (f"{tmp_path}/web", f"{tmp_path}/web.pub")
+    assert found.certificates == (f"{tmp_path}/web1.pub",)
+
+
+@needs_ssh
 def test_a_chain_of_jumps_keeps_its_order(config: Path) -> None:
     found = route(config, "Host *\n  ProxyJump ann@one:2201,two,[::1]:2203\n")
     assert found.jumps == ("ann@one:2201", "two", "[::1]:2203")

@@ -182,6 +182,8 @@ def _make_route(wish: Wish, options: Options) -> Route:
 
     host, user = one("hostname", wish.host), one("user") or getpass.getuser()
     port, proxy = _port(one("port", "22")), one("proxycommand") or None
+    if proxy and one("proxyusefdpass") == "yes":
+        raise UsageError("ProxyUseFdpass is not supported", next="use a ProxyCommand that carries the bytes itself")
     signs = percent_signs(wish.host, host, port, user, one("hostkeyalias"))
     known = [one(name) for name in ("userknownhostsfile", "globalknownhostsfile")]
     keys = expand_all(options.get("identityfile", ()), signs)
