@@ -20,6 +20,8 @@ PACKAGES = {
     "faketime": "faketime",
     "zsh": "zsh",
     "fish": "fish",
+    "tcsh": "tcsh",
+    "sshd": "openssh-server",
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64-static": "qemu-user-static",

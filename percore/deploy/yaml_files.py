@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from percore.common.bounds import CONSTRUCTION_FAULTS, YamlFault, compose_yaml, read_file
+from percore.deploy.masking import REDACTOR
 from percore.deploy.vault.envelope import HEADER, Sealed
 from percore.deploy.vault.passwords import open_file
 from percore.errors import UsageError
@@ -92,7 +93,7 @@ class Document:
 
     def _json_value(self, node: yaml.Node) -> Any:
         try:
-            return json.loads(self._text[node.start_mark.index : node.end_mark.index])
+            return from_json(json.loads(self._text[node.start_mark.index : node.end_mark.index]), self.place(node))
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the value cannot be read: {error}", where=self.place(node)) from None
 
@@ -164,7 +165,8 @@ class _PlacedLoader(_Loader):  # type: ignore[misc]
             return _unsafe(self.construct_mapping(node, deep=True))
         if isinstance(node, yaml.SequenceNode):
             return _unsafe(self.construct_sequence(node, deep=True))
-        return Unsafe(self.construct_scalar(node))
+        tag = self.resolve(yaml.ScalarNode, node.value, (True, False))  # as Ansible, in quotes or not
+        return _unsafe(self.construct_object(yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)))
 
     def refuse_binary(self, node: yaml.Node) -> None:
         raise yaml.constructor.ConstructorError(None, None, "binary values cannot be variables", node.start_mark)
@@ -176,19 +178,34 @@ _PlacedLoader.add_constructor("!unsafe", _PlacedLoader.construct_unsafe)
 _PlacedLoader.add_constructor("tag:yaml.org,2002:binary", _PlacedLoader.refuse_binary)
 
 
+def from_json(value: Any, place: str) -> Any:
+    """A value as Ansible's own JSON has it: what is encrypted, and what is no template, is marked by a key."""
+    if isinstance(value, list):
+        return [from_json(entry, place) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    sealed, unsafe = value.get("__ansible_vault"), value.get("__ansible_unsafe")
+    if len(value) == 1 and isinstance(sealed, str):
+        return Sealed(sealed, place)
+    if len(value) == 1 and isinstance(unsafe, str):
+        return Unsafe(unsafe)
+    return {key: from_json(entry, place) for key, entry in value.items()}
+
+
 def read_document(path: Path) -> Document:
     """A YAML or JSON file; one that is encrypted as a whole is opened first."""
     return Document(path, read_text(path))
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, hide_other: Callable[[str], None] = REDACTOR.hide) -> str:
+    """`hide_other` hides the values of an encrypted file that is no YAML."""
     try:
         text = read_file(str(path)).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError:
         raise UsageError("it is not UTF-8 text", where=str(path)) from None
-    return open_file(text, str(path)) if text.startswith(HEADER) else text
+    return open_file(text, str(path), hide_other=hide_other) if text.startswith(HEADER) else text
 
 
 def _is_plain(node: yaml.Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import time
 from typing import Any, Optional
 
 from percore.common.cpus import usable_cores
+
+_SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def gather(*, disk_path: str = "/") -> dict[str, Any]:
@@ -43,13 +46,23 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
 
 def find_program(name: str) -> Optional[str]:
     """Absolute path of a program; the sbin directories count too, which an ordinary user's PATH often leaves out."""
-    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return shutil.which(name, path=path)
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SERVICE_PATH}")
 
 
-def program_version(name: str) -> str:
-    """The last word of `NAME --version`, without a leading v; empty when it does not run."""
-    path = find_program(name)
+def path_of_unit(unit: str) -> str:
+    """The PATH of its processes: that of a login, where nvm and its like put theirs, is another one."""
+    words = ["systemctl", "show", "--property=Environment", "--value", unit]
+    try:
+        reply = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+        found = [word[5:] for word in shlex.split(reply.stdout) if word.startswith("PATH=")]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        found = []
+    return found[-1] if found else _SERVICE_PATH
+
+
+def program_version(name: str, search: Optional[str] = None) -> str:
+    """The last word of `NAME --version`, without a leading v; empty when it does not run. `search` is a PATH."""
+    path = find_program(name) if search is None else shutil.which(name, path=search)
     if path is None:
         return ""
     try:

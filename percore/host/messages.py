@@ -104,6 +104,7 @@ class InspectRequest(NamedTuple):
     owner: Optional[Line] = None
     resources: Sequence[Spec] = ()
     programs: Sequence[Line] = ()
+    unit: Optional[Line] = None  # in whose PATH these are looked for, instead of our own
     fingerprint: Optional[Line] = None  # also tell which releases of this one were edited by hand
 
 

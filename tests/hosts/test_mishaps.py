@@ -245,6 +245,23 @@ def test_a_user_with_sudo_deploys_and_rolls_back(
             host.run("echo 'deployer ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/deployer")
 
 
+def test_a_login_with_a_closed_umask_deploys_and_opens_what_an_older_version_left(
+    rehearsal: Rehearsal, before: str
+) -> None:
+    host = rehearsal.lab.host("node2")
+    places = f"{APP} {APP}/releases {APP}/releases/* /opt/percore /opt/percore/*"
+    host.run(f"chmod 0700 {places}; touch .bashrc; mv .bashrc .kept")
+    host.run("echo 'umask 077; printf \"loading nvm... \"' >.bashrc")  # and no end of line
+    try:
+        assert f"open {APP}, which an earlier deploy left closed to other users" in rehearsal.deploy()
+        assert rehearsal.settled(rehearsal.wanted)
+        assert "700" not in host.run(f"stat -Lc %a {places}").split()
+        host.run("systemctl restart percore.service")  # its user enters the package and the release
+        wait_for(lambda: rehearsal.settled(rehearsal.wanted), "the supervisor")
+    finally:
+        host.run("mv .kept .bashrc")
+
+
 def test_a_port_that_a_stranger_has_is_refused_with_his_name(rehearsal: Rehearsal, before: str) -> None:
     host = rehearsal.lab.host("node2")
     host.run("systemd-run --unit=stranger python3 -m http.server 5055")

@@ -25,8 +25,9 @@ class Answer(NamedTuple):
 class Ansible:
     """`ask("ansible-inventory", "-i", path, "--list")` is what that command line answers."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self._process = process
+        self.folder = folder
 
     def ask(self, *words: str) -> Answer:
         assert self._process.stdin is not None
@@ -46,6 +47,7 @@ def running_ansible(folder: Path) -> Iterator[Ansible]:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
         "HOME": str(folder),
+        "REACH_SET": "is set",
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE", "PERCORE"))}
     with subprocess.Popen(
@@ -56,6 +58,6 @@ def running_ansible(folder: Path) -> Iterator[Ansible]:
         cwd=folder,
         env={**environment, **settings},
     ) as process:
-        yield Ansible(process)
+        yield Ansible(process, folder)
         assert process.stdin is not None
         process.stdin.close()

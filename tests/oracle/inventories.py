@@ -55,6 +55,48 @@ HARD: dict[str, dict[str, str]] = {
     "encrypted values stay encrypted": {
         "x.yml": 'all: {hosts: {h: {s: !vault "$ANSIBLE_VAULT;1.1;AES256\\n6162", l: [!vault "$ANSIBLE_VAULT;1.1;AES256\\n61"]}}}'
     },
+    "marked values in JSON are encrypted, or no templates": {
+        "x.json": json.dumps(
+            {
+                "all": {
+                    "hosts": {
+                        "h": {
+                            "s": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6162"},
+                            "u": {"__ansible_unsafe": "{{ x }}"},
+                            "l": [{"__ansible_unsafe": "{{ y }}"}],
+                            "d": {"a": {"__ansible_unsafe": "{{ z }}"}},
+                        }
+                    }
+                }
+            }
+        ),
+    },
+    "marked values of a program": {
+        "inv.py": SCRIPT.replace(
+            "{LIST}",
+            json.dumps(
+                {
+                    "g": {"hosts": ["h"]},
+                    "_meta": {
+                        "hostvars": {
+                            "h": {
+                                "s": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6162"},
+                                "u": {"__ansible_unsafe": "{{ x }}"},
+                            }
+                        }
+                    },
+                }
+            ),
+        ),
+    },
+    "unsafe values keep their types": {
+        "x.yml": "all: {hosts: {h: {a: !unsafe 5, b: !unsafe yes, c: !unsafe '5', d: !unsafe {a: '{{ x }}'}, e: !unsafe ~}}}"
+    },
+    "of two values for one host the later one in the file wins": {
+        "x.yml": "all:\n  children:\n    p: {children: {c: {hosts: {h: {x: child}}}}, hosts: {h: {x: parent}}}\n"
+        "    q: {hosts: {i: {x: parent}}, children: {d: {hosts: {i: {x: child}}}}}\n"
+    },
+    "a host with the name of a group": {"hosts": "[web]\nweb\ndb\n[other]\nx\nweb y=1\n"},
     "the same variable in groups of all depths": {
         "hosts": "[a]\nh\n[z]\nh\n[m]\nh\n[top:children]\nz\n[deep:children]\ntop\n"
         "[a:vars]\nv=a\nx=a\n[z:vars]\nv=z\nx=z\n[m:vars]\nv=m\n"

@@ -86,6 +86,12 @@ def test_hard_patterns_choose_ansibles_hosts(ansible: Ansible, flat: Path) -> No
     )
 
 
+def test_a_pattern_tells_a_host_from_a_group_of_its_name_as_ansible_does(ansible: Ansible, tmp_path: Path) -> None:
+    path = inventories.write(tmp_path, {"hosts": "[web]\nweb\ndb\n[other]\nx\n[empty]\n"})
+    patterns = ["web", "all:!web", "all:&web", "!web", "web[0]", "w*", "other:web", "~web", "other:!web", "all:!web[1]"]
+    check_limits(ansible, path, [*patterns, "all:!empty[0]", "web:empty[3:]"])
+
+
 def check_limits(ansible: Ansible, path: Path, patterns: list[str]) -> None:
     inventory = load_inventory(path)
     theirs = ansible.ask("limits", str(path), *patterns).json()

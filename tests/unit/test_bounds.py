@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from percore.common import names
 from percore.common.bounds import YamlFault, compose_yaml, read_file, regex_limit
-from percore.deploy.connection.known_hosts import find_known, names_match
-from percore.deploy.connection.ssh_config import Wish, find_route
+from percore.deploy.connection.openssh.config import Wish, find_route
+from percore.deploy.connection.openssh.known_hosts import find_known, names_match
 from percore.deploy.inventory import load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.vault import edit
@@ -197,7 +197,7 @@ def test_known_hosts_are_read_as_sshd_describes_them(tmp_path: Path) -> None:
     )
     known = find_known([str(path), str(tmp_path / "missing")], "a.example.com")
     assert list(known.keys) == ["ssh-ed25519"]
-    assert "certificate authority" in known.passed_over[0]
+    assert [len(key) for key in known.authorities] == [51]
     assert f"{path}:3 cannot be read" in known.passed_over
     assert not find_known([str(path)], "bad.example.com").keys
     assert find_known([str(path)], "[web1]:2222").keys

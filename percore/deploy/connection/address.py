@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from percore.common.names import is_ssh_user
-from percore.deploy.connection.ssh_config import Wish, check_host_keys
+from percore.deploy.connection.openssh.config import Wish, check_host_keys
 from percore.deploy.plan.host_plan import is_true
 from percore.errors import UsageError
 
 LONGEST = 10_000
+
+DISCOVERIES = ("auto", "auto_silent", "auto_legacy", "auto_legacy_silent")
+_NAMES = " ".join(["python3", *(f"python3.{minor}" for minor in range(14, 8, -1)), "/usr/libexec/platform-python"])
+FIND_PYTHON = (
+    "/bin/sh",
+    "-c",
+    f'for python in {_NAMES}; do "$python" -c "import sys; sys.exit(sys.version_info < (3, 9))" </dev/null 2>/dev/null'
+    ' && exec "$python" "$@"; done; echo "no Python 3.9 or newer was found there" >&2; exit 127',
+    "sh",
+)
+"""The first that is new enough; it gets the words behind these."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class HostAddress:
     become: bool
     become_user: str
     become_password: str | None = field(repr=False)
-    python: str
+    python: tuple[str, ...]  # the words that start it
 
     @property
     def address(self) -> str:
@@ -43,7 +54,7 @@ def read_address(host: str, variables: Mapping[str, Any]) -> HostAddress:
         found = next((name for name in names if variables.get(name) not in (None, "")), None)
         return None if found is None else _plain(found, variables[found], host)
 
-    connection = text("ansible_connection") or "ssh"
+    connection = (text("ansible_connection") or "ssh").removeprefix("ansible.builtin.")
     if connection not in ("local", "ssh", "smart", "paramiko", "paramiko_ssh"):
         raise UsageError(
             f"ansible_connection '{connection}' is not known", where=f"host {host}", next="use ssh or local"
@@ -68,13 +79,13 @@ def read_address(host: str, variables: Mapping[str, Any]) -> HostAddress:
         become_user=_user(text("ansible_become_user") or "root", host),
         become_password=text("ansible_become_password", "ansible_become_pass")
         or os.environ.get("PERCORE_BECOME_PASSWORD"),
-        python=text("ansible_python_interpreter") or (os.path.realpath(sys.executable) if is_local else "python3"),
+        python=_python(text("ansible_python_interpreter") or "", host, is_local=is_local),
     )
 
 
 def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:
     words: list[str] = []
-    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+    for name in ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args"):
         try:
             words += shlex.split(_plain(name, str(variables.get(name) or "").replace("\n", " "), host))
         except ValueError as error:
@@ -84,6 +95,18 @@ def _ssh_arguments(variables: Mapping[str, Any], host: str) -> tuple[str, ...]:
     except UsageError as error:
         raise UsageError(error.what, where=f"host {host}", next=error.next) from None
     return tuple(words)
+
+
+def _python(written: str, host: str, *, is_local: bool) -> tuple[str, ...]:
+    """A program, perhaps with arguments; `auto` in all its forms: one that is new enough is looked for there."""
+    if written in DISCOVERIES or not written:
+        return (os.path.realpath(sys.executable),) if is_local else FIND_PYTHON if written else ("python3",)
+    try:
+        return tuple(shlex.split(written))
+    except ValueError as error:
+        raise UsageError(
+            f"ansible_python_interpreter cannot be split into words: {error}", where=f"host {host}"
+        ) from None
 
 
 def _port(value: str | None, host: str) -> int | None:

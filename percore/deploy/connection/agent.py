@@ -15,22 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from percore.common.printable import printable
 from percore.deploy.connection import bootstrap, replies
 from percore.deploy.connection.address import HostAddress
+from percore.deploy.connection.agent_faults import explain_loss, explain_silence, remote_error
 from percore.deploy.connection.channel import Channel
 from percore.deploy.connection.replies import WrongReply
 from percore.deploy.connection.stream import Event, Lines, Listening, OnEvent, Part, Sending
 from percore.deploy.connection.transport import open_channel
-from percore.errors import (
-    LockedError,
-    PartialError,
-    PercoreError,
-    PreflightError,
-    RolloutError,
-    UnreachableError,
-    UsageError,
-)
+from percore.errors import PercoreError, UnreachableError
 
 LOG = logging.getLogger("percore.remote")
 
@@ -39,9 +31,6 @@ ALIVE_SECONDS = 1.0
 
 GREETING_SECONDS = 60.0
 """So long a host may take to start the agent and to tell its facts: what a login shell prints comes before."""
-
-SAID = 4000
-"""Characters of a host's sentence that go into an error."""
 
 
 class Remote:
@@ -55,6 +44,8 @@ class Remote:
         self._closed = threading.Event()
         self._is_lost = False  # nothing is to be heard from there any more
         self._refused: PercoreError | None = None  # why nothing more is believed
+        self._said_before = b""  # the last line before the greeting
+        self._is_greeted = False
         self._asking = threading.Lock()
         deadline = time.monotonic() + GREETING_SECONDS
         if address.become and address.become_password:
@@ -162,9 +153,11 @@ class Remote:
     def _greet(self, deadline: float) -> bool:
         """Wait for the loader; True when the agent's program is on the host."""
         line = self._read_line(deadline)
-        while line not in (bootstrap.IS_THERE, bootstrap.IS_MISSING):  # what a login shell prints comes first
+        while not line.endswith((bootstrap.IS_THERE, bootstrap.IS_MISSING)):  # what a login shell prints comes first
+            self._said_before = line
             line = self._read_line(deadline)
-        return line == bootstrap.IS_THERE
+        self._is_greeted = True
+        return line.endswith(bootstrap.IS_THERE)
 
     def _next(self, listening: Listening) -> Event:
         line = self._read_line(listening.deadline)
@@ -176,13 +169,19 @@ class Remote:
         try:
             line = self._lines.next(deadline)
         except TimeoutError:
+            if not self._is_greeted:
+                self._is_lost = True
+                raise explain_silence(self.address, self._lines.rest() or self._said_before) from None
             if time.monotonic() >= deadline:
                 raise WrongReply("with nothing that ends it within the time it has") from None
             raise self._lost("nothing was heard any more, the link is cut") from None
+        except WrongReply:
+            raise
         except (OSError, EOFError, ValueError) as error:
             raise self._lost(str(error)) from None
         if not line.endswith(b"\n"):
-            raise self._lost(line.decode(errors="replace"))
+            said = line if line.strip() or self._is_greeted else self._said_before
+            raise self._lost(said.decode(errors="replace"))
         return line
 
     def _refuse(self, what: str) -> PercoreError:
@@ -194,25 +193,7 @@ class Remote:
 
     def _lost(self, said: str) -> PercoreError:
         self._is_lost = True
-        complaint = (self._channel.complaint() or said).strip()
-        last = printable(complaint.splitlines()[-1])[:SAID] if complaint else "the connection was lost"
-        if "incorrect password" in complaint or "no password was provided" in complaint:
-            return UnreachableError(
-                f"sudo does not take the password for user '{self.address.become_user}'",
-                where=self.host,
-                next="check ansible_become_password",
-            )
-        if self.address.become and "sudo" in complaint and "password" in complaint:
-            return UnreachableError(
-                "sudo asks for a password",
-                where=self.host,
-                next="set ansible_become_password (in a vault) or PERCORE_BECOME_PASSWORD, or allow NOPASSWD in sudoers",
-            )
-        if "not found" in complaint or "No such file" in complaint:
-            return PreflightError(
-                last, where=self.host, next="install python3 there, or set ansible_python_interpreter"
-            )
-        return UnreachableError(last, where=self.host, next="look at the host, then try again", detail=complaint)
+        return explain_loss(self.address, (self._channel.complaint() or said).strip())
 
 
 def connect(address: HostAddress, *, project: Path, package_path: str = "") -> Remote:
@@ -236,19 +217,3 @@ def connect(address: HostAddress, *, project: Path, package_path: str = "") -> R
 def _end(channel: Channel) -> None:
     with contextlib.suppress(OSError, EOFError, ValueError):
         channel.finish(wait=False)
-
-
-def remote_error(host: str, error: Mapping[str, Any]) -> PercoreError:
-    """The host's error as the same class here, told apart by its exit code; its sentence is always one line."""
-    kinds: list[type[PercoreError]] = [
-        UsageError,
-        PreflightError,
-        RolloutError,
-        PartialError,
-        LockedError,
-        UnreachableError,
-    ]
-    kind = next((kind for kind in kinds if kind.exit_code == error["exit_code"]), PercoreError)
-    what, place, advice = (printable(error.get(name, ""))[:SAID] for name in ("what", "where", "next"))
-    detail = error.get("detail") or error.get("trace", "")
-    return kind(what, where=f"{host}: {place}" if place else host, next=advice, detail=detail)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,14 +20,18 @@ SHARED = ("__init__.py", "errors.py", "common")
 """What both parts on a host use: modules and a package."""
 
 IS_THERE, IS_MISSING = b"percore agent is here\n", b"percore agent\n"
-"""The loader's first line."""
+"""The end of the loader's first line: a login shell may have begun it."""
+
+TOO_OLD = "is too old, 3.9 is needed"
 
 # `p` is the directory of the package and `m` the mark in it that names the agent. The owner of the directory decides what runs
-# here: that must be ourselves or root.
+# here: that must be ourselves or root. Even Python 2 gets as far as the check of its version.
 LOADER = (
-    "import os,sys,zlib;i=sys.stdin.buffer;p=os.path.realpath(sys.argv[1]);"
+    f"import os,sys,zlib;v=sys.version_info;v<(3,9) and sys.exit('Python %d.%d {TOO_OLD}'%v[:2]);"
+    "i=sys.stdin.buffer;p=os.path.realpath(sys.argv[1]);"
     "h=os.path.isfile(p+'/'+sys.argv[2]) and os.stat(p).st_uid in (0,os.geteuid());"
-    "print('percore agent'+h*' is here',flush=True);next(l for l in i if l==b'#percore\\n');"
+    "sys.stdout.write('percore agent'+h*' is here'+chr(10));sys.stdout.flush();"
+    "next(l for l in i if l==b'#percore\\n');"
     "sys.path[:0]=h*[p];"
     "exec('from percore.host.agent import main;main()' if h else zlib.decompress(i.read(int(i.readline()))).decode())"
 )
@@ -55,9 +60,9 @@ main()
 """
 
 
-def loader_words(python: str, package_path: str) -> list[str]:
+def loader_words(python: Sequence[str], package_path: str) -> list[str]:
     """The command that starts the agent on a host whose packages lie in `package_path`."""
-    return [python, "-I", "-S", "-c", LOADER, f"{package_path}/current", mark()]
+    return [*python, "-I", "-S", "-c", LOADER, f"{package_path}/current", mark()]
 
 
 @cache

@@ -1,6 +1,6 @@
 """A program on a host over SSH, and the connections to it. The only place that knows Fabric.
 
-Fabric and paramiko make the connection; how to make it is what OpenSSH's client would do (`ssh_config`). Hosts behind the same
+Fabric and paramiko make the connection; how to make it is what OpenSSH's client would do (`openssh`). Hosts behind the same
 bastion share one connection to it.
 """
 
@@ -17,10 +17,11 @@ from typing import Any
 from percore.common.passwords import for_programs
 from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import END_SECONDS, PIECE_BYTES, StandardError
-from percore.deploy.connection.known_hosts import find_known
-from percore.deploy.connection.ssh_config import Route, Wish, find_route, jump_wish
-from percore.deploy.connection.ssh_faults import explain
-from percore.deploy.connection.ssh_keys import make_keys, transport_factory, trust_host_keys
+from percore.deploy.connection.openssh.config import Route, Wish, find_route, jump_wish
+from percore.deploy.connection.openssh.faults import explain
+from percore.deploy.connection.openssh.host_keys import transport_factory, trust_host_keys
+from percore.deploy.connection.openssh.known_hosts import find_known
+from percore.deploy.connection.openssh.our_keys import make_keys
 from percore.errors import PercoreError
 
 
@@ -70,7 +71,7 @@ class _SshLink:
         self._bastion = bastion
         self._proxy = _Proxy(route.proxy_command) if route.proxy_command else None
         keys = make_keys(route, password)
-        known = find_known(route.known_hosts, route.known_name)
+        known = find_known(route.known_hosts, route.known_name, route.bare_name)
         # The configuration was read already, by ssh itself: an empty one keeps Fabric from reading it once more.
         self.connection: Any = Connection(
             route.host,

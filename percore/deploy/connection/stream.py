@@ -20,6 +20,7 @@ SILENCE_SECONDS = 120.0
 """An agent sends a sign of life every few seconds. After so long without one it is gone."""
 
 LONGEST_LINE = 8 << 20
+LONGEST_REST = 10_000
 PIECE_BYTES = 1 << 18
 TELL_SECONDS = 2.0
 
@@ -45,6 +46,10 @@ class Lines:
             raise WrongReply(f"with a line of more than {LONGEST_LINE >> 20} MB")
         _require_time(deadline)  # also of a host that always has one more to say
         return self._take(end + 1)
+
+    def rest(self) -> bytes:
+        """What was read and is no whole line yet."""
+        return bytes(self._read[-LONGEST_REST:])
 
     def _take(self, size: int) -> bytes:
         line = bytes(self._read[:size])

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from percore.deploy.inventory.host_ranges import parse_hosts
-from percore.deploy.inventory.model import UNGROUPED, Inventory
+from percore.deploy.inventory.model import UNGROUPED, Inventory, set_host_variables
+from percore.deploy.masking import REDACTOR
 from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Origin, Unsafe
 from percore.errors import UsageError
 
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 _LONGEST_LINE = 100_000
+_SECRET_DIGITS = 6  # of a number: a shorter one is a port
 _MOST_BITS = 3000  # of a number: a larger one could not be printed
 _CHILD = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
 
@@ -112,7 +114,7 @@ class IniReader:
         port = None if number is None else Origin(number, str(self._path), self._line)
         for host in hosts:
             self._inventory.add_host(host, self._group, self._place, port=port)
-            self._inventory.host_variables[host].update(variables)
+            set_host_variables(self._inventory, host, variables)
 
     def _origin(self, written: str) -> Origin:
         return Origin(parse_value(written), str(self._path), self._line)
@@ -123,6 +125,23 @@ class IniReader:
 
     def _refuse(self, what: str, advice: str = "") -> NoReturn:
         raise UsageError(what, where=self._place, next=advice)
+
+
+def hide_values(text: str) -> None:
+    """Of a file that is encrypted as a whole: what is assigned in it, but no names and no short numbers."""
+    for line in text.splitlines():
+        words = [line.strip(), *line.split(), *_words(line)]
+        for value in (word.partition("=")[2].strip() for word in words):
+            bare = value.strip("\"'")
+            if not (bare.isdigit() and len(bare) < _SECRET_DIGITS):
+                REDACTOR.hide(bare)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return []
 
 
 def parse_value(written: str) -> Any:

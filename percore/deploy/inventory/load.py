@@ -9,7 +9,9 @@ import yaml
 
 from percore.common import names
 from percore.deploy.command_line import to_type
-from percore.deploy.inventory.ini import IniReader
+from percore.deploy.inventory.ansible_cfg import NAME as ANSIBLE_CFG
+from percore.deploy.inventory.ansible_cfg import inventory_in
+from percore.deploy.inventory.ini import IniReader, hide_values
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
 from percore.deploy.inventory.vars_files import DEEPEST_DIRECTORY
@@ -44,6 +46,8 @@ def find_inventory(env: str, directory: str | Path = "inventories") -> Path:
     advice = suggest(env, known, f"known: {', '.join(known) or 'none'}; make it: {to_type(f'init --env {env}')}")
     if env == "lab" and base.resolve().parent == shipped_directory():
         advice = f"start the lab first: {to_type('lab.up')}"
+    if other := inventory_in(base.resolve().parent):
+        advice = f"{ANSIBLE_CFG} names an inventory: {to_type(f'inventory --env {other}')}"
     raise UsageError(f"there is no environment '{env}'", where=str(base), next=advice)
 
 
@@ -80,10 +84,10 @@ def _read(path: Path, inventory: Inventory, depth: int = 0) -> None:
     if path.is_dir():
         for entry in _entries(path):
             _read(entry, inventory, depth + 1)
-    elif _is_program(path):
-        read_script(path, inventory)
     else:
-        _read_file(path, inventory)
+        inventory.source = path
+        read = read_script if _is_program(path) else _read_file
+        read(path, inventory)
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -117,7 +121,7 @@ def _is_program(path: Path) -> bool:
 def _read_file(path: Path, inventory: Inventory) -> None:
     if path.suffix == ".toml":
         raise UsageError("inventories in TOML are not read", where=str(path), next="write it as YAML")
-    text = read_text(path)
+    text = read_text(path, hide_other=hide_values)
     if path.suffix in YAML_ENDINGS or (not path.suffix and _holds_a_mapping(path, text)):
         read_yaml(Document(path, text), inventory)
     else:

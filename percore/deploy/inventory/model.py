@@ -63,6 +63,9 @@ class Inventory:
         self.groups: dict[str, Group] = {ALL: Group(ALL, children=[UNGROUPED]), UNGROUPED: Group(UNGROUPED)}
         self.host_variables: dict[str, dict[str, Origin]] = {}
         self.files = VariableFiles(directory)
+        self.warnings: list[str] = []
+        self.source = path  # the file that is being read
+        self.sources: dict[str, Path] = {}  # by host: the file that names it first
         self._members: set[tuple[str, str]] = set()
 
     # -- filling it ---------------------------------------------------------------------------------------------------
@@ -91,6 +94,7 @@ class Inventory:
             if len(self.host_variables) >= MOST_HOSTS:
                 raise UsageError(f"there are more than {MOST_HOSTS} hosts", where=place or str(self.path))
             self.host_variables[name] = {} if port is None else {"ansible_port": port}
+            self.sources[name] = self.source
         if (group, name) not in self._members:
             self._members.add((group, name))
             self.groups[group].hosts.append(name)
@@ -103,6 +107,8 @@ class Inventory:
         if ALL in children:
             raise UsageError("group 'all' cannot be the child of a group", where=str(self.path))
         _refuse_depth(self)
+        both = [name for name in self.groups if name in self.host_variables]
+        self.warnings += [f"'{name}' in {self.path} is a host and a group" for name in both]
         grouped = {host for name, group in self.groups.items() if name not in (ALL, UNGROUPED) for host in group.hosts}
         loose = self.groups[UNGROUPED]
         loose.hosts = [host for host in loose.hosts if host not in grouped]
@@ -188,6 +194,12 @@ class Inventory:
             for child in group.children:
                 parents[child].append(group.name)
         return {name: depth(name) for name in self.groups}
+
+
+def set_host_variables(inventory: Inventory, host: str, variables: Mapping[str, Origin]) -> None:
+    """As Ansible: where a group has the host's name already, they are the group's."""
+    is_group = host in inventory.groups
+    (inventory.groups[host].variables if is_group else inventory.host_variables[host]).update(variables)
 
 
 def _refuse_depth(inventory: Inventory) -> None:

@@ -28,7 +28,7 @@ def select(inventory: Inventory, pattern: str) -> list[str]:
     if not terms:
         raise UsageError(f"'{pattern[:80]}' names no host or group", where="the pattern", next="all of them are: all")
     plain = [term for term in terms if term[0] not in "&!"]
-    chosen = {host for term in plain or [ALL] for host in match_term(inventory, term)}
+    chosen = {host for term in plain or [ALL] for host in match_plain(inventory, term)}
     for term in terms:
         if term[0] == "&":
             chosen &= set(match_term(inventory, term[1:]))
@@ -51,13 +51,16 @@ def split_pattern(pattern: str) -> list[str]:
     return terms
 
 
+def match_plain(inventory: Inventory, term: str) -> list[str]:
+    """As Ansible: of a host and a group of one name, a plain term means the host, and one with a sign the group."""
+    return [term] if term in inventory.host_variables else match_term(inventory, term)
+
+
 def match_term(inventory: Inventory, term: str) -> list[str]:
     """The hosts of one term, without its `&` or `!`, in the order in which a slice counts them."""
-    if term in inventory.host_variables:
-        return [term]
     sliced = None if term.startswith("~") else _SLICE.fullmatch(term)
     hosts = _matching(inventory, sliced[1] if sliced else term)
-    if sliced is None:
+    if sliced is None or not hosts:
         return hosts
     if sliced[2] is not None:
         index = int(sliced[2])

@@ -10,9 +10,9 @@ from typing import Any
 
 from percore.common.bounds import DEEPEST_YAML
 from percore.common.passwords import for_programs
-from percore.deploy.inventory.model import Inventory
+from percore.deploy.inventory.model import Inventory, set_host_variables
 from percore.deploy.schema import MAPPING, checked, is_text
-from percore.deploy.yaml_files import Origin
+from percore.deploy.yaml_files import Origin, from_json
 from percore.errors import UsageError
 
 SECONDS = 120
@@ -30,11 +30,11 @@ def read_script(path: Path, inventory: Inventory) -> None:
         given = MAPPING.read(meta["hostvars"], "_meta.hostvars", place)
         for host in inventory.host_variables:
             if host in given:
-                inventory.host_variables[host].update(_origins(given[host], place, f"_meta.hostvars.{host}"))
+                set_host_variables(inventory, host, _origins(given[host], place, f"_meta.hostvars.{host}"))
         return
     for host in list(inventory.host_variables):
         said = _run(path, "--host", host)
-        inventory.host_variables[host].update(_origins(said, f"{path} --host {host}", "the output"))
+        set_host_variables(inventory, host, _origins(said, f"{path} --host {host}", "the output"))
 
 
 def _read_group(inventory: Inventory, name: str, body: object, place: str) -> None:
@@ -95,7 +95,7 @@ def _run(path: Path, *words: str) -> Any:
 
 
 def _origins(value: object, place: str, path: str) -> dict[str, Origin]:
-    return {name: Origin(entry, place) for name, entry in MAPPING.read(value, path, place).items()}
+    return {name: Origin(from_json(entry, place), place) for name, entry in MAPPING.read(value, path, place).items()}
 
 
 def _names(value: object, place: str, path: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from percore.deploy.inventory.host_ranges import parse_hosts
-from percore.deploy.inventory.model import Inventory
+from percore.deploy.inventory.model import Inventory, set_host_variables
 from percore.deploy.schema import suggest
 from percore.deploy.yaml_files import Document, Origin, is_null
 from percore.errors import UsageError
@@ -39,13 +39,14 @@ def _read_group(document: Document, inventory: Inventory, name: str, node: yaml.
                 where=document.place(section),
                 next=suggest(key, SECTIONS, f"known keys: {', '.join(SECTIONS)}"),
             )
-    if "vars" in sections and not is_null(sections["vars"]):
-        group.variables.update(document.origins(sections["vars"]))
-    for child, body in _named(document, sections.get("children")):
-        inventory.add_child(name, child, document.place(body))
-        _read_group(document, inventory, child, body)
-    for written, variables in _named(document, sections.get("hosts")):
-        _read_host(document, inventory, name, written, variables)
+    for key, section in sections.items():  # in the order of the file: of two values for one host the later one wins
+        if key == "vars" and not is_null(section):
+            group.variables.update(document.origins(section))
+        for child, body in _named(document, section) if key == "children" else ():
+            inventory.add_child(name, child, document.place(body))
+            _read_group(document, inventory, child, body)
+        for written, variables in _named(document, section) if key == "hosts" else ():
+            _read_host(document, inventory, name, written, variables)
 
 
 def _read_host(document: Document, inventory: Inventory, group: str, written: str, node: yaml.Node) -> None:
@@ -54,12 +55,12 @@ def _read_host(document: Document, inventory: Inventory, group: str, written: st
     variables = {} if is_null(node) else document.origins(node)
     for host in hosts:
         inventory.add_host(host, group, document.place(node), port=port)
-        inventory.host_variables[host].update(variables)
+        set_host_variables(inventory, host, variables)
 
 
-def _named(document: Document, section: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
+def _named(document: Document, section: yaml.Node) -> list[tuple[str, yaml.Node]]:
     """The entries of `hosts` or `children`; a single name may stand for a mapping of one."""
-    if section is None or is_null(section):
+    if is_null(section):
         return []
     if isinstance(section, yaml.ScalarNode):
         empty = yaml.ScalarNode("tag:yaml.org,2002:null", "", section.start_mark, section.end_mark)

@@ -9,7 +9,7 @@ from typing import Any
 
 from percore.deploy.inventory import Inventory
 from percore.deploy.inventory.export import to_json
-from percore.deploy.plan.host_plan import make_host_plan, own_variables
+from percore.deploy.plan.host_plan import inventory_variables, make_host_plan, own_variables
 from percore.deploy.plan.variables import Variables, resolve_variables
 from percore.deploy.report import Report
 from percore.deploy.schema import suggest
@@ -41,7 +41,7 @@ def explain(inventory: Inventory, host: str, project: Path, *, env: str, variabl
     for layer in inventory.layers(host):
         for name, origin in layer.variables.items():
             found.setdefault(name, []).append(Setting(layer.name, origin.place, origin.value))
-    for name, value in own_variables(host, env, project).items():
+    for name, value in {**inventory_variables(host, inventory), **own_variables(host, env, project)}.items():
         found.setdefault(name, []).append(Setting("percore", "", value))
     if variable is not None and variable not in found:
         raise UsageError(

@@ -18,7 +18,8 @@ from percore.deploy.plan.role_values import check_item
 from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role
 from percore.deploy.plan.settings import AppSettings
 from percore.deploy.plan.site import SiteSettings
-from percore.deploy.plan.variables import SELF, Variables, render_file
+from percore.deploy.plan.templating.environment import SELF
+from percore.deploy.plan.variables import Variables, render_file
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import HEADER

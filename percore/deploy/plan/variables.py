@@ -1,4 +1,4 @@
-"""Jinja2, and a host's variables: the only place that knows it. Pure but for reading template files.
+"""A host's variables. Pure but for reading template files.
 
 Values of variables are templates themselves and are resolved when first used; an undefined name is an error that says
 which template, which line and which variable.
@@ -6,68 +6,51 @@ which template, which line and which variable.
 
 from __future__ import annotations
 
-import base64
-import functools
-import json
-import os
 import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import (
-    FileSystemLoader,
-    StrictUndefined,
-    Template,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-    UndefinedError,
-    nodes,
-)
-from jinja2.environment import TemplateExpression
-from jinja2.runtime import Context
+from jinja2 import TemplateError, TemplateNotFound, Undefined, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
-from percore.deploy.plan.host_plan import HostPlan, is_true
-from percore.deploy.plan.nginx_names import nginx_id
-from percore.deploy.schema import suggest
+from percore.deploy.plan.host_plan import HostPlan
+from percore.deploy.plan.templating.environment import (
+    OMIT,
+    SELF,
+    compile_expression,
+    compile_text,
+    is_one_expression,
+    keep_backslashes,
+    make_environment,
+    settle,
+)
+from percore.deploy.plan.templating.faults import template_fault
 from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import Sealed
 from percore.deploy.vault.passwords import open_sealed
 from percore.deploy.yaml_files import Unsafe
 from percore.errors import UsageError
-from percore.supervisor.base import systemd_unit
 
 MARKS = re.compile(r"\{[{%#]")
 FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What an expression of the operator can raise; an error of ours passes through."""
-
-MISSING_NAME = re.compile(r"'([^']+)' is undefined")
-
-
-SELF = "percore_variables"
-"""The name under which a template's context carries the host's variables."""
-
-
-class LazyContext(Context):
-    """Looks a name up among the host's variables only when the template uses it."""
-
-    def resolve_or_missing(self, key: str) -> Any:
-        found = super().resolve_or_missing(key)
-        variables = self.parent.get(SELF, {})
-        return variables[key] if found is missing and key in variables else found
 
 
 class Variables(Mapping[str, Any]):
     """A host's variables, each resolved when it is asked for."""
 
     def __init__(
-        self, raw: Mapping[str, Any], environment: SandboxedEnvironment, host: str, places: Mapping[str, str]
+        self,
+        raw: Mapping[str, Any],
+        environment: SandboxedEnvironment,
+        host: str,
+        places: Mapping[str, str],
+        weaker: Mapping[str, Any],
     ) -> None:
         self._raw = raw
+        self._weaker = weaker  # what counts where the value is omitted
         self._environment = environment
         self._host = host
         self._places = places
@@ -95,14 +78,23 @@ class Variables(Mapping[str, Any]):
             raise UsageError(f"variables refer to each other in a circle: {circle}", where=self.where(name))
         self._open.append(name)
         try:
-            self._done[name] = self.resolve(value, f"variable {name}", self._places.get(name, ""))
+            found = self.resolve(value, f"variable {name}", self._places.get(name, ""), is_variable=True)
+            if found is OMIT:
+                found = self.resolve(self._weaker[name], f"variable {name}", is_variable=True)
+            self._done[name] = found
         finally:
             self._open.pop()
-        return self._done[name]
+        return found
+
+    def find(self, name: str) -> Any:
+        """For templates: jinja2's own mark for what nobody set."""
+        if name == "vars" and name not in self._raw:
+            return View(self)
+        return self.get(name, self._host if name == "ansible_host" else missing)
 
     def knowing(self, known: Mapping[str, Any]) -> Variables:
         """The same with the host's facts, which are never templates."""
-        return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places)
+        return Variables({**self._raw, **text_only(known)}, self._environment, self._host, self._places, self._weaker)
 
     def place(self, name: str) -> str:
         """Where a variable, or an entry of one (`NAME.ENTRY`), is set; empty where that is not known."""
@@ -113,23 +105,28 @@ class Variables(Mapping[str, Any]):
         place = place or self._places.get(name, "")
         return f"{place}, host {self._host}" if place else f"host {self._host}"
 
-    def resolve(self, value: Any, path: str, place: str = "") -> Any:
+    def resolve(self, value: Any, path: str, place: str = "", *, is_variable: bool = False) -> Any:
         """Templates inside texts, lists and mappings become their values, and encrypted values are opened."""
         if isinstance(value, Sealed):
             return open_sealed(value)  # never a template, as in Ansible: a password may hold braces
         if isinstance(value, Unsafe):
             return str(value)
         if isinstance(value, str):
-            return self._resolve_text(value, path, place) if MARKS.search(value) else value
+            text = keep_backslashes(value) if is_variable else value
+            return self._resolve_text(text, path, place) if MARKS.search(value) else value
         if isinstance(value, list):
-            return [self.resolve(entry, f"{path}[{index}]", place) for index, entry in enumerate(value)]
+            entries = enumerate(value)
+            return settle([self.resolve(one, f"{path}[{at}]", place, is_variable=is_variable) for at, one in entries])
         if isinstance(value, dict):
-            return {key: self.resolve(entry, f"{path}.{key}", place) for key, entry in value.items()}
+            pairs = value.items()
+            return settle({at: self.resolve(one, f"{path}.{at}", place, is_variable=is_variable) for at, one in pairs})
         return value
 
     def having(self, name: str, value: Any) -> Variables:
         """The same with one more, whose value is resolved already."""
-        more = Variables({**self._raw, name: text_only(value)}, self._environment, self._host, self._places)
+        more = Variables(
+            {**self._raw, name: text_only(value)}, self._environment, self._host, self._places, self._weaker
+        )
         more._done = {**self._done, name: value}
         return more
 
@@ -141,114 +138,68 @@ class Variables(Mapping[str, Any]):
 
     def _resolve_text(self, text: str, path: str, place: str) -> Any:
         try:
-            if _is_one_expression(self._environment, text):
+            if is_one_expression(self._environment, text):
                 return self._evaluate(text[2:-2].strip("-+ \n"), path, place)
-            return _compile_text(self._environment, text).render({SELF: self})
+            return compile_text(self._environment, text).render({SELF: self})
         except FAULTS as error:
             raise self._fault(error, path, place) from None
 
     def _evaluate(self, expression: str, path: str, place: str) -> Any:
         try:
-            value = _compile_expression(self._environment, expression)({SELF: self})
+            value = compile_expression(self._environment, expression)({SELF: self})
         except FAULTS as error:
             raise self._fault(error, path, place) from None
-        if isinstance(value, StrictUndefined):
+        if isinstance(value, Undefined):
             raise self._fault(UndefinedError(value._undefined_message), path, place)
-        return value
+        return settle(value)
 
     def _fault(self, error: Exception, path: str, place: str) -> UsageError:
         return template_fault(error, where=f"{self.where(place=place)}, {path}", known=list(self))
 
 
-# Hosts differ in values, hardly in texts: each text is compiled once, for however many hosts.
-
-
-@functools.cache
-def _compile_text(environment: SandboxedEnvironment, text: str) -> Template:
-    return environment.from_string(text)
-
-
-@functools.cache
-def _compile_expression(environment: SandboxedEnvironment, expression: str) -> TemplateExpression:
-    return environment.compile_expression(expression, undefined_to_none=False)
-
-
-@functools.cache
-def _is_one_expression(environment: SandboxedEnvironment, text: str) -> bool:
-    """Such a value keeps the type of its result: "{{ port }}" stays a number."""
-    if not (text.startswith("{{") and text.endswith("}}")):
-        return False
-    body = environment.parse(text).body
-    parts = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
-    return len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData)
-
-
-@functools.cache
-def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
-    """Templates are looked for in the given directories, first hit wins."""
-    environment = SandboxedEnvironment(
-        loader=FileSystemLoader([str(directory) for directory in directories]),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.context_class = LazyContext
-    environment.filters.update(FILTERS)
-    environment.filters.update(systemd_unit.FILTERS)
-    environment.filters.update(nginx_id=nginx_id, tls_pair=_tls_pair)
-    environment.globals["lookup"] = _look_up
-    return environment
-
-
-def _tls_pair(*words: object) -> str:
-    from percore.deploy.plan.certificates import tls_pair  # loads cryptography, which most runs do without
-
-    return tls_pair(*words)
-
-
-def _mandatory(value: Any) -> Any:
-    return str(value) if isinstance(value, StrictUndefined) else value
-
-
-def _look_up(kind: str, *names: str) -> str:
-    """`lookup('env', NAME)`: a variable of the control machine's environment; one that is not set is an error."""
-    if kind not in ("env", "ansible.builtin.env"):
-        raise ValueError(f"lookup('{kind}') is not supported, only lookup('env', NAME)")
-    missing_names = [name for name in names if name not in os.environ]
-    if missing_names:
-        raise ValueError(f"environment variable {missing_names[0]} is not set here")
-    return ",".join(os.environ[name] for name in names)
-
-
-FILTERS: Mapping[str, Callable[..., Any]] = {
-    "b64encode": lambda value: base64.b64encode(str(value).encode()).decode(),
-    "b64decode": lambda value: base64.b64decode(str(value)).decode(),
-    "bool": is_true,
-    "mandatory": _mandatory,
-    "quote": lambda value: shlex.quote(str(value)),
-    "to_json": lambda value: json.dumps(value),
-}
-"""Those of Ansible's filters that values in inventories use most, beside Jinja's own."""
-
-
-def template_fault(error: Exception, *, where: str, known: list[str]) -> UsageError:
-    """One line for a template that cannot be rendered: which, on which line, and the variable with its nearest name."""
-    if isinstance(error, TemplateSyntaxError):
-        return UsageError(f"template is not valid: {error.message}", where=f"{error.filename or where}:{error.lineno}")
-    if isinstance(error, TemplateNotFound):
-        return UsageError(f"template '{error.name}' does not exist", where=where, next="look in templates/ of the role")
-    name = MISSING_NAME.search(str(error))
-    if name is None:
-        return UsageError(f"template fails: {error}", where=where)
-    advice = suggest(name.group(1), known, "set it in the inventory or in the role's defaults")
-    return UsageError(f"variable '{name.group(1)}' is not defined", where=where, next=advice)
-
-
 def resolve_variables(plan: HostPlan) -> Variables:
     """A host's variables; those that need facts cannot be resolved before `knowing` adds them."""
+    return _resolve(plan, HostVariables(plan.plans))
+
+
+def _resolve(plan: HostPlan, others: HostVariables) -> Variables:
     environment = make_environment(with_shipped(plan.project / "templates"))
-    return Variables(plan.variables, environment, plan.host, plan.places)
+    return Variables({**plan.variables, "hostvars": others}, environment, plan.host, plan.places, plan.defaults)
+
+
+class View(Mapping[str, Any]):
+    """A host's variables for templates, which get nothing else of them."""
+
+    def __init__(self, variables: Variables) -> None:
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> Any:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+class HostVariables(Mapping[str, View]):
+    """`hostvars`: of each host of the inventory, resolved when a template asks for them. Facts are not among them."""
+
+    def __init__(self, plans: Mapping[str, HostPlan]) -> None:
+        self._plans = plans
+        self._views: dict[str, View] = {}
+
+    def __getitem__(self, host: str) -> View:
+        if host not in self._views:
+            self._views[host] = View(_resolve(self._plans[host], self))
+        return self._views[host]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
 
 
 def text_only(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from percore.deploy.connection.address import read_address
-from percore.deploy.inventory import Inventory, load_inventory
+from percore.deploy.inventory import Inventory, differences, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
@@ -45,7 +45,7 @@ def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
         raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
     require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
     typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
-    for warning in dict.fromkeys([*inventory.files.warnings, *typos]):
+    for warning in dict.fromkeys([*differences(scope.project), *inventory.warnings, *inventory.files.warnings, *typos]):
         print_line(f"warning: {warning}")
     return hosts
 

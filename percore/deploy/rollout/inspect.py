@@ -63,6 +63,13 @@ class Seen(HostValue):
         return self.reply["current"]
 
 
+def _unit_that_needs_them(wanted: WantedHost) -> str | None:
+    """Where programs are to be found: not in the PATH of our login, but for an app that names its own PATH or interpreter."""
+    apps = wanted.app.record["apps"] if wanted.app else []
+    says_itself = any("/" in str(app.get("interpreter", "")) or "PATH" in app.get("env", {}) for app in apps)
+    return None if says_itself or not apps else wanted.host.settings.unit
+
+
 def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
     """Compare what a host is with what it should be. An owner locks it as well."""
     app = wanted.app
@@ -72,6 +79,7 @@ def inspect_host(wanted: WantedHost, owner: str | None) -> Seen:
         owner=owner,
         resources=wanted.comparable(),
         programs=programs,
+        unit=_unit_that_needs_them(wanted),
         fingerprint=app.fingerprint if app else None,
     )
     is_same = not reply["changes"] and not reply["owed"]

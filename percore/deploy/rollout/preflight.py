@@ -6,6 +6,7 @@ import functools
 import json
 import platform
 import re
+import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -97,6 +98,12 @@ Refused = tuple[str, str] | None
 
 def _programs(case: _Case) -> Refused:
     node = case.seen["versions"].get("node", "")
+    login = case.host.agent.facts.get("node")
+    if case.artifact.is_node and not node and login:
+        return (
+            f"Node.js is in the PATH of a login there ({login}) and not in that of services",
+            f"set roles: [node, app], or on the host: ln -s {shlex.quote(login)} /usr/local/bin/node",
+        )
     if case.artifact.is_node and not node:
         return "Node.js is missing there", "set roles: [node, app], or apt-get install -y nodejs on the host"
     wanted = declared_node(case.artifact)

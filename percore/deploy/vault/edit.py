@@ -39,7 +39,11 @@ def decrypt(path: Path, ring: Keyring) -> None:
         _write(path, ring.open_bytes(_text(content, path), str(path)))
     else:
         text = _text(content, path)
-        _write(path, replace_values(text, path, lambda value: plain_scalar(value, ring, path, tag="")).encode())
+        _refuse_hidden(text, path)
+        _write(
+            path,
+            replace_values(text, path, lambda value: plain_scalar(value, ring, path, tag=""), required=True).encode(),
+        )
 
 
 def view(path: Path, ring: Keyring) -> bytes:
@@ -47,9 +51,20 @@ def view(path: Path, ring: Keyring) -> bytes:
     content = _read(path)
     if content.startswith(HEADER.encode()):
         return ring.open_bytes(_text(content, path), str(path))
+    text = _text(content, path)
+    _refuse_hidden(text, path)
     return replace_values(
-        _text(content, path), path, lambda value: plain_scalar(value, ring, path, tag="!vault ")
+        text, path, lambda value: plain_scalar(value, ring, path, tag="!vault "), required=True
     ).encode()
+
+
+def _refuse_hidden(text: str, path: Path) -> None:
+    """A vault text behind something else: Ansible does not open it either."""
+    lines = text.lstrip("\ufeff").splitlines()
+    number = next((number for number, line in enumerate(lines, 1) if line.startswith(HEADER)), None)
+    if number is not None:
+        what = "the vault text does not begin with the first byte of the file"
+        raise UsageError(what, where=f"{path}:{number}", next=f"remove what stands before {HEADER}")
 
 
 def rekey(path: Path, ring: Keyring, new: Keyring, new_id: str, *, only: str = "") -> None:

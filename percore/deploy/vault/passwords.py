@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,13 @@ from percore.common.bounds import YamlFault, compose_yaml, read_file
 from percore.common.passwords import for_programs
 from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
-from percore.deploy.vault.envelope import DEFAULT_ID, Sealed, open_envelope, parse_envelope
+from percore.deploy.vault.envelope import DEFAULT_ID, HEADER, Sealed, open_envelope, parse_envelope
 from percore.errors import UsageError
 
 PASSWORD = "PERCORE_VAULT_PASSWORD"
 PASSWORD_FILE = "ANSIBLE_VAULT_PASSWORD_FILE"
 IDENTITIES = "ANSIBLE_VAULT_IDENTITY_LIST"
+ID_MATCH = "ANSIBLE_VAULT_ID_MATCH"
 PROGRAM_SECONDS = 60
 PLAIN_TAGS = [f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null")]
 HOW = f"set {PASSWORD} or {PASSWORD_FILE}"
@@ -34,6 +36,7 @@ class Keyring:
 
     sources: list[tuple[str, str]]
     known: dict[str, bytes] = field(default_factory=dict, repr=False)
+    only_own_id: bool = False  # ANSIBLE_VAULT_ID_MATCH: no other password is tried
 
     def password(self, vault_id: str, place: str = "") -> bytes:
         """The password to encrypt with under this id."""
@@ -52,13 +55,25 @@ class Keyring:
             raise UsageError("what the vault text holds is not UTF-8 text", where=place) from None
 
     def open_bytes(self, text: str, place: str) -> bytes:
-        """What a vault text holds: the password of its own id is tried first, then all others, as Ansible does."""
+        """What a vault text holds: the password of its own id is tried first, then all others, as Ansible does.
+
+        A source that cannot be read is passed over as long as another one opens it: not everyone has every password.
+        """
         envelope = parse_envelope(text, place)
         sources = self.sources or [(DEFAULT_ID, "prompt")]
+        faults: list[UsageError] = []
         for name, source in sorted(sources, key=lambda pair: pair[0] != envelope.vault_id):
-            plain = open_envelope(envelope, self._read(name, source, place))
+            if self.only_own_id and name != envelope.vault_id:
+                continue
+            try:
+                plain = open_envelope(envelope, self._read(name, source, place))
+            except UsageError as fault:
+                faults.append(fault)
+                continue
             if plain is not None:
                 return plain
+        if faults:
+            raise faults[0]
         tried = ", ".join(dict.fromkeys(name for name, _ in sources))
         raise UsageError(
             f"no password opens this vault text of id '{envelope.vault_id}' (tried: {tried})", where=place, next=HOW
@@ -66,10 +81,18 @@ class Keyring:
 
     def _read(self, vault_id: str, source: str, place: str = "") -> bytes:
         if source not in self.known:
-            self.known[source] = (
-                self._prompt(vault_id, place) if source == "prompt" else read_password(Path(source), vault_id)
-            )
+            is_prompt = source == "prompt"
+            found = self._prompt(vault_id, place) if is_prompt else read_password(Path(source), vault_id)
+            self.known[source] = self._unsealed(found, source) if found.startswith(HEADER.encode()) else found
         return self.known[source]
+
+    def _unsealed(self, content: bytes, source: str) -> bytes:
+        """A password file may be encrypted itself, with the password of another source."""
+        others = [pair for pair in self.sources if pair[1] != source]
+        if not others:
+            raise UsageError("the vault password file is encrypted itself", where=source, next=f"decrypt it, or {HOW}")
+        ring = Keyring(others, self.known, self.only_own_id)
+        return ring.open_bytes(content.decode(errors="replace"), source).strip(b" \t\r\n")
 
     def _prompt(self, vault_id: str, place: str) -> bytes:
         if not sys.stdin.isatty():
@@ -87,7 +110,7 @@ def keyring_from(environment: Mapping[str, str], named: str = "") -> Keyring:
         known[PASSWORD] = environment[PASSWORD].encode()
     if environment.get(PASSWORD_FILE):
         sources.append((DEFAULT_ID, environment[PASSWORD_FILE]))
-    return Keyring(sources, known)
+    return Keyring(sources, known, environment.get(ID_MATCH, "").lower() in ("1", "true", "yes", "on", "t", "y"))
 
 
 def new_keyring(named: str) -> tuple[Keyring, str]:
@@ -140,6 +163,8 @@ def _run_program(path: Path, vault_id: str) -> bytes:
 
 def _parse_identity(word: str) -> tuple[str, str]:
     name, separator, source = word.partition("@")
+    if separator and name and not re.fullmatch(r"[^\s;,@]{1,100}", name):
+        raise UsageError(f"{ascii(name)[:80]} cannot be a vault id", next="use letters, digits, '-' and '_'")
     return (name or DEFAULT_ID, source) if separator else (DEFAULT_ID, word)
 
 
@@ -160,13 +185,20 @@ def open_sealed(value: Sealed) -> str:
     return plain
 
 
-def open_file(text: str, path: str) -> str:
-    """The plain text of a file that is encrypted as a whole; from now on no output shows its values."""
+def open_file(text: str, path: str, *, hide_other: Callable[[str], None] = REDACTOR.hide) -> str:
+    """The plain text of a file that is encrypted as a whole; from now on no output shows its values.
+
+    `hide_other` hides those of a text that is no YAML with values in it.
+    """
     plain = keyring().open(text, path)
     try:
-        _hide_values(compose_yaml(plain, yaml.SafeLoader))
+        root = compose_yaml(plain, yaml.SafeLoader)
     except YamlFault:
-        REDACTOR.hide(plain)
+        root = None
+    if isinstance(root, (yaml.MappingNode, yaml.SequenceNode)):
+        _hide_values(root)
+    else:
+        hide_other(plain)
     return plain
 
 

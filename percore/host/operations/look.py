@@ -29,6 +29,7 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         target.releases.staging.clean()
     releases, status = target.releases, target.status()
     current = releases.current()
+    search = facts.path_of_unit(request.unit) if request.unit and request.programs else None
     return replies.InspectReply(
         current=current,
         marks=releases.marks.read(),
@@ -41,7 +42,7 @@ def inspect(session: Session, request: m.InspectRequest, target: Target) -> repl
         disk_free_bytes=facts.free_bytes(releases.directory),
         inodes_free=facts.free_inodes(releases.directory),
         memory_free_bytes=facts.free_memory(),
-        versions={name: facts.program_version(name) for name in request.programs},
+        versions={name: facts.program_version(name, search) for name in request.programs},
         apps=names_of(releases, current),
         placement=read_holders(releases),
     )

@@ -18,11 +18,9 @@ from percore.host.release.records import kept_files, write_amendment, write_rele
 from percore.host.release.running import full_name_of
 from percore.host.release.target import Target
 from percore.host.release.transfer.parts import PartReader, check_room
+from percore.host.release.transfer.reopen import reopen
 from percore.host.release.transfer.shared import link_shared
 from percore.host.resources.registry import make
-
-SMALL_BYTES = 4 * 1024 * 1024
-"""Files of roles are held in memory while they are staged; archives are not."""
 
 PIECE_BYTES = 256 * 1024
 
@@ -39,6 +37,7 @@ class Staging:
         """Bring everything of a release to the host and check it there. Returns what `prepare` changed."""
         releases, release = self.target.releases, request.release
         self._refuse_taken_names(request.record)
+        self._reopen(request.package.path)
         changed = self.prepare(request.prepare, request.activation.handlers)
         received = self._receive(request)
         try:
@@ -53,6 +52,13 @@ class Staging:
             releases.remove(release)
             raise
         return changed
+
+    def _reopen(self, package: str) -> None:
+        releases = self.target.releases
+        places = [releases.path(name) for name in releases.names()]
+        app = os.path.dirname(releases.directory)
+        for path in reopen(app, places, package, self.target.supervisor.user):
+            self.emit({"event": "progress", "text": f"open {path}, which an earlier deploy left closed to other users"})
 
     def _refuse_taken_names(self, record: Mapping[str, Any]) -> None:
         """The supervisor would replace the workers of the app of another project by those of this one."""
@@ -157,7 +163,7 @@ class Staging:
         if sha256 == request.package.sha256:
             install_package(request.package, reader)
             return b""
-        content = reader.read(SMALL_BYTES)
+        content = reader.read()  # of a role, and held in memory until all is there; archives are not
         reader.check(sha256)
         return content
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.inventory import Inventory, find_inventory, load_inventory
+from percore.deploy.inventory import Inventory, differences, find_inventory, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.errors import UsageError
 
@@ -157,3 +157,18 @@ def test_the_documented_inventories_are_read_and_say_the_same(tmp_path: Path) ->
     assert first.groups_of("web01.example.com") == second.groups_of("web01.example.com")
     patterns = ["web:&fresh", "web:!fresh", "~web0[1-4]", "web[0]", "web[-1]", "web[0:2]", "web[3:]", "web*"]
     assert [select(first, pattern) for pattern in patterns] == [select(second, pattern) for pattern in patterns]
+
+
+def test_what_ansible_cfg_says_is_told_where_it_makes_a_difference(tmp_path: Path) -> None:
+    write(tmp_path, inventories__a="h\n", hosts="h\n")
+    (tmp_path / "ansible.cfg").write_text(
+        "[defaults]\ninventory = ./hosts ; ours\nremote_user=ann\nhash_behaviour = merge\nforks = %d\n[ssh_connection]\n"
+    )
+    with pytest.raises(UsageError, match=r"no environment 'b' -> ansible.cfg names an inventory: .*--env ./hosts"):
+        find_inventory("b", tmp_path / "inventories")
+    assert [warning.partition(": ")[2] for warning in differences(tmp_path)] == [
+        "hash_behaviour is not respected: mappings are replaced, never merged",
+        "remote_user is not respected -> set ansible_user in the inventory",
+    ]
+    (tmp_path / "ansible.cfg").write_text("no section\n")
+    assert list(differences(tmp_path)) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.connection import ssh_config
-from percore.deploy.connection.ssh_config import Route, Wish, find_route, jump_wish
+from percore.deploy.connection.openssh import config as openssh_config
+from percore.deploy.connection.openssh.config import Route, Wish, find_route, jump_wish
 from percore.errors import PreflightError, UsageError
 
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client is installed")
@@ -45,6 +45,24 @@ def test_none_takes_a_proxy_and_an_agent_away(config: Path) -> None:
     assert (route(config, text).jumps, route(config, text).agent) == ((), None)
     other = route(config, text, host="web2")
     assert (other.jumps, other.agent) == (("bastion",), "/run/agent")
+
+
+@needs_ssh
+def test_a_proxy_that_hands_over_a_descriptor_is_refused(config: Path) -> None:
+    with pytest.raises(UsageError, match="ProxyUseFdpass is not supported"):
+        route(config, "Host *\n  ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes\n")
+    assert route(config, "Host *\n  ProxyUseFdpass yes\n").proxy_command is None
+
+
+@needs_ssh
+def test_key_files_may_be_public_ones_alone_and_certificates_are_named(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.pub").touch()
+    text = f"Host *\n  IdentityFile {tmp_path}/web\n  IdentityFile ${{REACH}}/web.pub\n  CertificateFile {tmp_path}/%h.pub\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REACH", str(tmp_path))
+        found = route(config, text)
+    assert found.key_files == (f"{tmp_path}/web", f"{tmp_path}/web.pub")
+    assert found.certificates == (f"{tmp_path}/web1.pub",)
 
 
 @needs_ssh
@@ -111,7 +129,7 @@ def test_without_an_openssh_client_the_inventory_and_the_usual_files_still_count
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/config").write_text("Host web1\n  HostName 10.0.0.1\n  Port 2200\n")
-    monkeypatch.setattr(ssh_config.shutil, "which", lambda _: None)
+    monkeypatch.setattr(openssh_config.shutil, "which", lambda _: None)
     found = find_route(
         Wish("web1", user="ann", arguments=("-o", "UserKnownHostsFile /k", "-oStrictHostKeyChecking=accept-new"))
     )

@@ -15,6 +15,7 @@ from percore.deploy.build.artifact import Artifact
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.inspect import _unit_that_needs_them as unit_of_programs
 from percore.deploy.rollout.preflight import preflight
 from percore.deploy.rollout.preflight import refusal as refuse
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
@@ -90,6 +91,26 @@ def test_disk_inodes_and_memory_are_refused_with_the_arithmetic(artifact: Artifa
     text = refusal(artifact, memory_free_bytes=250_000_000)
     assert "267 MB needed (200 MB for one more of its largest worker, 67 MB to spare), 250 MB available" in text
     assert refusal(artifact, memory_free_bytes=250_000_000, status={"apps": []}) == ""
+
+
+def test_node_in_the_path_of_a_login_alone_is_refused_with_the_reason(artifact: Artifact) -> None:
+    text = refusal(artifact, versions={"node": ""}, facts={"node": "/root/.nvm/v22/bin/node"})
+    assert "Node.js is in the PATH of a login there (/root/.nvm/v22/bin/node) and not in that of services -> " in text
+    assert text.endswith("ln -s /root/.nvm/v22/bin/node /usr/local/bin/node")
+
+
+@pytest.mark.parametrize(
+    ("app", "unit"),
+    [
+        ({"interpreter": "node"}, "percore.service"),
+        ({"interpreter": "/opt/node/22/bin/node"}, None),
+        ({"interpreter": "node", "env": {"PATH": "/opt/bin"}}, None),
+    ],
+)
+def test_programs_are_looked_for_where_the_apps_processes_look(app: dict[str, Any], unit: str | None) -> None:
+    settings = SimpleNamespace(unit="percore.service")
+    wanted: Any = SimpleNamespace(app=SimpleNamespace(record={"apps": [app]}), host=SimpleNamespace(settings=settings))
+    assert unit_of_programs(wanted) == unit
 
 
 def test_versions_are_compared_with_what_the_app_declares(artifact: Artifact) -> None:

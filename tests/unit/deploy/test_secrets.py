@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.deploy.inventory import load_inventory
 from percore.deploy.masking import MASK, REDACTOR
 from percore.deploy.vault import edit, passwords
 from percore.deploy.vault.envelope import parse_envelope, seal
@@ -227,3 +228,82 @@ def test_the_vault_id_is_written_only_where_it_is_not_the_default() -> None:
     assert seal(b"x", b"p").startswith("$ANSIBLE_VAULT;1.1;AES256\n")
     assert seal(b"x", b"p", "prod").startswith("$ANSIBLE_VAULT;1.2;AES256;prod\n")
     assert parse_envelope(seal(b"x", b"p", "prod"), "").vault_id == "prod"
+
+
+def test_a_password_file_may_be_encrypted_with_another_password(tmp_path: Path) -> None:
+    (tmp_path / "outer").write_text("outer\n")
+    (tmp_path / "inner").write_text(seal(b"inner\n", b"outer") + "\n")
+    words = f"two@{tmp_path / 'inner'}"
+    ring = keyring_from({"ANSIBLE_VAULT_IDENTITY_LIST": f"default@{tmp_path / 'outer'}"}, words)
+    path = tmp_path / "vars.yml"
+    path.write_text("a: 1\n")
+    edit.encrypt(path, ring, "two")
+    assert Keyring([("two", "x")], {"x": b"inner"}).open(path.read_text(), "here") == "a: 1\n"
+    for alone in (words, f"{words},two@{tmp_path / 'inner'}"):
+        with pytest.raises(UsageError, match="the vault password file is encrypted itself"):
+            keyring_from({}, alone).password("two")
+
+
+def test_a_source_that_is_missing_is_passed_over_where_another_password_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    ring = keyring_from({"ANSIBLE_VAULT_IDENTITY_LIST": f"default@{tmp_path / 'theirs'},default@{tmp_path / 'mine'}"})
+    assert ring.open(seal(b"plain", b"mine"), "here") == "plain"
+    with pytest.raises(UsageError, match="theirs: the vault password file does not exist"):
+        ring.open(seal(b"plain", b"theirs"), "here")
+
+
+def test_with_id_match_only_the_password_of_its_own_id_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("right")
+    environment = {"ANSIBLE_VAULT_IDENTITY_LIST": f"other@{tmp_path / 'file'}"}
+    assert keyring_from(environment).open(seal(b"plain", b"right"), "here") == "plain"
+    with pytest.raises(UsageError, match="no password opens this vault text of id 'default'"):
+        keyring_from({**environment, "ANSIBLE_VAULT_ID_MATCH": "True"}).open(seal(b"plain", b"right"), "here")
+
+
+@pytest.mark.parametrize("name", ["a;b", "a b", "é\n"])
+def test_a_vault_id_that_a_header_cannot_hold_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a vault id"):
+        keyring_from({}, f"{name}@/a/file")
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "\n", "---\n", "# a comment\n", "x: 1\n"])
+def test_a_vault_text_behind_something_else_is_told_and_not_shown_as_plain(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "vars.yml"
+    path.write_text(before + seal(b"a: 1\n", b"old"))
+    for verb in (edit.view, edit.decrypt):
+        with pytest.raises(UsageError, match="the vault text does not begin with the first byte of the file"):
+            verb(path, OLD)
+    assert path.read_text() == before + seal_of(path)
+
+
+def seal_of(path: Path) -> str:
+    text = path.read_text()
+    return text[text.index("$ANSIBLE_VAULT") :]
+
+
+def test_a_file_in_which_nothing_is_encrypted_is_told(tmp_path: Path) -> None:
+    for text in ("", "a: 1\n"):
+        (tmp_path / "vars.yml").write_text(text)
+        for verb in (edit.view, edit.decrypt):
+            with pytest.raises(UsageError, match="nothing in it is encrypted"):
+                verb(tmp_path / "vars.yml", OLD)
+
+
+def test_an_encrypted_inventory_in_ini_form_shows_its_hosts_and_none_of_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERCORE_VAULT_PASSWORD", "old")
+    passwords.keyring.cache_clear()
+    text = "[web]\nweb1.example.com\nhost-one db_pin=topsecret-1 port=5000 'two words=a b c d'\n[web:vars]\nlong = topsecret 2\n"
+    for name in ("hosts", "hosts.ini"):
+        (tmp_path / name).write_text(seal(text.encode(), b"old"))
+        shown = REDACTOR.text(str(load_inventory(tmp_path / name).variables("host-one")))
+        assert "topsecret" not in shown
+        assert "a b c d" not in shown
+        assert "5000" in shown
+    assert REDACTOR.text("web1.example.com [web]") == "web1.example.com [web]"
+    (tmp_path / "hosts").write_text(seal(b"[web]\nh db_pin=topsecret-3 oops\n", b"old"))
+    with pytest.raises(UsageError) as refused:
+        load_inventory(tmp_path / "hosts")
+    assert "topsecret" not in REDACTOR.text(str(refused.value))
+    passwords.keyring.cache_clear()

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from percore.deploy.connection.address import HostAddress, read_address
-from percore.deploy.connection.agent import Remote, connect, remote_error
+from percore.deploy.connection.agent import Remote, connect
+from percore.deploy.connection.agent_faults import remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -53,6 +54,26 @@ def test_ansible_variables_become_an_address() -> None:
     assert "geheim" not in repr(address)
 
 
+@pytest.mark.parametrize("written", ["auto", "auto_silent", "auto_legacy", "auto_legacy_silent"])
+def test_an_interpreter_that_is_to_be_found_is_looked_for_on_the_host(written: str) -> None:
+    words = read_address("web1", {"ansible_python_interpreter": written}).python
+    assert words[:2] == ("/bin/sh", "-c")
+    assert read_address("here", {**LOCAL, "ansible_python_interpreter": written}).python[0].startswith("/")
+    assert read_address("web1", {}).python == ("python3",)
+
+
+def test_an_interpreter_is_a_program_with_arguments() -> None:
+    text = "/usr/bin/env 'my python3' -X utf8"
+    assert read_address("web1", {"ansible_python_interpreter": text}).python == (
+        "/usr/bin/env", "my python3", "-X", "utf8",
+    )  # fmt: skip
+
+
+def test_full_names_and_all_arguments_of_ansible_count() -> None:
+    variables = {"ansible_connection": "ansible.builtin.ssh", "ansible_ssh_args": "-C", "ansible_ssh_extra_args": "-4"}
+    assert read_address("web1", variables).ssh.arguments == ("-C", "-4")
+
+
 def test_a_host_without_variables_is_reached_by_its_name() -> None:
     address = read_address("web1", {})
     assert address.address == "web1"
@@ -68,6 +89,8 @@ def test_a_host_without_variables_is_reached_by_its_name() -> None:
             {"ansible_become": 1, "ansible_become_method": "su"},
             "host web1: ansible_become_method 'su' is not supported",
         ),
+        ({"ansible_python_interpreter": "'/opt"}, "ansible_python_interpreter cannot be split into words"),
+        ({"ansible_ssh_args": "-oStrictHostKeyChecking=no"}, "host web1: host keys are always checked"),
         ({"ansible_port": "ssh"}, "host web1: ansible_port should be a number and is 'ssh'"),
         ({"ansible_ssh_common_args": "-o 'a"}, "host web1: ansible_ssh_common_args cannot be split into words"),
         ({"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"}, "host web1: host keys are always checked"),

@@ -6,14 +6,12 @@ Without an OpenSSH client (`ssh` not in PATH), `~/.ssh/config` is read by parami
 
 from __future__ import annotations
 
-import functools
 import getpass
 import itertools
 import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from dataclasses import dataclass
 from percore.common.bounds import read_file
 from percore.common.names import is_ssh_host, is_ssh_user
 from percore.common.passwords import for_programs
+from percore.deploy.connection.openssh.percent_signs import expand, expand_all, fill, percent_signs, quoted, split_paths
 from percore.errors import PercoreError, PreflightError, UsageError
 
 SECONDS = 10
@@ -54,10 +53,12 @@ class Route:
     host: str
     port: int
     user: str
-    key_files: tuple[str, ...]
+    key_files: tuple[str, ...]  # private keys, or public ones whose private part the agent has
+    certificates: tuple[str, ...]
     agent: str | None  # the agent's socket; None: no agent is asked
     only_named_keys: bool  # of the agent's keys, only those that `key_files` name
     known_hosts: tuple[str, ...]  # new keys go into the first
+    revoked_keys: str  # a file; empty: there is none
     known_as: str  # the name the host's key is known under
     accept_new: bool
     hash_names: bool
@@ -71,6 +72,11 @@ class Route:
         """What the host is called in known_hosts."""
         return self.known_as or (self.host if self.port == 22 else f"[{self.host}]:{self.port}")
 
+    @property
+    def bare_name(self) -> str:
+        """What it may be called there besides, and the name that a certificate is for."""
+        return self.known_as or self.host
+
 
 def find_route(wish: Wish) -> Route:
     """Raises UsageError for what ssh does not understand, PreflightError for a named key or known_hosts file that is missing."""
@@ -78,7 +84,8 @@ def find_route(wish: Wish) -> Route:
     options = _ask_ssh(wish) if shutil.which("ssh") else _read_config(wish)
     route = _make_route(wish, options)
     _refuse_unsafe(route.host, route.user)
-    if wish.key_file and _expand(wish.key_file, route.host) not in route.key_files:
+    signs = percent_signs(wish.host, route.host, route.port, route.user, route.known_as)
+    if wish.key_file and expand(wish.key_file, signs) not in route.key_files:
         raise PreflightError(f"the key {wish.key_file} does not exist", next="see ansible_ssh_private_key_file")
     for path in _written(wish.arguments, "userknownhostsfile"):
         if path != "none" and not os.path.exists(os.path.expanduser(path)) and not route.accept_new:
@@ -174,22 +181,26 @@ def _make_route(wish: Wish, options: Options) -> Route:
         return default if value == "none" else value
 
     host, user = one("hostname", wish.host), one("user") or getpass.getuser()
-    known = " ".join([one("userknownhostsfile"), one("globalknownhostsfile")])
-    keys = (_expand(path, host, user) for path in options.get("identityfile", ()) if path != "none")
-    port = _port(one("port", "22"))
-    proxy = one("proxycommand") or None
+    port, proxy = _port(one("port", "22")), one("proxycommand") or None
+    if proxy and one("proxyusefdpass") == "yes":
+        raise UsageError("ProxyUseFdpass is not supported", next="use a ProxyCommand that carries the bytes itself")
+    signs = percent_signs(wish.host, host, port, user, one("hostkeyalias"))
+    known = [one(name) for name in ("userknownhostsfile", "globalknownhostsfile")]
+    keys = expand_all(options.get("identityfile", ()), signs)
     return Route(
         host=host,
         port=port,
         user=user,
-        key_files=tuple(dict.fromkeys(path for path in keys if os.path.isfile(path))),
-        agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0], host, user),
+        key_files=tuple(path for path in keys if os.path.isfile(path) or os.path.isfile(f"{path}.pub")),
+        certificates=expand_all(options.get("certificatefile", ()), signs),
+        agent=_agent(options.get("identityagent", ["SSH_AUTH_SOCK"])[0], signs),
         only_named_keys=one("identitiesonly", "no") == "yes",
-        known_hosts=tuple(os.path.expanduser(path) for path in known.split()),
+        known_hosts=expand_all([path for paths in known for path in split_paths(paths)], signs),
+        revoked_keys=expand(one("revokedhostkeys"), signs),
         known_as=one("hostkeyalias"),
         accept_new=one("stricthostkeychecking") == "accept-new",
         hash_names=one("hashknownhosts", "no") == "yes",
-        proxy_command=_fill(proxy, _quoted(h=host, p=str(port), r=user, n=wish.host)) if proxy else None,
+        proxy_command=fill(proxy, quoted(h=host, p=str(port), r=user, n=wish.host)) if proxy else None,
         jumps=() if proxy else tuple(filter(None, one("proxyjump").split(","))),
         seconds=_whole(one("connecttimeout"), SECONDS),
         silence_seconds=_silence(one("serveraliveinterval"), one("serveralivecountmax")),
@@ -213,41 +224,12 @@ def _whole(written: str, default: int) -> int:
     return min(int(written[:9]), 86400) if re.fullmatch(r"[0-9]+", written) else default
 
 
-def _agent(written: str, host: str, user: str) -> str | None:
+def _agent(written: str, signs: Mapping[str, str]) -> str | None:
     if written == "none":
         return None
-    if written == "SSH_AUTH_SOCK" or written.startswith("$"):
-        return os.environ.get(written.lstrip("${").rstrip("}")) or None
-    return _expand(written, host, user)
-
-
-def _expand(path: str, host: str, user: str = "") -> str:
-    """`~` and the percent signs of ssh_config(5) in a path."""
-    values = {
-        "%": "%",
-        "d": os.path.expanduser("~"),
-        "h": host,
-        "i": str(_uid()),
-        "l": socket.gethostname(),
-        "L": socket.gethostname().partition(".")[0],
-        "r": user,
-        "u": getpass.getuser(),
-    }
-    return os.path.expanduser(_fill(path, values))
-
-
-def _quoted(**values: str) -> dict[str, str]:
-    """For the shell that runs a ProxyCommand: whatever these hold, each is one word of it, or a part of one."""
-    return {"%": "%", **{sign: shlex.quote(value) for sign, value in values.items()}}
-
-
-def _fill(text: str, values: Mapping[str, str]) -> str:
-    return re.sub(r"%(.)", lambda found: values.get(found[1], found[0]), text)
-
-
-@functools.cache
-def _uid() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
+    if written == "SSH_AUTH_SOCK" or (written.startswith("$") and not written.startswith("${")):
+        return os.environ.get(written.lstrip("$")) or None
+    return expand(written, signs) or None
 
 
 def _configuration_file(arguments: Sequence[str]) -> list[str]:

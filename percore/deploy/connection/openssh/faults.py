@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 
-from percore.deploy.connection.ssh_config import Route
-from percore.deploy.connection.ssh_keys import NOT_KNOWN
+from percore.deploy.connection.openssh.config import Route
+from percore.deploy.connection.openssh.host_keys import NOT_KNOWN, REVOKED
+from percore.deploy.connection.openssh.our_keys import MORE
 from percore.errors import PercoreError, PreflightError, UnreachableError
+
+MANY = 5
+"""Most servers end a connection after six tries."""
 
 
 def explain(host: str, route: Route, error: Exception) -> PercoreError:
@@ -24,8 +28,9 @@ def explain(host: str, route: Route, error: Exception) -> PercoreError:
         )
     said = getattr(error, "proxy_said", "").splitlines()
     text = said[-1] if said else str(getattr(error, "text", error)) or type(error).__name__
-    if "is revoked" in text:
-        return PreflightError(f"the host key of {place} is revoked in known_hosts; this may be an attack", where=host)
+    if text.startswith(REVOKED):
+        what = f"the host key of {place} is revoked{text[len(REVOKED) :]}; this may be an attack"
+        return PreflightError(what, where=host, next="ask who revoked it; a new key is not trusted by itself")
     if text.startswith(NOT_KNOWN):
         port = "" if route.port == 22 else f"-p {route.port} "
         return PreflightError(
@@ -45,13 +50,19 @@ def explain(host: str, route: Route, error: Exception) -> PercoreError:
 
 
 def _explain_refusal(host: str, place: str, route: Route, error: Exception) -> PercoreError:
-    strategy = getattr(getattr(error, "result", None), "strategy", None)
-    tried = len(getattr(error, "result", ()))
-    locked = getattr(strategy, "locked", [])
+    files = getattr(getattr(getattr(error, "result", None), "strategy", None), "files", None)
+    results = getattr(error, "result", ())
+    locked, unusable = getattr(files, "locked", []), getattr(files, "unusable", [])
     what = f"{place} does not let us log in as {route.user}: "
     if locked:
         return UnreachableError(
             f"{what}the key {locked[0]} has a passphrase", where=host, next=f"ssh-add {locked[0]}, then try again"
         )
+    tried = len(results)
     reason = f"{tried} keys or passwords were tried" if tried else "there is no key to try"
-    return UnreachableError(f"{what}{reason}", where=host, next="check ansible_user and the key")
+    steps = [str(each.result) for each in results if str(each.result).startswith(MORE)]
+    reason = "; ".join([steps[0] if steps else reason, *unusable[:3]])
+    advice = "check ansible_user and the key"
+    if tried >= MANY:
+        advice += "; a host ends after some tries: name the key, and set IdentitiesOnly yes in ~/.ssh/config"
+    return UnreachableError(f"{what}{reason}", where=host, next=advice)

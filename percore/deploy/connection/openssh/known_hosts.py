@@ -32,35 +32,42 @@ class Known:
     """What the files say of one host."""
 
     keys: dict[str, list[bytes]] = field(default_factory=dict)  # by kind: any of them may be its own
+    elsewhere: dict[str, list[bytes]] = field(default_factory=dict)  # of its name without a port: others are no change
+    authorities: set[bytes] = field(default_factory=set)  # whose certificates are trusted
     revoked: set[bytes] = field(default_factory=set)
-    passed_over: list[str] = field(default_factory=list)  # what could have made it known, and is not used
+    passed_over: list[str] = field(default_factory=list)  # lines that cannot be read
 
     def judge(self, key: bytes) -> str:
         """`known`, `revoked`, `changed` (others are known, and this one is not), or `unknown`."""
         if key in self.revoked:
             return "revoked"
-        if any(key in keys for keys in self.keys.values()):
+        if any(key in keys for keys in [*self.keys.values(), *self.elsewhere.values()]):
             return "known"
         return "changed" if self.keys else "unknown"
 
 
-def find_known(paths: Iterable[str], name: str) -> Known:
-    """The keys of `name`, a host or `[host]:port`. A revoked one is none of them."""
+def find_known(paths: Iterable[str], name: str, bare_name: str = "") -> Known:
+    """The keys of `name`, a host or `[host]:port`, and where it has none, of `bare_name`. A revoked one is none of them."""
     known = Known()
     for line in (line for path in paths for line in _lines(path)):
         if isinstance(line, str):
             known.passed_over.append(line)
-        elif not names_match(line.names, name):
-            continue
-        elif line.marker == "@revoked":
-            known.revoked.add(line.key)
-        elif line.marker:
-            known.passed_over.append(
-                f"{line.place} trusts a certificate authority, whose certificates are not asked for"
-            )
-        else:
-            known.keys.setdefault(line.kind, []).append(line.key)
+        elif names_match(line.names, name):
+            _add(known, known.keys, line)
+        elif bare_name and names_match(line.names, bare_name):
+            _add(known, known.elsewhere, line)
+    if known.keys:
+        known.elsewhere.clear()
     return known
+
+
+def _add(known: Known, keys: dict[str, list[bytes]], line: KnownKey) -> None:
+    if line.marker == "@revoked":
+        known.revoked.add(line.key)
+    elif line.marker:
+        known.authorities.add(line.key)
+    else:
+        keys.setdefault(line.kind, []).append(line.key)
 
 
 def names_match(written: str, name: str) -> bool:
