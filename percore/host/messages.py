@@ -208,6 +208,7 @@ class RevertRequest(NamedTuple):
     target: TargetPaths
     verb: Line = "deploy"
     note: Mapping[str, Any] = NOTHING
+    result: Line = "rolled back: another host failed"
 
 
 class ConfirmRequest(NamedTuple):

@@ -31,6 +31,15 @@ Moment = Annotated[float, between(0, 2**35)]
 PortName = Annotated[str, pattern("the number of a port", r"[0-9]{1,5}")]
 
 
+class DrainedHost(TypedDict):
+    host: Line
+    names: list[Line]
+    verb: Line
+    who: Line
+    at: Moment
+    why: Line
+
+
 class HostFacts(TypedDict):
     hostname: Word
     system: Name
@@ -51,6 +60,7 @@ class HostFacts(TypedDict):
     nginx_version: NotRequired[Word]
     node: Path | None
     disk_free_bytes: Count
+    drained: NotRequired[list[DrainedHost]]
     time: Moment
 
 

@@ -30,6 +30,9 @@ class HostPlan:
         """Others are set up, and get no release: a database server, a load balancer."""
         return any(role.name in DEFAULT_ROLES for role in self.roles)
 
+    def has_role(self, name: str) -> bool:
+        return any(role.name == name for role in self.roles)
+
 
 def make_plan(
     host: str, variables: Mapping[str, Any], *, env: str, project: Path, places: Mapping[str, str] | None = None

@@ -33,6 +33,7 @@ from jinja2.utils import missing
 
 from percore.deploy.plan.host_plan import HostPlan, is_true
 from percore.deploy.plan.nginx_names import nginx_id
+from percore.deploy.plan.peers import read_servers
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
 from percore.deploy.vault.envelope import Sealed
@@ -196,7 +197,7 @@ def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
     environment.context_class = LazyContext
     environment.filters.update(FILTERS)
     environment.filters.update(systemd_unit.FILTERS)
-    environment.filters.update(nginx_id=nginx_id, tls_pair=_tls_pair)
+    environment.filters.update(nginx_id=nginx_id, read_servers=read_servers, tls_pair=_tls_pair)
     environment.globals["lookup"] = _look_up
     return environment
 
