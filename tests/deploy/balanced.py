@@ -76,6 +76,10 @@ def accept_key(key: str) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
 
 
+class Goodbye(Exception):
+    """The other side closed the WebSocket as the protocol has it."""
+
+
 class WebSocket:
     """A client of RFC 6455 that sends short texts."""
 
@@ -99,6 +103,10 @@ class WebSocket:
         masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
         self._socket.sendall(bytes([0x81, 0x80 | len(payload)]) + mask + masked)
         head = self._socket.recv(2)
+        if not head:
+            raise ConnectionError("the WebSocket was cut")
+        if head[0] == 0x88:
+            raise Goodbye
         return self._socket.recv(head[1]).decode()
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,8 +25,10 @@ import yaml
 from percore.deploy.report import Report
 from percore.deploy.rollout.edge.hand_off import hand_over
 from percore.deploy.rollout.scope import Scope
+from percore.tasks import make_namespace
 from tests.deploy.balanced import Backend, WebSocket, backends, vanished_port
-from tests.stages import BIN
+from tests.hosts.reader import Reader, steps_of
+from tests.stages import BIN, ROOT
 from tests.waiting import free_port, wait_for
 
 NGINX, HAPROXY = (
@@ -250,3 +253,49 @@ def test_a_request_that_a_host_is_slow_to_answer_is_not_sent_to_another_one(tmp_
             found = sorted(ask(port)[0] for _ in range(2))
     assert found == [200, 504]
     assert len(made["web2"].asked) == 1
+
+
+PAGE = (ROOT / "docs" / "how-to" / "load-balancer.md").read_text()
+
+
+def test_the_page_s_commands_do_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "inventories").mkdir()
+    (tmp_path / "tasks.py").write_text(
+        "from percore.tasks import make_namespace\nnamespace = make_namespace(__file__)\n"
+    )
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with Reader(tmp_path, env, {}) as reader:
+        reader.follow(steps_of(PAGE, "Files for ops"))
+
+
+def test_the_page_names_every_variable_and_its_commands_exist() -> None:
+    defaults = yaml.safe_load((ROOT / "roles" / "nginx" / "role.yml").read_text())["defaults"]
+    assert {name for name in defaults if name.startswith("edge_")} == set(re.findall(r"`(edge_\w+)`", PAGE))
+    tasks = make_namespace(str(ROOT / "tasks.py")).tasks
+    for line in re.findall(r"^(?:\$ )?invoke (.+)$", PAGE, re.MULTILINE):
+        name, *words = shlex.split(line)
+        known = {flag for argument in tasks[name].get_arguments() for flag in argument.names}
+        assert {word[2:] for word in words if word.startswith("--")} <= known
+
+
+def test_the_steps_of_the_readme_take_it_over_and_go_back(tmp_path: Path) -> None:
+    port = free_port()
+    with backends("web1") as made:
+        files = make(tmp_path, {"web1": made["web1"].port}, edge_port=port)
+        parts = (files / "README.md").read_text().split("### ")
+        take_over, back = (re.search(r"```sh\n(.*?)```", part, re.DOTALL)[1] for part in parts[1:3])  # type: ignore[index]
+        conf = tmp_path / "shop.conf"
+        conf.write_text(f"server {{ listen {port}; return 204; }}\n")
+        server = Server(tmp_path, conf)
+        nginx = shlex.join([NGINX, "-p", str(tmp_path), "-c", str(server.config)])
+
+        def follow(text: str) -> None:
+            lines = text.replace("/etc/nginx/conf.d/shop.conf", str(conf)).replace("\nnginx ", f"\n{nginx} ")
+            subprocess.run(["sh", "-exc", lines], cwd=files, check=True, capture_output=True)
+
+        with server.serving(port):
+            assert ask(port)[0] == 204
+            follow(take_over)
+            wait_for(lambda: ask(port)[1].startswith("web1"), "the file that was handed over")
+            follow(back)
+            wait_for(lambda: ask(port)[0] == 204, "the way back")

@@ -34,7 +34,8 @@ Entry = Mapping[str, Any]
 
 def find_load_balancers(scope: Scope) -> list[Host]:
     """Whatever the run is limited to."""
-    if not load_inventory(scope.inventory_path).hosts_of(GROUP):
+    inventory = load_inventory(scope.inventory_path)
+    if GROUP not in inventory.groups or not inventory.hosts_of(GROUP):
         return []
     found = plan_hosts(replace(scope, limit=GROUP), also_without_app=True)
     return [host for host in found if host.plan.has_role(LOAD_BALANCER)]
