@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, TypedDict
 
 from percore.common import typed
 from percore.common.typed import Line, between
@@ -16,15 +15,15 @@ KEPT = "drain"
 """The `verb` of a person. Any other one is that of a run, which undrains the host before it ends."""
 
 
-class Drained(NamedTuple):
+class DrainedHost(TypedDict):
     """`names` are the host's in the list of servers: its name, its address, and that with the port."""
 
     host: Line
-    names: Sequence[Line]
+    names: list[Line]
     verb: Line
     who: Line
     at: Annotated[float, between(0, 2**35)]
-    why: Line = ""
+    why: Line
 
 
 def read_drained(path: str = PATH) -> list[dict[str, Any]]:
@@ -32,7 +31,7 @@ def read_drained(path: str = PATH) -> list[dict[str, Any]]:
     try:
         with open_for_reading(path) as file:
             entries = json.loads(file.read(1 << 20))
-        found: list[dict[str, Any]] = typed.as_json(typed.read(list[Drained], entries))
+        found: list[dict[str, Any]] = typed.read(list[DrainedHost], entries)
     except (OSError, ValueError):
         return []
     return found

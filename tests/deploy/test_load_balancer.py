@@ -269,7 +269,7 @@ def test_the_page_s_commands_do_what_it_says(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_variable_and_its_commands_exist() -> None:
-    defaults = yaml.safe_load((ROOT / "roles" / "nginx" / "role.yml").read_text())["defaults"]
+    defaults = yaml.safe_load((ROOT / "roles" / "app" / "role.yml").read_text())["defaults"]
     assert {name for name in defaults if name.startswith("edge_")} == set(re.findall(r"`(edge_\w+)`", PAGE))
     tasks = make_namespace(str(ROOT / "tasks.py")).tasks
     for line in re.findall(r"^(?:\$ )?invoke (.+)$", PAGE, re.MULTILINE):

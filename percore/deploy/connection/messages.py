@@ -10,6 +10,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from percore.common.names import RELEASE_ID
 from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
+from percore.host.drained import DrainedHost
 
 
 def _is_path(text: str) -> bool:
@@ -29,15 +30,6 @@ Port = Annotated[int, between(0, 65535)]
 Figure = Annotated[float, between(0, 1e18)]
 Moment = Annotated[float, between(0, 2**35)]
 PortName = Annotated[str, pattern("the number of a port", r"[0-9]{1,5}")]
-
-
-class DrainedHost(TypedDict):
-    host: Line
-    names: list[Line]
-    verb: Line
-    who: Line
-    at: Moment
-    why: Line
 
 
 class HostFacts(TypedDict):

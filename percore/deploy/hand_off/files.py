@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.plan.edge_settings import EdgeSettings
+from percore.deploy.hand_off.settings import EdgeSettings
 from percore.deploy.plan.nginx_names import nginx_id
 from percore.deploy.plan.peers import EdgePeer
 from percore.deploy.plan.variables import render_text

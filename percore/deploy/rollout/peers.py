@@ -14,8 +14,8 @@ from pathlib import Path
 
 from percore.common.bounds import read_file
 from percore.deploy.connection.ssh_config import Wish, find_route
+from percore.deploy.hand_off.settings import read_peer_settings
 from percore.deploy.hand_off.write import replace_file
-from percore.deploy.plan.edge_settings import read_peer_settings
 from percore.deploy.plan.peers import EdgePeer, bracketed, weigh
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import on_all

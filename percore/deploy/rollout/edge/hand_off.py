@@ -9,13 +9,13 @@ from pathlib import Path
 
 from percore.deploy.command_line import relative
 from percore.deploy.hand_off.files import HandOff, make_files
+from percore.deploy.hand_off.settings import EdgeSettings, read_edge_settings, read_peer_settings
 from percore.deploy.hand_off.write import Written, write_files
-from percore.deploy.plan.edge_settings import EdgeSettings, read_edge_settings, read_peer_settings
 from percore.deploy.plan.peers import EdgePeer
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import plan_hosts
-from percore.deploy.rollout.peers import find_peers, is_ip, note_cores, read_cores
+from percore.deploy.rollout.peers import find_peers, is_ip, read_cores
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.shipped import shipped_directory
 from percore.errors import PercoreError
@@ -42,7 +42,6 @@ def hand_over(scope: Scope, report: Report, hosts: Sequence[Host] = ()) -> None:
 
 def hand_over_at_the_end(scope: Scope, report: Report, hosts: Sequence[Host]) -> None:
     """Of a run that reached its hosts. What is wrong with others must not make it fail."""
-    note_cores(scope, hosts)
     try:
         hand_over(scope, report, hosts)
     except PercoreError as error:

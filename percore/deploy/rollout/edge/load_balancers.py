@@ -29,7 +29,7 @@ GROUP = "edge"
 NO_PACKAGE = "none"
 
 Entry = Mapping[str, Any]
-"""A host that is left out, as `host.drained.Drained` has it."""
+"""A host that is left out, as `host.drained.DrainedHost` has it."""
 
 
 def find_load_balancers(scope: Scope) -> list[Host]:

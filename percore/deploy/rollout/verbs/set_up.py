@@ -23,7 +23,6 @@ from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
-from percore.deploy.rollout.peers import note_cores
 from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
@@ -42,7 +41,6 @@ def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = Fal
         renew_certificates(hosts, report)
     with closing_hosts(hosts, wait=True):
         connect_hosts(hosts, report)
-        note_cores(scope, hosts)
         pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)
         if check and pending:
             _preview(hosts, pending, report, diff=diff, as_json=as_json)
