@@ -27,6 +27,8 @@ PACKAGES = {
     "qemu-aarch64-static": "qemu-user-static",
     "patchelf": "patchelf",
     "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "openssl": "openssl",
 }
 
 

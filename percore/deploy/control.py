@@ -6,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from percore.deploy.command_line import relative
 from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
+from percore.deploy.rollout.edge.draining import open_load_balancers
+from percore.deploy.rollout.edge.hand_off import directory_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import apps_of, closing_hosts, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
@@ -34,15 +37,17 @@ def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
     """A batch that fails is the last one."""
     hosts = load_hosts(scope)
     done: list[Host] = []
-    with closing_hosts(hosts):
+    with closing_hosts(hosts), open_load_balancers(scope, report) as balancers:
         connect_hosts(hosts, report)
         _require_app(hosts, app)
         for batch in policy_of(hosts).batches(hosts):
+            balancers.drain([host.name for host in batch])
             _, faults = _control(batch, report, verb, app=app)
             done += [host for host in batch if host.name not in faults]
             if faults and len(done) + len(faults) < len(hosts):
                 report.line(f"{_DONE[verb]} on {count_hosts(done)}; {len(hosts) - len(done) - len(faults)} not touched")
             stop_at(faults, report)
+            balancers.undrain()
     report.finish(f"{_DONE[verb]} on {count_hosts(done)}")
 
 
@@ -172,7 +177,6 @@ def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], sco
 
 
 def _name_load_balancer(hosts: Sequence[Host], report: Report) -> None:
-    scope, name = hosts[0].scope, hosts[0].settings.name
-    path = scope.project / "build" / "nginx" / scope.env / f"{name}.conf"
-    if path.is_file():
-        report.line(f"{path.relative_to(scope.project)} still names the hosts: take it out of the load balancer")
+    path = directory_of(hosts[0].scope)
+    if path.is_dir():
+        report.line(f"{relative(path)} still names the hosts: take them out of the load balancer")

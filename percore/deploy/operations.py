@@ -1,16 +1,15 @@
-"""The other verbs: looking at the fleet, stopping it, starting it at boot."""
+"""The other verbs: stopping the fleet, starting it at boot, its logs, locks, history and drift."""
 
 from __future__ import annotations
 
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from percore.deploy.build.git import describe_commit
 from percore.deploy.connection.messages import Changed, LetGo
-from percore.deploy.report import WORKER_HEADS, Report, worker_rows
+from percore.deploy.report import Report, moment
 from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.host import Host, lock_owner, show_event
 from percore.deploy.rollout.hosts import ask_all, closing_hosts, connect_all, hosts_of_app, load_hosts, open_hosts
@@ -18,67 +17,6 @@ from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, on_all, stop_at
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, PreflightError, UsageError
-
-
-class NotRunning(PercoreError):
-    """Something that should run does not."""
-
-    exit_code = 9
-
-
-APP_KEYS = ("name", "mode", "wanted")
-WORKER_KEYS = ("slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds", "restarts")
-"""Of `invoke status --json`."""
-
-
-def status(scope: Scope, report: Report, *, as_json: bool) -> None:
-    """What runs on every host. Exit code 7 when a host does not answer, 9 when something does not run that should."""
-    hosts, (replies, faults) = ask_all(scope, "status")
-    entries = [_status_entry(host, replies.get(host.name)) for host in hosts]
-    if as_json:
-        report.json(entries)
-    else:
-        _print_status(entries, report)
-    stop_at(faults, report)
-    down = [entry["host"] for entry in entries if entry["missing"]]
-    if down:
-        advice = scope.command("converge", f"--limit {','.join(down)}")
-        raise NotRunning(f"not everything runs on {', '.join(down)}", next=advice)
-
-
-def _status_entry(host: Host, reply: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The shape that scripts rely on; its names stay."""
-    if reply is None:
-        return {"host": host.name, "reachable": False, "release": None, "commit": None, "apps": [], "missing": []}
-    apps = [
-        {
-            **{name: app[name] for name in APP_KEYS},
-            "workers": [{name: worker[name] for name in WORKER_KEYS} for worker in app["workers"]],
-        }
-        for app in reply["status"]["apps"]
-    ]
-    return {
-        "host": host.name,
-        "reachable": True,
-        "release": reply["current"],
-        "commit": reply.get("commit"),
-        "apps": apps,
-        "missing": reply["missing"],
-    }
-
-
-def _print_status(entries: Sequence[Mapping[str, Any]], report: Report) -> None:
-    rows: list[list[object]] = []
-    for entry in entries:
-        found = worker_rows(entry["host"], entry)
-        rows += found or [[entry["host"], "nothing runs" if entry["reachable"] else "unreachable", *[""] * 10]]
-    report.table(WORKER_HEADS, rows)
-    for entry in entries:
-        for text in entry["missing"]:
-            report.host(entry["host"], text)
-    commits = {entry["release"]: describe_commit(entry["commit"]) for entry in entries if entry["commit"]}
-    for release, commit in commits.items():
-        report.line(f"release {release}: commit {commit}")
 
 
 def stop(scope: Scope, report: Report) -> None:
@@ -166,7 +104,7 @@ def history(scope: Scope, report: Report, *, lines: int, as_json: bool) -> None:
     else:
         rows = [
             [
-                _moment(entry["at"]),
+                moment(entry["at"]),
                 entry["host"],
                 entry["what"],
                 entry["release"] or "-",
@@ -184,10 +122,6 @@ def _history_of(host: Host, count: int) -> list[dict[str, Any]]:
     """Of its set-up, and of its app."""
     replies = [host.ask("history", target=target, count=count) for target in host.targets()]
     return [{"host": host.name, **entry} for reply in replies for entry in reply["entries"]]
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def exec_command(scope: Scope, report: Report, words: Sequence[str]) -> None:

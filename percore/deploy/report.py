@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from percore.common.printable import lines_of, printable, printable_lines
@@ -177,6 +178,10 @@ def print_error(error: PercoreError) -> None:
 def print_line(text: str) -> None:
     """One plain line that belongs to no rollout: the interrupt notice, a check's summary."""
     _write(text, sys.stderr)
+
+
+def moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def describe_apps(status: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import time
 from typing import Any, Optional
 
 from percore.common.cpus import usable_cores
+from percore.host.drained import read_drained
 
 _SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -40,6 +41,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
         "nginx_version": _nginx_version(),
         "node": find_program("node"),
         "disk_free_bytes": free_bytes(disk_path),
+        "drained": read_drained(),
         "time": time.time(),
     }
 

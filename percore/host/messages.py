@@ -209,6 +209,7 @@ class RevertRequest(NamedTuple):
     target: TargetPaths
     verb: Line = "deploy"
     note: Mapping[str, Any] = NOTHING
+    result: Line = "rolled back: another host failed"
 
 
 class ConfirmRequest(NamedTuple):

@@ -107,11 +107,12 @@ def set_up(session: Session, request: m.SetUpRequest, target: Target) -> replies
 
 
 def keep(session: Session, request: m.KeepRequest, target: Target) -> replies.EmptyReply:
-    """The set-up of the whole fleet is well: it stays."""
+    """The set-up of the whole fleet is well: it stays, and another run may set up this host further."""
     change, session.pending = session.pending, None
     if change is not None:
         change.record.journal.end()
         session.note(change, "good", verb=request.verb, more=request.note)
+    session.lock_of(target).release()
     return replies.EmptyReply()
 
 

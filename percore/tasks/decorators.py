@@ -31,7 +31,7 @@ HELP = {
     "forks": "how many hosts at the same time",
     "json": "print JSON instead of a table",
     "verbose": "-v: each message to a host and how long it took; -vv: how much was sent; -vvv: what SSH says",
-    "why": "what others read who find it locked",
+    "why": "what others read who find it locked, or drained",
     "tags": "only what has one of these tags, separated by commas; 'app' is the app itself",
     "skip-tags": "all but what has one of these tags",
     "yes": "do not ask",
@@ -56,7 +56,7 @@ HELP = {
 }
 
 
-SWITCHING = ("deploy", "rollback", "converge", "setup")
+SWITCHING = ("deploy", "rollback", "converge", "setup", "drain", "undrain")
 """Tasks that change hosts for a time, and for good when all is well."""
 
 

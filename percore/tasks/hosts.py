@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 
+from invoke.context import Context
+
 from percore.deploy import control, operations
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import drain as take_out
 from percore.deploy.rollout.verbs import known_release, preview, rollout, set_up
 from percore.deploy.run_command import run_command
-from percore.tasks.decorators import host_task, tasks_of_line
+from percore.deploy.status import status as show_status
+from percore.tasks.decorators import host_task, local_scope, operator_task, project_of, tasks_of_line
+from percore.tasks.environments import choose_environment
 
 
 @host_task("yes", "tags", "skip_tags", together=["deploy"])
@@ -64,6 +69,18 @@ def unlock(scope: Scope) -> None:
     operations.unlock(scope, Report())
 
 
+@operator_task
+def drain(context: Context, host: str = "", env: str = "", why: str = "") -> None:
+    """Send a host no new requests until undrain, at the load balancers that percore runs; --host takes a pattern, too."""
+    take_out.drain(_scope_of(context, env), Report(), hosts=host, why=why)
+
+
+@operator_task
+def undrain(context: Context, host: str = "", env: str = "") -> None:
+    """Send a host requests again; also one that a run drained which did not end."""
+    take_out.undrain(_scope_of(context, env), Report(), hosts=host)
+
+
 @host_task()
 def history(scope: Scope, lines: int = 20, json: bool = False) -> None:
     """Who switched what, when, and how it ended."""
@@ -102,7 +119,7 @@ def words_after_dashes() -> list[str]:
 @host_task()
 def status(scope: Scope, json: bool = False) -> None:
     """Show every worker on every host; --json for scripts."""
-    operations.status(scope, Report(), as_json=json)
+    show_status(scope, Report(), as_json=json)
 
 
 @host_task()
@@ -172,3 +189,8 @@ def startup(scope: Scope) -> None:
 def unstartup(scope: Scope) -> None:
     """No longer start anything at boot."""
     operations.set_boot(scope, Report(), enabled=False)
+
+
+def _scope_of(context: Context, env: str) -> Scope:
+    project = project_of(context)
+    return local_scope(project, choose_environment(env, project, remote=True))

@@ -17,6 +17,8 @@ HOST_TASKS = (
     hosts.converge,
     hosts.lock,
     hosts.unlock,
+    hosts.drain,
+    hosts.undrain,
     hosts.history,
     hosts.facts,
     hosts.drift,
@@ -36,6 +38,7 @@ HOST_TASKS = (
 )
 PROJECT_TASKS = (
     project.build,
+    project.nginx,
     project.inventory,
     project.explain,
     project.roles,

@@ -8,6 +8,7 @@ from percore.deploy.inventory import export, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report
+from percore.deploy.rollout.edge.hand_off import hand_over
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.verbs import rollout
 from percore.deploy.shipped import UsedFile, shipped_directory, used_files
@@ -19,6 +20,12 @@ from percore.tasks.environments import choose_environment
 def build(context: Context, env: str = "") -> None:
     """Build the artifact and the load balancer's configuration, and touch no host."""
     rollout.build_only(scope_of(context, env), Report())
+
+
+@operator_task
+def nginx(context: Context, env: str = "") -> None:
+    """Write what a load balancer in front of the hosts needs, for NGINX and HAProxy, and show what changed. Asks no host."""
+    hand_over(scope_of(context, env), Report())
 
 
 @operator_task

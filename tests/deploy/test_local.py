@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
-from percore.deploy import control, operations
+from percore.deploy import control, operations, status
 from percore.deploy.command_line import relative
 from percore.deploy.connection import agent, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, stage, wanted
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.diff import ChangesPending
+from percore.deploy.rollout.edge.draining import LoadBalancers
 from percore.deploy.rollout.switch import switch
 from percore.deploy.rollout.verbs import known_release, preview
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
@@ -347,13 +348,11 @@ def test_what_should_run_and_does_not_is_an_error_of_status_and_started_by_conve
                           (("kill",), "app web does not run")):  # fmt: skip
         serving.percore(*stop)
         capsys.readouterr()
-        with pytest.raises(
-            operations.NotRunning, match="not everything runs on localhost -> invoke converge --env local"
-        ):
-            operations.status(serving.scope, Report(), as_json=False)
+        with pytest.raises(status.NotRunning, match="not everything runs on localhost -> invoke converge --env local"):
+            status.status(serving.scope, Report(), as_json=False)
         assert missing in capsys.readouterr().out
         known_release.converge(serving.scope, Report())
-        operations.status(serving.scope, Report(), as_json=False)
+        status.status(serving.scope, Report(), as_json=False)
         assert (serving.current, serving.ask()["text"]) == (release, "one")
     capsys.readouterr()
     known_release.converge(serving.scope, Report())
@@ -381,7 +380,7 @@ def test_a_switch_that_nobody_confirms_is_taken_back(serving: Project) -> None:
     seen = [inspect.inspect_host(one, "test") for one in wanted.render_hosts(hosts, artifacts, report)]
     choices = choose.choose(seen, seen)
     stage.stage(choices, report)
-    switch.activate(choices, report)
+    switch.activate(choices, report, LoadBalancers((), (), report))
     assert serving.ask()["text"] == "two"
     fleet.close_all(hosts)  # as if the control machine had died
     wait_for(lambda: serving.current == release, "the former release")
@@ -444,10 +443,10 @@ def test_a_file_changed_by_hand_is_set_right(serving: Project) -> None:
 
 def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    operations.status(serving.scope, Report(), as_json=True)
+    status.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
-    assert set(host) == {"host", "reachable", "release", "commit", "apps", "missing"}
-    assert host["missing"] == []
+    assert set(host) == {"host", "reachable", "release", "commit", "apps", "missing", "drained"}
+    assert host["missing"] == host["drained"] == []
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}
     assert set(host["apps"][0]["workers"][0]) == worker_names | {"restarts"}

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from percore.common.names import is_release_id
-from percore.deploy import operations
+from percore.deploy import operations, status
 from percore.deploy.connection import agent, local, messages, protocol, replies, stream, transport
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
@@ -34,7 +34,7 @@ VERBS: dict[str, Callable[[Scope, Report], None]] = {
     "deploy": rollout.deploy,
     "rollback": known_release.rollback,
     "converge": known_release.converge,
-    "status": lambda scope, report: operations.status(scope, report, as_json=False),
+    "status": lambda scope, report: status.status(scope, report, as_json=False),
     "history": lambda scope, report: operations.history(scope, report, lines=5, as_json=False),
     "drift": lambda scope, report: operations.drift(scope, report, as_json=False),
     "logs": lambda scope, report: operations.logs(scope, report, app=None, lines=5, follow=False),

@@ -78,4 +78,4 @@ def test_a_template_of_the_repository_wins_over_the_shipped_one(shop: Repository
     balancer = shop.directory / "build" / "nginx" / "production" / "shop.conf"
     assert balancer.read_text() == "# mine for shop\n"
     listed = shop.type("invoke roles").splitlines()
-    assert next(line for line in listed if "nginx-edge" in line).endswith("project, instead of percore's")
+    assert next(line for line in listed if "nginx-edge.conf" in line).endswith("project, instead of percore's")

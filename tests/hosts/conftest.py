@@ -132,15 +132,20 @@ class Project:
         """A change that makes another release and breaks nothing."""
         return self.changed_app("let isStopping = false;", f"let isStopping = false; // {mark}")
 
-    @contextlib.contextmanager
-    def load(self, *, nginx_only: bool = False, nginx_reloads: bool = False) -> Iterator[dict[str, Any]]:
-        """Load on every host; the counts are in the yielded mapping afterwards. `nginx_reloads`: the site changes meanwhile."""
+    def load(
+        self, *, nginx_only: bool = False, nginx_reloads: bool = False
+    ) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        """Load on every host. `nginx_reloads`: the site changes meanwhile."""
         ports = (80,) if nginx_only else (80, 5000)
         urls = [f"http://{host.address}:{port}/" for host in self.lab.hosts for port in ports]
+        return self.client("tests.hosts.load", *(["--reconnect"] if nginx_reloads else []), *urls)
+
+    @contextlib.contextmanager
+    def client(self, module: str, *words: str) -> Iterator[dict[str, Any]]:
+        """A program in the lab's network; what it counted is in the yielded mapping afterwards."""
         client = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{self.lab.namespace}", sys.executable, str(ROOT / "tests/hosts/load.py"),
-             *(["--reconnect"] if nginx_reloads else []), *urls],
-            stdout=subprocess.PIPE, text=True,
+            ["nsenter", f"--net=/run/netns/{self.lab.namespace}", sys.executable, "-m", module, *words],
+            stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         counts: dict[str, Any] = {}
         try:

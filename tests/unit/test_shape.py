@@ -90,13 +90,13 @@ def lines_below(place: str) -> int:
 # A part that does more may be larger: its figure is changed together with what it does. Why they are as large as they are
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
-    "common": 1_300,
-    "supervisor/commands": 4_060,
-    "supervisor/config": 2_950,
-    "supervisor": 21_270,
-    "host": 7_300,
-    "deploy": 14_700,
-    "tasks": 1_100,
+    "common": 1_400,
+    "supervisor/commands": 4_700,
+    "supervisor/config": 3_300,
+    "supervisor": 22_500,
+    "host": 7_700,
+    "deploy": 18_000,
+    "tasks": 1_400,
     "lab": 850,
 }
 LINES: dict[str, tuple[int, Callable[[], int]]] = {

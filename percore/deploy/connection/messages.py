@@ -10,6 +10,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from percore.common.names import RELEASE_ID
 from percore.common.typed import Count, Line, Rule, Sha256, between, pattern
+from percore.host.drained import DrainedHost
 
 
 def _is_path(text: str) -> bool:
@@ -51,6 +52,7 @@ class HostFacts(TypedDict):
     nginx_version: NotRequired[Word]
     node: Path | None
     disk_free_bytes: Count
+    drained: NotRequired[list[DrainedHost]]
     time: Moment
 
 

@@ -33,6 +33,9 @@ class HostPlan:
         """Others are set up, and get no release: a database server, a load balancer."""
         return any(role.name in DEFAULT_ROLES for role in self.roles)
 
+    def has_role(self, name: str) -> bool:
+        return any(role.name == name for role in self.roles)
+
 
 def make_plan(
     host: str,

@@ -15,6 +15,7 @@ from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.batches import Policy
 from percore.deploy.plan.site import SiteSettings, read_site
 from percore.deploy.plan.variables import Variables
+from percore.deploy.plan.version import require_version
 from percore.deploy.schema import read_fields, read_variable
 from percore.errors import UsageError
 from percore.supervisor.config import env_file
@@ -143,6 +144,8 @@ class HostSettings:
 
 
 def read_host_settings(variables: Variables) -> HostSettings:
+    """Before all else: is this the version of percore that may change the host?"""
+    require_version(variables)
     read_variable(variables, "percore_home", _HOST_DIRECTORY)  # named itself: `setup_path` is made of it
     return HostSettings(**read_fields(HostSettings, variables), policy=Policy(**read_fields(Policy, variables)))
 

@@ -8,7 +8,7 @@ import getpass
 import hashlib
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from percore.deploy.plan.variables import Variables
 from percore.deploy.report import Report
 from percore.deploy.rollout.scope import Scope
 from percore.errors import LockedError, UnreachableError, UsageError
+from percore.host.drained import KEPT
 
 _SHARED = ("percore_user", "percore_home", "package_path", "launcher_path", "startup")
 
@@ -43,6 +44,7 @@ class Host:
     single_apps: frozenset[str] = frozenset()  # of which the fleet has one
     holders: Mapping[str, str] = field(default_factory=dict)  # of the single apps, once they are known
     remote: Remote | None = None
+    of_environment: Callable[[], Mapping[str, Any]] = dict  # values of its templates that the whole environment gives
 
     @property
     def name(self) -> str:
@@ -84,10 +86,12 @@ class Host:
         here = {app["name"] for app in status["apps"]}
         return self.gives_up_app(status) or not here.issuperset(set(known) - self.absent_apps)
 
-    def render(self, package_id: str) -> HostState:
-        """What it should be, now that its facts are known."""
+    def render(self, package_id: str, drained: Collection[str] | None = None) -> HostState:
+        """What it should be, now that its facts are known. `drained` are other names of hosts than those that are kept so."""
         facts = self.agent.facts
         known = {"facts": facts, "python_path": facts["python_path"], "package_id": package_id}
+        known |= self.of_environment()
+        known["drained"] = names_kept_drained(facts) if drained is None else list(drained)
         return render_plan(self.plan, self.variables.knowing(known), self.app)
 
     def target(self) -> dict[str, Any]:
@@ -138,6 +142,11 @@ class Host:
         except LockedError as error:  # the host cannot know what the environment is called here
             error.next = error.next.replace("invoke unlock --env ENV", self.scope.command("unlock"))
             raise
+
+
+def names_kept_drained(facts: Mapping[str, Any]) -> list[str]:
+    """Of the hosts that a person drained at this load balancer, in every form."""
+    return [name for entry in facts.get("drained", ()) if entry["verb"] == KEPT for name in entry["names"]]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from percore.deploy.connection.address import read_address
@@ -16,10 +18,10 @@ from percore.deploy.plan.roles import require_tags
 from percore.deploy.plan.settings import read_host_settings, read_settings
 from percore.deploy.plan.typos import find_typos
 from percore.deploy.plan.variables import resolve_variables
-from percore.deploy.plan.version import require_version
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
+from percore.deploy.rollout.peers import find_peers
 from percore.deploy.rollout.scope import Scope
 from percore.errors import UsageError
 
@@ -28,35 +30,56 @@ T = TypeVar("T")
 ONE = "one"
 """In `placement`: a single host of the fleet, whichever."""
 
+LOAD_BALANCER = "loadbalancer"
+"""The role of hosts that stand in front of the app's."""
+
 INTERRUPT_SECONDS = 60.0
 """How long Ctrl-C waits for the hosts to roll back what was not confirmed."""
 
 
 def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
+    hosts, warnings = _plan_hosts(scope, also_without_app=also_without_app)
+    require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
+    for warning in dict.fromkeys(warnings):
+        print_line(f"warning: {warning}")
+    return hosts
+
+
+def plan_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
+    """The same for a run that is about others, too: what there is to say was said of those."""
+    return _plan_hosts(scope, also_without_app=also_without_app)[0]
+
+
+def _plan_hosts(scope: Scope, *, also_without_app: bool) -> tuple[list[Host], list[str]]:
+    """With warnings."""
     inventory = load_inventory(scope.inventory_path)
     names = select(inventory, scope.limit)
     if not names:
         raise UsageError(f"environment '{scope.env}' has no host", where=str(inventory.path), next="add one")
     planned = [_plan_host(name, inventory, scope) for name in names]
+    for host in planned:
+        if host.plan.has_role(LOAD_BALANCER):
+            host.of_environment = functools.partial(_find_servers, scope)
     hosts = [host for host in planned if also_without_app or host.app is not None]
     if not hosts:
         next_step = f"{scope.command('setup')} sets up the others"
         raise UsageError(f"no host of '{scope.env}' has the role 'app'", where="variable roles", next=next_step)
-    require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
-    typos = (typo for host in hosts for typo in find_typos(host.plan, host.variables.asked))
-    for warning in dict.fromkeys([*differences(scope.project), *inventory.warnings, *inventory.files.warnings, *typos]):
-        print_line(f"warning: {warning}")
-    return hosts
+    typos = [typo for host in hosts for typo in find_typos(host.plan, host.variables.asked)]
+    return hosts, [*differences(scope.project), *inventory.warnings, *inventory.files.warnings, *typos]
+
+
+def _find_servers(scope: Scope) -> dict[str, Any]:
+    """For a load balancer: the app's hosts, whatever the run is limited to."""
+    return {"app_servers": find_peers(plan_hosts(replace(scope, limit="all"), also_without_app=True))}
 
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:
     plan = make_host_plan(name, inventory, env=scope.env, project=scope.project)
     variables = resolve_variables(plan)
-    require_version(variables)
+    basics = read_host_settings(variables)
     address = read_address(name, variables)
     REDACTOR.hide([address.password, address.become_password])
-    basics = read_host_settings(variables)
     if not plan.has_app:
         return Host(scope, plan, variables, None, basics, address, frozenset())
     settings = read_settings(variables, plan.project)

@@ -12,6 +12,7 @@ from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.hosts import connect_all
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, stop_at
+from percore.deploy.rollout.peers import note_cores
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 from percore.errors import PercoreError, PreflightError, UnreachableError, UsageError
 
@@ -30,6 +31,7 @@ def connect_hosts(hosts: Sequence[Host], report: Report, *, policy: Policy | Non
         report.warn(f"{fault.where}: {fault.what}; left out -> when it is back: {again}")
     reached = [host for host in hosts if host.name not in faults]
     stop_at({host.name: unfit for host in reached if (unfit := _unfit(host))}, report)
+    note_cores(hosts[0].scope, reached)
     return reached
 
 

@@ -82,7 +82,7 @@ def revert(
     if activation is None:
         return replies.StatusReply(target.status())
     activation.roll_back()
-    session.note(activation, "rolled back: another host failed", verb=request.verb, more=request.note)
+    session.note(activation, request.result, verb=request.verb, more=request.note)
     return replies.ActivateReply(activation.record.former, target.status())
 
 

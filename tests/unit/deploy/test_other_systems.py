@@ -58,7 +58,7 @@ from percore.deploy.plan.render import render_plan
 from percore.deploy.report import Report
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.hosts import load_hosts
-from percore.deploy.rollout.load_balancer import write_edge_config
+from percore.deploy.rollout.edge.hand_off import hand_over
 from percore.deploy.scaffold.init import InitWish, init
 
 project = Path(sys.argv[1])
@@ -68,7 +68,7 @@ known = {"facts": {}, "python_path": "/usr/bin/python3", "package_id": "abc"}
 for host in hosts:
     print(host.name, len(list(render_plan(host.plan, host.variables.knowing(known), host.settings).resources())) > 5)
 print(build(hosts[0].settings, project, lambda line: None).process_file)
-write_edge_config(hosts)
+hand_over(Scope("eu", project), Report(quiet=True), hosts)
 """
 
 

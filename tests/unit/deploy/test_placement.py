@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from percore.deploy.plan.batches import Policy
+from percore.deploy.report import Report
+from percore.deploy.rollout.edge.draining import LoadBalancers
 from percore.deploy.rollout.hosts import hosts_of_app
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.placement import Told, decide, describe_placement
@@ -116,8 +118,9 @@ def test_where_the_host_that_is_to_give_an_app_up_fails_the_others_do_not_get_it
 
     monkeypatch.setattr(switch, "activate_host", activate)
     monkeypatch.setattr(switch, "roll_back", lambda *_: RolloutError("rolled back"))
+    report = Report(quiet=True)
     with pytest.raises(RolloutError, match="rolled back"):
-        switch.activate(moves, SimpleNamespace(phase=lambda *_: None))  # type: ignore[arg-type]
+        switch.activate(moves, report, LoadBalancers((), (), report))
     assert asked == ["web1"]
 
 

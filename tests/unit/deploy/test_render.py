@@ -11,10 +11,6 @@ import pytest
 from percore.deploy.plan.host_plan import HostPlan, make_plan
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.roles import EVERYWHERE, HANDLER_KEYS, ITEM_KEYS
-from percore.deploy.plan.variables import render_text
-from percore.deploy.rollout.hosts import load_hosts
-from percore.deploy.rollout.load_balancer import write_edge_config
-from percore.deploy.rollout.scope import Scope
 from percore.deploy.vault import passwords
 from percore.deploy.vault.envelope import seal
 from percore.errors import UsageError
@@ -211,37 +207,6 @@ def test_a_mode_written_as_a_number_means_what_it_looks_like(tmp_path: Path) -> 
 def test_templates_cannot_reach_into_python() -> None:
     with pytest.raises(UsageError, match="template fails: access to attribute"):
         settings_of(plan({"deploy_to": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}))
-
-
-def test_the_edge_configuration_lists_every_host() -> None:
-    servers = [{"host": f"web{n}", "address": f"10.0.0.{n}", "port": 80} for n in (1, 2)]
-    values = {
-        "app_name": "my-shop", "env_name": "test", "servers": servers, "server_name": "_", "nginx_body_size": "11m",
-    }  # fmt: skip
-    text = render_text("nginx-edge.conf.j2", values, PROJECT / "templates")
-    assert "upstream my_shop {" in text
-    limits = "max_fails=2 fail_timeout=5s"
-    assert f"server 10.0.0.1:80 {limits}; # web1\n    server 10.0.0.2:80 {limits}; # web2" in text
-    assert "client_max_body_size 11m;" in text
-
-
-def test_the_load_balancer_passes_on_whatever_the_sites_of_the_hosts_do() -> None:
-    """Websockets, long answers, large requests; and it leaves a host that is gone soon."""
-    edge = PROJECT / "templates" / "nginx-edge.conf.j2"
-    lines = [line.strip() for line in edge.read_text().splitlines()]
-    passed_on = {line.split()[1] for line in lines if line.startswith("proxy_set_header")}
-    assert {"Host", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "Upgrade", "Connection"} <= passed_on
-    assert "client_max_body_size {{ nginx_body_size }};" in lines
-    assert {"proxy_connect_timeout 2s;", "proxy_next_upstream_tries 2;", "listen [::]:80;"} <= {*lines}
-
-
-def test_the_load_balancer_takes_requests_as_large_as_the_hosts_do(tmp_path: Path) -> None:
-    (tmp_path / "inventories").mkdir()
-    host = "app: {hosts: {web1: {ansible_host: 10.0.0.1}}}"
-    variables = "{app_name: shop, app_path: ., nginx_body_size: 64m}"
-    (tmp_path / "inventories" / "eu.yml").write_text(f"all: {{children: {{{host}}}, vars: {variables}}}\n")
-    write_edge_config(load_hosts(Scope("eu", tmp_path)))
-    assert "client_max_body_size 64m;" in (tmp_path / "build" / "nginx" / "eu" / "shop.conf").read_text()
 
 
 def test_the_documented_example_shows_every_key_and_renders(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
 from percore.deploy.plan.nginx_names import nginx_id
+from percore.deploy.plan.peers import read_servers
 from percore.deploy.plan.templating.conditions import TESTS
 from percore.deploy.plan.templating.filters import FILTERS
 from percore.deploy.plan.templating.lookups import look_up, query
@@ -112,7 +113,7 @@ def make_environment(directories: tuple[Path, ...]) -> SandboxedEnvironment:
     )
     environment.context_class = LazyContext
     environment.filters.update(_with_full_names({**environment.filters, **FILTERS}), **systemd_unit.FILTERS)
-    environment.filters.update(nginx_id=nginx_id, tls_pair=_tls_pair)
+    environment.filters.update(nginx_id=nginx_id, read_servers=read_servers, tls_pair=_tls_pair)
     environment.tests.update(_with_full_names({**environment.tests, **TESTS}))
     environment.globals.update(lookup=look_up, query=query, q=query, omit=OMIT)
     return environment

@@ -14,6 +14,7 @@ from percore.deploy.connection.messages import Status, WithStatus
 from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Move
+from percore.deploy.rollout.edge.draining import LoadBalancers
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.host import Host, HostValue
 from percore.deploy.rollout.hosts import same_for_all
@@ -21,7 +22,7 @@ from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.switch.reattach import ask_again, reattach
 from percore.deploy.rollout.switch.roll_back import roll_back, roll_back_host
-from percore.errors import PartialError, PercoreError, UnreachableError
+from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,14 @@ def policy_of(hosts: Sequence[Host]) -> Policy:
 
 
 def switch(
-    moves: Sequence[Move], report: Report, hooks: Hooks, probes: Probes, *, verb: str, missing: int = 0
+    moves: Sequence[Move],
+    report: Report,
+    hooks: Hooks,
+    probes: Probes,
+    balancers: LoadBalancers,
+    *,
+    verb: str,
+    missing: int = 0,
 ) -> Outcome[Switched]:
     """Activate everywhere and confirm; a hook that fails in between rolls back every host. `missing` hosts were out of reach.
 
@@ -47,7 +55,7 @@ def switch(
     """
     hooks.run("before_activate")
     probes.mark()
-    activated = activate(moves, report, verb=verb, missing=missing)
+    activated = activate(moves, report, balancers, verb=verb, missing=missing)
     try:
         hooks.run("after_activate")
         hooks.run("before_confirm")
@@ -62,8 +70,10 @@ def switch(
     return Outcome(checked, activated.faults)
 
 
-def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", missing: int = 0) -> Outcome[Switched]:
-    """Switch every host, and leave it unconfirmed.
+def activate(
+    moves: Sequence[Move], report: Report, balancers: LoadBalancers, *, verb: str = "deploy", missing: int = 0
+) -> Outcome[Switched]:
+    """Switch every host, and leave it unconfirmed. Load balancers send it nothing meanwhile.
 
     Raises RolloutError when all hosts were rolled back, PartialError when that is not certain of some.
     """
@@ -77,8 +87,12 @@ def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", mis
         report.phase(
             "activate", title if len(batches) == 1 else f"{title}, batch {number} of {len(batches)}: {_names(batch)}"
         )
-        new = _soak(on_all(batch, lambda move: activate_host(move, verb, report)), policy, report)
-        done += batch
+        try:
+            balancers.drain([move.name for move in batch])
+            done += batch
+            new = _switch_batch(batch, balancers, policy, report, verb)
+        except RolloutError as fault:
+            raise roll_back(moves, done, {**faults, "load balancers": fault}, report) from None
         switched.update(new.results)
         faults.update(new.faults)
         counted = len(faults) + missing, len(moves) + missing
@@ -90,6 +104,17 @@ def activate(moves: Sequence[Move], report: Report, *, verb: str = "deploy", mis
     for name, error in faults.items():
         report.warn(f"{error!s}; {name} keeps its former release")
     return Outcome(switched, faults)
+
+
+def _switch_batch(
+    batch: Sequence[Move], balancers: LoadBalancers, policy: Policy, report: Report, verb: str
+) -> Outcome[Switched]:
+    """The hosts get requests again when they are healthy; those of a batch that failed first roll back."""
+    activated = on_all(batch, lambda move: activate_host(move, verb, report))
+    if policy.is_exceeded(len(activated.faults), len(batch)):
+        return activated
+    balancers.undrain()
+    return _soak(activated, policy, report)
 
 
 def _batches(moves: Sequence[Move], policy: Policy) -> list[list[Move]]:

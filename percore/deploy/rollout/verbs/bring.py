@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import choose
 from percore.deploy.rollout.diff import compare, must_ask, require_yes, show
+from percore.deploy.rollout.edge.draining import open_load_balancers
 from percore.deploy.rollout.hooks import Hooks
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.placement import show_placement
@@ -33,10 +34,11 @@ def bring(
         show(compare(behind, report, diff=diff), report)
         announce(runner, report)
     require_yes(hosts, report)
-    hooks.run("before_stage")
-    stage(choices, report)
-    hooks.run("after_stage")
-    run_release_command(runner, choices, report)
-    verb = f"deploy {hosts[0].scope.selection}".rstrip()
-    switched = switch(choices, report, hooks, probes, verb=verb, missing=missing)
+    with open_load_balancers(hosts[0].scope, report) as balancers:
+        hooks.run("before_stage")
+        stage(choices, report)
+        hooks.run("after_stage")
+        run_release_command(runner, choices, report)
+        verb = f"deploy {hosts[0].scope.selection}".rstrip()
+        switched = switch(choices, report, hooks, probes, balancers, verb=verb, missing=missing)
     return after_switch(choices, switched)

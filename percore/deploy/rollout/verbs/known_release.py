@@ -14,6 +14,7 @@ from percore.deploy.rollout.choose import (
     require_release,
 )
 from percore.deploy.rollout.diff import compare_release, require_terminal, require_yes, show
+from percore.deploy.rollout.edge.draining import open_load_balancers
 from percore.deploy.rollout.hooks import hooks_of
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
@@ -42,7 +43,8 @@ def rollback(scope: Scope, report: Report, *, release: str | None = None) -> Non
         probes = start_probes(hosts)
         hooks.tell(release=moves[0].release)
         hooks.tell_commit(moves[0].commit)
-        switched = switch(moves, report, hooks, probes, verb="rollback")
+        with open_load_balancers(scope, report) as balancers:
+            switched = switch(moves, report, hooks, probes, balancers, verb="rollback")
         recap(after_switch(moves, switched), report)
 
 
@@ -69,7 +71,8 @@ def converge(scope: Scope, report: Report) -> None:
         hooks.tell(release=release)
         hooks.tell_hosts(behind)
         hooks.tell_commit(moves[0].commit)
-        switched = switch(moves, report, hooks, probes, verb="converge")
+        with open_load_balancers(scope, report) as balancers:
+            switched = switch(moves, report, hooks, probes, balancers, verb="converge")
         recap(after_switch(moves, switched), report)
 
 

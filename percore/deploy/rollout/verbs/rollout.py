@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import require_terminal
+from percore.deploy.rollout.edge.hand_off import hand_over, hand_over_at_the_end
 from percore.deploy.rollout.hooks import hooks_of
 from percore.deploy.rollout.host import lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts, inspect_all
-from percore.deploy.rollout.load_balancer import write_edge_config
 from percore.deploy.rollout.pending_setup import find_pending
 from percore.deploy.rollout.placement import jobs_once, settle_placement
 from percore.deploy.rollout.results import in_order, nothing_to_change, recap, show_urls, unchanged
@@ -53,8 +53,8 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
         else:
             report.finish(nothing_to_change(seen))
         if scope.brings_the_app:
-            write_edge_config(hosts)
             show_urls(reached, report)
+            hand_over_at_the_end(scope, report, hosts)
         if as_json:
             report.json([result._asdict() for result in done])
 
@@ -63,6 +63,6 @@ def build_only(scope: Scope, report: Report) -> None:
     """Build what a deploy of this environment would send, and the load balancer's configuration."""
     hosts = load_hosts(scope)
     artifacts = build_apps(hosts, report, for_hosts=False)
-    write_edge_config(hosts)
     for name, artifact in {host.settings.name: artifacts[host.name] for host in hosts}.items():
         report.finish(f"{name}: {artifact.path.relative_to(scope.project)}")
+    hand_over(scope, report, hosts)

@@ -82,8 +82,10 @@ def _show(pending: Sequence[PendingSetup], report: Report, *, diff: bool) -> Non
         show_changes(found["changes"], found["handlers"], report)
 
 
-def set_up(pending: Sequence[PendingSetup], report: Report, *, diff: bool = False) -> dict[str, list[str]]:
-    """All of them, or none. Returns what is different now, by host.
+def set_up(
+    pending: Sequence[PendingSetup], report: Report, *, diff: bool = False, verb: str = "setup"
+) -> dict[str, list[str]]:
+    """All of them, or none. Returns what is different now, by host; `verb` is for their histories.
 
     Raises RolloutError when every change was rolled back, PartialError when that is not certain.
     """
@@ -97,12 +99,12 @@ def set_up(pending: Sequence[PendingSetup], report: Report, *, diff: bool = Fals
     with _fetched_builds(pending, report) as builds:
         for number, batch in enumerate(batches, 1):
             report.phase("set up", ", ".join(one.name for one in batch) + (f" ({number} of {len(batches)})"))
-            found, faults = on_all(batch, lambda one: _set_up_host(one, builds, report))
+            found, faults = on_all(batch, lambda one: _set_up_host(one, builds, report, verb))
             changed.update(found)
             faults.update(on_all([one.host for one in batch if one.name in found], _reach_again).faults)
             if faults:
                 raise _roll_back([host for host in hosts if host.name in changed], faults, report)
-    stop_at(on_all(hosts, lambda host: host.ask("keep", target=host.setup_target())).faults, report)
+    stop_at(on_all(hosts, lambda host: host.ask("keep", target=host.setup_target(), verb=verb)).faults, report)
     return changed
 
 
@@ -112,7 +114,7 @@ def _lock(host: Host) -> None:
         host.ask("inspect", target=target, owner=lock_owner(), resources=[])
 
 
-def _set_up_host(one: PendingSetup, builds: Builds, report: Report) -> list[str]:
+def _set_up_host(one: PendingSetup, builds: Builds, report: Report, verb: str) -> list[str]:
     specs = [builds.completed(spec, one.host) for spec in one.specs]
     parts: dict[str, Part] = {**one.state.contents_of(specs), **builds.parts_of(specs)}
     reply: Changed = one.host.ask(
@@ -125,6 +127,7 @@ def _set_up_host(one: PendingSetup, builds: Builds, report: Report) -> list[str]
         sizes={sha256: len(part) for sha256, part in parts.items()},
         owner=lock_owner(),
         run=one.host.scope.run,
+        verb=verb,
     )
     return reply["changed"]
 
