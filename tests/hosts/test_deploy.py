@@ -208,9 +208,10 @@ def test_a_site_that_leads_nowhere_is_found_at_once_and_rolled_back(serving: Pro
     """The workers of the former configuration answer for some milliseconds after the reload."""
     template = serving.folder / "templates" / "nginx-site.conf.j2"
     text = template.read_text()
+    set_variables(serving, health_seconds=3)
     template.write_text("server { listen 80 default_server; location / { proxy_pass http://127.0.0.1:5999; } }\n")
     try:
-        assert "through NGINX on port 80: GET / answered 502" in serving.deploy(expected=4)
+        assert "through NGINX on port 80: GET /health answered 502" in serving.deploy(expected=4)
     finally:
         template.write_text(text)
     assert page_of(serving) == {("200", "")}

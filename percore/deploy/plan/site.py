@@ -106,6 +106,11 @@ class SiteSettings:
     location_snippet: Annotated[str | None, _TEXT_OR_NONE.of("nginx_location_snippet")]
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """Where visitors come in."""
+        return (self.port, self.tls_port) if self.certificate else (self.port,)
+
+    @property
     def redirects(self) -> bool:
         """Plain http leads to https; where a load balancer has the certificate, only if asked for."""
         return bool(self.certificate) if self.redirect is None else self.redirect

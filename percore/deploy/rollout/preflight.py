@@ -43,7 +43,8 @@ def preflight(choices: Sequence[Choice], report: Report) -> None:
 def _ask_others(choice: Choice) -> Ports:
     """What other programs and projects have of what this one needs."""
     settings, wanted = choice.host.settings, choice.seen.wanted
-    ports = [port for port in (settings.port, settings.nginx and settings.nginx_port) if port] if wanted.app else []
+    of_site = settings.site.ports if settings.site else ()
+    ports = [*_app_ports(choice.host), *of_site] if wanted.app else []
     apps = wanted.app.record["apps"] if wanted.app else []
     reply: Ports = choice.host.ask(
         "ports",
@@ -61,6 +62,14 @@ def _full_name_of(app: Mapping[str, Any]) -> str:
 def _site_wish(spec: Mapping[str, Any], state: HostState) -> dict[str, Any]:
     content = state.files[spec["sha256"]].decode(errors="replace")[:MOST_SITE_CHARACTERS]
     return {"path": spec["path"], "link": spec["link"], "content": content, "leaving": spec.get("without", [])}
+
+
+def _app_ports(host: Host) -> list[int]:
+    """One, or one for each worker."""
+    port, site = host.settings.port, host.settings.site
+    if port and site and site.upstream == "per_worker":
+        return site.worker_ports(port, host.agent.facts)
+    return [port] if port else []
 
 
 def refusal(choice: Choice, others: Ports) -> PercoreError | None:
@@ -122,10 +131,11 @@ def _programs(case: _Case) -> Refused:
 def _ports(case: _Case) -> Refused:
     settings = case.host.settings
     for port, owner in case.port_owners.items():
-        if int(port) == settings.port:
+        if int(port) in _app_ports(case.host):
             return f"port {port} is in use by {owner}", "stop it there, or set another 'port'"
         if not owner.startswith("nginx "):
-            return f"port {port} is in use by {owner}", "stop it there, or set another 'nginx_port'"
+            name = "nginx_tls_port" if settings.site and int(port) != settings.site.port else "nginx_port"
+            return f"port {port} is in use by {owner}", f"stop it there, or set another '{name}'"
     return None
 
 

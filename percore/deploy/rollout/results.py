@@ -57,6 +57,8 @@ def nothing_to_change(seen: Sequence[Seen]) -> str:
 
 def show_urls(hosts: Sequence[Host], report: Report) -> None:
     for host in hosts[:5]:
-        port = host.settings.shown_port
-        if port is not None:
+        port, site = host.settings.shown_port, host.settings.site
+        if site and site.certificate:
+            report.line(f"  https://{host.url_host}{'' if site.tls_port == 443 else f':{site.tls_port}'}/")
+        elif port is not None:
             report.line(f"  http://{host.url_host}{'' if port == 80 else f':{port}'}/")

@@ -59,10 +59,11 @@ def refusal(
 ) -> str:  # fmt: skip
     import platform
 
+    site = SimpleNamespace(port=80, ports=(80, 443), upstream="shared")
     known = {"python": "3.11.2", "system": platform.system(), "machine": platform.machine(), **(facts or {})}
     host: Any = SimpleNamespace(
         name="web1", agent=SimpleNamespace(facts=known, clock_skew=skew),
-        settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60, port=5000),
+        settings=SimpleNamespace(deploy_to="/srv/shop", max_clock_skew_seconds=60, port=5000, site=site),
     )  # fmt: skip
     others: Any = {"strangers": port_owners or {}, "conflicts": conflicts}
     return str(refuse(choice(host, artifact, **seen), others) or "")
@@ -142,7 +143,9 @@ def test_the_owner_of_a_port_is_named_and_nginx_is_no_conflict(artifact: Artifac
     assert "port 5000 is in use by node (pid 8) -> stop it there, or set another 'port'" in refusal(
         artifact, port_owners={"5000": "node (pid 8)"}
     )
-    assert "port 80 is in use by apache2 (pid 9)" in refusal(artifact, port_owners={"80": "apache2 (pid 9)"})
+    for port, name in (("80", "nginx_port"), ("443", "nginx_tls_port")):
+        refused = refusal(artifact, port_owners={port: "apache2 (pid 9)"})
+        assert f"port {port} is in use by apache2 (pid 9) -> stop it there, or set another '{name}'" in refused
 
 
 def test_what_another_project_has_is_refused_first_with_what_to_type(artifact: Artifact) -> None:
@@ -155,7 +158,7 @@ def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.C
     hosts: list[Any] = [
         SimpleNamespace(
             name=name, agent=SimpleNamespace(facts={"python": "3.11.2"}, clock_skew=0), forks=2,
-            settings=SimpleNamespace(port=5000, nginx=False), ask=lambda op, **_: {"strangers": {}},
+            settings=SimpleNamespace(port=5000, site=None), ask=lambda op, **_: {"strangers": {}},
             absent_apps=frozenset(), scope=SimpleNamespace(selection=None),
         )
         for name in ("web1", "web2")
