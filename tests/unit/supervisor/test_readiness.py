@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from percore.supervisor.base.loop import Loop as RealLoop
 from percore.supervisor.config.address import everywhere
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.slot import _kept_port
+from percore.supervisor.health.probe import Probe, WorkerTarget
 from percore.supervisor.health.readiness import Readiness
 
 
@@ -85,3 +89,35 @@ def test_a_port_is_kept_where_the_release_before_serves_on_its_own(
 ) -> None:
     worker: Any = SimpleNamespace(config=config(former), sockets=SimpleNamespace(addresses=[everywhere(listens)]))
     assert _kept_port(worker, config(wanted, release=release)) == kept
+
+
+class Picky(BaseHTTPRequestHandler):
+    """An app that answers to its own name only, as Django's ALLOWED_HOSTS makes it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers["Host"] == "shop.example.com" else 400)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("asked", "proof"), [("shop.example.com", True), (None, False)])
+def test_a_worker_is_asked_by_the_name_of_its_site(asked: str | None, proof: bool) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Picky)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    found: list[str] = []
+    loop = RealLoop()
+    target = WorkerTarget("127.0.0.1", server.server_port, health="/health", asked=asked)
+    probe = Probe(loop, target, lambda: found.append(""), found.append)
+    try:
+        while not found:
+            loop.turn()
+    finally:
+        probe.cancel()
+        loop.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert found == ([""] if proof else ["GET /health answered 400"])
