@@ -104,12 +104,8 @@ def _workers() -> set[tuple[int, int]]:
     """Those of NGINX that take requests, by pid and start: a reload returns before the earlier ones end."""
     main = run(["systemctl", "show", "--property=MainPID", "nginx.service"]).strip().partition("=")[2]
     pids = children_of(int(main)) if main.isdecimal() and main != "0" else []
-    lines = {pid: command_line_of(pid) for pid in pids}
-    return {
-        (pid, start_time_of(pid))
-        for pid, line in lines.items()
-        if line.startswith(b"nginx: worker") and b"shutting" not in line
-    }
+    lines = {pid: command_line_of(pid) for pid in pids}  # empty once it ended
+    return {(pid, start_time_of(pid)) for pid, line in lines.items() if line and b"shutting down" not in line}
 
 
 def _redirect_includes(copy: str) -> None:
