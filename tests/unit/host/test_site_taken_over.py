@@ -263,8 +263,8 @@ def test_the_answer_of_another_configuration_is_no_answer(tmp_path: Path, app: T
         other = other.replace("APP", str(app.server_port))
         made.write(f"server {{ listen {check.port}; {other} }}")
         made.reload()
-        wait_for(lambda: fault_of(check), "the fault")
-        assert f"NGINX does not serve this site on port {check.port}: another configuration" in fault_of(check)
+        expected = f"NGINX does not serve this site on port {check.port}: another configuration"
+        wait_for(lambda: expected in fault_of(check), "the fault")
 
 
 def test_https_is_asked_where_it_is_served(tmp_path: Path, app: ThreadingHTTPServer) -> None:
