@@ -29,6 +29,8 @@ PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "openssl": "openssl",
+    "pebble": "pebble",
+    "lego": "lego",
 }
 
 
