@@ -13,7 +13,7 @@ from percore.errors import PreflightError
 from percore.host.messages import TargetPaths
 from percore.host.projects import conflicts, sites
 from percore.host.projects.conflicts import find_conflicts
-from percore.host.projects.messages import SiteWish
+from percore.host.projects.messages import PortsRequest, SiteWish
 from percore.host.projects.owner import claim, read_owner
 from percore.host.release.target import Target
 
@@ -89,7 +89,8 @@ SETTINGS = {"percore_user": "percore", "startup": "True", "unit_options": "0a1b"
 
 
 def told(paths: TargetPaths, *others: TargetPaths, wanted: list[SiteWish] | None = None) -> list[str]:
-    found = find_conflicts(paths, [other.deploy_to for other in others], wanted or [])
+    files: dict[str, str] = {}
+    found = find_conflicts(paths, {other.deploy_to: files for other in others}, PortsRequest([], sites=wanted or []))
     return [f"{each.what} -> {each.next}" for each in found]
 
 
@@ -143,6 +144,23 @@ def test_a_directory_inside_that_of_another_project_is_refused(tmp_path: Path) -
         assert text.startswith(
             f"deploy_to {paths.deploy_to} and that of another project ({other.deploy_to}) lie in one"
         )
+
+
+def test_a_file_that_two_projects_would_write_in_turn_is_refused(tmp_path: Path) -> None:
+    shop, staging = project(tmp_path, "shop"), project(tmp_path, "shop", "staging", place="shop-staging")
+    claim(shop)
+    site, own = "/etc/nginx/sites-available/shop", {staging.command[0]: "1", f"{staging.package}/current": "1"}
+    theirs = {site: "0a", "/etc/same": "0b", **dict.fromkeys(own, "2")}
+
+    def refused(**files: str) -> list[str]:
+        found = find_conflicts(staging, {shop.deploy_to: theirs}, PortsRequest([], files={**own, **files}))
+        return [f"{each.what} -> {each.next}" for each in found]
+
+    assert refused(**{"/etc/same": "0b", "/etc/other": "0c"}) == []
+    assert refused(**{site: "ff"}) == [
+        f"{site} is a file of 'shop' in environment 'production' ({shop.deploy_to}) as well, with another content -> set another "
+        "app_name, such as app_name: shop-staging, or another path in the role"
+    ]
 
 
 # -- sites of NGINX ---------------------------------------------------------------------------------------------------
