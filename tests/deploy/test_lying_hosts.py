@@ -175,6 +175,7 @@ def test_what_a_login_shell_prints_before_is_passed_over(two: Two) -> None:
         ("plan", "inspect", result("inspect", marks={"../x": {"mark": "good"}}), "a name in marks"),
         ("plan", "inspect", result("inspect", versions={"node": "x y"}), "that is not a version"),
         ("deploy", "ports", result("ports", strangers={"x": "y"}), "a name in strangers"),
+        ("deploy", "ports", result("ports", conflicts=[{"what": "x"}]), "without 'conflicts[].next'"),
         ("deploy", "probe", result("probe", probe={"target": "good"}), "without 'probe.before'"),
         ("plan", "compare", result("compare", changes=["x"]), "'changes[]' that is not a mapping"),
         ("unlock", "let_go", result("let_go", holder={"owner": 7}), "'holder.owner' that is not a text"),
@@ -381,6 +382,7 @@ def test_nothing_that_a_host_says_is_rendered(two: Two, monkeypatch: pytest.Monk
         ("deploy", "stage", {"event": "progress", "text": EVIL}),
         ("deploy", "activate", {"event": "worker", "app": EVIL, "slot": 1, "state": "backoff", "failure": EVIL}),
         ("deploy", "ports", result("ports", strangers={"1": EVIL})),
+        ("deploy", "ports", result("ports", conflicts=[{"what": EVIL, "next": EVIL}])),
     ],
 )  # fmt: skip
 def test_control_characters_are_shown_and_not_sent(

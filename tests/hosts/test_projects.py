@@ -73,6 +73,9 @@ def test_two_projects_share_a_host_and_one_of_them_gets_another_name(blog: Blog)
     )
     assert f"percore.service on this host has percore_home /var/lib/percore, for {web}" in blog.run("deploy", code=3)
     blog.set(percore_home="/var/lib/percore", package_path="/opt/percore", launcher_path="/usr/local/bin/percore")
+    blog.set(app_name="web", deploy_to="/srv/blog")
+    assert f"/etc/nginx/sites-available/web is a file of {web} (/srv/web) as well" in blog.run("deploy", code=3)
+    blog.set(app_name="blog")
 
     blog.run("deploy")
     assert blog.answer(8080) == "blog"

@@ -24,6 +24,7 @@ from percore.deploy.rollout.choose import Choice
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import all_or_stop, stop_at
 from percore.errors import PercoreError, PreflightError
+from percore.host.projects.placed_files import files_of
 from percore.host.release.transfer.parts import SPARE_BYTES
 
 SPARE_INODES = 1000
@@ -50,6 +51,7 @@ def _ask_others(choice: Choice) -> Ports:
         "ports",
         ports=ports,
         apps=[_full_name_of(app) for app in apps if app["name"] not in choice.host.absent_apps],
+        files=files_of([*wanted.selected.before, *wanted.selected.after]),
         sites=[_site_wish(spec, wanted.selected) for spec in wanted.selected.after if spec["kind"] == "site"],
     )
     return reply

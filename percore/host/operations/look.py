@@ -11,9 +11,11 @@ from percore.host.ports import find_owners
 from percore.host.projects.conflicts import find_conflicts, taken_name, title_of
 from percore.host.projects.messages import PortsRequest
 from percore.host.projects.owner import claim
+from percore.host.projects.placed_files import files_of
 from percore.host.release.change.journal import Journal
 from percore.host.release.placement import names_of, once_of, read_holders
-from percore.host.release.plan import sites_here
+from percore.host.release.plan import plan_here, sites_here
+from percore.host.release.releases import Releases
 from percore.host.release.running import find_deviations, find_missing, ports_of_app
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
@@ -95,8 +97,14 @@ def ports(session: Session, request: PortsRequest) -> replies.PortsReply:
     sites = [site._replace(leaving=[*site.leaving, *_left_sites(target, request)]) for site in request.sites]
     taken = target.taken()
     conflicts = [taken_name(taken[name]) for name in request.apps if name in taken]
-    conflicts += find_conflicts(target.paths, sorted({app["source"] for app in foreign}), sites)
+    others = {source: _files_here(Releases(source)) for source in sorted({app["source"] for app in foreign})}
+    conflicts += find_conflicts(target.paths, others, request._replace(sites=sites))
     return replies.PortsReply(found, conflicts)
+
+
+def _files_here(releases: Releases) -> dict[str, str]:
+    plan = plan_here(releases)
+    return files_of([*plan.before, *plan.after])
 
 
 def _left_sites(target: Target, request: PortsRequest) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from percore.errors import PercoreError
 from percore.host.files import read_file
 from percore.host.messages import TargetPaths
-from percore.host.projects.messages import SiteWish
+from percore.host.projects.messages import PortsRequest
 from percore.host.projects.owner import Owner, read_owner
 from percore.host.projects.sites import app_of, find_clash
 from percore.host.replies import ConflictFound
@@ -43,21 +43,37 @@ def taken_name(app: Mapping[str, Any]) -> ConflictFound:
     )
 
 
-def find_conflicts(paths: TargetPaths, others: Sequence[str], sites: Sequence[SiteWish]) -> Iterator[ConflictFound]:
-    """`others` are the deploy_to of other projects."""
+def find_conflicts(
+    paths: TargetPaths, others: Mapping[str, Mapping[str, str]], request: PortsRequest
+) -> Iterator[ConflictFound]:
+    """`others` are the deploy_to of other projects, with the files of their releases elsewhere, as the request has ours."""
     for other in others:
+        yield from _other_files(paths, other, others[other], request.files)
         if _lies_in(paths.deploy_to, other) or _lies_in(other, paths.deploy_to):
             what = f"deploy_to {paths.deploy_to} and that of {title_of(other)} lie in one another"
             yield ConflictFound(what, "set a directory of its own")
     if paths.shared:
-        yield from filter(None, (_other_home(paths), _other_settings(paths, others, paths.shared)))
-    for site in sites:
+        yield from filter(None, (_other_home(paths), _other_settings(paths, [*others], paths.shared)))
+    for site in request.sites:
         if (clash := find_clash(site.content, [site.path, site.link, *site.leaving])) is not None:
             yield _refused_site(paths, clash.name, clash.address, clash.file)
 
 
 def _lies_in(path: str, other: str) -> bool:
     return path != other and f"{path}/".startswith(f"{other}/")
+
+
+def _other_files(
+    paths: TargetPaths, other: str, theirs: Mapping[str, str], ours: Mapping[str, str]
+) -> Iterator[ConflictFound]:
+    """percore's own are shared."""
+    shared = {UNIT_FILE, paths.command[0], f"{paths.package}/current"}
+    for path in sorted(ours.keys() & theirs.keys() - shared):
+        if ours[path] != theirs[path]:
+            yield ConflictFound(
+                f"{path} is a file of {title_of(other)} as well, with another content",
+                f"set another app_name, such as app_name: {paths.app}-{paths.env}, or another path in the role",
+            )
 
 
 def _other_home(paths: TargetPaths) -> Optional[ConflictFound]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from percore.common.typed import Line
-from percore.host.messages import Path, Port, TargetPaths
+from percore.host.messages import NOTHING, Path, Port, TargetPaths
 
 
 class SiteWish(NamedTuple):
@@ -25,3 +25,4 @@ class PortsRequest(NamedTuple):
     target: Optional[TargetPaths] = None
     apps: Sequence[Line] = ()  # with their namespaces: default:web
     sites: Sequence[SiteWish] = ()
+    files: Mapping[Path, Line] = NOTHING  # of its releases, elsewhere on the host: by path, what tells their content

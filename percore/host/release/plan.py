@@ -15,6 +15,7 @@ from percore.common.record_diff import set_at
 from percore.errors import RolloutError
 from percore.host.files import read_file
 from percore.host.messages import Plan, Spec
+from percore.host.projects.placed_files import paths_of
 from percore.host.release.releases import Releases
 from percore.host.resources.resource import Contents, shown
 
@@ -56,17 +57,15 @@ def sites_of(plan: Plan) -> list[str]:
     return [spec["link"] for spec in plan.before + plan.after if spec["kind"] == "site"]
 
 
+def plan_here(releases: Releases) -> Plan:
+    """Of the release that runs; an empty one where there is none, or none that can be read."""
+    current = releases.current()
+    return (plan_or_none(releases, current) if current else None) or Plan([], [])
+
+
 def sites_here(releases: Releases) -> list[str]:
     """Those of the release that runs."""
-    current = releases.current()
-    plan = plan_or_none(releases, current) if current else None
-    return sites_of(plan) if plan else []
-
-
-def paths_of(spec: Spec) -> list[str]:
-    if spec["kind"] == "site":
-        return [spec["link"], spec["path"]]
-    return [spec["path"]] if spec["kind"] in {"file", "unit-file", "link"} else []
+    return sites_of(plan_here(releases))
 
 
 def _absence_of(spec: Spec, gone: Sequence[Spec]) -> list[Spec]:

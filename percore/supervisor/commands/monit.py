@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 import psutil
 
 from percore.common.cpus import usable_cores
+from percore.common.names import selector_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import OpenLink
@@ -227,7 +228,7 @@ class Monitor:
             worker = self._board.current
             if worker is None:
                 return
-            selector = worker["name"] if is_whole else str(worker["id"])
+            selector = selector_of(worker, self._board.workers) if is_whole else str(worker["id"])
             shown = worker["name"] if is_whole else f"{worker['name']} {worker['slot']}"
 
             def order() -> None:
@@ -249,9 +250,9 @@ class Monitor:
             order()
 
     def _scale(self, count: str) -> None:
-        worker = self._board.current
-        if worker:
-            self._order(f"scale {worker['name']} {count}", "scale", name=worker["name"], count=count)
+        if worker := self._board.current:
+            name = selector_of(worker, self._board.workers)
+            self._order(f"scale {worker['name']} {count}", "scale", name=name, count=count)
 
     def _order(self, title: str, op: str, **arguments: Any) -> None:
         link = OpenLink(self._home)

@@ -7,6 +7,7 @@ import os
 from percore.errors import UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ensure_daemon
+from percore.supervisor.commands.app_options import add_replace_option
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import show_list
 from percore.supervisor.commands.output import show_progress
@@ -28,6 +29,7 @@ def make_serve_parser() -> Parser:
     parser.add_argument(
         "--basic-auth-password", metavar="PASSWORD", help="or in the variable PM2_SERVE_BASIC_AUTH_PASSWORD"
     )
+    add_replace_option(parser)
     parser.add_argument("-i", "--instances", metavar="N", default="1", help="workers: a number, or max")
     return parser
 
@@ -56,5 +58,5 @@ def serve_files(arguments: list[str]) -> int:
     written = {**static_app(entry), "instances": options.instances}
     app = make_app(written, path=os.path.join(path, "serve"), number=0, env_name=None, warnings=[])._replace(source="")
     ensure_daemon(Home.of_user())
-    ask("start", show_progress, apps=[app.to_record()], env=shell_environment())
+    ask("start", show_progress, apps=[app.to_record()], env=shell_environment(), replaces=options.replace)
     return show_list()

@@ -48,7 +48,7 @@ def choice(host: Any, artifact: Artifact, **seen: Any) -> Choice:
     """What a deploy chose for a host that has never had the release."""
     reply: Any = {**SEEN, **seen}
     app = WantedApp(artifact, record=RECORD, fingerprint="")
-    state: Any = SimpleNamespace(after=(), select=lambda _: state)
+    state: Any = SimpleNamespace(before=(), after=(), select=lambda _: state)
     found = Seen(host, WantedHost(host, state, package=state, app=app), reply, known_release=None, is_up_to_date=False)
     return Choice(host, "r1", None, reply["status"], gives_up_app=False, seen=found, is_staged=False, reason="")
 

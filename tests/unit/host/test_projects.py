@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from pathlib import Path
@@ -13,9 +14,13 @@ from percore.errors import PreflightError
 from percore.host.messages import TargetPaths
 from percore.host.projects import conflicts, sites
 from percore.host.projects.conflicts import find_conflicts
-from percore.host.projects.messages import SiteWish
+from percore.host.projects.messages import PortsRequest, SiteWish
 from percore.host.projects.owner import claim, read_owner
+from percore.host.release.stage import Staging
+from percore.host.release.switch import Activation
 from percore.host.release.target import Target
+from percore.host.resources.nginx import Site
+from percore.host.resources.registry import make
 
 RELEASE = "20260101120000-aaaaaaaa"
 UNIT = '[Service]\nUser=percore\nEnvironment="PERCORE_HOME=/HOME"\n'
@@ -89,7 +94,8 @@ SETTINGS = {"percore_user": "percore", "startup": "True", "unit_options": "0a1b"
 
 
 def told(paths: TargetPaths, *others: TargetPaths, wanted: list[SiteWish] | None = None) -> list[str]:
-    found = find_conflicts(paths, [other.deploy_to for other in others], wanted or [])
+    files: dict[str, str] = {}
+    found = find_conflicts(paths, {other.deploy_to: files for other in others}, PortsRequest([], sites=wanted or []))
     return [f"{each.what} -> {each.next}" for each in found]
 
 
@@ -143,6 +149,23 @@ def test_a_directory_inside_that_of_another_project_is_refused(tmp_path: Path) -
         assert text.startswith(
             f"deploy_to {paths.deploy_to} and that of another project ({other.deploy_to}) lie in one"
         )
+
+
+def test_a_file_that_two_projects_would_write_in_turn_is_refused(tmp_path: Path) -> None:
+    shop, staging = project(tmp_path, "shop"), project(tmp_path, "shop", "staging", place="shop-staging")
+    claim(shop)
+    site, own = "/etc/nginx/sites-available/shop", {staging.command[0]: "1", f"{staging.package}/current": "1"}
+    theirs = {site: "0a", "/etc/same": "0b", **dict.fromkeys(own, "2")}
+
+    def refused(**files: str) -> list[str]:
+        found = find_conflicts(staging, {shop.deploy_to: theirs}, PortsRequest([], files={**own, **files}))
+        return [f"{each.what} -> {each.next}" for each in found]
+
+    assert refused(**{"/etc/same": "0b", "/etc/other": "0c"}) == []
+    assert refused(**{site: "ff"}) == [
+        f"{site} is a file of 'shop' in environment 'production' ({shop.deploy_to}) as well, with another content -> set another "
+        "app_name, such as app_name: shop-staging, or another path in the role"
+    ]
 
 
 # -- sites of NGINX ---------------------------------------------------------------------------------------------------
@@ -249,3 +272,46 @@ def test_a_site_of_nobody_is_named_by_its_file(nginx: Nginx, tmp_path: Path) -> 
     )
     (nginx.root / "nginx.conf").unlink()
     assert told(project(tmp_path, "blog"), wanted=[nginx.wish(DEFAULT)]) == []
+
+
+# -- a site that goes when another one comes --------------------------------------------------------------------------
+
+
+def site_of(nginx: Nginx, name: str) -> dict[str, Any]:
+    return {
+        "kind": "site", "path": f"{nginx.root}/sites-available/{name}", "link": f"{nginx.root}/sites-enabled/{name}",
+        "sha256": "0" * 64, "without": ["/etc/nginx/sites-enabled/default"],
+    }  # fmt: skip
+
+
+def test_the_site_of_a_former_name_goes_before_nginx_reads_the_new_one(
+    nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen = project(tmp_path, "store"), []
+    nginx.site("shop", DEFAULT)
+    target, new = Target(store), "20260102120000-bbbbbbbb"
+    for release, name in ((RELEASE, "shop"), (new, "store")):
+        place = Path(target.releases.path(release)) / ".percore"
+        place.mkdir(parents=True)
+        (place / "activation.json").write_text(json.dumps({"before": [], "after": [site_of(nginx, name)]}))
+        (place.parent / ".percore.json").write_text('{"apps": []}')
+    Path(target.releases.link).symlink_to(f"releases/{RELEASE}")
+    monkeypatch.setattr(Site, "difference", lambda _: "other")
+    monkeypatch.setattr(Site, "verify", lambda site, coming: seen.append(site.spec["without"]))
+    Staging(target, io.BytesIO(), lambda _: None).verify(new)
+    assert seen == [["/etc/nginx/sites-enabled/default", f"{nginx.root}/sites-enabled/shop"]]
+
+    done: list[str] = []
+    monkeypatch.setattr(
+        Activation, "_install", lambda _, specs, *rest: done.extend(f"{s['kind']} {s.get('path')}" for s in specs)
+    )
+    for name in ("_replace_supervisor", "_apply_apps", "_run_handlers"):
+        monkeypatch.setattr(Activation, name, lambda *_: None)
+    monkeypatch.setattr(Activation, "_check_health", lambda *_: {"apps": []})
+    change = Activation(target.releases, target.supervisor, new, lambda _: None)
+    change._switch()
+    gone, comes = (f"{nginx.root}/sites-{place}" for place in ("enabled/shop", "available/store"))
+    assert done[:2] == [f"absent-site {gone}", f"site {comes}"]
+    assert done[-1].startswith("nginx-reload")
+    undone = make({"kind": "absent-site", "path": gone}).former()
+    assert [each["kind"] for each in undone] == ["link", "nginx-reload"], "it serves again when the new one failed"
