@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_300,
-    "supervisor/commands": 4_060,
-    "supervisor/config": 2_950,
-    "supervisor": 21_270,
+    "supervisor/commands": 4_240,
+    "supervisor/config": 2_980,
+    "supervisor": 21_900,
     "host": 7_300,
     "deploy": 14_700,
     "tasks": 1_100,
