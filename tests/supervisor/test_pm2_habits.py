@@ -127,3 +127,13 @@ def test_a_single_page_app_is_served_below_every_path(supervisor: Supervisor) ->
     for path, text in (("users/john.doe", b"home"), ("deep/link/main.js", b"main"), ("", b"home")):
         with urllib.request.urlopen(f"http://127.0.0.1:{supervisor.port}/{path}") as answer:
             assert (answer.read(), answer.headers["Access-Control-Allow-Origin"]) == (text, "*")
+
+
+def test_forks_that_compete_for_a_port_are_told_of_the_cluster(supervisor: Supervisor) -> None:
+    (supervisor.folder / "app.py").write_text(
+        "import http.server\nhttp.server.HTTPServer(('127.0.0.1', %d), http.server.BaseHTTPRequestHandler).serve_forever()"
+        % supervisor.port
+    )
+    supervisor.run("start", "app.py", "-i", "2", check=False)
+    hint = "another worker has its port -> exec_mode: cluster"
+    wait_for(lambda: hint in supervisor.run("list").stdout, "the hint")
