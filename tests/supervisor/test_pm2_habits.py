@@ -131,8 +131,8 @@ def test_a_single_page_app_is_served_below_every_path(supervisor: Supervisor) ->
 
 def test_forks_that_compete_for_a_port_are_told_of_the_cluster(supervisor: Supervisor) -> None:
     (supervisor.folder / "app.py").write_text(
-        "import http.server\nhttp.server.HTTPServer(('127.0.0.1', %d), http.server.BaseHTTPRequestHandler).serve_forever()"
-        % supervisor.port
+        "import http.server as h\n"
+        f"h.HTTPServer(('127.0.0.1', {supervisor.port}), h.BaseHTTPRequestHandler).serve_forever()"
     )
     supervisor.run("start", "app.py", "-i", "2", check=False)
     hint = "another worker has its port -> exec_mode: cluster"

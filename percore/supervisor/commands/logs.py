@@ -80,7 +80,8 @@ def show_logs(arguments: list[str]) -> int:
     options = make_logs_parser().parse_args(arguments)
     sources: dict[str, LogSource] = {}
     for path, worker, stream, _ in find_logs(options):
-        sources.setdefault(os.path.realpath(path), LogSource(worker, stream, path, begin=None))
+        if (place := os.path.realpath(path)) not in sources:
+            sources[place] = LogSource(worker, stream, path, begin=None)
     write = make_writer(options, sources)
     for line in in_time_order([source.last(options.lines) for source in sources.values()], _written_time):
         write(line)
@@ -95,9 +96,9 @@ def find_logs(options: Namespace) -> Iterator[tuple[str, Mapping[str, Any], str,
     for selector in as_selectors(options.selectors or ["all"]):
         for worker in select_workers(selector):
             starts = worker["log_starts"] or (None, None)
-            if options.out or not options.err:
+            if (options.out or not options.err) and worker["out_file"] != os.devnull:
                 yield worker["out_file"], worker, "out", starts[0]
-            if options.err or not options.out:
+            if (options.err or not options.out) and worker["error_file"] != os.devnull:
                 yield worker["error_file"], worker, "err", starts[1]
 
 

@@ -19,6 +19,7 @@ from percore.supervisor.commands.start import make_start_parser
 from percore.supervisor.commands.targets import has_script, is_file, refuse_missing_scripts, shell_environment
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.logs.files import log_paths
+from percore.supervisor.logs.follow import Follower
 from percore.supervisor.process.command import WorkerEnvironment, make_command, make_variables
 from percore.supervisor.sockets.preload import Preload
 
@@ -239,3 +240,12 @@ def test_modules_of_the_callers_program_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "x.yml").write_text("apps: [{script: nosuch.js}]")
     done = percore(tmp_path, "start", "x.yml", PYTHONPATH="lib")
     assert b"the script of app 'nosuch' does not exist" in done.stderr
+
+
+def test_what_is_no_regular_file_is_not_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading, writing = os.pipe()
+    for place in (str(tmp_path / "pipe"), f"/proc/self/fd/{reading}"):
+        assert Follower(place).problem == "it is no regular file"
+    os.close(reading)
+    os.close(writing)
