@@ -177,9 +177,7 @@ def is_known(target: str, workers: Sequence[Mapping[str, Any]]) -> bool:
 
 def as_selectors(targets: Sequence[str]) -> list[str]:
     """As the supervisor understands them: a script means all apps that run it, as in PM2."""
-    import re
-
-    if not any(re.search(r"[./]", target) for target in targets):
+    if not any("." in target or os.sep in target for target in targets):
         return list(targets)
     workers = select_workers()
     named = ([] if is_known(target, workers) else apps_of_script(target, workers) for target in targets)
@@ -187,11 +185,8 @@ def as_selectors(targets: Sequence[str]) -> list[str]:
 
 
 def apps_of_script(script: str, workers: Sequence[Mapping[str, Any]]) -> Sequence[str]:
-    place = os.path.realpath(script)
-    scripts = {
-        selector_of(worker, workers): os.path.join(worker["cwd"], worker["config"]["script"]) for worker in workers
-    }
-    return [name for name, path in scripts.items() if os.path.realpath(path) == place]
+    places = {selector_of(each, workers): os.path.join(each["cwd"], each["config"]["script"]) for each in workers}
+    return [name for name, place in places.items() if os.path.realpath(place) == os.path.realpath(script)]
 
 
 def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:

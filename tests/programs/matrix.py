@@ -124,7 +124,7 @@ def _judge(row: Row, program: Program, installed: Installed, supervisor: Supervi
     _write(program, installed, supervisor.folder, port)
     supervisor.run("start", "ecosystem.json")
     wait_for(lambda: _answers(port, program.path), "the first answer", seconds=_START_SECONDS)
-    with Load(port, path=program.path) as load:
+    with Load(port, keeping=2, closing=1, path=program.path) as load:
         for _ in range(2):
             supervisor.run("reload", "app")
         os.kill(supervisor.pids("app")[0], signal.SIGKILL)

@@ -92,7 +92,7 @@ def lines_below(place: str) -> int:
 MOST_LINES = {
     "common": 1_300,
     "supervisor/commands": 4_240,
-    "supervisor/config": 2_980,
+    "supervisor/config": 3_030,
     "supervisor": 21_900,
     "host": 7_300,
     "deploy": 14_700,
