@@ -50,10 +50,22 @@ def check(context: Context) -> None:
         sys.exit(1)
 
 
-@developer_task
-def test(context: Context) -> None:
+@task(
+    pre=[developer_tools],
+    help={
+        "programs": "instead: programs from npm and PyPI under load; writes the table of docs/reference/sharing.md",
+        "only": "some of these programs by name, separated by commas",
+        "directory": "where their packages are installed; otherwise a directory in /tmp",
+    },
+)
+def test(context: Context, programs: bool = False, only: str = "", directory: str = "") -> None:  # noqa: PT028
     """Everything that check does, then real programs and real hosts; every stage, even after a failure."""
     from tests import machine, stages
+
+    if programs:
+        from tests.programs.matrix import run
+
+        sys.exit(0 if run(only, directory, print_line) else 1)
 
     machine.prepare(print_line)
     if not stages.run_stages([stages.LINT, stages.UNIT, stages.SUPERVISOR, stages.HOSTS], Report().line):

@@ -5,10 +5,12 @@ A project's own tasks.py, which invoke needs, does not exist before that.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
+    forget_foreign_modules()
     words = sys.argv[1:]
     if words[:1] == ["init"] and any(word.split("=")[0] == "--env" for word in words):
         sys.exit(begin_project(words[1:]))
@@ -17,6 +19,13 @@ def main() -> None:
     from percore.supervisor.cli import main as supervisor
 
     supervisor()
+
+
+def forget_foreign_modules() -> None:
+    """PYTHONPATH is for the caller's programs: a module of theirs may have the name of one that is needed here."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    foreign = {os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place} - {ours}
+    sys.path[:] = [place for place in sys.path if os.path.abspath(place) not in foreign]
 
 
 def begin_project(words: list[str]) -> int:

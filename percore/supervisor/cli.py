@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 import sys
 from importlib import import_module
@@ -12,10 +14,15 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.home_owner import go_on_as_owner
 from percore.supervisor.commands.registry import GROUPS, all_names, find, instead_of
 
+# Where a terminal's characters are few.
+_PLAIN = {**dict.fromkeys("┌┬┐├┼┤└┴┘", "+"), "─": "-", "│": "|", "↺": "#", "…": "..."}
+
 
 def main() -> None:
     try:
+        _take_any_output()
         code = run(sys.argv[1:])
+        sys.stdout.flush()
     except PercoreError as error:
         code = report_error(error)
     except KeyboardInterrupt:
@@ -24,7 +31,33 @@ def main() -> None:
         # The reader (head, grep -q) closed the pipe; Python would complain once more while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
+    except OSError as error:
+        code = _report_output(error)
     sys.exit(code)
+
+
+def _take_any_output() -> None:
+    """Whatever stdout and stderr are: a terminal of Latin-1, or nothing."""
+    codecs.register_error("plain", _plain)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_PLAIN.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+def _report_output(error: OSError) -> int:
+    """The disk is full, or the terminal is gone. Another error is one of ours, and is shown as it is."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG) or error.filename:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return report_error(PercoreError(f"the output cannot be written: {error.strerror}"))
 
 
 def run(arguments: list[str]) -> int:

@@ -9,10 +9,12 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from percore.common import control
+from percore.common.names import names_of, selector_of
 from percore.common.passwords import for_programs
+from percore.common.procfs import all_pids, environment_of
 from percore.common.typing import Any, Callable, Optional
 from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
@@ -114,7 +116,20 @@ def _refuse_silence(home: Home) -> None:
 
 
 def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:
-    """The result of one request; raises the error that the supervisor reports."""
+    """The result of one request; raises the error that the supervisor reports, or NoDaemon.
+
+    Where workers of a supervisor that died still run, the next one is started, and adopts them.
+    """
+    try:
+        return _ask(op, on_event, arguments)
+    except NoDaemon:
+        if not has_left_workers(Home.of_user()):
+            raise
+    ensure_daemon(Home.of_user())
+    return _ask(op, on_event, arguments)
+
+
+def _ask(op: str, on_event: Callable[[Mapping[str, Any]], None], arguments: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for message in request(Home.of_user(), op, **arguments):
         if message["event"] == "result":
@@ -130,11 +145,19 @@ def ask(op: str, on_event: Callable[[Mapping[str, Any]], None] = lambda _: None,
 
 
 def ask_or_nothing(op: str, **arguments: Any) -> Optional[dict[str, Any]]:
-    """As `ask`, but None when no supervisor runs: then no app runs, which is an answer."""
+    """As `ask`, but None when no supervisor runs, nor any worker: then no app runs, which is an answer."""
     try:
         return ask(op, **arguments)
     except NoDaemon:
         return None
+
+
+def has_left_workers(home: Home) -> bool:
+    mark = f"PERCORE_HOME={home.path}".encode()
+    others = (environment_of(pid) for pid in (all_pids() if was_running(home) else ()) if pid != os.getpid())
+    return any(
+        mark in variables and any(each.startswith(b"PERCORE_TOKEN=") for each in variables) for variables in others
+    )
 
 
 def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, Any]]:
@@ -144,6 +167,26 @@ def select_workers(*selectors: str, with_env: bool = False) -> list[dict[str, An
     if answer is None and wanted != ("all",):
         raise UsageError(f"no app, id or namespace is called '{wanted[0]}'", next="see 'percore list'")
     return answer["workers"] if answer else []
+
+
+def is_known(target: str, workers: Sequence[Mapping[str, Any]]) -> bool:
+    words = {str(worker[key]) for worker in workers for key in ("id", "namespace")}
+    words |= {name for worker in workers for name in names_of(worker["name"], worker["namespace"])}
+    return target in words or target == "all" or (target[:1] == target[-1:] == "/" and not os.path.exists(target))
+
+
+def as_selectors(targets: Sequence[str]) -> list[str]:
+    """As the supervisor understands them: a script means all apps that run it, as in PM2."""
+    if not any("." in target or os.sep in target for target in targets):
+        return list(targets)
+    workers = select_workers()
+    named = ([] if is_known(target, workers) else apps_of_script(target, workers) for target in targets)
+    return [name for target, names in zip(targets, named) for name in names or [target]]
+
+
+def apps_of_script(script: str, workers: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    places = {selector_of(each, workers): os.path.join(each["cwd"], each["config"]["script"]) for each in workers}
+    return [name for name, place in places.items() if os.path.realpath(place) == os.path.realpath(script)]
 
 
 def user_of(worker: Mapping[str, Any]) -> Optional[Identity]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.automation.observers import observe
@@ -84,6 +85,7 @@ class Service:
         self._server = Server(self._loop, self._home, self._manager, self._log_rotation)
         self._watch = HomeWatch(self._loop, self._home, self._held, self)
         self._loop.on_signal(signal.SIGHUP, self._reopen)
+        self._show_pid()
         systemd.notify("READY=1")
         systemd.feed_watchdog(self._loop)
         log(f"supervisor ready (pid {os.getpid()})")
@@ -91,6 +93,10 @@ class Service:
         if not self._manager.successor:
             systemd.notify("STOPPING=1")
         self._close()
+
+    def _show_pid(self) -> None:
+        with suppress(OSError):
+            os.symlink(os.path.relpath(self._home.lock, self._home.path), self._home.pm2_pid)
 
     def _take_signals(self) -> None:
         self._loop.on_signal(signal.SIGCONT, self._loop.was_continued)
@@ -113,6 +119,7 @@ class Service:
         self._server.reopen()
 
     def home_was_made_again(self) -> None:
+        self._show_pid()
         self._reopen_sockets()
         self._loop.faults.contain("opening the log again", self._log_rotation.reopen_own)
         self._manager.persistence.save_anew()
@@ -125,5 +132,8 @@ class Service:
             observer.close()
         is_over = not self._manager.successor and not self._watch.is_lost
         self._manager.endpoints.close(removes_files=is_over)
+        with suppress(OSError):
+            if is_over:
+                os.unlink(self._home.pm2_pid)
         self._server.close()
         self._watch.close()

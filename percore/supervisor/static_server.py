@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     root: str
     host: str
     port: int
-    spa: bool = False  # a path without an extension that is no file gives the home page
+    spa: bool = False  # a path that is no file gives the home page, or the file of that name in the root
     homepage: str = "/index.html"
     listing: bool = False
     credentials: bytes = b""  # empty: everybody may read
@@ -134,6 +134,7 @@ class Handler(SimpleHTTPRequestHandler):
             self.close_connection = True  # a body that is not read would be taken for the next request
         if self.close_connection:
             self.send_header("Connection", "close")
+        self.send_header("Access-Control-Allow-Origin", "*")  # to everybody who may read them
         super().end_headers()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
@@ -173,8 +174,11 @@ class Handler(SimpleHTTPRequestHandler):
     def _send_found(self, found: Optional[str], parts: Optional[list[str]], *, with_body: bool) -> None:
         settings = self.server.settings
         tries = [(found, HTTPStatus.OK)]
-        if settings.spa and parts is not None and not os.path.splitext(parts[-1] if parts else "")[1]:
-            tries.append((find(settings.root, split_path(settings.homepage)), HTTPStatus.OK))
+        if settings.spa and parts is not None:
+            # A page of the app below a path asks for its files there, too; john.doe is a page.
+            is_asset = bool(parts) and self.guess_type(parts[-1]) != "application/octet-stream"
+            place = parts[-1:] if is_asset else split_path(settings.homepage)
+            tries.append((find(settings.root, place), HTTPStatus.OK))
         tries.append((find(settings.root, ["404.html"]), HTTPStatus.NOT_FOUND))
         for path, status in tries:
             if path is None:

@@ -168,10 +168,13 @@ def ended_supervisor(folder: Path) -> Iterator[Supervisor]:
 class Load:
     """Clients that keep asking, some over one connection, some with one for each request; every answer is counted."""
 
-    def __init__(self, port: int, keeping: int = 3, closing: int = 3, *, retries: bool = False) -> None:
+    def __init__(
+        self, port: int, keeping: int = 3, closing: int = 3, *, retries: bool = False, path: str = "/"
+    ) -> None:
         """With `retries`, a kept connection that was closed instead of answering is asked anew, as browsers and NGINX do."""
         self.port = port
         self._retries = retries
+        self._path = path
         self.counts: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()
@@ -200,7 +203,7 @@ class Load:
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=8)
-                connection.request("GET", "/", headers={} if keeps else {"Connection": "close"})
+                connection.request("GET", self._path, headers={} if keeps else {"Connection": "close"})
                 response = connection.getresponse()
                 response.read()
                 self.counts["ok" if response.status == 200 else "bad"] += 1

@@ -122,8 +122,9 @@ def test_what_a_killed_supervisor_left_is_known_to_the_next_command_that_starts_
     pm2.run("start", "tick.sh")
     before = pm2.pids("tick")
     pm2.kill_daemon()
-    assert "percore ping" in pm2.run("list").stderr
-    assert "percore ping" in pm2.run("stop", "tick", check=False).stderr
+    assert "tick" in pm2.run("list").stdout
+    assert (pm2.home / "pm2.pid").read_text() == f"{pm2.daemon_pid()}\n"
+    pm2.kill_daemon()
     assert "is already running" in pm2.run("start", "tick.sh", check=False).stderr
     assert pm2.pids("tick") == before
     pm2.kill_daemon()
@@ -131,6 +132,7 @@ def test_what_a_killed_supervisor_left_is_known_to_the_next_command_that_starts_
     assert pm2.pids("tick") != before
     pm2.run("kill")
     assert pm2.run("list").stderr == ""
+    assert not (pm2.home / "pm2.pid").exists()
 
 
 def test_several_selectors_and_process_files_choose_together(pm2: Supervisor) -> None:

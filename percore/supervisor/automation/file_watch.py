@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections import deque
+from contextlib import suppress
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.automation.watched_paths import WatchedPaths
@@ -100,6 +101,7 @@ class FileWatch:
         self._directories: dict[int, str] = {}
         self._pending: deque[tuple[str, bool]] = deque()  # directories to look at, and whether their files are news
         self._missing: set[str] = set()
+        self._links: set[str] = set()  # on the way to a root
         self._scan_timer: Optional[Timer] = None
         loop.watch(self._inotify.descriptor, self._read)
         self._look_again()
@@ -116,8 +118,17 @@ class FileWatch:
     def _look_again(self) -> None:
         """Begins with all roots; what is watched already costs little."""
         self._missing.clear()
-        self._pending.extend((root.directory, False) for root in self._paths.roots)
+        for root in self._paths.roots:
+            self._follow_links(root.directory)
+            self._pending.append((root.directory, False))
         self._scan()
+
+    def _follow_links(self, directory: str) -> None:
+        """`current` may lead elsewhere one day: the directory that it lies in tells."""
+        for link in links_in(directory):
+            self._links.add(link)
+            with suppress(OSError):
+                self._directories[self._inotify.add(os.path.dirname(link))] = os.path.dirname(link)
 
     def _scan(self) -> None:
         self._scan_timer = None
@@ -137,11 +148,12 @@ class FileWatch:
     def _follow(self, directory: str, files_are_news: bool) -> None:
         is_root = self._paths.is_root(directory)
         try:
-            watch = self._inotify.add(directory, follow=is_root)
-            self._directories[watch] = directory
+            watch = self._inotify.add(directory)
+            if self._directories.setdefault(watch, directory) != directory:
+                return  # it is watched by another name: links may lead in circles
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir():
                         self._plan(entry.path, files_are_news)
                     elif files_are_news:
                         self._note(entry.path)
@@ -199,7 +211,21 @@ class FileWatch:
                 self._forget(path)
                 self._note(path)
         elif not change.mask & inotify.CREATE or not _will_be_closed(path):
+            self._follow_link(path)
             self._note(path)
+
+    def _follow_link(self, path: str) -> None:
+        """It may be a link to another directory now."""
+        if path in self._links:
+            for root in self._paths.roots:
+                if root.directory == path or root.directory.startswith(f"{path}/"):
+                    self._forget(root.directory)
+                    self.changes.add(path)
+            self._look_again()
+        elif os.path.islink(path) and os.path.isdir(path):
+            self._forget(path)
+            self._plan(path, True)
+            self._scan()
 
     def _note(self, path: str) -> None:
         if not self._paths.is_file_wanted(path):
@@ -210,6 +236,11 @@ class FileWatch:
             )
             return
         self.changes.add(path)
+
+
+def links_in(path: str) -> list[str]:
+    parts = path.split(os.sep)
+    return [prefix for end in range(2, len(parts) + 1) if os.path.islink(prefix := os.sep.join(parts[:end]))]
 
 
 def _will_be_closed(path: str) -> bool:

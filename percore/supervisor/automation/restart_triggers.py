@@ -15,7 +15,7 @@ from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.manager import Observer
-from percore.supervisor.core.replace import replace
+from percore.supervisor.core.replace import count, replace, that_are_up
 
 if TYPE_CHECKING:
     from percore.supervisor.automation.file_watch import FileWatch
@@ -52,7 +52,8 @@ class RestartTriggers(Observer):
 
     def _time_came(self, name: str) -> None:
         if name in self._apps:
-            self._replace(name, f"time for its cron_restart ({self._apps[name].config.cron_restart})")
+            reason = f"time for its cron_restart ({self._apps[name].config.cron_restart})"
+            self._replace(name, reason, starts=self._apps[name].config.waits_for_its_time)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -87,20 +88,23 @@ class RestartTriggers(Observer):
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def _replace(self, name: str, reason: str) -> None:
+    def _replace(self, name: str, reason: str, *, starts: bool = False) -> None:
+        """Of an app that only runs at its times, the workers start."""
         self._replacing.add(name)
-        self._jobs.submit(f"replace {name}", self._steps(name, reason), lambda _: None)
+        self._jobs.submit(f"replace {name}", self._steps(name, reason, starts), lambda _: None)
 
-    def _steps(self, name: str, reason: str) -> Outcome:
+    def _steps(self, name: str, reason: str, starts: bool) -> Outcome:
         _, watch = self._watches.get(name, (None, None))
         if watch:
             watch.changes.app_starts()
         try:
             app = self._apps.get(name)
-            slots = [slot for slot in app.slots if slot.wanted] if app else []
+            slots = [slot for slot in app.slots if slot.wanted or (starts and app.wanted)] if app else []
             if app and slots:
                 log(f"{name}: {reason}")
+                up = that_are_up(slots)
                 yield from replace(app, slots, until_stable=False)
+                count(up)
         finally:
             self._replacing.discard(name)
             _, watch = self._watches.get(name, (None, None))

@@ -53,6 +53,11 @@ class Home(NamedTuple):
         return os.path.join(self.run, "lock")
 
     @property
+    def pm2_pid(self) -> str:
+        """Where PM2 has its pid, and scripts look for it: a link to the lock."""
+        return os.path.join(self.path, "pm2.pid")
+
+    @property
     def state(self) -> str:
         return os.path.join(self.path, "state.json")
 

@@ -18,7 +18,6 @@ OVERFLOW = 0x4000
 IGNORED = 0x8000
 IS_DIR = 0x40000000
 _ONLY_DIR = 0x1000000
-_NOT_FOLLOWED = 0x2000000
 # Not MODIFY: a file that is still written is not a change yet, and a program's own open log would be one for ever.
 CHANGES = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
 
@@ -37,9 +36,9 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def add(self, directory: str, *, follow: bool = False, more: int = 0) -> int:
+    def add(self, directory: str, *, more: int = 0) -> int:
         """Raises OSError; ENOSPC when the kernel allows no more. `more`: other events than CHANGES."""
-        mask = CHANGES | more | _ONLY_DIR | (0 if follow else _NOT_FOLLOWED)
+        mask = CHANGES | more | _ONLY_DIR
         return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(directory), mask))
 
     def remove(self, watch: int) -> None:

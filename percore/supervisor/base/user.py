@@ -10,6 +10,7 @@ from percore.common.typing import NamedTuple, Optional
 from percore.errors import PercoreError
 
 _HIGHEST_ID = 2**32 - 2  # the one above means "no user in particular" to the kernel
+_NO_GROUP = 65534  # the kernel's own number for it
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
 
@@ -57,9 +58,21 @@ def variables_of(entry: pwd.struct_passwd) -> dict[str, str]:
 def find_user(user: str) -> pwd.struct_passwd:
     """The user of this name or number; raises PercoreError when there is none."""
     try:
-        return pwd.getpwuid(int(user)) if is_number(user) else pwd.getpwnam(user)
+        if not is_number(user):
+            return pwd.getpwnam(user)
+        if 0 <= (number := int(user)) <= _HIGHEST_ID:
+            return _by_number(number)
+        raise KeyError(user)
     except (KeyError, OverflowError, ValueError):
         raise PercoreError(f"there is no user '{user}' here", next="create the user, or change 'user'") from None
+
+
+def _by_number(number: int) -> pwd.struct_passwd:
+    """Containers have users without a name: such a one has no home, and the rights of no group."""
+    try:
+        return pwd.getpwuid(number)
+    except KeyError:
+        return pwd.struct_passwd((str(number), "x", number, _NO_GROUP, "", "/", "/bin/sh"))
 
 
 def find_group(group: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +10,28 @@ from typing import Any
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import Parser
 from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, MODIFIERS, OPTIONS, Option, option_of
+from percore.supervisor.config.process_file import absolute
 from percore.supervisor.config.records import recorded_as
-from percore.supervisor.config.value_types import FLAG
+from percore.supervisor.config.value_types import (
+    ADDRESSES,
+    ARGUMENTS,
+    CODES,
+    FLAG,
+    NAMES,
+    PATTERNS,
+    SCHEDULE,
+    SIZE,
+    VARIABLES,
+)
 
 # Of PM2's own agent and tools: accepted silently, as their keys are.
 _WITHOUT_MEANING = (
-    *("automation", "deep-monitoring", "disable-source-map-support", "disable-trace", "event-loop-inspector"),
+    *("automation", "deep-monitoring", "disable-trace", "event-loop-inspector"),
     *("pmx", "trace", "v8", "vizion", "write"),
 )
+# As PM2's users take a value back: `--node-args=null`.
+_NOTHING = "null"
+_REMOVABLE = (ARGUMENTS, NAMES, PATTERNS, SIZE, SCHEDULE, CODES, ADDRESSES, VARIABLES)
 
 
 def add_app_options(parser: Parser) -> None:
@@ -74,6 +87,9 @@ def written_keys(options: Any, command: str) -> dict[str, Any]:
         if not dest.startswith("key_") or value is None:
             continue
         option = BY_NAME.get(key)
+        if option and value == _NOTHING and option.type in _REMOVABLE:
+            written[key] = None
+            continue
         written[key] = option.type.split(value) if option and isinstance(value, str) else value
         if option:
             read_key(option, written[key], command)
@@ -99,11 +115,12 @@ def changed_fields(written: Mapping[str, Any], worker: Mapping[str, Any], comman
                 else "percore delete, then percore start"
             )
             raise UsageError(f"{option_of(key)} cannot be changed for an existing app", where=command, next=hint)
-        changes[recorded_as(BY_NAME[key].field)] = read_key(BY_NAME[key], value, command)
+        option = BY_NAME[key]
+        changes[recorded_as(option.field)] = option.default if value is None else read_key(option, value, command)
     if isinstance(changes.get("watch"), bool):
         # PM2's restart --watch is a switch: on, then off again.
         is_on = changes["watch"] and not worker["config"].get("watch")
         changes["watch"] = (worker["cwd"],) if is_on else ()
     if "cwd" in changes:
-        changes["cwd"] = os.path.abspath(changes["cwd"])
+        changes["cwd"] = absolute(changes["cwd"])
     return changes

@@ -14,7 +14,7 @@ from percore.supervisor.client import ask, ask_or_nothing, ensure_daemon
 from percore.supervisor.commands.app_options import add_replace_option
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import say, show_progress
-from percore.supervisor.commands.targets import load_apps, shell_environment
+from percore.supervisor.commands.targets import load_apps, refuse_missing_scripts, shell_environment
 from percore.supervisor.config.app import AppConfig
 
 PENDING = 8
@@ -41,6 +41,8 @@ def apply_file(arguments: list[str]) -> int:
     options = make_apply_parser().parse_args(arguments)
     try:
         apps, release = load_apps(options.file, options.env_name)
+        if not release:
+            refuse_missing_scripts(apps)
         owner = apps[0].source if apps else os.path.abspath(options.file)
         if options.check or not options.json:
             changes = find_changes(apps, owner, replaces=options.replace)

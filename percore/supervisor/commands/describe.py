@@ -11,7 +11,7 @@ from percore.common.names import names_of
 from percore.common.printable import printable
 from percore.errors import PercoreError
 from percore.supervisor.base.user import filter_environment
-from percore.supervisor.client import select_workers
+from percore.supervisor.client import as_selectors, select_workers
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import duration, size, table
 from percore.supervisor.commands.pm2_json import app_version, fields_of, node_version, pm2_env, shown_state
@@ -24,7 +24,7 @@ def describe_workers(arguments: list[str]) -> int:
     parser.add_argument("selector", help="name, id, namespace, /regex/ or all")
     options = parser.parse_args(arguments)
     try:
-        workers = select_workers(options.selector)
+        workers = select_workers(*as_selectors([options.selector]))
     except PercoreError as error:
         # PM2's scripts ask with `describe` whether there is such an app: a check that failed.
         error.exit_code = min(error.exit_code, 1)
@@ -105,7 +105,7 @@ def print_env(arguments: list[str]) -> int:
 def print_pids(arguments: list[str]) -> int:
     parser = make_parser("pid")
     parser.add_argument("selector", nargs="?", default="all", help="name, id, namespace, /regex/ or all")
-    for worker in select_workers(parser.parse_args(arguments).selector):
+    for worker in select_workers(*as_selectors([parser.parse_args(arguments).selector])):
         print(worker["pid"])
     return 0
 

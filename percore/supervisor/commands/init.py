@@ -118,7 +118,7 @@ def write_command(path: str, command: str) -> None:
     """By path: a cron job has neither an activated environment nor much of a PATH."""
     program = this_program()
     code = f"import sys; sys.path.insert(0, {program.root!r}); from percore.supervisor.cli import main; main()"
-    text = f'#!/bin/sh\n{_OURS}\nexec {shlex.quote(program.python)} -c {shlex.quote(code)}{command} "$@"\n'
+    text = f'#!/bin/sh\n{_OURS}\nexec {shlex.quote(program.python)} -E -c {shlex.quote(code)}{command} "$@"\n'
     write_file(path, os.fsencode(text), mode=0o755)
 
 

@@ -6,6 +6,7 @@ from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import (
     NoDaemon,
+    as_selectors,
     ask,
     ask_or_nothing,
     ensure_daemon,
@@ -59,7 +60,12 @@ def replace_workers(op: str, arguments: list[str]) -> int:
         written_keys,
     )
     from percore.supervisor.commands.arguments import Name, make_parser
-    from percore.supervisor.commands.targets import is_file, load_files, shell_environment
+    from percore.supervisor.commands.targets import (
+        is_file,
+        load_files,
+        refuse_missing_scripts,
+        shell_environment,
+    )
 
     parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
@@ -79,9 +85,10 @@ def replace_workers(op: str, arguments: list[str]) -> int:
     if options.rest:
         written["args"] = list(options.rest)
     apps = load_files(options.targets, options.env_name, options.only, written)
-    selectors = [target for target in options.targets if not is_file(target)]
+    refuse_missing_scripts(apps)
     if was_running(Home.of_user()):
         ensure_daemon(Home.of_user())  # its apps are known then
+    selectors = as_selectors([target for target in options.targets if not is_file(target)])
     changes = {}
     if selectors:
         if options.env_name and not apps:

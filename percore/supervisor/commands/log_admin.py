@@ -12,7 +12,7 @@ from percore.errors import PercoreError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user import Identity
 from percore.supervisor.base.user_files import find
-from percore.supervisor.client import ask, ask_or_nothing, select_workers, user_of
+from percore.supervisor.client import as_selectors, ask, ask_or_nothing, select_workers, user_of
 from percore.supervisor.commands.output import say, show_progress
 from percore.supervisor.logs.rotate import finish_interrupted, locked, older_files
 
@@ -26,7 +26,7 @@ def flush_logs(arguments: list[str]) -> int:
     parser = make_parser("flush")
     parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
     selectors = parser.parse_args(arguments).selectors
-    workers = [worker for selector in selectors or ["all"] for worker in select_workers(selector)]
+    workers = [worker for selector in as_selectors(selectors or ["all"]) for worker in select_workers(selector)]
     paths = {path: user_of(worker) for worker in workers for path in _paths(worker)}
     if not selectors:
         paths[Home.of_user().daemon_log] = None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 
 from percore.common.printable import printable
 from percore.errors import PercoreError
-from percore.supervisor.client import select_workers, user_of
+from percore.supervisor.client import as_selectors, select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
@@ -80,7 +80,8 @@ def show_logs(arguments: list[str]) -> int:
     options = make_logs_parser().parse_args(arguments)
     sources: dict[str, LogSource] = {}
     for path, worker, stream, _ in find_logs(options):
-        sources.setdefault(path, LogSource(worker, stream, path, begin=None))
+        if (place := os.path.realpath(path)) not in sources:
+            sources[place] = LogSource(worker, stream, path, begin=None)
     write = make_writer(options, sources)
     for line in in_time_order([source.last(options.lines) for source in sources.values()], _written_time):
         write(line)
@@ -92,12 +93,12 @@ def show_logs(arguments: list[str]) -> int:
 
 def find_logs(options: Namespace) -> Iterator[tuple[str, Mapping[str, Any], str, Optional[int]]]:
     """(path, worker, stream, where what it writes begins) for all that is selected."""
-    for selector in options.selectors or ["all"]:
+    for selector in as_selectors(options.selectors or ["all"]):
         for worker in select_workers(selector):
             starts = worker["log_starts"] or (None, None)
-            if options.out or not options.err:
+            if (options.out or not options.err) and worker["out_file"] != os.devnull:
                 yield worker["out_file"], worker, "out", starts[0]
-            if options.err or not options.out:
+            if (options.err or not options.out) and worker["error_file"] != os.devnull:
                 yield worker["error_file"], worker, "err", starts[1]
 
 
@@ -119,8 +120,8 @@ def add_new(options: Namespace, sources: dict[str, LogSource]) -> None:
     """Apps and workers that were started meanwhile. The logs stay readable without the supervisor."""
     try:
         for path, worker, stream, start in find_logs(options):
-            if path not in sources:
-                sources[path] = LogSource(worker, stream, path, begin=start or 0)
+            if (place := os.path.realpath(path)) not in sources:
+                sources[place] = LogSource(worker, stream, path, begin=start or 0)
     except PercoreError:
         return
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,6 +13,8 @@ from percore.common.typing import Any
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _WIDEST = 1 << 16
+# As Node breaks the lines of what it prints.
+_LINE_LENGTH, _INNER_LEVELS = 80, 3
 _is_silent = False
 _has_colours = not os.environ.get("NO_COLOR")
 
@@ -111,3 +115,49 @@ def short_size(number: float) -> str:
             return f"{number:.0f}{unit}" if unit != "M" or number >= 100 else f"{number:.1f}M"
         number /= 1024
     return f"{number:.1f}G"
+
+
+# -- as Node prints values -------------------------------------------------------------------------------------------
+
+
+def js_literal(value: Any) -> str:
+    """As Node's util.inspect prints a value: bare keys, single quotes, on one line what is short and not nested deeply."""
+    return _literal(value, 0)[0]
+
+
+def _literal(value: Any, depth: int) -> tuple[str, int]:
+    """The text, and how deep the last object in it lies."""
+    if isinstance(value, str):
+        return js_text(value), depth
+    if not isinstance(value, (dict, list)):
+        is_word = value is None or isinstance(value, bool)
+        return {None: "null", True: "true", False: "false"}[value] if is_word else str(value), depth
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    if not value:
+        return opening + closing, depth
+    items = list(value.values()) if isinstance(value, dict) else value
+    inner = [_literal(item, depth + 1) for item in items]
+    keys = [f"{js_key(key)}: " for key in value] if isinstance(value, dict) else [""] * len(items)
+    parts = [key + text for key, (text, _) in zip(keys, inner)]
+    last = next((level for item, (_, level) in zip(items[::-1], inner[::-1]) if is_nested(item)), depth)
+    indent = "  " * depth
+    length = sum(map(len, parts)) + 2 * len(parts) + len(indent) + len(opening) + 10
+    if last - depth < _INNER_LEVELS and length <= _LINE_LENGTH and not any("\n" in part for part in parts):
+        return f"{opening} {', '.join(parts)} {closing}", last
+    lines = ",\n".join(f"{indent}  {part}" for part in parts)
+    return f"{opening}\n{lines}\n{indent}{closing}", last
+
+
+def is_nested(item: Any) -> bool:
+    return isinstance(item, (dict, list)) and bool(item)
+
+
+def js_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else js_text(key)
+
+
+def js_text(text: str) -> str:
+    """In the first kind of quotes that it does not contain."""
+    escaped = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"')
+    quote = next((quote for quote in "'\"`" if quote not in escaped), "'")
+    return quote + escaped.replace(quote, f"\\{quote}") + quote

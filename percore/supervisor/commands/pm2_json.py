@@ -15,6 +15,7 @@ from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user_files import AnyUser, UserIds, acting, is_only_ours, may_execute, ourselves, read_text
 from percore.supervisor.client import select_workers, user_of
+from percore.supervisor.commands.output import js_literal
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.records import field_of
 
@@ -80,7 +81,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         "prev_restart_delay": round(1000 * worker["last_delay"]),
         "exec_mode": f"{worker['mode']}_mode",
         "instances": worker["instances"],
-        "pm_exec_path": os.path.normpath(os.path.join(worker["cwd"], config["script"])),
+        "pm_exec_path": exec_path(worker, config),
         "pm_cwd": worker["cwd"],
         "pm_out_log_path": worker["out_file"],
         "pm_err_log_path": worker["error_file"],
@@ -105,7 +106,24 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
     instance_var = fields["instance_var"]
     env[instance_var] = str(worker["slot"])
     fields[instance_var] = worker["slot"]
+    fields = {**{name: as_written(value) for name, value in env.items()}, **fields}
     return {**fields, "env": env, "axm_monitor": {}, "axm_actions": [], "axm_options": {}, "axm_dynamic": {}}
+
+
+def exec_path(worker: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Of a program in PATH, where it is."""
+    place = os.path.normpath(os.path.join(worker["cwd"], config["script"]))
+    if os.sep in config["script"] or os.path.exists(place):
+        return str(place)
+    import shutil  # few lists have such a program
+
+    found: Optional[str] = shutil.which(config["script"], path=worker.get("base_env", os.environ).get("PATH"))
+    return found or place
+
+
+def as_written(value: str) -> Any:
+    """PORT: 3000 is a number in a process file, and in PM2's list."""
+    return int(value) if re.fullmatch(r"0|-?[1-9]\d{0,14}", value) else value
 
 
 def options_in_json(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,34 +157,6 @@ def unique_id(worker: Mapping[str, Any]) -> str:
 
     mark = f"{Home.of_user().path}:{worker['name']}:{worker['id']}:{worker['started_time']}"
     return f"{zlib.crc32(mark.encode()):08x}-{worker['id']:04d}-{int(worker['started_time'] * 1000):x}"
-
-
-def js_literal(value: Any, indent: str = "") -> str:
-    """As Node prints a value: bare keys, single quotes, one field a line."""
-    if isinstance(value, (dict, list)):
-        opening, closing = "{}" if isinstance(value, dict) else "[]"
-        if not value:
-            return opening + closing
-        inner = indent + "  "
-        if isinstance(value, dict):
-            parts = [f"{js_key(key)}: {js_literal(item, inner)}" for key, item in value.items()]
-        else:
-            parts = [js_literal(item, inner) for item in value]
-        return f"{opening}\n" + ",\n".join(inner + part for part in parts) + f"\n{indent}{closing}"
-    if isinstance(value, str):
-        return js_text(value)
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
-
-
-def js_key(key: str) -> str:
-    return key if key.replace("$", "_").isidentifier() else js_text(key)
-
-
-def js_text(text: str) -> str:
-    escaped = json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"')
-    return "'" + escaped.replace("'", "\\'") + "'"
 
 
 # -- the app's program: its own version, and that of the Node that runs it ---------------------------------------------

@@ -118,7 +118,8 @@ def all_names() -> list[str]:
 # PM2's commands that do not exist here, and what does the same.
 _INSTEAD = {
     "there are no modules; logs rotate by themselves (log_max_size, log_keep), figures are in 'percore monit'": (
-        "install uninstall publish module module:install module:update module:uninstall module:generate module:publish package"
+        "install uninstall publish module module:list module:install module:update module:uninstall module:generate "
+        "module:publish package"
     ),
     "percore sends nothing to any service; figures are in 'percore monit', 'percore jlist' and 'percore doctor'": (
         "link unlink plus register login logout monitor unmonitor open trigger"
@@ -134,6 +135,7 @@ _INSTEAD = {
     "see docs/reference/process-file.md": "examples",
     "node_args: --cpu-prof, then: percore reload": "profile:cpu",
     "node_args: --heap-prof, then: percore reload": "profile:mem",
+    "node_args: --inspect, then: percore restart": "inspect",
 }
 
 

@@ -14,7 +14,13 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.program import PLAN_VARIABLE, this_program
 from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
-from percore.supervisor.commands.targets import is_file, load_files, make_script_app, shell_environment
+from percore.supervisor.commands.targets import (
+    is_file,
+    load_files,
+    make_script_app,
+    refuse_missing_scripts,
+    shell_environment,
+)
 from percore.supervisor.config.app import AppConfig
 
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
@@ -71,7 +77,9 @@ def read_apps(options: Any) -> list[AppConfig]:
             raise UsageError("a file is required", where="runtime", next="percore runtime FILE")
         if options.rest:
             raise UsageError("arguments of an app belong in the process file", where=options.file)
-        return load_files([options.file], options.env_name, options.only, written)
+        apps = load_files([options.file], options.env_name, options.only, written)
+        refuse_missing_scripts(apps)
+        return apps
     if not os.path.isfile(options.file):
         raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")
     if options.rest:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from percore.common.cpus import usable_cores
-from percore.common.names import full_name, names_of, selector_of
+from percore.common.names import full_name, selector_of
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.base.home import Home
-from percore.supervisor.client import ask, ensure_daemon, is_running, select_workers, was_running
+from percore.supervisor.client import ask, ensure_daemon, is_known, is_running, select_workers, was_running
 from percore.supervisor.commands.app_options import (
     add_app_options,
     add_replace_option,
@@ -25,14 +24,15 @@ from percore.supervisor.commands.lifecycle import kill_daemon, show_list
 from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import (
     find_process_file,
+    has_script,
     is_file,
     load_files,
     make_script_app,
+    refuse_missing_scripts,
     shell_environment,
 )
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.config.options import option_of
-from percore.supervisor.process.command import find_program
 
 Worker = Mapping[str, Any]
 
@@ -109,6 +109,7 @@ def follow_logs(*, ends_all: bool) -> None:
 def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]) -> list[Order]:
     """What to ask for; every error in any target is reported before the first request."""
     apps = load_files(targets, options.env_name, options.only, written)
+    refuse_missing_scripts(apps)
     workers = select_workers(with_env=True)
     others = [target for target in targets if not is_file(target)]
     selectors = [target for target in others if is_known(target, workers)]
@@ -132,16 +133,8 @@ def plan_orders(targets: Sequence[str], options: Any, written: Mapping[str, Any]
     return orders
 
 
-def is_known(target: str, workers: Sequence[Worker]) -> bool:
-    words = {str(worker[key]) for worker in workers for key in ("id", "namespace")}
-    words |= {name for worker in workers for name in names_of(worker["name"], worker["namespace"])}
-    return target in words or target == "all" or bool(re.fullmatch(r"/.+/", target) and not os.path.exists(target))
-
-
 def refuse_what_is_not_there(app: AppConfig, target: str, workers: Sequence[Worker]) -> None:
-    if re.search(r"\s", target) or os.path.isfile(os.path.join(app.cwd, app.script)):
-        return
-    if os.sep not in target and find_program(target, app.cwd, os.environ.get("PATH", os.defpath)):
+    if has_script(app):
         return
     like = nearest(target, [worker["name"] for worker in workers])
     raise UsageError(

@@ -12,34 +12,101 @@ from typing import Any, Optional
 from percore.common.names import full_name, names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
-from percore.supervisor.client import select_workers
+from percore.supervisor.base.first_line import kind_of
+from percore.supervisor.client import as_selectors, select_workers
 from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import PROCESS_FILE, is_same_project, script_of
-from percore.supervisor.config.app_reader import make_app
+from percore.supervisor.config.app_reader import STATIC_SERVER, make_app
 from percore.supervisor.config.options import OPTIONS
-from percore.supervisor.config.process_file import load_process_file
+from percore.supervisor.config.process_file import absolute, load_process_file, working_directory
 from percore.supervisor.config.value_types import FLAG
+from percore.supervisor.process.command import find_program
 
 _PROCESS_FILES = (
     "ecosystem.config.js",
     "ecosystem.config.cjs",
     "ecosystem.config.mjs",
+    "ecosystem.config.ts",
     "ecosystem.json",
+    "ecosystem.json5",
     "ecosystem.yml",
     "ecosystem.yaml",
 )
-# Variables of the shell itself; they would differ from terminal to terminal.
-_SHELL_ONLY = re.compile(
-    r"_|SHLVL|PWD|OLDPWD|TERM.*|COLUMNS|LINES|LS_COLORS|SSH_.*|WINDOWID|PERCORE_.*|PS1|HIST.*|DISPLAY|XDG_SESSION.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|LISTEN_.*|VIRTUAL_ENV.*|NODE_CHANNEL_.*|LD_PRELOAD"
+# A script whose only work is to export apps is a process file, whatever it is called.
+_EXPORTS_APPS = re.compile(
+    rb"(?:module\.exports\s*=|exports\.default\s*=|export\s+default)\s*\(?\s*\{\s*[\"']?apps[\"']?\s*:"
 )
+# What would be wrong for a worker (docs/reference/process-file.md): it belongs to this shell, or says what was passed to us.
+_NOT_PASSED = re.compile(
+    r"_|SHLVL|OLDPWD|PERCORE_\w+|LISTEN_(FDS|PID|FDNAMES)|NOTIFY_SOCKET|WATCHDOG_(PID|USEC)|INVOCATION_ID|JOURNAL_STREAM"
+    r"|NODE_CHANNEL_(FD|SERIALIZATION_MODE)|NODE_UNIQUE_ID"
+)
+_OUR_SHIM = re.compile(r"\S*/preload-[0-9a-f]{8}/bindshim-\S+\.so|\S*/percore/supervisor/sockets/bindshim-\S+\.so")
+_OUR_PRELOAD = re.compile(
+    r"""--require[ =]["']?[^"']*/(?:preload-[0-9a-f]{8}|percore/supervisor/sockets)/preload\.cjs["']?"""
+)
+_MOST_READ = 1 << 16
+_NODE_ENDINGS = ("", ".js", ".cjs", ".mjs", ".json", ".node", ".ts")
+# What runs a file, and nothing else, as its first argument.
+_RUNS_FILES = {"node", "bun", "python", "pypy", "sh", "ruby", "perl", "php", "coffee", "lsc"}
 
 
 def is_file(target: str) -> bool:
     """True for what a process file is called, and for `-`, which is one on stdin; never for what follows `--`."""
-    return not isinstance(target, Name) and (target == "-" or bool(PROCESS_FILE.search(target)))
+    if isinstance(target, Name):
+        return False
+    return target == "-" or bool(PROCESS_FILE.search(target)) or _exports_apps(target)
+
+
+def _exports_apps(target: str) -> bool:
+    if not re.search(r"\.[cm]?[jt]s$", target) or not os.path.isfile(target):
+        return False
+    try:
+        with open(target, "rb") as file:
+            return bool(_EXPORTS_APPS.search(file.read(_MOST_READ)))
+    except OSError:
+        return False
+
+
+def refuse_missing_scripts(apps: Sequence[AppConfig]) -> None:
+    """Raises UsageError for an app whose script is not there: it could only crash."""
+    for app in apps:
+        if not has_script(app):
+            place = os.path.normpath(os.path.join(app.cwd, app.script))
+            raise UsageError(
+                f"the script of app '{app.name}' does not exist: {place}",
+                where=app.source,
+                next="build it first, or correct 'script' or 'cwd'",
+            )
+
+
+def has_script(app: AppConfig) -> bool:
+    """False only where it is certain that there is nothing to run."""
+    script, place = app.script, os.path.join(app.cwd, app.script)
+    if script == STATIC_SERVER or script.startswith("-") or "://" in script:
+        return True
+    if app.interpreter == "none":
+        path = app.env.get("PATH") or os.environ.get("PATH", os.defpath)
+        return os.path.isfile(place) or (os.sep not in script and bool(find_program(script, app.cwd, path)))
+    kind = kind_of(app.interpreter)
+    if kind not in _RUNS_FILES or _is_hidden(place):
+        return True
+    endings = _NODE_ENDINGS if kind in ("node", "bun") else ("",)
+    return any(os.path.exists(f"{place}{ending}") for ending in endings)
+
+
+def _is_hidden(path: str) -> bool:
+    """True where we may not look, but the app's user may."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def load_files(
@@ -67,8 +134,9 @@ def load_files(
 
 def find_selectors(targets: Sequence[str], only: Optional[str] = None) -> list[str]:
     """As the supervisor understands them: of a process file, the apps that are known. Raises UsageError when none is."""
-    selectors = [target for target in targets if not is_file(target)]
-    if len(selectors) == len(targets):
+    others = [target for target in targets if not is_file(target)]
+    selectors = as_selectors(others)
+    if len(others) == len(targets):
         return selectors
     apps, workers = load_files(targets, None, only), select_workers()
     known = {full_name(worker["name"], worker["namespace"]): worker for worker in workers}
@@ -101,10 +169,13 @@ def load_apps(
     """
     if os.path.basename(path) == ".percore.json":
         return load_release(path)
-    loaded = load_process_file(path, env_name=env_name, text=text, defaults=defaults(), overrides=overrides or {})
+    loaded = load_process_file(
+        path, env_name=env_name, text=text, defaults=defaults(), overrides=overrides or {}, caller=working_directory(),
+        argv=sys.argv[1:],
+    )  # fmt: skip
     for warning in loaded.warnings:
         warn(warning)
-    return [app._replace(source=os.path.abspath(path)) for app in loaded.apps], ""
+    return [app._replace(source=absolute(path)) for app in loaded.apps], ""
 
 
 def load_release(path: str) -> tuple[list[AppConfig], str]:
@@ -123,7 +194,7 @@ def make_script_app(script: str, written: Mapping[str, Any]) -> AppConfig:
     """The app of a script or a command line, in the working directory, with the keys that the command line gives."""
     warnings: list[str] = []
     app = make_app(
-        {"script": script}, path=os.path.join(os.getcwd(), "start"), number=0, env_name=None, warnings=warnings,
+        {"script": script}, path=os.path.join(working_directory(), "start"), number=0, env_name=None, warnings=warnings,
         defaults=defaults(), overrides=written,
     )  # fmt: skip
     for warning in warnings:
@@ -154,7 +225,13 @@ def pm2_defaults() -> dict[str, Any]:
 
 
 def shell_environment() -> dict[str, str]:
-    return {name: value for name, value in for_programs().items() if not _SHELL_ONLY.fullmatch(name)}
+    """The variables of this shell that workers get; what a worker of ours got of us is taken out."""
+    env = {name: value for name, value in for_programs().items() if not _NOT_PASSED.fullmatch(name)}
+    for name, ours in (("LD_PRELOAD", _OUR_SHIM), ("NODE_OPTIONS", _OUR_PRELOAD)):
+        if ours.search(env.get(name, "")):
+            left = " ".join(ours.sub("", env.pop(name)).split())
+            env.update({name: left} if left else {})
+    return env
 
 
 def find_process_file() -> str:

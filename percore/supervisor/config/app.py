@@ -162,6 +162,11 @@ class AppConfig(NamedTuple):
         return self.job_cron is not None
 
     @property
+    def waits_for_its_time(self) -> bool:
+        """It is not started with the others, only by its cron_restart."""
+        return not self.autostart and self.cron_restart is not None
+
+    @property
     def shares_port(self) -> bool:
         return self.mode == CLUSTER and self.share_port and not self.port_per_worker
 

@@ -14,9 +14,10 @@ from percore.supervisor.config.app import AppConfig, resolve_instances
 # The kernel program that steers connections has room for six steps of each worker in its 4096.
 MOST_WORKERS = 512
 _HIGHEST_PORT = 65535
+_LONGEST_NAME = 200  # of a file's 255, with what is added to it
 _OWN_LOG = "percore"  # of the supervisor itself, in the same directory
 # What a process file is called, for commands that take files and names.
-PROCESS_FILE = re.compile(r"\.(json|ya?ml)$|\.config\.[cm]?js$")
+PROCESS_FILE = re.compile(r"\.(json[5c]?|ya?ml)$|\.config\.[cm]?[jt]s$")
 
 
 def why_no_name(name: str) -> str:
@@ -27,6 +28,8 @@ def why_no_name(name: str) -> str:
         return f"another name: '{name}' means something else in every command"
     if PROCESS_FILE.search(name):
         return "another name: commands would take it for a process file"
+    if len(os.fsencode(file_name(name))) > _LONGEST_NAME:
+        return f"a text of at most {_LONGEST_NAME} bytes: files are called by it"
     if len(name) > 2 and name.startswith("/") and name.endswith("/"):
         return "another name: commands would take it for a regular expression"
     return ""

@@ -6,22 +6,24 @@ that names file, app and key.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from percore.common.names import variable_fault
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError, nearest
-from percore.supervisor.config import env_file, records
+from percore.supervisor.base.first_line import kind_of
+from percore.supervisor.base.script import find_interpreter, runs_node
+from percore.supervisor.config import records
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import why_no_name
-from percore.supervisor.config.formats import YamlMapping, line_of
-from percore.supervisor.config.kinds import CLUSTER, FORK, is_plain
+from percore.supervisor.config.env_file import load_env_files, make_env
+from percore.supervisor.config.formats import YamlMapping, line_of, shown
+from percore.supervisor.config.globs import has_magic, is_regex
+from percore.supervisor.config.kinds import CLUSTER, FORK
 from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, OPTIONS, camel_case
-from percore.supervisor.config.value_types import flag, names
+from percore.supervisor.config.value_types import flag
 
 NOTHING: Mapping[str, Any] = {}
 STATIC_SERVER = "serve"
@@ -30,27 +32,15 @@ _STATIC_KILL_TIMEOUT = 8.0
 
 # Keys that PM2 knows and that have no meaning here: taken without a word, so that a PM2 file loads unchanged.
 _WITHOUT_MEANING = frozenset({
-    "automation", "deep_monitoring", "disable_source_map_support", "disable_trace", "event_loop_inspector",
+    "automation", "deep_monitoring", "disable_trace", "event_loop_inspector",
     "exec_timeout", "force", "install_url", "io", "kill_retry_time", "name_prefix", "pmx", "post_update",
     "trace", "username", "v8", "vizion", "watch_options", "windowsHide", "write",
 })  # fmt: skip
-
-_INTERPRETERS = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
-                 ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
 
 
 def unknown_key(key: object, known: Sequence[str], path: str, place: str) -> str:
     like = nearest(str(key), list(known))
     return f"{path}: key '{key}' of {place} is not known" + (f" -> did you mean '{like}'?" if like else "")
-
-
-def shown(value: object) -> str:
-    """A written value in an error line."""
-    try:
-        text = json.dumps(value, default=str)
-    except (ValueError, TypeError, RecursionError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def settle(written: Mapping[str, Any], defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -81,8 +71,9 @@ def make_app(
     warnings: list[str],
     defaults: Mapping[str, Any] = NOTHING,
     overrides: Mapping[str, Any] = NOTHING,
+    caller: Optional[str] = None,
 ) -> AppConfig:
-    """One app; `defaults` and `overrides` as in `load_process_file`. Raises UsageError that names the app and the key."""
+    """One app; `defaults`, `overrides`, `caller` as in `load_process_file`. Raises UsageError that names the app and the key."""
     written = settle(written, defaults, overrides)
     name = written.get("name")
     title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
@@ -92,12 +83,13 @@ def make_app(
         raise UsageError(
             f"{title} has no 'script'", where=path, next=f"did you mean '{like}' to be it?" if like else ""
         )
-    base = os.path.dirname(path)
-    fields["cwd"] = os.path.normpath(os.path.join(base, os.path.expanduser(fields.get("cwd", "."))))
+    fields["cwd"] = _find_directory(fields, path, caller, title, warnings)
     given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
     _settle_script(fields)
+    if fields["interpreter"] == "none" and fields.get("interpreter_args"):
+        warnings.append(f"{path}: 'node_args' of {title} has no effect, as no interpreter runs '{fields['script']}'")
     if not fields.get("name"):
         fields["name"] = os.path.splitext(os.path.basename(fields["script"]))[0] or fields["script"]
     _settle_mode(fields)
@@ -105,10 +97,49 @@ def make_app(
     if reason := why_no_name(fields["name"]):
         raise UsageError(f"{title} cannot be called {shown(fields['name'])}: it must be {reason}", where=path)
     _check_ports(fields, path, title)
-    watch = fields.get("watch")
-    if isinstance(watch, bool):
-        fields["watch"] = (fields["cwd"],) if watch else ()
+    _settle_watch(fields, path, title, warnings)
     return _checked(AppConfig(**fields), path, title)
+
+
+def _find_directory(
+    fields: Mapping[str, Any], path: str, caller: Optional[str], title: str, warnings: list[str]
+) -> str:
+    """The working directory: counted from the process file, or from where percore was called, if only that has the script.
+
+    PM2 counts from the caller.
+    """
+    place, script = os.path.expanduser(fields.get("cwd", ".")), os.path.expanduser(fields["script"])
+    ours, theirs = (os.path.normpath(os.path.join(base or ".", place)) for base in (os.path.dirname(path), caller))
+    if not caller or os.path.realpath(ours) == os.path.realpath(theirs) or os.path.isabs(script):
+        return ours
+    has_ours, has_theirs = (os.path.isfile(os.path.join(base, script)) for base in (ours, theirs))
+    if has_theirs:
+        used, other = (ours, theirs) if has_ours else (theirs, ours)
+        warnings.append(
+            f"{path}: 'script' of {title} is taken from {used}, not from {other} -> write 'cwd', an absolute path"
+        )
+    return theirs if has_theirs and not has_ours else ours
+
+
+def _settle_watch(fields: dict[str, Any], path: str, title: str, warnings: list[str]) -> None:
+    """Paths that are written into one text are several, if they are not one; those that are not there are named."""
+    watch, cwd = fields.get("watch"), fields["cwd"]
+    if isinstance(watch, bool):
+        fields["watch"] = (cwd,) if watch else ()
+    for key in ("watch", "ignore_watch"):
+        if key in fields:
+            fields[key] = tuple(part for entry in fields[key] for part in _parts(entry, cwd))
+    missing = [
+        entry
+        for entry in fields.get("watch", ())
+        if not has_magic(entry) and not os.path.lexists(os.path.join(cwd, entry))
+    ]
+    warnings += [f"{path}: 'watch' of {title} names '{entry}', which is not in {cwd}" for entry in missing]
+
+
+def _parts(entry: str, cwd: str) -> list[str]:
+    is_one = not re.search(r"\s", entry.strip()) or is_regex(entry) or os.path.lexists(os.path.join(cwd, entry))
+    return [entry] if is_one else entry.split()
 
 
 def _checked(app: AppConfig, path: str, title: str) -> AppConfig:
@@ -157,71 +188,6 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
     return fields
 
 
-def load_env_files(
-    written: Mapping[str, Any], path: str, title: str, cwd: str, user: Optional[str] = None, group: Optional[str] = None
-) -> dict[str, str]:
-    """The variables of the files that `env_file` names; of several files a later one wins."""
-    key = "env_file" if "env_file" in written else "envFile"
-    value = written.get(key)
-    if value is None or value is False:
-        return {}
-    try:
-        places = names(value)
-    except (ValueError, TypeError):
-        raise UsageError(
-            f"key '{key}' of {title} must be a path, or a list of paths, not {shown(value)}",
-            where=line_of(written, key, path),
-        ) from None
-    env: dict[str, str] = {}
-    for place in places:
-        env.update(env_file.load(os.path.join(cwd, os.path.expanduser(place)), user=user, group=group))
-    return env
-
-
-def make_env(
-    written: Mapping[str, Any], path: str, title: str, env_name: Optional[str], warnings: list[str]
-) -> dict[str, str]:
-    """`env`, then `env_<name>` over it. Values become text; nested ones JSON, as in PM2."""
-    env: dict[str, str] = {}
-    chosen = f"env_{env_name}" if env_name and env_name != "file" else None
-    others = [str(key) for key in written if str(key).startswith("env_") and key != "env_file"]
-    if chosen and others and chosen not in others:
-        like = nearest(chosen, others)
-        warnings.append(f"{path}: {title} has no '{chosen}'" + (f" -> did you mean '{like}'?" if like else ""))
-    for key in ("env", chosen):
-        values = written.get(key) if key else None
-        if values is None:
-            continue
-        where = line_of(written, key, path)
-        if not isinstance(values, Mapping):
-            raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=where)
-        for name, value in values.items():
-            if variable_fault(str(name)):
-                raise UsageError(f"{shown(name)} in '{key}' of {title} cannot name a variable", where=where)
-            text = variable_text(value)
-            if text is None:
-                raise UsageError(
-                    f"'{name}' in '{key}' of {title} cannot be the value of a variable (zero byte, no UTF-8, or endless)",
-                    where=line_of(values, name, path),
-                )
-            env[str(name)] = text
-    return env
-
-
-def variable_text(value: Any) -> Optional[str]:
-    """The text a worker gets; None when no variable can hold it."""
-    try:
-        if isinstance(value, (dict, list, bool)):
-            text = json.dumps(value, default=str)
-        elif isinstance(value, float) and value.is_integer():
-            text = str(int(value))  # as JavaScript writes it
-        else:
-            text = "" if value is None else str(value)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return text if is_plain(text) else None
-
-
 def _settle_script(fields: dict[str, Any]) -> None:
     """Works out what is executed: an interpreter by extension, a program from PATH, or a shell for a command line."""
     script, cwd = fields["script"], fields["cwd"]
@@ -236,9 +202,8 @@ def _settle_script(fields: dict[str, Any]) -> None:
         fields.update(script="-c", args=(command,), interpreter="/bin/sh", interpreter_args=())
         return
     if not fields.get("interpreter"):
-        fields["interpreter"] = _INTERPRETERS.get(os.path.splitext(script)[1], "none")
-        if fields["interpreter"] == "none" and is_file and not os.access(os.path.join(cwd, script), os.X_OK):
-            fields["interpreter"] = "node"
+        fields["interpreter"], first = find_interpreter(os.path.join(cwd, script))
+        fields["interpreter_args"] = (*first, *fields.get("interpreter_args", ()))
 
 
 def _settle_mode(fields: dict[str, Any]) -> None:
@@ -246,7 +211,9 @@ def _settle_mode(fields: dict[str, Any]) -> None:
     if "mode" not in fields:
         count = fields.get("instances")
         is_wide = count == "max" or (isinstance(count, int) and count >= -1)
-        fields["mode"] = CLUSTER if is_wide and _runs_node(fields) else FORK
+        arguments = fields["args"] if fields["script"] == "-c" else ()
+        is_node = is_wide and runs_node(fields["interpreter"], fields["script"], arguments, fields["cwd"])
+        fields["mode"] = CLUSTER if is_node else FORK
 
 
 def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
@@ -261,27 +228,26 @@ def _check_ports(fields: Mapping[str, Any], path: str, title: str) -> None:
         )
 
 
-def _runs_node(fields: Mapping[str, Any]) -> bool:
-    return os.path.basename(fields["interpreter"]).partition("@")[0] in ("node", "bun")
-
-
 def _apply_modifiers(
     written: Mapping[str, Any], fields: dict[str, Any], path: str, title: str, env_name: Optional[str]
 ) -> None:
-    def is_on(name: str) -> bool:
+    def wish(name: str) -> Optional[bool]:
         key = name if name in written else camel_case(name)
         value = written.get(key)
         try:
-            return value is not None and flag(value)
+            return None if value is None else flag(value)
         except (ValueError, TypeError):
             where = line_of(written, key, path)
             raise UsageError(f"key '{key}' of {title} must be true or false, not {shown(value)}", where=where) from None
 
-    if is_on("execute_command"):
+    if wish("execute_command"):
         fields["mode"] = FORK
-    if is_on("append_env_to_name") and env_name:
+    if wish("append_env_to_name") and env_name:
         fields["name"] = f"{fields['name']}-{env_name}"
-    if is_on("source_map_support") and os.path.basename(fields["interpreter"]) == "node":
+    wants_maps = wish("source_map_support")
+    if wants_maps is None and not wish("disable_source_map_support"):  # PM2: where the compiler left a map
+        wants_maps = os.path.isfile(os.path.join(fields["cwd"], f"{fields['script']}.map"))
+    if wants_maps and kind_of(fields["interpreter"]) == "node":
         fields["interpreter_args"] = (*fields.get("interpreter_args", ()), "--enable-source-maps")
 
 

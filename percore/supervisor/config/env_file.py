@@ -1,14 +1,19 @@
-"""Environment files: NAME=value lines, as `.env` files have them. Read where process files are, never by the supervisor."""
+"""The variables of an app: `env`, and environment files of NAME=value lines. Read with process files, never by the supervisor."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 
 from percore.common.bounds import read_file
 from percore.common.names import variable_fault
-from percore.common.typing import Callable, Optional
-from percore.errors import UsageError
+from percore.common.typing import Any, Callable, Optional
+from percore.errors import UsageError, nearest
+from percore.supervisor.config.formats import line_of, shown
+from percore.supervisor.config.kinds import is_plain
+from percore.supervisor.config.value_types import names
 
 _SECRET_NAME = re.compile(
     r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(?:^|_)KEY(?:_|$)|API_?KEY|(?:^|_)(?:DSN|PWD)(?:_|$)", re.I
@@ -131,3 +136,71 @@ def _closing(value: str, quote: str, position: int) -> int:
 
 def _unescape(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), value, flags=re.DOTALL)
+
+
+# -- what an app names in its process file ----------------------------------------------------------------------------
+
+
+def load_env_files(
+    written: Mapping[str, Any], path: str, title: str, cwd: str, user: Optional[str] = None, group: Optional[str] = None
+) -> dict[str, str]:
+    """The variables of the files that `env_file` names; of several files a later one wins."""
+    key = "env_file" if "env_file" in written else "envFile"
+    value = written.get(key)
+    if value is None or value is False:
+        return {}
+    try:
+        places = names(value)
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"key '{key}' of {title} must be a path, or a list of paths, not {shown(value)}",
+            where=line_of(written, key, path),
+        ) from None
+    env: dict[str, str] = {}
+    for place in places:
+        env.update(load(os.path.join(cwd, os.path.expanduser(place)), user=user, group=group))
+    return env
+
+
+def make_env(
+    written: Mapping[str, Any], path: str, title: str, env_name: Optional[str], warnings: list[str]
+) -> dict[str, str]:
+    """`env`, then `env_<name>` over it. Values become text; nested ones JSON, as in PM2."""
+    env: dict[str, str] = {}
+    chosen = f"env_{env_name}" if env_name and env_name != "file" else None
+    others = [str(key) for key in written if str(key).startswith("env_") and key != "env_file"]
+    if chosen and others and chosen not in others:
+        like = nearest(chosen, others)
+        warnings.append(f"{path}: {title} has no '{chosen}'" + (f" -> did you mean '{like}'?" if like else ""))
+    for key in ("env", chosen):
+        values = written.get(key) if key else None
+        if values is None:
+            continue
+        where = line_of(written, key, path)
+        if not isinstance(values, Mapping):
+            raise UsageError(f"key '{key}' of {title} must be a mapping of names to values", where=where)
+        for name, value in values.items():
+            if variable_fault(str(name)):
+                raise UsageError(f"{shown(name)} in '{key}' of {title} cannot name a variable", where=where)
+            text = variable_text(value)
+            if text is None:
+                raise UsageError(
+                    f"'{name}' in '{key}' of {title} cannot be the value of a variable (zero byte, no UTF-8, or endless)",
+                    where=line_of(values, name, path),
+                )
+            env[str(name)] = text
+    return env
+
+
+def variable_text(value: Any) -> Optional[str]:
+    """The text a worker gets; None when no variable can hold it."""
+    try:
+        if isinstance(value, (dict, list, bool)):
+            text = json.dumps(value, default=str, separators=(",", ":"), ensure_ascii=False)  # as JavaScript writes it
+        elif isinstance(value, float) and value.is_integer():
+            text = str(int(value))  # as JavaScript writes it
+        else:
+            text = "" if value is None else str(value)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return text if is_plain(text) else None

@@ -6,8 +6,9 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from percore.common.bounds import CONSTRUCTION_FAULTS, YamlFault, compose_yaml, read_file
 from percore.common.passwords import for_programs
@@ -23,8 +24,13 @@ class YamlMapping(dict[str, Any]):
     lines: dict[str, int]
 
 
-def read_content(path: str, text: Optional[str] = None) -> Any:
-    """The content of the file, or of `text` in its place; raises UsageError with file, and line where it is known."""
+def read_content(
+    path: str, text: Optional[str] = None, *, caller: Optional[str] = None, argv: Sequence[str] = ()
+) -> Any:
+    """The content of the file, or of `text` in its place; raises UsageError with file, and line where it is known.
+
+    `argv` is what JavaScript finds in process.argv after the program, and `caller` the directory where it was typed.
+    """
     name = os.path.basename(path)
     try:
         if text is None:
@@ -40,8 +46,8 @@ def read_content(path: str, text: Optional[str] = None) -> Any:
             return _read_json(path, text)
     except RecursionError:
         raise UsageError("it is nested too deeply", where=path) from None
-    if name.endswith((".js", ".cjs", ".mjs")):
-        return _ask_node(path, path, is_expression=False)
+    if name.endswith((".js", ".cjs", ".mjs", ".ts", ".cts", ".mts")):
+        return _ask_node(_import_of(path, caller, argv), path)
     raise UsageError("it is not a process file", where=path, next="name it ecosystem.config.js, .json or .yml")
 
 
@@ -49,6 +55,15 @@ def line_of(written: Any, key: object, path: str) -> str:
     """`path:line` where the line of a key is known, else `path`."""
     line = getattr(written, "lines", {}).get(key)
     return f"{path}:{line}" if line else path
+
+
+def shown(value: object) -> str:
+    """A written value in an error line."""
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, TypeError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 # -- YAML ------------------------------------------------------------------------------------------------------------
@@ -123,33 +138,69 @@ def _read_json(path: str, text: str) -> Any:
         return json.loads(text)
     except ValueError:
         # PM2's JSON is JavaScript: comments, bare keys, trailing commas.
-        return _ask_node(f"({text}\n)", path, is_expression=True)
+        return _ask_node(_EVALUATE, path, f"({text}\n)")
 
 
 _EVALUATE = "const v = require('vm').runInNewContext(require('fs').readFileSync(0, 'utf8'), {}, { timeout: 1000 });"
-_IMPORT = (
-    "const m = await import(require('url').pathToFileURL(process.argv[1])); const v = await (m.default ?? m.apps ?? m);"
-)
+# TypeScript is read by Node itself, or by a compiler that the project has.
+_IMPORT = """
+const { createRequire, Module } = require('module');
+const read = async (path) => {
+  if (!/\\.[cm]?ts$/.test(path) || process.features.typescript || process.versions.bun) {
+    return import(require('url').pathToFileURL(path));
+  }
+  const its = createRequire(path);
+  const have = (name) => { try { return its(name); } catch (e) { if (e.code !== 'MODULE_NOT_FOUND') throw e; } };
+  const tsx = have('tsx/cjs/api');
+  if (tsx) return tsx.require(path, path);
+  const source = require('fs').readFileSync(path, 'utf8');
+  const [esbuild, typescript, sucrase] = ['esbuild', 'typescript', 'sucrase'].map(have);
+  const compilerOptions = { module: 1, target: 9, esModuleInterop: true };
+  const compiled =
+    esbuild ? esbuild.transformSync(source, { loader: 'ts', format: 'cjs' }).code :
+    typescript ? typescript.transpileModule(source, { compilerOptions }).outputText :
+    sucrase ? sucrase.transform(source, { transforms: ['typescript', 'imports'] }).code : undefined;
+  if (compiled === undefined) {
+    throw new Error('TypeScript needs Node 22.18 or newer, or tsx, esbuild or typescript in node_modules');
+  }
+  const module = new Module(path);
+  module.filename = path;
+  module.paths = Module._nodeModulePaths(require('path').dirname(path));
+  module._compile(compiled, path);
+  return module.exports;
+};
+const settle = async (value) => {
+  value = await value;
+  if (typeof value === 'function') return settle(value());
+  if (!value || typeof value !== 'object' || !('default' in value)) return value;
+  return value.default === value ? { ...value, default: undefined } : settle(value.default);
+};
+"""
 # The exit does not wait for what the file may have left open, such as a timer.
 _PLAIN = "const plain = (_, x) => Object.prototype.toString.call(x) === '[object RegExp]' ? String(x) : x;"
 _PRINT = f"{_PLAIN} process.stdout.write('\\n\\u0000' + JSON.stringify(v, plain), () => process.exit(0));"
 
 
-def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:
-    body = _EVALUATE if is_expression else _IMPORT
+def _import_of(path: str, caller: Optional[str], argv: Sequence[str]) -> str:
+    """Run where percore was called if the file lies below, as a project's own file does; otherwise beside the file."""
+    beside = os.path.dirname(path)
+    is_below = caller is not None and os.path.realpath(path).startswith(f"{os.path.realpath(caller)}{os.sep}")
+    place, words = json.dumps(caller if is_below else beside), json.dumps(["percore", *argv])
+    return (
+        f"process.chdir({place}); process.argv = [process.execPath, ...{words}]; {_IMPORT}"
+        f"const v = await settle(read({json.dumps(path)}));"
+    )
+
+
+def _ask_node(body: str, path: str, source: str = "") -> Any:
     program = (
         f"(async () => {{ {body} {_PRINT} }})().catch(e => {{ console.error(e && e.stack || e); process.exit(1); }});"
     )
     try:
         answer = subprocess.run(
-            ["node", "-e", program, "--", *([] if is_expression else [path])], input=source if is_expression else "",
-            capture_output=True, encoding="utf-8", errors="replace", timeout=_NODE_SECONDS, cwd=os.path.dirname(path),
-            env=for_programs(),
+            [_find_node(path), "-e", program], input=source, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_NODE_SECONDS, env=for_programs(),
         )  # fmt: skip
-    except FileNotFoundError:
-        raise UsageError(
-            "Node.js is needed to read it, and 'node' is not in PATH", where=path, next="install Node.js"
-        ) from None
     except subprocess.TimeoutExpired:
         raise UsageError(f"it did not finish within {_NODE_SECONDS} s", where=path) from None
     if answer.returncode != 0:
@@ -161,6 +212,12 @@ def _ask_node(source: str, path: str, *, is_expression: bool) -> Any:
         raise UsageError(
             "it does not export an object of apps", where=path, next="see docs/reference/process-file.md"
         ) from None
+
+
+def _find_node(path: str) -> str:
+    if found := shutil.which("node") or shutil.which("nodejs") or shutil.which("bun"):
+        return found
+    raise UsageError("Node.js is needed to read it, and 'node' is not in PATH", where=path, next="install Node.js")
 
 
 def _explain_node(stderr: str) -> str:

@@ -8,8 +8,8 @@ from percore.common.typing import Any
 from percore.errors import UsageError
 from percore.supervisor.config import kinds
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_reader import key_name, make_app, shown
-from percore.supervisor.config.formats import line_of
+from percore.supervisor.config.app_reader import key_name, make_app
+from percore.supervisor.config.formats import line_of, shown
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.config.value_types import milliseconds, schedule
 

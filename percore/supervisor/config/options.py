@@ -271,7 +271,8 @@ OPTIONS = (
 MODIFIERS = (
     Option("append_env_to_name", FLAG, "with --env NAME, call the app <name>-NAME"),
     Option("execute_command", FLAG, "fork mode, whatever --exec-mode says", short="-x"),
-    Option("source_map_support", FLAG, "give Node --enable-source-maps"),
+    Option("source_map_support", FLAG, "give Node --enable-source-maps; otherwise where SCRIPT.map exists"),
+    Option("disable_source_map_support", FLAG, "never give Node --enable-source-maps"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,15 @@ from percore.common.names import DEFAULT_NAMESPACE, full_name, names_of
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_reader import NOTHING, STATIC_SERVER, make_app, shown, unknown_key
+from percore.supervisor.config.app_reader import NOTHING, STATIC_SERVER, make_app, unknown_key
 from percore.supervisor.config.dependencies import refuse_cycle
-from percore.supervisor.config.formats import line_of, read_content
+from percore.supervisor.config.formats import YamlMapping, line_of, read_content, shown
 from percore.supervisor.config.job_reader import list_jobs, make_job
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.value_types import port
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static", "jobs"}
+_PACKAGE = "package.json"  # has its apps under `pm2`, beside keys of others
 _PATHS = [option.field for option in OPTIONS if option.type.is_path]
 _LISTS = [option.field for option in OPTIONS if option.default == ()]
 
@@ -40,19 +42,24 @@ def load_process_file(
     text: Optional[str] = None,
     defaults: Mapping[str, Any] = NOTHING,
     overrides: Mapping[str, Any] = NOTHING,
+    caller: Optional[str] = None,
+    argv: Sequence[str] = (),
 ) -> ProcessFile:
     """The apps of a process file. Raises UsageError; `env_name` merges each app's `env_<name>`, as PM2's --env does.
 
     `default_env` does so where an app has that one.
     `text` is the content where it does not come from the file. `defaults` are keys for apps that do not write them,
-    `overrides` keys that win over what is written.
+    `overrides` keys that win over what is written. `caller` is the directory of a command that was typed, and `argv` its
+    words: PM2's users count paths from the one, and read the other.
     """
-    path = os.path.abspath(path)
-    content = read_content(path, text)
+    path = absolute(path)
+    argv = argv or ["start", path, *(["--env", env_name] if env_name else [])]
+    content = read_content(path, text, caller=caller, argv=argv)
     warnings: list[str] = []
-    more = {"defaults": defaults, "overrides": overrides}
+    more: dict[str, Any] = {"defaults": defaults, "overrides": overrides, "caller": caller}
     found = list_apps(content, path, warnings)
     env_name = env_name or find_env(found, default_env, path, warnings)
+    found = [_with_deploy_env(written, content, env_name) for written in found]
     apps = [
         make_app(written, path=path, number=number, env_name=env_name, warnings=warnings, **more)
         for number, written in enumerate(found)
@@ -71,6 +78,31 @@ def load_process_file(
         move = make_mover([os.path.realpath(directory)], directory)
         apps = [move_app(app, move) for app in apps]
     return ProcessFile(tuple(apps), tuple(warnings))
+
+
+def working_directory() -> str:
+    """By the name that it was entered by: `current`, where os.getcwd() knows only what the link points to."""
+    place = os.environ.get("PWD", "")
+    with contextlib.suppress(OSError):
+        if os.path.isabs(place) and os.path.samefile(place, os.curdir):
+            return os.path.normpath(place)
+    return os.getcwd()
+
+
+def absolute(path: str) -> str:
+    return os.path.normpath(os.path.join(working_directory(), path))
+
+
+def _with_deploy_env(written: Mapping[str, Any], content: Any, env_name: Optional[str]) -> Mapping[str, Any]:
+    """PM2's `deploy.<name>.env`, below the app's own variables."""
+    deploy = content.get("deploy") if isinstance(content, Mapping) else None
+    place = deploy.get(env_name) if isinstance(deploy, Mapping) and env_name else None
+    env, own = place.get("env") if isinstance(place, Mapping) else None, written.get("env")
+    if not isinstance(env, Mapping) or not isinstance(own, (Mapping, type(None))):
+        return written
+    merged = YamlMapping({**written, "env": {**env, **(own or {})}})
+    merged.lines = getattr(written, "lines", {})
+    return merged
 
 
 def find_env(apps: Sequence[Any], name: Optional[str], path: str, warnings: list[str]) -> Optional[str]:
@@ -165,14 +197,19 @@ def list_apps(content: Any, path: str, warnings: list[str]) -> list[Mapping[str,
     if isinstance(content, Mapping):
         if "apps" in content or "pm2" in content:
             apps = content.get("apps", content.get("pm2"))
+            if isinstance(apps, Mapping) and isinstance(apps.get("apps"), (list, Mapping)):
+                apps = apps["apps"]
             known = sorted(_TOP_LEVEL)
-            warnings += [unknown_key(key, known, path, "the top level") for key in content if key not in _TOP_LEVEL]
+            names = () if os.path.basename(path) == _PACKAGE else content
+            warnings += [unknown_key(key, known, path, "the top level") for key in names if key not in _TOP_LEVEL]
         elif not content or "static" in content or "jobs" in content:
             apps = []
     if isinstance(apps, Mapping):
         apps = [apps]
     if isinstance(content, Mapping) and content.get("static"):
         apps = [*(apps if isinstance(apps, list) else ()), *list_static(content, path, warnings)]
+    if os.path.basename(path) == _PACKAGE and not {"apps", "pm2"} & {*content}:
+        raise UsageError("it has no key 'pm2' with apps", where=path, next="percore start npm -- start")
     has_jobs = isinstance(content, Mapping) and content.get("jobs")
     if not isinstance(apps, list) or not (apps or has_jobs):
         raise UsageError("it contains no apps", where=path, next="see docs/reference/process-file.md")

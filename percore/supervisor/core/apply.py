@@ -101,6 +101,7 @@ def apply_one(
 def _add(apps: Apps, config: AppConfig, base_env: Mapping[str, str], rollback: Rollback, *, until_stable: bool) -> Job:
     app = apps.add(config, base_env, resolve_instances(config.instances, usable_cores()))
     rollback.append(lambda: apps.delete(app))
+    app.wanted = config.waits_for_its_time  # its times count, until it is stopped
     if config.autostart:
         apps.check_needs(app)
         yield from lifecycle.start(app, until_stable=until_stable)

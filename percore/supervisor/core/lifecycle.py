@@ -15,12 +15,13 @@ from percore.supervisor.base.states import State
 from percore.supervisor.core.app import App
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker.worker import Worker, WorkerFailed
+from percore.supervisor.process.process import DONE
 
 
 def start(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:
     """Starts the slots (default: all) and waits until each worker is ready; raises WorkerFailed on the first that is not.
 
-    With `until_stable`, a worker whose readiness proves little must also live for `min_uptime`.
+    With `until_stable`, a worker whose readiness proves little must also live for `min_uptime`, and may not end with success.
     """
     chosen = list(slots) if slots is not None else app.slots
     app.wanted = True
@@ -66,6 +67,8 @@ def _wait_for(worker: Worker, *, until_stable: bool) -> Job:
             State.STOPPED,
             State.STOPPING,
         ):
+            if not until_stable and worker.history.last_end.startswith(DONE):
+                return  # PM2's users start programs that do their work and end
             raise WorkerFailed(worker)
         if worker.state is State.EXITED:
             if worker.history.has_failed(worker.config):

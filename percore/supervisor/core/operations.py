@@ -65,13 +65,14 @@ def restart(
             raise UsageError(f"'{app.name}' cannot be called '{config.name}', as another app is")
 
     def restart_one(app: App, slots: Sequence[Slot], config: AppConfig) -> Job:
+        up = replace.that_are_up(slots)
         if base_env is not None:
             app.set_env(base_env)
         if config.name != app.name:
             yield from lifecycle.stop(app, slots)
             apps.rename(app, config.name)
         yield from replace.restart(app, config, slots, until_stable=False)
-        replace.count(slots)
+        replace.count(up)
 
     yield from apps.do_in_order({each[0].name: restart_one(*each) for each in chosen})
     return {}

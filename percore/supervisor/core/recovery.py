@@ -75,7 +75,8 @@ def _restore_app(apps: Apps, saved: SavedApp, recovered: Recovered, *, is_same_b
     adopted: list[str] = []
     for slot, place in zip((*app.slots, *app.leaving), saved.places):
         # A run of a job that ended with the machine is over.
-        slot.wanted, slot.unknown = place.wanted and (is_same_boot or not config.is_job), place.unknown
+        is_over = not is_same_boot and (config.is_job or config.waits_for_its_time)
+        slot.wanted, slot.unknown = place.wanted and not is_over, place.unknown
         workers = place.workers if is_same_boot else ()
         adopted += [worker.token for worker in workers if _adopt(app, slot, worker, recovered.channels)]
         if is_same_boot and place.end:
@@ -84,7 +85,7 @@ def _restore_app(apps: Apps, saved: SavedApp, recovered: Recovered, *, is_same_b
         # The machine may have another number of cores than before.
         app.set_slots(resolve_instances(config.instances, usable_cores()))
         for slot in app.slots[len(saved.slots) :]:
-            slot.wanted = app.wanted
+            slot.wanted = app.wanted and not config.waits_for_its_time
     app.set_slots(len(app.slots))
     return adopted
 

@@ -188,8 +188,9 @@ def update(app: App, wanted: Desired, how: str) -> Job:
         if wanted.workers < len(app.slots):
             yield from scale(app, wanted.workers)
         app.set_env(wanted.base_env)
+        up = that_are_up(app.slots)
         yield from restart(app, wanted.config, until_stable=how == "reload")
-        count(app.slots)
+        count(up)
     if wanted.workers != len(app.slots):
         yield from scale(app, wanted.workers)
 
@@ -197,6 +198,7 @@ def update(app: App, wanted: Desired, how: str) -> Job:
 def reload_counted(app: App, slots: Sequence[Slot], config: AppConfig, base_env: Optional[Mapping[str, str]]) -> Job:
     """A restart where no port is shared: two such workers must never run at once."""
     former = app.set_env(base_env) if base_env is not None else None
+    up = that_are_up(slots)
     try:
         if app.config.shares_port and config.shares_port:
             yield from reload(app, config, slots)
@@ -206,11 +208,16 @@ def reload_counted(app: App, slots: Sequence[Slot], config: AppConfig, base_env:
         if former is not None and app.config.shares_port:
             app.set_env(former)  # the old workers stay, and so does the environment of their respawns
         raise
-    count(slots)
+    count(up)
+
+
+def that_are_up(slots: Iterable[Slot]) -> list[Slot]:
+    """The start of a slot that was stopped is no restart."""
+    return [slot for slot in slots if not slot.is_down]
 
 
 def count(slots: Iterable[Slot]) -> None:
-    """A restart on request is one more, as PM2 counts."""
+    """A restart on request is one more, as PM2 counts; so is one by time, or because files changed."""
     for slot in slots:
         slot.worker.history.restarts += 1
 

@@ -46,12 +46,17 @@ def _app_status(app: App) -> dict[str, Any]:
         "mode": app.config.mode,
         "release": app.config.release or None,
         "source": app.config.source,
-        "wanted": len(app.slots) if app.wanted and not app.config.is_job else 0,
+        "wanted": len(app.slots) if app.wanted and not _rests(app) else 0,
         **({"job": {"scheduled": app.wanted}} if app.config.is_job else {}),
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
         "workers": [{**status_of(worker), **_hashes(worker.config)} for worker in app.workers],
     }
+
+
+def _rests(app: App) -> bool:
+    """Nothing of it should run just now."""
+    return app.config.is_job or (app.config.waits_for_its_time and not any(slot.wanted for slot in app.slots))
 
 
 def _hashes(config: AppConfig) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 
 from percore.common.typing import Callable, NamedTuple, Optional
@@ -76,12 +77,9 @@ def log_paths(config: AppConfig, number: int, directory: str) -> LogPaths:
     def place(given: Optional[str], usual: str) -> str:
         if given in _NOWHERE:
             return os.devnull
-        path = (
-            os.path.join(config.cwd, given)
-            if given
-            else os.path.join(directory, f"{file_name(config.name)}{usual}.log")
-        )
-        if is_merged:
+        usual = os.path.join(directory, f"{file_name(config.name)}{usual}.log")
+        path = os.path.normpath(os.path.join(config.cwd, given)) if given else usual
+        if is_merged or (given and _is_shared(path)):
             return path
         stem, extension = os.path.splitext(path)
         return f"{stem}-{number}{extension}"
@@ -90,6 +88,14 @@ def log_paths(config: AppConfig, number: int, directory: str) -> LogPaths:
     return LogPaths(
         place(config.out_file, "-out"), place(config.error_file, "-error"), "" if combined == os.devnull else combined
     )
+
+
+def _is_shared(path: str) -> bool:
+    """A device or a pipe is there once, for all workers."""
+    try:
+        return path.startswith("/dev/") or not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def has_formatter(config: AppConfig) -> bool:

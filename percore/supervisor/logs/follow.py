@@ -8,7 +8,9 @@ Positions in a log change when a rotation takes its first bytes out, so they are
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
@@ -42,7 +44,11 @@ class _FoundLog:
         self._found = find(path, user, os.O_RDONLY)
         self.descriptor = self._found.descriptor
         self.name = self._found.path
-        self._file = id_of(os.fstat(self.descriptor))
+        found = os.fstat(self.descriptor)
+        self._file = id_of(found)
+        if not stat.S_ISREG(found.st_mode):  # /dev/stdout is another one for each program
+            self.close()
+            raise OSError(errno.EINVAL, "it is no regular file", path)
 
     def acting(self) -> AbstractContextManager[None]:
         return acting(self._found.user)

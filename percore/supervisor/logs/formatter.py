@@ -78,7 +78,7 @@ def make_writer(entry: RawLogEntry) -> Callable[[bytes, float, bool], bytes]:
         lines = piece.decode(errors="replace").split("\n")
         if lines[-1] == "":
             lines.pop()
-        return b"".join(json.dumps({"message": line, **about}).encode() + b"\n" for line in lines)
+        return b"".join(_as_node({"message": line, **about}) + b"\n" for line in lines)
 
     def stamped(piece: bytes, moment: float, goes_on: bool) -> bytes:
         prefix = f"{stamp(moment)}: ".encode()
@@ -89,6 +89,10 @@ def make_writer(entry: RawLogEntry) -> Callable[[bytes, float, bool], bytes]:
         return piece
 
     return as_json if entry.is_json else stamped if entry.date_format else as_it_is
+
+
+def _as_node(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 class RawLog:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.first_line import MOST_BYTES, NODES, kind_of, starts_node
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user import Identity, filter_environment
 from percore.supervisor.base.user_files import acting, may_execute
@@ -17,7 +18,7 @@ from percore.supervisor.config.app_bounds import check_environment
 from percore.supervisor.config.kinds import FORK
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.process.spawn import CHANNEL_FD, WorkerCommand
-from percore.supervisor.sockets.preload import Preload, UserEndpoints, why_not
+from percore.supervisor.sockets.preload import Preload, UserEndpoints, open_regular, why_not
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
             """Opens, the first time, what workers of another user need."""
 
 
+_PERMISSION = re.compile(r"--(?:experimental-)?permission\b")
 _STATIC = "serve"  # config/sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
 
@@ -61,6 +63,8 @@ def make_command(
         from percore.supervisor.process import interpreters  # noqa: F401
     with acting(identity):  # nothing is looked for, or looked into, with more rights than it is executed with
         argv, program = find_command(config, env)
+        if _uses_node(config, program):
+            env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
         reason = why_not(program) if config.shares_port and not listen_fds else ""
     if reason:
         raise PercoreError(
@@ -109,7 +113,7 @@ def make_variables(
     environment: WorkerEnvironment, place: Place, config: AppConfig, token: str, identity: Optional[Identity]
 ) -> dict[str, str]:
     given = filter_environment(place.base_env, config.filter_env)
-    env = {**given, **(identity.variables if identity else {}), **config.env}
+    env = {**given, **(identity.variables if identity else {}), **_as_pm2_tells(place, config), **config.env}
     if config.port is not None:
         env["PORT"] = str(config.port_of(place.number))
     is_counted = config.port is not None and config.increment_var == "PORT"
@@ -123,8 +127,6 @@ def make_variables(
     program = os.path.basename(config.interpreter if config.interpreter != "none" else config.script).partition("@")[0]
     if program.startswith("python"):
         env.setdefault("PYTHONUNBUFFERED", "1")
-    if program in ("node", "bun", "nodejs"):
-        env.update(NODE_CHANNEL_FD=str(CHANNEL_FD), NODE_CHANNEL_SERIALIZATION_MODE="json")
     theirs = None
     if identity and (config.wait_ready or config.shares_port):
         theirs = environment.endpoints.find_user_endpoints(identity.uid)
@@ -139,8 +141,43 @@ def make_variables(
             )
         env["PERCORE_SOCKET"] = theirs.worker_socket if theirs else environment.home.worker_socket
         env["LD_PRELOAD"] = " ".join(filter(None, (preload.shim, env.get("LD_PRELOAD"))))
-        env["NODE_OPTIONS"] = " ".join(filter(None, (env.get("NODE_OPTIONS"), f'--require "{preload.node}"')))
+        if program != "deno":  # it would load it with the program's few rights, and end
+            env["NODE_OPTIONS"] = _node_options(env.get("NODE_OPTIONS", ""), config, preload.node)
     return env
+
+
+def _as_pm2_tells(place: Place, config: AppConfig) -> dict[str, str]:
+    """What programs ask to know that, and as which worker, they are run; `pm_id` is unique among all apps."""
+    return {"PWD": config.cwd, "name": config.name, "namespace": config.namespace, "pm_id": str(place.id),
+            "exec_mode": f"{config.mode}_mode", "pm_cwd": config.cwd,
+            "pm_exec_path": os.path.normpath(os.path.join(config.cwd, config.script))}  # fmt: skip
+
+
+def _node_options(given: str, config: AppConfig, preload: str) -> str:
+    """Node's permission model must allow it to read what it is to load."""
+    is_limited = _PERMISSION.search(" ".join((given, *config.interpreter_args)))
+    allowed = f'--allow-fs-read="{preload}"' if is_limited else ""
+    return " ".join(filter(None, (given, allowed, f'--require "{preload}"')))
+
+
+def _uses_node(config: AppConfig, program: str) -> bool:
+    """Whether Node runs it, maybe through a wrapper, so that it may expect a channel to its parent."""
+    name = kind_of(config.interpreter if config.interpreter != "none" else config.script)
+    if name != "sh":
+        return name in NODES or (
+            (head := _head_of(os.path.join(config.cwd, program)))[:2] == b"#!" and starts_node(head)
+        )
+    if config.script == "-c":
+        return starts_node(os.fsencode(" ".join(config.args[:1])))
+    return starts_node(_head_of(os.path.join(config.cwd, config.script)))
+
+
+def _head_of(path: str) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read(MOST_BYTES)
+    except OSError:
+        return b""
 
 
 def refuse_impossible(env: Mapping[str, str]) -> None:

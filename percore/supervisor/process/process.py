@@ -23,6 +23,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
 _DYING_SECONDS = 5.0
 _LOOKS = 50  # what forks may be a step ahead of a look, but not of all of them
+DONE = "exited with code 0"
 NOT_STARTED = 127  # the exit code, as a shell has it, of what could not be executed
 
 

@@ -86,7 +86,12 @@ if (isMainThread && path && token) {
       }
       target = `/proc/self/fd/${folder}/${require('path').basename(path)}`;
     }
-    const supervisor = net.connect(target);
+    let supervisor;
+    try {
+      supervisor = net.connect(target);
+    } catch {
+      return; // a program that may not (Node's and Deno's permissions) runs without a drain
+    }
     supervisor.unref();
     supervisor.on('connect', () => {
       if (folder >= 0) fs.closeSync(folder);

@@ -126,7 +126,7 @@ def test_a_wrong_value_names_file_app_and_key(tmp_path: Path, key: str, value: A
         ("x.json", '{"apps": [{"name": "a", "script": "a.js", }, ]', "SyntaxError: Unexpected token"),
         ("x.json", '{"apps": ["a.js"]}', 'app 0 must be a mapping of keys to values, not "a.js"'),
         ("x.config.js", "throw new Error('no database');", "x.config.js:1: Error: no database"),
-        ("x.config.js", "module.exports = undefined;", "it contains no apps"),
+        ("x.config.js", "module.exports = undefined;", "it does not export an object of apps"),
         ("x.json", '[{"script": "a.js", "depends_on": "db"}, {"script": "dbs.js"}]', "did you mean 'dbs'?"),
     ],
 )
@@ -399,6 +399,7 @@ def test_the_examples_of_the_reference_are_read(tmp_path: Path) -> None:
     assert [app.mode for app in loaded.apps] == ["cluster", "fork"]
     (tmp_path / "defaults.env").touch()
     (tmp_path / ".env").touch()
+    (tmp_path / "src").mkdir()
     for example in (first, *others):
         assert load_process_file(write(tmp_path, "ecosystem.yml", example)).warnings == ()
 

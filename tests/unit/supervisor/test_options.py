@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from percore.errors import UsageError
 from percore.supervisor.commands.app_options import join_codes, written_keys
 from percore.supervisor.commands.describe import described_options
-from percore.supervisor.commands.pm2_json import js_literal, options_in_json
+from percore.supervisor.commands.output import js_literal
+from percore.supervisor.commands.pm2_json import options_in_json
 from percore.supervisor.commands.start import make_start_parser
 from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
 from percore.supervisor.config.app_reader import settle
@@ -161,7 +163,20 @@ def test_null_in_a_file_leaves_room_for_a_default() -> None:
 
 
 def test_values_are_printed_as_node_prints_them() -> None:
-    value = {"a": "it's", "b-c": [1, None, True], "e": {}, "f": "line\n", "$g": 1.5}
-    assert js_literal(value) == (
-        "{\n  a: 'it\\'s',\n  'b-c': [\n    1,\n    null,\n    true\n  ],\n  e: {},\n  f: 'line\\n',\n  $g: 1.5\n}"
-    )
+    deep = {"a": {"b": {"c": {"d": {"e": 1}}}}}
+    values = [
+        {"a": "it's", "b-c": [1, None, True], "e": {}, "f": "line\n", "$g": 1.5, "both": "'\"", "all": "'\"`"},
+        [
+            deep,
+            {"three": deep["a"]["b"]},
+            {"empty": {"a": {"b": {"c": {}}}}},
+            ["x" * 33, "y" * 33],
+            ["x" * 30, "y" * 30],
+        ],
+    ]
+    program = "console.log(require('util').inspect(JSON.parse(require('fs').readFileSync(0)), false, null, false))"
+    for value in values:
+        node = subprocess.run(
+            ["node", "-e", program], input=json.dumps(value), capture_output=True, text=True, check=True
+        )
+        assert js_literal(value) == node.stdout.rstrip("\n")

@@ -16,6 +16,7 @@ class Slot:
     """One whose workers become ready when the test says so."""
 
     wanted = True
+    is_down = False
     outgoing = None
 
     def __init__(self, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple
 from percore.errors import PercoreError
@@ -10,6 +11,7 @@ from percore.supervisor.base.logger import InternalError
 from percore.supervisor.base.loop import Loop, OneTimer
 from percore.supervisor.base.states import HAS_PROCESS, Action, Event, State, WorkerRole, react
 from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.config.kinds import FORK
 from percore.supervisor.core.worker.history import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
@@ -216,7 +218,8 @@ class Worker:
             history.last_tail = ended.log_tail
         is_plain = history.had_served or self.config.is_job or " -> " in ended.reason
         when = "" if is_plain else " before it was ready"
-        self.failure = history.last_end = self.failure or ended.reason + when
+        hint = _hint(self.config, ended.log_tail)
+        self.failure = history.last_end = self.failure or ended.reason + when + hint
         if self.state in (State.STARTING, State.RUNNING):
             is_current = self.role is WorkerRole.CURRENT
             if is_current and ends_for_good(self.config, ended.exit_code if ended.is_known else None):
@@ -261,6 +264,14 @@ class Worker:
 def is_finished(worker: Worker) -> bool:
     """It was meant to end, and did so with success."""
     return worker.state is State.EXITED and not worker.history.has_failed(worker.config)
+
+
+def _hint(config: AppConfig, tail: Sequence[str]) -> str:
+    """For workers of an app that compete for one port."""
+    is_one_of_many = config.mode == FORK and config.instances != 1
+    if is_one_of_many and any("EADDRINUSE" in line or "already in use" in line for line in tail):
+        return "; another worker has its port -> exec_mode: cluster, which shares it"
+    return ""
 
 
 def _new_child(worker: Worker) -> Child:
