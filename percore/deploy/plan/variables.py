@@ -115,11 +115,15 @@ class Variables(Mapping[str, Any]):
             text = keep_backslashes(value) if is_variable else value
             return self._resolve_text(text, path, place) if MARKS.search(value) else value
         if isinstance(value, list):
-            entries = enumerate(value)
-            return settle([self.resolve(one, f"{path}[{at}]", place, is_variable=is_variable) for at, one in entries])
+            entries = [
+                self.resolve(one, f"{path}[{at}]", place, is_variable=is_variable) for at, one in enumerate(value)
+            ]
+            return [entry for entry in entries if entry is not OMIT]
         if isinstance(value, dict):
-            pairs = value.items()
-            return settle({at: self.resolve(one, f"{path}.{at}", place, is_variable=is_variable) for at, one in pairs})
+            pairs = [
+                (at, self.resolve(one, f"{path}.{at}", place, is_variable=is_variable)) for at, one in value.items()
+            ]
+            return {at: entry for at, entry in pairs if entry is not OMIT}
         return value
 
     def having(self, name: str, value: Any) -> Variables:
