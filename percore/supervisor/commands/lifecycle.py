@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from percore.common.typing import TYPE_CHECKING
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import (
@@ -15,6 +16,9 @@ from percore.supervisor.client import (
     was_running,
 )
 from percore.supervisor.commands.output import is_silent, say, show_progress, warn
+
+if TYPE_CHECKING:
+    from percore.supervisor.commands.arguments import Parser
 
 _SELECTOR = "name, id, namespace, /regex/, all, process file, or - (one on stdin)"
 
@@ -50,22 +54,9 @@ def reload_apps(arguments: list[str]) -> int:
     return replace_workers("reload", arguments)
 
 
-def replace_workers(op: str, arguments: list[str]) -> int:
-    """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
-    from percore.supervisor.commands.app_options import (
-        add_app_options,
-        add_replace_option,
-        changed_fields,
-        join_codes,
-        written_keys,
-    )
-    from percore.supervisor.commands.arguments import Name, make_parser
-    from percore.supervisor.commands.targets import (
-        is_file,
-        load_files,
-        refuse_missing_scripts,
-        shell_environment,
-    )
+def make_replace_parser(op: str) -> Parser:
+    from percore.supervisor.commands.app_options import add_app_options, add_replace_option
+    from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
@@ -76,6 +67,21 @@ def replace_workers(op: str, arguments: list[str]) -> int:
     parser.add_argument("--parallel", metavar="N", help="accepted; apps are always handled in parallel")
     add_replace_option(parser)
     add_app_options(parser)
+    return parser
+
+
+def replace_workers(op: str, arguments: list[str]) -> int:
+    """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
+    from percore.supervisor.commands.app_options import changed_fields, join_codes, written_keys
+    from percore.supervisor.commands.arguments import Name
+    from percore.supervisor.commands.targets import (
+        is_file,
+        load_files,
+        refuse_missing_scripts,
+        shell_environment,
+    )
+
+    parser = make_replace_parser(op)
     options = parser.parse_args(join_codes(arguments))
     if not options.targets:  # `restart -- -x`: without a target before it, it is one
         options.targets, options.rest = list(map(Name, options.rest)), ()
