@@ -14,6 +14,7 @@ _DUPLICATE = re.compile(r"a duplicate default server for (\S+) in")
 _CONFLICT = re.compile(r'conflicting server name "(.*?)" on (\S+), ignored')
 _CERTIFICATE = re.compile(r'cannot load certificate (key )?"(.+?)": (\w+)')
 _MISMATCH = re.compile(r'SSL_CTX_use_PrivateKey\("(.+?)"\).*key values mismatch')
+_UNKNOWN = re.compile(r'unknown directive "(.+?)" in (\S+)')
 _MOST = 1 << 20
 
 
@@ -56,6 +57,11 @@ def _in_our_words(copy: Copy, line: str) -> Optional[tuple[str, str]]:
         return (
             f"the key in {found[1]} is not that of the certificate",
             "use its own key; in the file of the certificate the host's own comes first, then its chain",
+        )
+    if found := _UNKNOWN.search(line):
+        return (
+            f"the NGINX there has no directive '{found[1]}' ({found[2]})",
+            "correct the line, or install Debian's package nginx: nginx-light lacks some",
         )
     if found := _CERTIFICATE.search(line):
         what = "key" if found[1] else "certificate"

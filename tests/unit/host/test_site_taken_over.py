@@ -100,6 +100,11 @@ def test_a_second_site_for_every_name_is_refused_with_the_first_one_s_name(
     site(host, text, without=[f"{host.folder}/sites-enabled/former"]).verify()
 
 
+def test_a_directive_that_nginx_does_not_have_is_refused_with_its_line(host: Nginx, tmp_path: Path) -> None:
+    said = refusal(site(host, text_of(render_site(tmp_path, nginx_http_snippet="geoo $x;"))))
+    assert said.startswith("the NGINX there has no directive 'geoo' (/etc/nginx/sites-enabled/shop:3) -> ")
+
+
 def test_a_second_site_of_the_same_name_is_refused_although_nginx_takes_it(host: Nginx, tmp_path: Path) -> None:
     host.write("server { listen 80; server_name www.example.com shop.example.com; }", "former")
     said = refusal(site(host, text_of(render_site(tmp_path))))
