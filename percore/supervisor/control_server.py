@@ -21,7 +21,6 @@ from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import dump, resurrect
-from percore.supervisor.core.status import select_all
 from percore.supervisor.sockets.unix import UnixServer
 
 # With more than that not taken, or waiting, a client is read from no more: an answer of any size goes out whole, and one after
@@ -125,11 +124,9 @@ class Server:
                 raise PercoreError("this supervisor belongs to a service manager, so it stays")
             descriptors = self._manager.persistence.store.fds
             reply = functools.partial(reply, descriptors=descriptors)  # type: ignore[call-arg]
-        selectors = fields.get("selectors", ())
-        if selectors:
-            (operations.select_for_delete if op == "delete" else select_all)(self._manager.apps, selectors)
-        title = " ".join([op, *selectors])
-        self._manager.jobs.submit(title, self._make_job(op, fields), reply, urgent=op in _URGENT)
+        names = operations.names_for(self._manager.apps, op, fields)
+        title = " ".join([op, *fields.get("selectors", ())])
+        self._manager.jobs.submit(title, self._make_job(op, fields), reply, apps=names, urgent=op in _URGENT)
 
     def _make_job(self, op: str, fields: Mapping[str, Any]) -> Outcome:
         manager = self._manager

@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from percore.common.procfs import all_pids, children_of, environment_of, parent_of, start_time_of, state_of, tree_of
 from percore.common.typing import Optional
@@ -123,6 +123,14 @@ def open_orphans(token: str, *, anywhere: bool = False) -> list[int]:
 
 def has_token(pid: int, token: str) -> bool:
     return f"PERCORE_TOKEN={token}".encode() in environment_of(pid)
+
+
+def members_of(pid: int, token: str) -> Iterator[int]:
+    """The pids of a worker's process and of all below it, then of what left its tree and came to us."""
+    yield from tree_of(pid)
+    for orphan in children_of(os.getpid()):
+        if has_token(orphan, token):
+            yield from tree_of(orphan)
 
 
 def kill_orphans(token: str, *, anywhere: bool = False) -> None:

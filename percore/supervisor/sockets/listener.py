@@ -98,17 +98,14 @@ class Listener:
         """Opens the sockets for `slots` slots. Raises AddressInUse, or OSError as bind() would in the program."""
         self._set_up(address, mode)
         self.rights = rights
-        with _acting(address, rights):
-            if address.family == socket.AF_UNIX:
-                unix.remove_stale(address.host)
-            else:
-                port_owner.refuse(address)
+        refuse_held(address, rights)
         self.grow(slots)
 
     def _set_up(self, address: Address, mode: Mode) -> None:
         self.address = address
         self.rights = OURS
         self._file: Optional[unix.SocketFile] = None  # at the path, made by us
+        self.takers = 0  # workers that were given a socket of it
         self.mode = mode if address.can_steer else Mode.SINGLE
         self.steered = self.mode is Mode.STEERED
         self.sockets: list[socket.socket] = []
@@ -163,6 +160,8 @@ class Listener:
         try:
             with _acting(self.address, self.rights):
                 _bind(sock, self.address, self.mode)
+                if self.address.type == socket.SOCK_STREAM:
+                    sock.listen(_BACKLOG)  # as the user: a client of a Unix socket is told who did it
                 if self.address.family == socket.AF_UNIX:
                     self._file = unix.socket_at(self.address.host)
         except OSError:
@@ -219,6 +218,30 @@ class Listener:
         self._file = None
 
 
+def refuse_held(address: Address, rights: Rights) -> None:
+    """Raises AddressInUse where another process listens, or OSError as bind() would in the program."""
+    with _acting(address, rights):
+        if address.family == socket.AF_UNIX:
+            unix.remove_stale(address.host)
+        else:
+            port_owner.refuse(address)
+
+
+def reserve(address: Address, rights: Rights) -> socket.socket:
+    """A TCP socket that is bound beside those of a listener, whether there is one or not, and listens to nobody.
+
+    Raises OSError.
+    """
+    sock = _make(address, Mode.HASHED, rights)
+    try:
+        with _acting(address, rights):
+            _bind(sock, address, Mode.HASHED)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def index_in_group(slot: int, generation: int) -> int:
     return 2 * slot + generation
 
@@ -247,8 +270,6 @@ def _bind(sock: socket.socket, address: Address, mode: Mode) -> None:
             sock.bind(path)
     else:
         sock.bind((address.host, address.port))
-    if address.type == socket.SOCK_STREAM:
-        sock.listen(_BACKLOG)  # as the user: a client of a Unix socket is told who did it
 
 
 def queue_length(sock: socket.socket) -> int:
