@@ -9,6 +9,7 @@ import struct
 from percore.common.typing import NamedTuple
 
 MODIFY = 0x2
+_ATTRIBUTES = 0x4
 CLOSE_WRITE = 0x8
 MOVED_FROM = 0x40
 MOVED_TO = 0x80
@@ -40,6 +41,12 @@ class Inotify:
         """Raises OSError; ENOSPC when the kernel allows no more. `more`: other events than CHANGES."""
         mask = CHANGES | more | _ONLY_DIR
         return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(directory), mask))
+
+    def add_names_of(self, path: str) -> int:
+        """Tells when the file gets or loses a name, or other rights. Raises OSError."""
+        return self._checked(
+            self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), _ATTRIBUTES | _NOT_FOLLOWED)
+        )
 
     def remove(self, watch: int) -> None:
         self._libc.inotify_rm_watch(self.descriptor, watch)

@@ -64,6 +64,9 @@ class AppAddresses:
     def open(self, address: Address, rights: Rights) -> Listener:
         """The shared sockets, opened when the first worker asks. Raises PercoreError or OSError."""
         known = self.find(address, rights)
+        if known and not known.restore_path():
+            self._close([address])  # its path cannot lead to it any more
+            known = None
         if known is None:
             self._make_room(address)
             owner = self._owner

@@ -132,6 +132,8 @@ class Readiness:
         for address in self._expected:
             if address not in addresses:
                 return f"it does not listen on {address}, where the worker before it does"
+        if self._config.wait_ready and not addresses:
+            return ""  # its word is enough
         if self._port and self._port not in {address.port for address in addresses}:
             elsewhere = f"listens on {', '.join(map(str, addresses))}, but " if addresses else ""
             return f"it {elsewhere}does not listen on port {self._port}"

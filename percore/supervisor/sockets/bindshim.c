@@ -251,7 +251,9 @@ static int is_bound_as_known(int i) {
     struct address now;
     u32 length = sizeof now;
     if (call(SYS_GETSOCKNAME, known[i].descriptor, (long)&now, (long)&length, 0, 0, 0) != 0) return 0;
-    return now.family == known[i].address.family && (now.family == UNIX || same(now.rest, known[i].address.rest, 2));
+    if (now.family != known[i].address.family) return 0;
+    int is_unbound = !now.rest[0] && !now.rest[1] && known[i].state == BOUND; /* it was told that it is bound */
+    return now.family == UNIX || is_unbound || same(now.rest, known[i].address.rest, 2);
 }
 
 /* True when an earlier descriptor of this process listens on the address: then a second one must fail as it always did. */

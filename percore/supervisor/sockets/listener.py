@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,10 +95,13 @@ class SteeredGroup:
 class Listener:
     """The sockets of one address of one app."""
 
+    _made: Optional[os.stat_result] = None  # at the path, by the worker, before we did
+
     def __init__(self, address: Address, slots: int, mode: Mode = Mode.STEERED, rights: Rights = OURS) -> None:
         """Opens the sockets for `slots` slots. Raises AddressInUse, or OSError as bind() would in the program."""
         self._set_up(address, mode)
         self.rights = rights
+        self._made = unix.found_at(address.host) if address.family == socket.AF_UNIX else None
         refuse_held(address, rights)
         self.grow(slots)
 
@@ -163,11 +167,18 @@ class Listener:
                 if self.address.type == socket.SOCK_STREAM:
                     sock.listen(_BACKLOG)  # as the user: a client of a Unix socket is told who did it
                 if self.address.family == socket.AF_UNIX:
-                    self._file = unix.socket_at(self.address.host)
+                    self._file = unix.take_path(self.address.host, self._made)
         except OSError:
             sock.close()
             raise
         return sock
+
+    def restore_path(self) -> bool:
+        """Whether the path leads to the socket, again if need be. Raises AddressInUse or OSError."""
+        if self.address.family != socket.AF_UNIX:
+            return True
+        with _acting(self.address, self.rights):
+            return unix.restore(self.address.host, self._file)
 
     @property
     def order(self) -> list[int]:
@@ -212,8 +223,9 @@ class Listener:
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         if self._file:
-            with contextlib.suppress(OSError), _acting(self.address, self.rights):
-                unix.remove_socket(self.address.host, self._file)
+            for path in (self.address.host, unix.second_name(self.address.host)):
+                with contextlib.suppress(OSError), _acting(self.address, self.rights):
+                    unix.remove_socket(path, self._file)
         self.sockets.clear()
         self._file = None
 
@@ -227,15 +239,12 @@ def refuse_held(address: Address, rights: Rights) -> None:
             port_owner.refuse(address)
 
 
-def reserve(address: Address, rights: Rights) -> socket.socket:
-    """A TCP socket that is bound beside those of a listener, whether there is one or not, and listens to nobody.
-
-    Raises OSError.
-    """
-    sock = _make(address, Mode.HASHED, rights)
+def reserve(address: Address, rights: Rights, mode: Mode) -> socket.socket:
+    """A TCP socket that is bound and listens to nobody: beside those of a listener, or with SINGLE alone. Raises OSError."""
+    sock = _make(address, mode, rights)
     try:
         with _acting(address, rights):
-            _bind(sock, address, Mode.HASHED)
+            _bind(sock, address, mode)
     except OSError:
         sock.close()
         raise

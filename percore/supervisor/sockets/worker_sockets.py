@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             """The same, for what the worker asks by itself. Raises BlockingIOError when it is to ask again later."""
 
         def reserve(self, config: AppConfig, place: Place, address: Address) -> Optional[socket.socket]:
-            """A socket that is bound there and listens to nobody; None where the path of the app's own socket is there.
+            """A socket that is bound there and listens to nobody; None where the app's own socket must do.
 
             Raises PercoreError or OSError.
             """

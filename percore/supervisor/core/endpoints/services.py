@@ -20,7 +20,7 @@ from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.sockets.bind_rights import rights_of
 from percore.supervisor.sockets.listener import Listener, refuse_held, reserve
-from percore.supervisor.sockets.sharing import find_sharing
+from percore.supervisor.sockets.sharing import Mode, find_sharing
 
 if TYPE_CHECKING:
     from percore.supervisor.core.worker.worker import WorkerManager
@@ -50,7 +50,7 @@ class WorkerServices:
         return listener
 
     def reserve(self, config: AppConfig, place: Place, address: Address) -> Optional[socket.socket]:
-        """A socket that is bound there and listens to nobody; None where the path of the app's own socket is there.
+        """A socket that is bound there and listens to nobody; None where the app's own socket must do.
 
         Raises PercoreError or OSError.
         """
@@ -63,7 +63,9 @@ class WorkerServices:
         is_ours = app.addresses.find(address, rights) or any(address.overlaps(other) for other in app.listeners)
         if not is_ours:
             refuse_held(address, rights)
-        return reserve(address, rights)
+        elif app.runtime.sharing.mode is Mode.SINGLE or rights.user:
+            return None  # nothing can be bound beside it; and nothing that other groups let in is given to another user
+        return reserve(address, rights, Mode.HASHED if is_ours else Mode.SINGLE)
 
     def open_on_request(self, config: AppConfig, place: Place, address: Address) -> Listener:
         """As `open`, for what a worker asks by itself. Raises BlockingIOError when it is to ask again later."""
