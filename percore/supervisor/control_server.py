@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from percore import __version__
 from percore.common import control
 from percore.common.typing import Any, Callable, Optional, Protocol
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations
 from percore.supervisor.base import systemd
@@ -74,14 +75,23 @@ class Server:
             "reload_logs": self._reload_logs,
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
-        self.clients: dict[ControlClient, None] = {}  # in the order in which they came
+        self.clients: dict[ControlClient, int] = {}  # in the order in which they came, with their pids
         self._socket = UnixServer(loop, home.control_socket, self._accept)
 
     def _accept(self, connection: socket.socket) -> None:
         if len(self.clients) >= _MOST_CLIENTS:
             # Those that ask nothing go first; they need no timer as long as there is room.
             next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
-        self.clients[ControlClient(self._loop, connection, self._answer, self.clients.pop)] = None
+        client = ControlClient(self._loop, connection, self._answer, self._forget)
+        self.clients[client] = peer_of(connection).pid
+        self._note_askers()
+
+    def _forget(self, client: ControlClient) -> None:
+        self.clients.pop(client, None)
+        self._note_askers()
+
+    def _note_askers(self) -> None:
+        self._manager.apps.runtime.children.askers = set(self.clients.values())
 
     def reopen(self) -> None:
         self._socket.reopen()

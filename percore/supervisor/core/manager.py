@@ -8,7 +8,6 @@ from percore.common.typing import Callable, Optional
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import Program, trial
-from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
 from percore.supervisor.core.endpoints.services import WorkerServices
 from percore.supervisor.core.jobs import Jobs, Outcome
@@ -125,6 +124,8 @@ class Manager:
         if saved is None:
             self.apps.aside.find_all()
             return
+        from percore.supervisor.core import recovery  # a first start needs none
+
         recovery.restore(self.apps, self.pending, saved, entries)
         self.endpoints.open_for_users()
         for app in self.apps.values():

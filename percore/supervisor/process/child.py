@@ -20,8 +20,10 @@ from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
     Process,
+    has_token,
     kill,
     kill_orphans,
+    line_of,
     open_orphans,
     read_status,
 )
@@ -78,10 +80,12 @@ class Child:
         self._unread = b""  # of the channel
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._is_told = False  # to end
+        self._takes_tree = True  # what it leaves behind ends with it
 
     def start(self, environment: WorkerEnvironment, place: Place, config: AppConfig, sockets: Iterable[int]) -> None:
         """`sockets` are opened one by one, and passed to it. What keeps it from starting is told as its end."""
         self.started_at = time.monotonic()
+        self._takes_tree = config.treekill
         opened: list[int] = []
         try:
             self._user = identity_of(config.user, config.group)
@@ -114,6 +118,7 @@ class Child:
     ) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process, self.token, self.logs = process, token, logs
+        self._takes_tree = config.treekill
         self.adopted_at = time.monotonic()
         self.started_at = self.adopted_at - process.age_seconds
         self._is_foreign = not process.is_child
@@ -137,14 +142,20 @@ class Child:
             with contextlib.suppress(OSError):  # the program has closed its end
                 self.process.channel.send(b'"shutdown"\n')
                 return
-        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill)
+        number = getattr(signal, config.kill_signal)
+        self.process.signal(number, whole_group=config.treekill, spared=self._spared())
 
     def kill(self) -> None:
         self._orphans.kill()
         if self._group:
             self._group.kill()
         if self.process:
-            self.process.kill_group()
+            self.process.kill(whole_group=self._takes_tree, spared=self._spared())
+
+    def _spared(self) -> set[int]:
+        """A command of percore that runs below the worker outlives what it asked for, with what waits for it."""
+        askers = (pid for pid in self._children.askers if has_token(pid, self.token))
+        return {pid for asker in askers for pid in line_of(asker)} - {self.process.pid if self.process else 0}
 
     # -- from the process --------------------------------------------------------------------------------------------
 
@@ -180,8 +191,11 @@ class Child:
 
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
+        if not self._takes_tree:
+            return
         if self._is_told:
-            self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign)
+            spared = self._spared()
+            self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign, spared=spared)
         if not self._orphans.pidfds:
             self.kill()
 
@@ -204,7 +218,8 @@ class Child:
             self.process = None
 
     def _end(self, ended: ChildEnd) -> None:
-        kill_orphans(self.token, anywhere=self._is_foreign)
+        if self._takes_tree:
+            kill_orphans(self.token, anywhere=self._is_foreign, spared=self._spared())
         if self._group:
             ended = ended._replace(reason=self._group.explain(ended.reason))
             self._group.end(self._loop.later)
@@ -251,6 +266,7 @@ class Children:
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Child] = {}
+        self.askers: set[int] = set()  # pids at the other end of the control socket
 
     @functools.cached_property
     def groups(self) -> Groups:
