@@ -6,6 +6,7 @@ ready; if the new one fails, the old one is untouched. The slot of an app that s
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 
@@ -229,14 +230,20 @@ class Slot:
 def _kept_addresses(former: Worker, config: AppConfig) -> list[Address]:
     """Where the worker before listens for clients, who must find its successor there.
 
-    Not where the configs say that it moves; nor at the paths that are one process's own, such as those with its pid.
+    Not where the configs say that it moves; nor at a path that nothing names, where there is another address.
     """
     port = _port_of(former)
     moved = port if known_port(config, former.place) not in (None, port) else None
     declared = {*map(parse_address, former.config.listen)} - {*map(parse_address, config.listen)}
     streams = [address for address in former.sockets.addresses if address.type == socket.SOCK_STREAM]
     kept = [address for address in streams if address not in declared and address.port != (moved or -1)]
-    return [address for address in kept if address.port or former.sockets.has_successors(address, len(streams))]
+    return [address for address in kept if address.port or len(streams) == 1 or _names(config, address.host)]
+
+
+def _names(config: AppConfig, path: str) -> bool:
+    """Whether clients may know the path: others, such as a program's own control socket, are not for them."""
+    written = (*config.args, *config.env.values(), *config.listen)
+    return any(os.path.basename(path) in text for text in written)
 
 
 def _port_of(worker: Worker) -> Optional[int]:

@@ -18,15 +18,8 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
 from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
-    NOT_STARTED,
-    Process,
-    has_token,
-    kill,
-    kill_orphans,
-    line_of,
-    open_orphans,
-    read_status,
-)
+    NOT_STARTED, Process, has_token, kill, kill_orphans, line_of, open_orphans, read_status,
+)  # fmt: skip
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
 
@@ -80,12 +73,11 @@ class Child:
         self._unread = b""  # of the channel
         self._is_foreign = False  # an earlier supervisor started it, so what it leaves does not come to us
         self._is_told = False  # to end
-        self._takes_tree = True  # what it leaves behind ends with it
 
     def start(self, environment: WorkerEnvironment, place: Place, config: AppConfig, sockets: Iterable[int]) -> None:
         """`sockets` are opened one by one, and passed to it. What keeps it from starting is told as its end."""
         self.started_at = time.monotonic()
-        self._takes_tree = config.treekill
+        self._orphans.are_spared = not config.treekill
         opened: list[int] = []
         try:
             self._user = identity_of(config.user, config.group)
@@ -118,7 +110,7 @@ class Child:
     ) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process, self.token, self.logs = process, token, logs
-        self._takes_tree = config.treekill
+        self._orphans.are_spared = not config.treekill
         self.adopted_at = time.monotonic()
         self.started_at = self.adopted_at - process.age_seconds
         self._is_foreign = not process.is_child
@@ -142,20 +134,17 @@ class Child:
             with contextlib.suppress(OSError):  # the program has closed its end
                 self.process.channel.send(b'"shutdown"\n')
                 return
-        number = getattr(signal, config.kill_signal)
-        self.process.signal(number, whole_group=config.treekill, spared=self._spared())
+        spared = self._children.spared(self.process, self.token)
+        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill, spared=spared)
 
     def kill(self) -> None:
         self._orphans.kill()
         if self._group:
             self._group.kill()
         if self.process:
-            self.process.kill(whole_group=self._takes_tree, spared=self._spared())
-
-    def _spared(self) -> set[int]:
-        """A command of percore that runs below the worker outlives what it asked for, with what waits for it."""
-        askers = (pid for pid in self._children.askers if has_token(pid, self.token))
-        return {pid for asker in askers for pid in line_of(asker)} - {self.process.pid if self.process else 0}
+            self.process.kill(
+                whole_group=not self._orphans.are_spared, spared=self._children.spared(self.process, self.token)
+            )
 
     # -- from the process --------------------------------------------------------------------------------------------
 
@@ -191,10 +180,10 @@ class Child:
 
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
-        if not self._takes_tree:
+        if self._orphans.are_spared:
             return
         if self._is_told:
-            spared = self._spared()
+            spared = self._children.spared(self.process, self.token)
             self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign, spared=spared)
         if not self._orphans.pidfds:
             self.kill()
@@ -218,8 +207,8 @@ class Child:
             self.process = None
 
     def _end(self, ended: ChildEnd) -> None:
-        if self._takes_tree:
-            kill_orphans(self.token, anywhere=self._is_foreign, spared=self._spared())
+        if not self._orphans.are_spared:
+            kill_orphans(self.token, anywhere=self._is_foreign, spared=self._children.spared(self.process, self.token))
         if self._group:
             ended = ended._replace(reason=self._group.explain(ended.reason))
             self._group.end(self._loop.later)
@@ -235,10 +224,11 @@ class Child:
 class Orphans:
     """What outlived the main process in a polite stop."""
 
-    __slots__ = ("_loop", "pidfds")
+    __slots__ = ("_loop", "are_spared", "pidfds")
 
     def __init__(self, loop: LoopScope) -> None:
         self.pidfds: list[int] = []
+        self.are_spared = False  # what the process leaves behind is nobody's business
         self._loop = loop
 
     def kill(self) -> None:
@@ -266,7 +256,7 @@ class Children:
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Child] = {}
-        self.askers: set[int] = set()  # pids at the other end of the control socket
+        self.askers: set[int] = set()  # whoever is connected to the control socket
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -274,6 +264,11 @@ class Children:
         from percore.supervisor.process.cgroup import find_groups
 
         return find_groups()
+
+    def spared(self, process: Optional[Process], token: str) -> set[int]:
+        """A command of percore that runs below a worker outlives what it asked for, with what waits for it."""
+        found = {pid for asker in self.askers if has_token(asker, token) for pid in line_of(asker)}
+        return found - {process.pid if process else 0}
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""

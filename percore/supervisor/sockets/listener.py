@@ -109,7 +109,6 @@ class Listener:
         self.address = address
         self.rights = OURS
         self._file: Optional[unix.SocketFile] = None  # at the path, made by us
-        self.takers = 0  # workers that were given a socket of it
         self.mode = mode if address.can_steer else Mode.SINGLE
         self.steered = self.mode is Mode.STEERED
         self.sockets: list[socket.socket] = []

@@ -68,15 +68,6 @@ class WorkerSockets:
         """The worker was just given its socket."""
         self.addresses.append(address)
         self._taken_at[address] = time.monotonic()
-        self.listeners[address].takers += 1
-
-    def has_successors(self, address: Address, count: int) -> bool:
-        """Whether other processes than the worker's listen at this path, as far as one can tell.
-
-        `count`: of its addresses. The only one is where its clients are.
-        """
-        listener = self.listeners.get(address)
-        return count == 1 or (listener is not None and listener.takers > 1)
 
     def has_just_taken(self, address: Address) -> bool:
         return time.monotonic() < self._taken_at.get(address, 0.0) + _IN_FLIGHT_SECONDS

@@ -55,7 +55,7 @@ class Start:
 
     def __init__(self, *expected: Address, shell_port: str = "", env_port: str = "", **more: Any) -> None:
         self.loop, self.answers = Loop(), list[str]()
-        self.sockets = WorkerSockets({everywhere(5000): SimpleNamespace(takers=0)}, 0, 0)  # type: ignore[dict-item]
+        self.sockets = WorkerSockets({everywhere(5000): None}, 0, 0)  # type: ignore[dict-item]
         self.readiness = Readiness(self.loop, self.sockets, self.answers.append)  # type: ignore[arg-type]
         self.readiness.expect(expected)
         place = Place(0, 0, {"PORT": shell_port} if shell_port else {})
@@ -140,9 +140,9 @@ def test_an_app_is_known_by_the_port_that_its_worker_is_told(
     assert known_port(config(**fields), Place(2, 0, {"PORT": shell})) == known
 
 
-def former(monkeypatch: pytest.MonkeyPatch, port: str, *addresses: Address, takers: int = 1, **more: Any) -> Any:
+def former(monkeypatch: pytest.MonkeyPatch, port: str, *addresses: Address, **more: Any) -> Any:
     monkeypatch.setattr(slot, "environment_of", lambda _: [f"PORT={port}".encode()])
-    sockets = WorkerSockets(dict.fromkeys(addresses, SimpleNamespace(takers=takers)), 0, 0)  # type: ignore[arg-type]
+    sockets = WorkerSockets(dict.fromkeys(addresses), 0, 0)  # type: ignore[arg-type]
     sockets.addresses = list(addresses)
     return SimpleNamespace(pid=1, config=config(port, **more), place=Place(0, 0, {}), sockets=sockets)
 
@@ -158,11 +158,12 @@ def test_a_reload_keeps_what_the_worker_before_listens_on_and_moves_its_port(mon
     assert _kept_addresses(declared, config(listen=("6000",))) == [metrics]
 
 
-def test_a_path_that_only_one_process_ever_had_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, main = Address(socket.AF_UNIX, socket.SOCK_STREAM, "/tmp/tsx/12.pipe", 0), everywhere(5000)
+def test_a_path_is_kept_where_clients_can_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, main = Address(socket.AF_UNIX, socket.SOCK_STREAM, "/root/.gunicorn/gunicorn.ctl", 0), everywhere(5000)
     assert _kept_addresses(former(monkeypatch, "", main, path), config()) == [main]
-    assert _kept_addresses(former(monkeypatch, "", main, path, takers=2), config()) == [main, path]
-    assert _kept_addresses(former(monkeypatch, "", path), config()) == [path], "its clients are there"
+    named = config(args=("--control", "unix:gunicorn.ctl"))
+    assert _kept_addresses(former(monkeypatch, "", main, path), named) == [main, path]
+    assert _kept_addresses(former(monkeypatch, "", path), config()) == [path], "it has no other clients"
 
 
 class Picky(BaseHTTPRequestHandler):
