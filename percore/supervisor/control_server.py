@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from percore import __version__
 from percore.common import control
 from percore.common.typing import Any, Callable, Optional, Protocol
+from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations
 from percore.supervisor.base import systemd
@@ -21,7 +22,6 @@ from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager
 from percore.supervisor.core.persistence import dump, resurrect
-from percore.supervisor.core.status import select_all
 from percore.supervisor.sockets.unix import UnixServer
 
 # With more than that not taken, or waiting, a client is read from no more: an answer of any size goes out whole, and one after
@@ -75,14 +75,23 @@ class Server:
             "reload_logs": self._reload_logs,
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
-        self.clients: dict[ControlClient, None] = {}  # in the order in which they came
+        self.clients: dict[ControlClient, int] = {}  # in the order in which they came, with their pids
         self._socket = UnixServer(loop, home.control_socket, self._accept)
 
     def _accept(self, connection: socket.socket) -> None:
         if len(self.clients) >= _MOST_CLIENTS:
             # Those that ask nothing go first; they need no timer as long as there is room.
             next((client for client in self.clients if not client.asks), next(iter(self.clients))).finish()
-        self.clients[ControlClient(self._loop, connection, self._answer, self.clients.pop)] = None
+        client = ControlClient(self._loop, connection, self._answer, self._forget)
+        self.clients[client] = peer_of(connection).pid
+        self._note_askers()
+
+    def _forget(self, client: ControlClient) -> None:
+        self.clients.pop(client, None)
+        self._note_askers()
+
+    def _note_askers(self) -> None:
+        self._manager.apps.runtime.children.askers = set(self.clients.values())
 
     def reopen(self) -> None:
         self._socket.reopen()
@@ -125,11 +134,9 @@ class Server:
                 raise PercoreError("this supervisor belongs to a service manager, so it stays")
             descriptors = self._manager.persistence.store.fds
             reply = functools.partial(reply, descriptors=descriptors)  # type: ignore[call-arg]
-        selectors = fields.get("selectors", ())
-        if selectors:
-            (operations.select_for_delete if op == "delete" else select_all)(self._manager.apps, selectors)
-        title = " ".join([op, *selectors])
-        self._manager.jobs.submit(title, self._make_job(op, fields), reply, urgent=op in _URGENT)
+        names = operations.names_for(self._manager.apps, op, fields)
+        title = " ".join([op, *fields.get("selectors", ())])
+        self._manager.jobs.submit(title, self._make_job(op, fields), reply, apps=names, urgent=op in _URGENT)
 
     def _make_job(self, op: str, fields: Mapping[str, Any]) -> Outcome:
         manager = self._manager

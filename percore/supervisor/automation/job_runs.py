@@ -110,7 +110,7 @@ class JobRuns(Observer):
         if history.started_time and history.started_time != known.get("started"):
             self._note(app, worker, self._late.pop(name, None))
         if app.is_retired:
-            self._manager.jobs.submit(f"forget job {name}", self._forget(app), lambda _: None)
+            self._manager.jobs.submit(f"forget job {name}", self._forget(app), lambda _: None, apps=[name])
         elif name in self._queued:
             self._queued.discard(name)
             self._loop.later(0, lambda: self._time_came(name))

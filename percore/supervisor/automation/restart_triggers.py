@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from percore.common.typing import TYPE_CHECKING, Optional
+from percore.common.typing import TYPE_CHECKING, Any, Optional
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
@@ -91,28 +91,33 @@ class RestartTriggers(Observer):
     def _replace(self, name: str, reason: str, *, starts: bool = False) -> None:
         """Of an app that only runs at its times, the workers start."""
         self._replacing.add(name)
-        self._jobs.submit(f"replace {name}", self._steps(name, reason, starts), lambda _: None)
+        self._jobs.submit(
+            f"replace {name}", self._steps(name, reason, starts), lambda told: self._is_told(name, told), apps=[name]
+        )
 
     def _steps(self, name: str, reason: str, starts: bool) -> Outcome:
         _, watch = self._watches.get(name, (None, None))
         if watch:
             watch.changes.app_starts()
-        try:
-            app = self._apps.get(name)
-            slots = [slot for slot in app.slots if slot.wanted or (starts and app.wanted)] if app else []
-            if app and slots:
-                log(f"{name}: {reason}")
-                up = that_are_up(slots)
-                yield from replace(app, slots, until_stable=False)
-                count(up)
-        finally:
-            self._replacing.discard(name)
-            _, watch = self._watches.get(name, (None, None))
-            if watch:
-                watch.changes.app_started()
-            if name in self._news:
-                self._files_changed(name, self._news.pop(name))
+        app = self._apps.get(name)
+        slots = [slot for slot in app.slots if slot.wanted or (starts and app.wanted)] if app else []
+        if app and slots:
+            log(f"{name}: {reason}")
+            up = that_are_up(slots)
+            yield from replace(app, slots, until_stable=False)
+            count(up)
         return {}
+
+    def _is_told(self, name: str, message: Mapping[str, Any]) -> None:
+        """It is done, or was cancelled, perhaps before it began."""
+        if message["event"] != "result":
+            return
+        self._replacing.discard(name)
+        _, watch = self._watches.get(name, (None, None))
+        if watch:
+            watch.changes.app_started()
+        if name in self._news:
+            self._files_changed(name, self._news.pop(name))
 
 
 def is_watched_alike(one: AppConfig, other: AppConfig) -> bool:

@@ -9,6 +9,7 @@ import struct
 from percore.common.typing import NamedTuple
 
 MODIFY = 0x2
+_ATTRIBUTES = 0x4
 CLOSE_WRITE = 0x8
 MOVED_FROM = 0x40
 MOVED_TO = 0x80
@@ -18,6 +19,7 @@ OVERFLOW = 0x4000
 IGNORED = 0x8000
 IS_DIR = 0x40000000
 _ONLY_DIR = 0x1000000
+_NOT_FOLLOWED = 0x2000000
 # Not MODIFY: a file that is still written is not a change yet, and a program's own open log would be one for ever.
 CHANGES = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
 
@@ -40,6 +42,12 @@ class Inotify:
         """Raises OSError; ENOSPC when the kernel allows no more. `more`: other events than CHANGES."""
         mask = CHANGES | more | _ONLY_DIR
         return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(directory), mask))
+
+    def add_names_of(self, path: str) -> int:
+        """Tells when the file gets or loses a name, or other rights. Raises OSError."""
+        return self._checked(
+            self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), _ATTRIBUTES | _NOT_FOLLOWED)
+        )
 
     def remove(self, watch: int) -> None:
         self._libc.inotify_rm_watch(self.descriptor, watch)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from percore.common.record_hash import record_hashes
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
+from percore.supervisor.base.user import filter_environment
 from percore.supervisor.config import records
 from percore.supervisor.config.kinds import (
     CLUSTER,
@@ -204,3 +205,17 @@ class Place(NamedTuple):
     number: int
     id: int  # PM2's id: unique among all apps
     base_env: Mapping[str, str]
+
+
+def known_port(config: AppConfig, place: Place) -> Optional[int]:
+    """The port that the app is known by to its clients: `port`, or PORT in the environment of the worker."""
+    if config.port is not None:
+        return config.port_of(place.number)
+    given = {"PORT": place.base_env.get("PORT", "")}
+    port = port_in(config.env.get("PORT") or filter_environment(given, config.filter_env).get("PORT", ""))
+    return port + place.number if port and config.increment_var == "PORT" else port
+
+
+def port_in(text: str) -> Optional[int]:
+    """None for what is no port."""
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536 else None

@@ -177,7 +177,7 @@ OPTIONS = (
         jlist=ALWAYS,
         variable="PM2_KILL_USE_MESSAGE",
     ),
-    Option("treekill", FLAG, "send the stop signal to the whole process group", jlist=ALWAYS),
+    Option("treekill", FLAG, "stop the whole process group, not the main process alone", jlist=ALWAYS),
     Option("autostart", FLAG, "start it now", jlist=ALWAYS),
     Option("autorestart", FLAG, "restart it when it ends", describe=ALWAYS, jlist=ALWAYS),
     Option("stop_exit_codes", CODES, "exit codes after which it is not restarted"),

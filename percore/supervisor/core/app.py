@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from percore.common.typing import Any
-from percore.errors import PercoreError
-from percore.supervisor.base.rlimits import share_of_descriptors
-from percore.supervisor.config.address import Address, AddressInUse
+from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.core.addresses import AppAddresses
 from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker.worker import Runtime, Worker, is_finished
-from percore.supervisor.sockets.bind_rights import Rights, needs_rights
 from percore.supervisor.sockets.listener import Listener
-from percore.supervisor.sockets.rate_limit import Allowance
-
-MOST_ADDRESSES = 64  # that the workers of one app may share
-_NEW_ADDRESSES_PER_SECOND = 4  # each costs the loop some milliseconds
 
 
 class App:
@@ -37,7 +29,7 @@ class App:
         self.is_retired = False  # a job that runs to its end, and is forgotten then
         self.reload_failure = ""  # of the last reload
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
-        self.new_addresses = Allowance(MOST_ADDRESSES, _NEW_ADDRESSES_PER_SECOND)
+        self.addresses = AppAddresses(self)
         self._apps = apps
 
     @property
@@ -114,43 +106,9 @@ class App:
     def listeners(self) -> dict[Address, Listener]:
         return self.router.listeners
 
-    def listener(self, address: Address, rights: Rights) -> Listener:
-        """The shared sockets of `address`, opened when the first worker asks. Raises PercoreError or OSError."""
-        known = self.listeners.get(address)
-        if known is None:
-            _make_room(self, address)
-            refuse_too_many(self.name, len(self.listeners), len(self.slots))
-            opened = self.router.open(address, len(self.slots), rights)
-            self.steer()
-            return opened
-        if rights.actor and not known.rights.actor and needs_rights(address):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it was opened with other rights
-        return known
-
-
-def refuse_too_many(name: str, addresses: int, workers: int) -> None:
-    """Raises PercoreError where an app that listens on so many addresses may not open another one."""
-    most = max(1, min(MOST_ADDRESSES, share_of_descriptors(4) // (2 * workers or 1)))
-    if addresses >= most:
-        raise PercoreError(
-            f"'{name}' listens on {most} addresses, which is the most for an app of {workers} workers",
-            next="close what is no longer used, or set share_port: false",
-        )
-
 
 def free_ids(apps: Iterable[App], count: int, preferred: Sequence[int] = ()) -> list[int]:
     """Of the preferred ids those that no slot has, then the lowest."""
     taken = {slot.id for app in apps for slot in app.slots}
     candidates = dict.fromkeys((*preferred, *range(len(taken) + len(preferred) + count)))
     return [id for id in candidates if id not in taken][:count]
-
-
-def _make_room(app: App, address: Address) -> None:
-    """What the last release listened on, or the file declared, is closed for another host on the same port."""
-    for other in [other for other in app.listeners if other.overlaps(address)]:
-        if any(other in worker.sockets.addresses for worker in app.living):
-            raise AddressInUse(
-                f"{address} overlaps with {other}, where the workers in service listen",
-                next=f"percore stop {app.name}, then start it anew",
-            )
-        app.router.drop(other)

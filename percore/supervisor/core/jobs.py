@@ -1,13 +1,14 @@
 """What the supervisor was asked to do, one job at a time, in order.
 
-A job is a generator that yields whenever it must wait for a change. `stop`, `delete` and `kill` do not queue behind a job:
-they cancel it, because the operator wants an end now. One that fails in an unexpected way fails alone (`faults`).
+A job is a generator that yields whenever it must wait for a change. `stop`, `delete` and `kill` do not queue: they cancel every
+job about the same apps, under way or queued, because the operator wants an end now; jobs about others go on afterwards.
+One that fails in an unexpected way fails alone (`faults`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 
 from percore.common.control import failure
 from percore.common.typing import Any, Callable, NamedTuple, Optional
@@ -19,6 +20,8 @@ from percore.supervisor.config.dependencies import Needs
 Reply = Callable[[Mapping[str, Any]], None]
 Outcome = Generator[None, None, Mapping[str, Any]]
 
+_IS_OVER = "not done, because the supervisor ends"
+
 
 class Ticket(NamedTuple):
     """A job in the queue, and where its progress goes."""
@@ -26,6 +29,11 @@ class Ticket(NamedTuple):
     title: str
     steps: Outcome
     reply: Reply
+    apps: Optional[Collection[str]]  # the names of those that it is about; None: all
+    is_urgent: bool
+
+    def is_about(self, apps: Optional[Collection[str]]) -> bool:
+        return self.apps is None or apps is None or any(name in apps for name in self.apps)
 
 
 class Jobs:
@@ -34,18 +42,51 @@ class Jobs:
         self._queue: deque[Ticket] = deque()
         self._current: Optional[Ticket] = None
         self._has_news = False
+        self._is_over = False
 
-    def submit(self, title: str, steps: Outcome, reply: Reply, *, urgent: bool = False) -> None:
-        if urgent and self._current:
-            cancelled, self._current = self._current, None
-            self._faults.contain(f"cancelling '{cancelled.title}'", cancelled.steps.close)
-            self._reply(cancelled, _refusal(f"'{cancelled.title}' was cancelled by '{title}'"))
-        ticket = Ticket(title, steps, reply)
+    def submit(
+        self,
+        title: str,
+        steps: Outcome,
+        reply: Reply,
+        *,
+        apps: Optional[Collection[str]] = None,
+        urgent: bool = False,
+    ) -> None:
+        """`apps` are the names of those that it is about; None: all."""
+        ticket = Ticket(title, steps, reply, apps, urgent)
+        if self._is_over:
+            self._cancel(ticket, _IS_OVER)
+            return
         if urgent:
+            self._cancel_all(apps, f"cancelled by '{title}'")
+            if self._current:
+                self._queue.appendleft(self._current)
+                self._current = None
             self._queue.appendleft(ticket)
         else:
             self._queue.append(ticket)
         self._has_news = True
+
+    def end(self) -> None:
+        """Nothing but the job under way is done any more."""
+        self._is_over = True
+        while self._queue:
+            self._cancel(self._queue.popleft(), _IS_OVER)
+
+    def _cancel_all(self, apps: Optional[Collection[str]], reason: str) -> None:
+        """What is urgent ends something as well, and goes on."""
+        tickets = [*([self._current] if self._current else []), *self._queue]
+        cancelled = [ticket for ticket in tickets if not ticket.is_urgent and ticket.is_about(apps)]
+        self._queue = deque(ticket for ticket in self._queue if ticket not in cancelled)
+        if self._current in cancelled:
+            self._current = None
+        for ticket in cancelled:
+            self._cancel(ticket, reason)
+
+    def _cancel(self, ticket: Ticket, reason: str) -> None:
+        self._faults.contain(f"cancelling '{ticket.title}'", ticket.steps.close)
+        self._reply(ticket, _refusal(f"'{ticket.title}' was {reason}"))
 
     @property
     def is_idle(self) -> bool:

@@ -78,7 +78,8 @@ def _wait_for(worker: Worker, *, until_stable: bool) -> Job:
 
 
 def stop(app: App, slots: Optional[Iterable[Slot]] = None) -> Job:
-    chosen = list(slots) if slots is not None else app.slots
+    """All of it (default), also what is about to leave, or these slots."""
+    chosen = list(slots) if slots is not None else [*app.slots, *app.leaving]
     if slots is None:
         app.wanted = False
     for slot in chosen:

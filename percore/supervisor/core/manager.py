@@ -8,15 +8,14 @@ from percore.common.typing import Callable, Optional
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import Program, trial
-from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
+from percore.supervisor.core.endpoints.services import WorkerServices
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.lifecycle import PendingStarts, close_gap
 from percore.supervisor.core.persistence import Persistence
 from percore.supervisor.core.replace import Replacements
 from percore.supervisor.core.status import line_of, status_of
 from percore.supervisor.core.worker.worker import Worker
-from percore.supervisor.core.worker_services import WorkerServices
 from percore.supervisor.logs.files import LogOpener, open_logs
 from percore.supervisor.state.saved import Saved
 
@@ -64,6 +63,7 @@ class Manager:
         app = self.apps.get(worker.config.name)
         if app:
             self._contain(f"steering of {app.name}", app.steer)
+            self._contain(f"closing addresses of {app.name}", app.addresses.worker_changed)
             for observer in self.observers:
                 self._contain(f"following {app.name}", observer.worker_changed, app, worker)
         if line := line_of(worker):
@@ -124,8 +124,12 @@ class Manager:
         if saved is None:
             self.apps.aside.find_all()
             return
+        from percore.supervisor.core import recovery  # a first start needs none
+
         recovery.restore(self.apps, self.pending, saved, entries)
         self.endpoints.open_for_users()
+        for app in self.apps.values():
+            self._contain(f"closing addresses of {app.name}", app.addresses.worker_changed)
         self.jobs.note_change()
         self.persistence.fill_store()
         self.tell_observers()
@@ -143,23 +147,29 @@ class Manager:
         """Ends the loop; everything goes on running, and another supervisor takes over."""
         self.persistence.save()
         self.persistence.fill_store()
-        self.loop.stop()
+        _end(self)
         yield from ()
         return {}
 
     def kill(self) -> Outcome:
         """Stops and forgets everything, then ends the loop."""
         yield from self.apps.delete_all()
-        self.loop.stop()
+        _end(self)
         return {}
 
     def shut_down(self) -> Outcome:
         """Stops everything but keeps it wanted, then ends the loop."""
         yield from self.apps.halt_all()
-        self.loop.stop()
+        _end(self)
         return {}
 
     def give_up(self) -> None:
         """Another supervisor has our home: everything of ours ends, and nothing more is written there."""
         self.persistence.give_up()
         self.jobs.submit("give up the home", self.shut_down(), lambda _: None, urgent=True)
+
+
+def _end(manager: Manager) -> None:
+    """What is queued would start something that nobody looks after."""
+    manager.jobs.end()
+    manager.loop.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from percore.common.cpus import usable_cores
 from percore.common.typing import Any, Optional
@@ -69,7 +69,7 @@ def restart(
         if base_env is not None:
             app.set_env(base_env)
         if config.name != app.name:
-            yield from lifecycle.stop(app, slots)
+            yield from lifecycle.halt(slots)
             apps.rename(app, config.name)
         yield from replace.restart(app, config, slots, until_stable=False)
         replace.count(up)
@@ -119,6 +119,19 @@ def delete(apps: Apps, selectors: Sequence[str]) -> Outcome:
 def select_for_delete(apps: Apps, selectors: Sequence[str]) -> Chosen:
     """Apps that were set aside can be deleted as well."""
     return select_whole(apps, [name for name in selectors if name not in apps.aside.names])
+
+
+def names_for(apps: Apps, op: str, fields: Mapping[str, Any]) -> Optional[Collection[str]]:
+    """Of the apps that an operation is about; None: all. Raises UsageError for a selector that means none."""
+    if selectors := fields.get("selectors"):
+        chosen = (select_for_delete if op == "delete" else select_all)(apps, selectors)
+        return [app.name for app, _ in chosen]
+    if op in ("apply", "start"):
+        removed = [app.name for app in apps.values() if op == "apply" and app.config.source == fields["owner"]]
+        return [*removed, *(config.name for config in fields["configs"])]
+    if op == "scale":
+        return [fields["name"]]
+    return () if op in ("update", "leave") else None
 
 
 # -- done at once --------------------------------------------------------------------------------------------------

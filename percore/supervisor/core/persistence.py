@@ -10,7 +10,6 @@ from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
-from percore.supervisor.core import recovery
 from percore.supervisor.core.app import App
 from percore.supervisor.core.apps import Apps, settle_names
 from percore.supervisor.core.jobs import Outcome
@@ -142,6 +141,8 @@ def resurrect(apps: Apps, path: str) -> Outcome:
     saved = read_saved(content)
     for line in filter(None, (problem, *(f"'{app.name}' was saved, but {app.reason}" for app in saved.aside))):
         log(line)
+    from percore.supervisor.core import recovery
+
     named = zip(saved.apps, settle_names(apps, [app.config for app in saved.apps], replaces=True))
     missing = [app._replace(config=config) for app, config in named if config.name not in apps]
     added = [recovery.add(apps, app) for app in missing]

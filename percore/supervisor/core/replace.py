@@ -243,10 +243,10 @@ class Replacements:
         self._under_way: set[Slot] = set()
 
     def ask(self, worker: Worker, reason: str) -> None:
-        """Nothing happens when the worker is being replaced already, or is not its slot's worker any more."""
+        """Nothing happens when the worker is being replaced already, or is not its slot's worker any more, or unwanted."""
         app = self._apps.get(worker.config.name)
         for slot in app.slots if app else ():
-            if app and slot.worker is worker and slot not in self._under_way:
+            if app and slot.worker is worker and slot.wanted and slot not in self._under_way:
                 self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
 
     def is_under_way(self, worker: Worker) -> bool:
@@ -262,12 +262,17 @@ class Replacements:
         log(reason)
         self._under_way.add(slot)
 
+        worker = slot.worker
+
         def steps() -> Outcome:
-            try:
+            # It may have been stopped, deleted, scaled away or replaced while this waited in the queue.
+            if self._apps.get(app.name) is app and slot in app.slots and slot.wanted and slot.worker is worker:
                 yield from replace(app, [slot])
                 slot.worker.history.restarts += 1
-            finally:
-                self._under_way.discard(slot)
             return {}
 
-        self._jobs.submit(reason, steps(), lambda _: None)
+        def reply(message: Mapping[str, Any]) -> None:
+            if message["event"] == "result":  # also of one that was cancelled before it began
+                self._under_way.discard(slot)
+
+        self._jobs.submit(reason, steps(), reply, apps=[app.name])

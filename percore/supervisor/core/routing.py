@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from percore.common.typing import TYPE_CHECKING, NamedTuple
+from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
+from percore.errors import PercoreError
 from percore.supervisor.base.logger import log
 from percore.supervisor.config.address import Address
 from percore.supervisor.core.worker.worker import Runtime
@@ -39,6 +41,8 @@ class SlotRoute(NamedTuple):
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from percore.supervisor.sockets.path_watch import PathWatch
+
     class RouterOwner(Protocol):
         """The app whose connections they are."""
 
@@ -56,6 +60,8 @@ class Router:
         self._name = name
         self._mode = runtime.sharing.mode
         self._owner = owner
+        self._loop = runtime.loop
+        self._path_watch: Optional[PathWatch] = None
         self._balancer = Balancer(runtime.loop, self._balance)
         self._tamper_watch = TamperWatch(runtime.loop, self._repair)
         self._routes: Sequence[SlotRoute] = ()
@@ -66,6 +72,7 @@ class Router:
     def open(self, address: Address, slots: int, rights: Rights) -> Listener:
         """Raises AddressInUse or OSError. To be followed by `steer`."""
         opened = self.listeners[address] = Listener(address, slots, self._mode, rights)
+        self._watch_paths()
         return opened
 
     def drop(self, address: Address) -> None:
@@ -78,6 +85,8 @@ class Router:
         """To be followed by `steer`."""
         for listener in self.listeners.values():
             listener.grow(slots)
+        self._watch_paths()
+        self.restore_paths()  # of an earlier supervisor
 
     def shrink(self, slots: int) -> None:
         """The slots that were scaled away are down."""
@@ -152,6 +161,27 @@ class Router:
             if any(number in found for number in self._descriptors_of((route.slot, 1 - route.generation))):
                 self._owner.note_stranded(route.slot)
 
+    def _watch_paths(self) -> None:
+        paths = [address.host for address in self.listeners if address.family == socket.AF_UNIX]
+        if not paths:
+            return
+        try:
+            if self._path_watch is None:
+                from percore.supervisor.sockets.path_watch import PathWatch
+
+                self._path_watch = PathWatch(self._loop, self)
+            self._path_watch.follow(paths)
+        except OSError as error:
+            log(f"{self._name}: whether {paths[0]} is removed cannot be watched: {error.strerror}")
+
+    def restore_paths(self) -> None:
+        """Somebody may have removed the path of a socket."""
+        for address, listener in self.listeners.items():
+            try:
+                listener.restore_path()
+            except (PercoreError, OSError) as error:
+                log(f"{self._name}: clients do not reach it at {address} any more: {error}")
+
     def _descriptors_of(self, key: SocketKey) -> Iterable[int]:
         return (listener.socket_for(*key).fileno() for listener in self.listeners.values() if listener.steered)
 
@@ -167,6 +197,8 @@ class Router:
     def close(self) -> None:
         self._balancer.close()
         self._tamper_watch.close()
+        if self._path_watch:
+            self._path_watch.close()
         for listener in self.listeners.values():
             listener.close()
         self.listeners.clear()

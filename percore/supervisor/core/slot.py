@@ -6,12 +6,15 @@ ready; if the new one fails, the old one is untouched. The slot of an app that s
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 
+from percore.common.procfs import environment_of
 from percore.common.typing import Any, Optional
 from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, Event, State, WorkerRole
-from percore.supervisor.config.address import Address
-from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.config.address import Address, parse_address
+from percore.supervisor.config.app import AppConfig, Place, known_port, port_in
 from percore.supervisor.core.routing import SlotRoute
 from percore.supervisor.core.worker.drain import drain
 from percore.supervisor.core.worker.history import Failures
@@ -121,6 +124,16 @@ class Slot:
         adopt_end(worker, saved)
 
     @property
+    def is_awaited(self) -> bool:
+        """Clients may wait for it: a worker of it runs, or will by itself."""
+        return not self.is_down or (self.wanted and self._is_to_start)
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing of it is about to start or to end."""
+        return not self.is_awaited or (self.worker.is_ready and not self.incoming and not self.outgoing)
+
+    @property
     def is_only_wanted(self) -> bool:
         """True when nothing of it runs, and it should."""
         return self.wanted and self._is_to_start and not self.outgoing
@@ -146,7 +159,7 @@ class Slot:
         assert not self.incoming, "a slot has at most two workers"
         assert not self.outgoing, "a slot has at most two workers"
         self.incoming = self._make_worker(config, 1 - self.worker.sockets.generation, WorkerRole.INCOMING)
-        self.incoming.readiness.expect(_kept_port(self.worker, config))
+        self.incoming.readiness.expect(_kept_addresses(self.worker, config))
         self.incoming.history.restarts = self.worker.history.restarts
         self._left_generation = None
         self.incoming.handle(Event.START)
@@ -214,10 +227,26 @@ class Slot:
         )
 
 
-def _kept_port(former: Worker, config: AppConfig) -> Optional[int]:
-    """The PORT of a release, where the worker of the one before listens on its own: clients must find one there."""
-    served = former.config.env.get("PORT")
-    if not config.release or served not in {str(address.port) for address in former.sockets.addresses}:
-        return None
-    wanted = config.env.get("PORT", "")
-    return int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 6 else None
+def _kept_addresses(former: Worker, config: AppConfig) -> list[Address]:
+    """Where the worker before listens for clients, who must find its successor there.
+
+    Not where the configs say that it moves; nor at a path that nothing names, where there is another address.
+    """
+    port = _port_of(former)
+    moved = port if known_port(config, former.place) not in (None, port) else None
+    declared = {*map(parse_address, former.config.listen)} - {*map(parse_address, config.listen)}
+    streams = [address for address in former.sockets.addresses if address.type == socket.SOCK_STREAM]
+    kept = [address for address in streams if address not in declared and address.port != (moved or -1)]
+    return [address for address in kept if address.port or len(streams) == 1 or _names(config, address.host)]
+
+
+def _names(config: AppConfig, path: str) -> bool:
+    """Whether clients may know the path: others, such as a program's own control socket, are not for them."""
+    written = (*config.args, *config.env.values(), *config.listen)
+    return any(os.path.basename(path) in text for text in written)
+
+
+def _port_of(worker: Worker) -> Optional[int]:
+    """The PORT that its process was given: the app's environment may be another one by now."""
+    given = (variable for variable in environment_of(worker.pid) if variable.startswith(b"PORT="))
+    return port_in(next(given, b"PORT=")[5:].decode(errors="replace")) or known_port(worker.config, worker.place)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Sequence
 
 from percore.common.typing import Callable, Optional
 from percore.supervisor.base.loop import Loop, Timer
@@ -77,6 +78,12 @@ class Probe:
         self.reason = "it did not answer yet"
         self._try()
 
+    def turn_to(self, targets: Sequence[WorkerTarget]) -> None:
+        """The next attempt is at the next one of these."""
+        ports = [target.port for target in targets]
+        at = ports.index(self._target.port) if self._target.port in ports else -1
+        self._target = targets[(at + 1) % len(targets)]
+
     def cancel(self) -> None:
         if self._timer:
             self._timer.cancel()
@@ -124,7 +131,11 @@ class Probe:
         """An accepted connection has left the queue; the kernel alone completes the handshake of one that has not."""
         if self._sock is None:
             return
-        length = 0 if self._target.queue is None else queue_length(self._target.queue)
+        try:
+            length = 0 if self._target.queue is None else queue_length(self._target.queue)
+        except OSError:
+            self._again(f"port {self._target.port} was closed")
+            return
         if length == 0 or length < self._queued:
             self._succeed()
             return

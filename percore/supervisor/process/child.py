@@ -20,11 +20,13 @@ from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
     Process,
+    has_token,
     kill,
     kill_orphans,
+    line_of,
     open_orphans,
     read_status,
-)
+)  # fmt: skip
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
 
@@ -82,6 +84,7 @@ class Child:
     def start(self, environment: WorkerEnvironment, place: Place, config: AppConfig, sockets: Iterable[int]) -> None:
         """`sockets` are opened one by one, and passed to it. What keeps it from starting is told as its end."""
         self.started_at = time.monotonic()
+        self._orphans.are_spared = not config.treekill
         opened: list[int] = []
         try:
             self._user = identity_of(config.user, config.group)
@@ -114,6 +117,7 @@ class Child:
     ) -> None:
         """Takes over a living process of an earlier supervisor."""
         self.process, self.token, self.logs = process, token, logs
+        self._orphans.are_spared = not config.treekill
         self.adopted_at = time.monotonic()
         self.started_at = self.adopted_at - process.age_seconds
         self._is_foreign = not process.is_child
@@ -137,14 +141,17 @@ class Child:
             with contextlib.suppress(OSError):  # the program has closed its end
                 self.process.channel.send(b'"shutdown"\n')
                 return
-        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill)
+        spared = self._children.spared(self.process, self.token)
+        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill, spared=spared)
 
     def kill(self) -> None:
         self._orphans.kill()
         if self._group:
             self._group.kill()
         if self.process:
-            self.process.kill_group()
+            self.process.kill(
+                whole_group=not self._orphans.are_spared, spared=self._children.spared(self.process, self.token)
+            )
 
     # -- from the process --------------------------------------------------------------------------------------------
 
@@ -180,8 +187,11 @@ class Child:
 
         npm, or a shell, ends at once at a signal; the program below it may have something to finish.
         """
+        if self._orphans.are_spared:
+            return
         if self._is_told:
-            self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign)
+            spared = self._children.spared(self.process, self.token)
+            self._orphans.pidfds = open_orphans(self.token, anywhere=self._is_foreign, spared=spared)
         if not self._orphans.pidfds:
             self.kill()
 
@@ -204,7 +214,8 @@ class Child:
             self.process = None
 
     def _end(self, ended: ChildEnd) -> None:
-        kill_orphans(self.token, anywhere=self._is_foreign)
+        if not self._orphans.are_spared:
+            kill_orphans(self.token, anywhere=self._is_foreign, spared=self._children.spared(self.process, self.token))
         if self._group:
             ended = ended._replace(reason=self._group.explain(ended.reason))
             self._group.end(self._loop.later)
@@ -220,10 +231,11 @@ class Child:
 class Orphans:
     """What outlived the main process in a polite stop."""
 
-    __slots__ = ("_loop", "pidfds")
+    __slots__ = ("_loop", "are_spared", "pidfds")
 
     def __init__(self, loop: LoopScope) -> None:
         self.pidfds: list[int] = []
+        self.are_spared = False  # what the process leaves behind is nobody's business
         self._loop = loop
 
     def kill(self) -> None:
@@ -251,6 +263,7 @@ class Children:
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Child] = {}
+        self.askers: set[int] = set()  # whoever is connected to the control socket
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -258,6 +271,11 @@ class Children:
         from percore.supervisor.process.cgroup import find_groups
 
         return find_groups()
+
+    def spared(self, process: Optional[Process], token: str) -> set[int]:
+        """A command of percore that runs below a worker outlives what it asked for, with what waits for it."""
+        found = {pid for asker in self.askers if has_token(asker, token) for pid in line_of(asker)}
+        return found - {process.pid if process else 0}
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""

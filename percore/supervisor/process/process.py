@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from percore.common.procfs import all_pids, children_of, environment_of, parent_of, start_time_of, state_of, tree_of
 from percore.common.typing import Optional
@@ -39,8 +39,13 @@ class Process:
         self.pidfd = os.pidfd_open(pid)
         self.start_time = start_time_of(pid)
 
-    def signal(self, number: int, *, whole_group: bool) -> None:
+    def signal(self, number: int, *, whole_group: bool, spared: Collection[int] = ()) -> None:
         """Polite signals may go to the whole group, as a terminal's Ctrl-C would; nothing happens when it is gone."""
+        if whole_group and spared:
+            for pid in all_pids():
+                if pid not in spared and _group_of(pid) == self.pid:
+                    _signal_one(pid, number)
+            return
         with contextlib.suppress(ProcessLookupError):
             if not whole_group:
                 signal.pidfd_send_signal(self.pidfd, number)
@@ -60,14 +65,29 @@ class Process:
         started = self.start_time / os.sysconf("SC_CLK_TCK")
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
-    def kill_group(self) -> None:
-        self.signal(signal.SIGKILL, whole_group=True)
+    def kill(self, *, whole_group: bool, spared: Collection[int] = ()) -> None:
+        self.signal(signal.SIGKILL, whole_group=whole_group, spared=spared)
 
     def close(self) -> None:
         os.close(self.pidfd)
         if self.channel:
             self.channel.close()
             self.channel = None
+
+
+def _group_of(pid: int) -> int:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return 0
+
+
+def _signal_one(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
 
 
 def adopt(pid: int, start_time: int, *, channel: Optional[socket.socket] = None) -> Optional[Process]:
@@ -105,8 +125,8 @@ def read_status(status: Optional[int]) -> tuple[int, str]:
 # -- orphans ---------------------------------------------------------------------------------------------------------
 
 
-def open_orphans(token: str, *, anywhere: bool = False) -> list[int]:
-    """Pidfds of what a worker left behind: its orphans, and their descendants.
+def open_orphans(token: str, *, anywhere: bool = False, spared: Collection[int] = ()) -> list[int]:
+    """Pidfds of what a worker left behind: its orphans, and their descendants, without the `spared`.
 
     Those of our own child come to us; with `anywhere`, those of a worker that an earlier supervisor started are found.
     """
@@ -116,7 +136,7 @@ def open_orphans(token: str, *, anywhere: bool = False) -> list[int]:
         if orphan not in found and marker in environment_of(orphan):
             for pid in tree_of(orphan):
                 with contextlib.suppress(OSError):
-                    if pid not in found:
+                    if pid not in found and pid not in spared:
                         found[pid] = os.pidfd_open(pid)
     return list(found.values())
 
@@ -125,9 +145,26 @@ def has_token(pid: int, token: str) -> bool:
     return f"PERCORE_TOKEN={token}".encode() in environment_of(pid)
 
 
-def kill_orphans(token: str, *, anywhere: bool = False) -> None:
+def members_of(pid: int, token: str) -> Iterator[int]:
+    """The pids of a worker's process and of all below it, then of what left its tree and came to us."""
+    yield from tree_of(pid)
+    for orphan in children_of(os.getpid()):
+        if has_token(orphan, token):
+            yield from tree_of(orphan)
+
+
+def line_of(pid: int) -> list[int]:
+    """A process, its parent, and so on up to a child of ours."""
+    line: list[int] = []
+    while pid > 1 and pid != os.getpid() and len(line) < _LOOKS:
+        line.append(pid)
+        pid = parent_of(pid)
+    return line
+
+
+def kill_orphans(token: str, *, anywhere: bool = False, spared: Collection[int] = ()) -> None:
     for _ in range(_LOOKS):
-        found = open_orphans(token, anywhere=anywhere)
+        found = open_orphans(token, anywhere=anywhere, spared=spared)
         for pidfd in found:
             kill(pidfd)
             os.close(pidfd)

@@ -1,15 +1,21 @@
 /*
  * The bind shim: an LD_PRELOAD library that makes the workers of a clustered app share one port.
  *
- * When a worker binds a TCP, UDP or Unix address, the shim asks the supervisor for the socket that belongs to this
- * worker's slot and puts it in place of the worker's own descriptor. The program notices nothing and declares nothing.
- * It fails open: without a supervisor the program binds by itself, and one line on stderr says so.
+ * When a worker listens on a TCP or Unix address (or binds a UDP one), the shim asks the supervisor for the socket that
+ * belongs to this worker's slot and puts it in place of the worker's own descriptor. The program notices nothing and
+ * declares nothing. To bind alone shares nothing: the socket stays the worker's own, to connect from, or to close again.
+ * It fails open: without a supervisor the program listens by itself, and one line on stderr says so.
  *
  * It needs no C library at build time and only two symbols of whichever one the program brings (glibc or musl), so one
  * build serves every Linux of an architecture. System calls are made directly.
  *
  * Words on the worker socket (percore/supervisor/sockets/broker.py is the other side):
- *   bind TOKEN PID FAMILY TYPE V6ONLY ADDRESS-IN-HEX\n   ->   "take\n" with a descriptor | "fail ERRNO\n" | "own\n"
+ *   bind TOKEN PID FAMILY TYPE V6ONLY ADDRESS-IN-HEX\n   ->   "take\n" with a descriptor | "fail ERRNO\n" | "own\n" | "done\n"
+ *     where it listens: the shared socket. "done": the socket is to stay as it is, as if it listened
+ *   reserve, with the same words, where it binds what it could not bind by itself: a socket that is bound there, or "done"
+ *   connect, with the same words, before it has listened anywhere: "fail" for what is the app's own, "done": ask no more
+ *   unlink, with the same words, of a socket's path: "done" for what is the app's own, which stays
+ *   closed TOKEN PID\n, alone TOKEN PID\n: it closed a shared socket; it listens on a port that the kernel chose
  */
 
 #define EXPORT __attribute__((visibility("default")))
@@ -23,7 +29,7 @@ extern int *__errno_location(void) __attribute__((weak));
 
 #if defined(__x86_64__)
 enum { SYS_CLOSE = 3, SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_SENDTO = 44, SYS_RECVMSG = 47, SYS_SHUTDOWN = 48, SYS_BIND = 49,
-       SYS_LISTEN = 50, SYS_GETSOCKNAME = 51, SYS_GETSOCKOPT = 55, SYS_FCNTL = 72, SYS_GETPID = 39, SYS_NANOSLEEP = 35,
+       SYS_LISTEN = 50, SYS_GETSOCKNAME = 51, SYS_SETSOCKOPT = 54, SYS_GETSOCKOPT = 55, SYS_NEWFSTATAT = 262, SYS_UNLINKAT = 263, SYS_FCNTL = 72, SYS_GETPID = 39, SYS_NANOSLEEP = 35,
        SYS_WRITE = 1, SYS_OPENAT = 257, SYS_DUP3 = 292, SYS_ACCEPT4 = 288 };
 static void add_one(unsigned long *number) { __asm__ volatile("lock incq %0" : "+m"(*number) : : "cc"); }
 static long call(long number, long a, long b, long c, long d, long e, long f) {
@@ -37,7 +43,8 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 }
 #elif defined(__aarch64__)
 enum { SYS_CLOSE = 57, SYS_SOCKET = 198, SYS_CONNECT = 203, SYS_SENDTO = 206, SYS_RECVMSG = 212, SYS_SHUTDOWN = 210,
-       SYS_BIND = 200, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204, SYS_GETSOCKOPT = 209, SYS_FCNTL = 25, SYS_GETPID = 172,
+       SYS_BIND = 200, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204, SYS_SETSOCKOPT = 208, SYS_GETSOCKOPT = 209,
+       SYS_NEWFSTATAT = 79, SYS_UNLINKAT = 35, SYS_FCNTL = 25, SYS_GETPID = 172,
        SYS_NANOSLEEP = 101, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_DUP3 = 24, SYS_ACCEPT4 = 242 };
 static void add_one(unsigned long *number) {
     unsigned long value;
@@ -61,13 +68,14 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 #endif
 
 enum { UNIX = 1, INET = 2, INET6 = 10, STREAM = 1, DGRAM = 2, CLOEXEC = 02000000, SOL_SOCKET_LEVEL = 1, SO_TYPE_OPTION = 3,
-       SO_REUSEPORT_OPTION = 15, IPV6_LEVEL = 41, V6ONLY_OPTION = 26, F_GETFD_COMMAND = 1, F_GETFL_COMMAND = 3,
+       SO_REUSEADDR_OPTION = 2, SO_REUSEPORT_OPTION = 15, SO_ACCEPTCONN_OPTION = 30, IPV6_LEVEL = 41, V6ONLY_OPTION = 26, F_GETFD_COMMAND = 1, F_GETFL_COMMAND = 3,
        F_SETFL_COMMAND = 4, FD_CLOEXEC_FLAG = 1, NONBLOCK = 04000, E_INTR = 4, E_NOENT = 2, E_AGAIN = 11, E_CONNREFUSED = 111,
-       E_ADDRINUSE = 98, NO_SIGNAL = 0x4000 };
+       E_ACCES = 13, E_ADDRINUSE = 98, NO_SIGNAL = 0x4000, HERE = -100, NO_FOLLOW = 0x100, KIND_OF_FILE = 0170000,
+       SOCKET_FILE = 0140000 };
 #if defined(__aarch64__)
-enum { DIRECTORY = 040000, PATH_ONLY = 010000000 };
+enum { DIRECTORY = 040000, PATH_ONLY = 010000000, MODE_IN_STAT = 16 };
 #else
-enum { DIRECTORY = 0200000, PATH_ONLY = 010000000 };
+enum { DIRECTORY = 0200000, PATH_ONLY = 010000000, MODE_IN_STAT = 24 };
 #endif
 
 struct address { unsigned short family; u8 rest[126]; };
@@ -76,15 +84,18 @@ struct message { void *name; u32 name_length; struct vector *parts; size_type pa
 struct rights { size_type length; int level; int type; int descriptor; int padding; };
 struct pause { long seconds; long nanoseconds; };
 
-/* The descriptors this process got from the supervisor: to answer a second bind of one address, and to know our own in listen(). */
-enum { KNOWN = 64 };
-static struct { int used; int descriptor; u32 length; struct address address; } known[KNOWN];
+/* What this process bound, and what of it is the supervisor's since it listened. */
+enum { KNOWN = 64, FREE = 0, BOUND, SHARED };
+static struct { int state; int descriptor; long process; u32 length; struct address address; } known[KNOWN];
+static int known_end; /* behind the last one in use: close() looks no further */
 
-static int fail(long negative_errno) {
-    if (negative_errno >= 0) return (int)negative_errno;
+static long fail_long(long negative_errno) {
+    if (negative_errno >= 0 || negative_errno < -4095) return negative_errno;
     if (__errno_location) *__errno_location() = (int)-negative_errno;
     return -1;
 }
+
+static int fail(long negative_errno) { return (int)fail_long(negative_errno); }
 
 static size_type length_of(const char *text) { size_type n = 0; while (text[n]) n++; return n; }
 
@@ -145,35 +156,85 @@ static long connect_supervisor(const char *path) {
     return descriptor;
 }
 
-/* Asks once. Returns a descriptor, or a negative errno for the program, or 1 << 20: "bind it yourself", or 1 << 21: "ask again". */
-enum { OWN = 1 << 20, AGAIN = 1 << 21 };
+/* Asks once. Returns a descriptor, or a negative errno for the program, or one of these. */
+enum { OWN = 1 << 20 /* do it yourself */, AGAIN = 1 << 21 /* ask again */, DONE = 1 << 22 /* nothing is left to do */ };
+
+static long outcome_of(char *reply, const struct rights *rights, size_type control_length) {
+    if (same(reply, "take", 4) && control_length >= sizeof(size_type) + 3 * sizeof(int)) return rights->descriptor;
+    if (same(reply, "own", 3)) return OWN;
+    if (same(reply, "done", 4)) return DONE;
+    if (!same(reply, "fail ", 5)) return AGAIN;
+    long number = 0;
+    for (char *c = reply + 5; *c >= '0' && *c <= '9'; c++) number = number * 10 + (*c - '0');
+    return number ? -number : -E_ADDRINUSE;
+}
+
 static long ask(const char *path, const char *request, size_type request_length) {
     long supervisor = connect_supervisor(path);
     if (supervisor == -E_NOENT || supervisor == -E_CONNREFUSED || supervisor == -E_AGAIN || supervisor == -E_INTR) return AGAIN;
     if (supervisor < 0) return OWN;
     long outcome = AGAIN;
     if (call(SYS_SENDTO, supervisor, (long)request, (long)request_length, NO_SIGNAL, 0, 0) == (long)request_length) {
-        char reply[64];
+        char reply[64] = {0};
         struct rights rights = {0};
         struct vector part = { reply, sizeof reply - 1 };
         struct message message = { 0, 0, &part, 1, &rights, sizeof rights, 0 };
         long got;
         do got = call(SYS_RECVMSG, supervisor, (long)&message, 0x40000000 /* MSG_CMSG_CLOEXEC */, 0, 0, 0); while (got == -E_INTR);
-        if (got > 0) {
-            reply[got] = 0;
-            if (same(reply, "take", 4) && message.control_length >= sizeof(size_type) + 3 * sizeof(int)) outcome = rights.descriptor;
-            else if (same(reply, "fail ", 5)) {
-                long number = 0;
-                for (char *c = reply + 5; *c >= '0' && *c <= '9'; c++) number = number * 10 + (*c - '0');
-                outcome = number ? -number : -E_ADDRINUSE;
-            } else if (same(reply, "own", 3)) outcome = OWN;
-        }
+        if (got > 0) outcome = outcome_of(reply, &rights, message.control_length);
     }
     call(SYS_CLOSE, supervisor, 0, 0, 0, 0, 0);
     return outcome;
 }
 
+/* The supervisor's socket and our token; 0 where there is none, and all calls are the kernel's alone. */
+static const char *supervisor_path(const char **token) {
+    const char *path = getenv ? getenv("PERCORE_SOCKET") : 0;
+    *token = getenv ? getenv("PERCORE_TOKEN") : 0;
+    return path && *token && length_of(*token) <= 100 ? path : 0;
+}
+
+static char *put_words(char *at, const char *verb, const char *token) {
+    at = put_text(put_text(put_text(at, verb), " "), token);
+    return put_number(put_text(at, " "), (unsigned long)call(SYS_GETPID, 0, 0, 0, 0, 0, 0));
+}
+
+/* Asks about an address, in ten seconds at most: a supervisor that is being replaced is back long before. */
+static long ask_about(const char *verb, int descriptor, const struct address *address, u32 length, int attempts) {
+    const char *token, *path = supervisor_path(&token);
+    if (!path) return OWN;
+    char request[600], *at = put_text(put_words(request, verb, token), " ");
+    int v6only = address->family == INET6 ? option_of(descriptor, IPV6_LEVEL, V6ONLY_OPTION, 0) : 0;
+    at = put_text(put_number(at, address->family), " ");
+    at = put_text(put_number(at, (unsigned long)option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, STREAM)), " ");
+    at = put_text(put_number(at, (unsigned long)v6only), " ");
+    for (u32 i = 0; i < length; i++) {
+        u8 byte = ((const u8 *)address)[i];
+        *at++ = "0123456789abcdef"[byte >> 4];
+        *at++ = "0123456789abcdef"[byte & 15];
+    }
+    *at++ = '\n';
+    long outcome = AGAIN;
+    for (int attempt = 0; outcome == AGAIN && attempt < attempts; attempt++) {
+        if (attempt) { struct pause pause = { 0, 50000000 }; call(SYS_NANOSLEEP, (long)&pause, 0, 0, 0, 0, 0); }
+        outcome = ask(path, request, (size_type)(at - request));
+    }
+    if (outcome == AGAIN && attempts > 1)
+        say("percore: the supervisor does not answer, so this worker binds its port alone and does not share it\n");
+    return outcome == AGAIN ? OWN : outcome;
+}
+enum { PATIENT = 200, ONCE = 1 };
+
+/* Tells the supervisor something that has no answer. */
+static void tell(const char *verb) {
+    const char *token, *path = supervisor_path(&token);
+    if (!path) return;
+    char request[200], *at = put_text(put_words(request, verb, token), "\n");
+    ask(path, request, (size_type)(at - request));
+}
+
 static int is_shareable(const struct address *address, u32 length, int type) {
+    if (!address || length > sizeof *address) return 0;
     if (address->family == INET && length >= 8) return (type == STREAM || type == DGRAM) && (address->rest[0] || address->rest[1]);
     if (address->family == INET6 && length >= 24) return (type == STREAM || type == DGRAM) && (address->rest[0] || address->rest[1]);
     if (address->family == UNIX && length > 3) return type == STREAM && address->rest[0];
@@ -181,99 +242,182 @@ static int is_shareable(const struct address *address, u32 length, int type) {
 }
 
 static int find_known(int descriptor) {
-    for (int i = 0; i < KNOWN; i++) if (known[i].used && known[i].descriptor == descriptor) return i;
+    for (int i = 0; i < known_end; i++) if (known[i].state && known[i].descriptor == descriptor) return i;
     return -1;
 }
 
-/* True when an earlier descriptor of this process still holds the address: then a second bind must fail as it always did. */
+/* Whether the descriptor is still the socket that was bound: programs close some in ways that we do not see. */
+static int is_bound_as_known(int i) {
+    struct address now;
+    u32 length = sizeof now;
+    if (call(SYS_GETSOCKNAME, known[i].descriptor, (long)&now, (long)&length, 0, 0, 0) != 0) return 0;
+    if (now.family != known[i].address.family) return 0;
+    int is_unbound = !now.rest[0] && !now.rest[1] && known[i].state == BOUND; /* it was told that it is bound */
+    return now.family == UNIX || is_unbound || same(now.rest, known[i].address.rest, 2);
+}
+
+/* True when an earlier descriptor of this process listens on the address: then a second one must fail as it always did. */
 static int is_held(const struct address *address, u32 length) {
-    for (int i = 0; i < KNOWN; i++) {
-        if (!known[i].used || known[i].length != length || !same(&known[i].address, address, length)) continue;
-        struct address now;
-        u32 now_length = sizeof now;
-        if (call(SYS_GETSOCKNAME, known[i].descriptor, (long)&now, (long)&now_length, 0, 0, 0) == 0 && now.family == address->family
-            && same(now.rest, address->rest, 2)) return 1;
-        known[i].used = 0;
+    for (int i = 0; i < known_end; i++) {
+        if (known[i].state != SHARED || known[i].length != length || !same(&known[i].address, address, length)) continue;
+        if (is_bound_as_known(i) && option_of(known[i].descriptor, SOL_SOCKET_LEVEL, SO_ACCEPTCONN_OPTION, 0)) return 1;
+        known[i].state = FREE;
     }
     return 0;
 }
 
-static void remember(int descriptor, const struct address *address, u32 length) {
+static void remember(int state, int descriptor, const struct address *address, u32 length) {
     int i = find_known(descriptor);
-    for (int j = 0; i < 0 && j < KNOWN; j++) if (!known[j].used) i = j;
+    for (int j = 0; i < 0 && j < KNOWN; j++) if (!known[j].state) i = j;
     if (i < 0) return;
-    known[i].used = 1;
+    known[i].state = state;
     known[i].descriptor = descriptor;
+    known[i].process = call(SYS_GETPID, 0, 0, 0, 0, 0, 0);
     known[i].length = length;
-    memcpy(&known[i].address, address, length);
+    if (&known[i].address != address) memcpy(&known[i].address, address, length);
+    if (known_end <= i) known_end = i + 1;
+}
+
+/* Puts a socket of the supervisor in the place of the program's own, which keeps its number and flags. */
+static long replace(int descriptor, long taken) {
+    long flags = call(SYS_FCNTL, descriptor, F_GETFL_COMMAND, 0, 0, 0, 0);
+    long close_on_exec = call(SYS_FCNTL, descriptor, F_GETFD_COMMAND, 0, 0, 0, 0) & FD_CLOEXEC_FLAG;
+    long taken_flags = call(SYS_FCNTL, taken, F_GETFL_COMMAND, 0, 0, 0, 0);
+    call(SYS_FCNTL, taken, F_SETFL_COMMAND, (taken_flags & ~(long)NONBLOCK) | (flags & NONBLOCK), 0, 0, 0);
+    long result = call(SYS_DUP3, taken, descriptor, close_on_exec ? CLOEXEC : 0, 0, 0, 0);
+    call(SYS_CLOSE, taken, 0, 0, 0, 0, 0);
+    return result < 0 ? result : 0;
+}
+
+static long bind_itself(int descriptor, const struct address *address, u32 length) {
+    return call(SYS_BIND, descriptor, (long)address, length, 0, 0, 0);
 }
 
 EXPORT int bind(int descriptor, const struct address *address, u32 length) {
-    const char *path = getenv ? getenv("PERCORE_SOCKET") : 0;
-    const char *token = getenv ? getenv("PERCORE_TOKEN") : 0;
-    int type = option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0);
-    if (!path || !token || !address || length > sizeof *address || length_of(token) > 100 || !is_shareable(address, length, type))
-        return fail(call(SYS_BIND, descriptor, (long)address, length, 0, 0, 0));
+    const char *token;
+    int type = option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0), on = 1;
+    if (!is_shareable(address, length, type) || !supervisor_path(&token)) return fail(bind_itself(descriptor, address, length));
     if (is_held(address, length) && !option_of(descriptor, SOL_SOCKET_LEVEL, SO_REUSEPORT_OPTION, 0)) return fail(-E_ADDRINUSE);
-
-    char request[512], *at = request;
-    at = put_text(put_text(put_text(at, "bind "), token), " ");
-    at = put_text(put_number(at, (unsigned long)call(SYS_GETPID, 0, 0, 0, 0, 0, 0)), " ");
-    at = put_text(put_number(at, address->family), " ");
-    at = put_text(put_number(at, (unsigned long)type), " ");
-    at = put_text(put_number(at, address->family == INET6 ? (unsigned long)option_of(descriptor, IPV6_LEVEL, V6ONLY_OPTION, 0) : 0), " ");
-    for (u32 i = 0; i < length; i++) {
-        u8 byte = ((const u8 *)address)[i];
-        *at++ = "0123456789abcdef"[byte >> 4];
-        *at++ = "0123456789abcdef"[byte & 15];
+    long result = -E_ADDRINUSE;
+    if (type == STREAM) {
+        /* Without it two workers that are about to listen would be in each other's way. */
+        if (address->family != UNIX)
+            call(SYS_SETSOCKOPT, descriptor, SOL_SOCKET_LEVEL, SO_REUSEADDR_OPTION, (long)&on, sizeof on, 0);
+        result = bind_itself(descriptor, address, length);
     }
-    *at++ = '\n';
-
-    long outcome = AGAIN;
-    /* Ten seconds: a supervisor that is being replaced is back long before. */
-    for (int attempt = 0; outcome == AGAIN && attempt < 200; attempt++) {
-        if (attempt) { struct pause pause = { 0, 50000000 }; call(SYS_NANOSLEEP, (long)&pause, 0, 0, 0, 0, 0); }
-        outcome = ask(path, request, (size_type)(at - request));
+    if (result == -E_ADDRINUSE || result == -E_ACCES) {
+        long outcome = ask_about(type == STREAM ? "reserve" : "bind", descriptor, address, length, PATIENT);
+        if (outcome == OWN) result = type == STREAM ? result : bind_itself(descriptor, address, length);
+        else result = outcome == DONE ? 0 : outcome < 0 ? outcome : replace(descriptor, outcome);
     }
-    if (outcome == AGAIN) say("percore: the supervisor does not answer, so this worker binds its port alone and does not share it\n");
-    if (outcome == AGAIN || outcome == OWN) return fail(call(SYS_BIND, descriptor, (long)address, length, 0, 0, 0));
-    if (outcome < 0) return fail(outcome);
+    if (result == 0) remember(type == STREAM ? BOUND : SHARED, descriptor, address, length);
+    return fail(result);
+}
 
-    long flags = call(SYS_FCNTL, descriptor, F_GETFL_COMMAND, 0, 0, 0, 0);
-    long close_on_exec = call(SYS_FCNTL, descriptor, F_GETFD_COMMAND, 0, 0, 0, 0) & FD_CLOEXEC_FLAG;
-    long slot_flags = call(SYS_FCNTL, outcome, F_GETFL_COMMAND, 0, 0, 0, 0);
-    call(SYS_FCNTL, outcome, F_SETFL_COMMAND, (slot_flags & ~(long)NONBLOCK) | (flags & NONBLOCK), 0, 0, 0);
-    long result = call(SYS_DUP3, outcome, descriptor, close_on_exec ? CLOEXEC : 0, 0, 0, 0);
-    call(SYS_CLOSE, outcome, 0, 0, 0, 0, 0);
-    if (result < 0) return fail(result);
-    remember(descriptor, address, length);
+/* Of a descriptor that is bound: now it is shared. */
+static long share(int at, int backlog) {
+    int descriptor = known[at].descriptor;
+    const struct address *address = &known[at].address;
+    u32 length = known[at].length;
+    if (is_held(address, length) && !option_of(descriptor, SOL_SOCKET_LEVEL, SO_REUSEPORT_OPTION, 0)) return -E_ADDRINUSE;
+    long outcome = ask_about("bind", descriptor, address, length, PATIENT);
+    if (outcome < 0 || outcome == DONE) return outcome == DONE ? 0 : outcome;
+    if (outcome == OWN) {
+        known[at].state = FREE;
+        return call(SYS_LISTEN, descriptor, backlog, 0, 0, 0, 0);
+    }
+    long result = replace(descriptor, outcome);
+    if (result == 0) remember(SHARED, descriptor, address, length);
+    return result;
+}
+
+static int has_listened;
+
+EXPORT int listen(int descriptor, int backlog) {
+    int at = find_known(descriptor);
+    if (at >= 0 && !is_bound_as_known(at)) {
+        known[at].state = FREE;
+        at = -1;
+    }
+    has_listened = 1;
+    if (at >= 0 && known[at].state == BOUND) return fail(share(at, backlog));
+    /* A port that the kernel chose (0 was asked for) is the worker's own: there is nothing to share. */
+    if (at < 0) {
+        struct address now;
+        u32 length = sizeof now;
+        if (option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) == STREAM
+            && call(SYS_GETSOCKNAME, descriptor, (long)&now, (long)&length, 0, 0, 0) == 0
+            && (now.family == INET || now.family == INET6)) tell("alone");
+    /* A short backlog of one program (http.server asks for 5) would drop clients that wait while it restarts. */
+    } else if (backlog < 4096) backlog = 4096;
+    return fail(call(SYS_LISTEN, descriptor, backlog, 0, 0, 0, 0));
+}
+
+/* The supervisor holds the port open for its worker, so before that one listens, nothing but itself would answer there. */
+static int is_loopback(const struct address *address, u32 length) {
+    static const u8 one[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 }, none[16] = {0};
+    if (address->family == INET && length >= 8) return address->rest[2] == 127 || same(address->rest + 2, none, 4);
+    if (address->family == INET6 && length >= 24) return same(address->rest + 6, one, 16) || same(address->rest + 6, none, 16);
     return 0;
 }
 
-/* A port that the kernel chose (0 was asked for) is the worker's own: the supervisor hears of it, for there is nothing to share. */
-static void tell_alone(int descriptor) {
-    const char *path = getenv ? getenv("PERCORE_SOCKET") : 0;
-    const char *token = getenv ? getenv("PERCORE_TOKEN") : 0;
-    struct address now;
-    u32 length = sizeof now;
-    if (!path || !token || length_of(token) > 100 || option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) != STREAM) return;
-    if (call(SYS_GETSOCKNAME, descriptor, (long)&now, (long)&length, 0, 0, 0) != 0 || (now.family != INET && now.family != INET6)) return;
-    char request[200], *at = put_text(put_text(put_text(request, "alone "), token), " ");
-    at = put_text(put_number(at, (unsigned long)call(SYS_GETPID, 0, 0, 0, 0, 0, 0)), "\n");
-    ask(path, request, (size_type)(at - request));
+EXPORT int connect(int descriptor, const struct address *address, u32 length) {
+    static int asks_no_more;
+    if (!has_listened && !asks_no_more && address && length <= sizeof *address && is_loopback(address, length)
+        && option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) == STREAM) {
+        long outcome = ask_about("connect", descriptor, address, length, ONCE);
+        if (outcome < 0) return fail(outcome);
+        asks_no_more = outcome == DONE;
+    }
+    return fail(call(SYS_CONNECT, descriptor, (long)address, length, 0, 0, 0));
 }
 
-EXPORT int listen(int descriptor, int backlog) {
-    /* A short backlog of one program (http.server asks for 5) would drop clients that wait while it restarts. */
-    int at = find_known(descriptor);
-    if (at >= 0 && is_held(&known[at].address, known[at].length) && backlog < 4096) backlog = 4096;
-    else if (at < 0) tell_alone(descriptor);
-    return fail(call(SYS_LISTEN, descriptor, backlog, 0, 0, 0, 0));
+/* What a program closes is closed: the supervisor hears of it, and looks who else has it. */
+static long close_one(long descriptor) {
+    int at = known_end ? find_known((int)descriptor) : -1, state = FREE;
+    /* Between vfork() and exec a child closes what its parent, whose memory it shares, goes on with. */
+    if (at >= 0 && known[at].process == call(SYS_GETPID, 0, 0, 0, 0, 0, 0)) {
+        state = known[at].state;
+        known[at].state = FREE;
+    }
+    long result = call(SYS_CLOSE, descriptor, 0, 0, 0, 0, 0);
+    if (state == SHARED) tell("closed");
+    return result;
+}
+
+EXPORT int close(int descriptor) { return fail(close_one(descriptor)); }
+
+/* libuv closes this way. */
+EXPORT long syscall(long number, long a, long b, long c, long d, long e, long f) {
+    return fail_long(number == SYS_CLOSE ? close_one(a) : call(number, a, b, c, d, e, f));
+}
+
+/* Programs remove the path of a socket before they bind it, and when they end: the app's own stays for the other workers. */
+static int is_kept(const char *path) {
+    const char *token;
+    u8 found[256];
+    if (!path || !supervisor_path(&token) || call(SYS_NEWFSTATAT, HERE, (long)path, (long)found, NO_FOLLOW, 0, 0) != 0) return 0;
+    if ((*(u32 *)(found + MODE_IN_STAT) & KIND_OF_FILE) != SOCKET_FILE) return 0;
+    struct address address = { UNIX, {0} };
+    size_type length = length_of(path);
+    if (length >= 108) return 0;
+    memcpy(address.rest, path, length);
+    return ask_about("unlink", -1, &address, (u32)(length + 3), ONCE) == DONE;
+}
+
+EXPORT int unlink(const char *path) {
+    return is_kept(path) ? 0 : fail(call(SYS_UNLINKAT, HERE, (long)path, 0, 0, 0, 0));
+}
+
+EXPORT int unlinkat(int directory, const char *path, int flags) {
+    int is_plain = flags == 0 && path && (directory == HERE || path[0] == '/');
+    return is_plain && is_kept(path) ? 0 : fail(call(SYS_UNLINKAT, directory, (long)path, flags, 0, 0, 0));
 }
 
 EXPORT int shutdown(int descriptor, int how) {
     /* shutdown() of a shared listening socket would end it for every worker and reorder the kernel's group. */
-    if (find_known(descriptor) >= 0 && option_of(descriptor, SOL_SOCKET_LEVEL, 30 /* SO_ACCEPTCONN */, 0)) return 0;
+    int at = find_known(descriptor);
+    if (at >= 0 && known[at].state == SHARED && option_of(descriptor, SOL_SOCKET_LEVEL, SO_ACCEPTCONN_OPTION, 0)) return 0;
     return fail(call(SYS_SHUTDOWN, descriptor, how, 0, 0, 0, 0));
 }
 

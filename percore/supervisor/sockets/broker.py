@@ -18,7 +18,6 @@ from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop, Timer
 from percore.supervisor.base.rlimits import share_of_descriptors
 from percore.supervisor.config.address import Address
-from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.rate_limit import Allowance
 from percore.supervisor.sockets.unix import UnixServer
 from percore.supervisor.sockets.worker_requests import LONGEST_REQUEST, parse_request
@@ -55,13 +54,26 @@ if TYPE_CHECKING:
         @property
         def preloads(self) -> list[Drainable]: ...
 
-        def listener_for(self, address: Address) -> Listener:
-            """The shared sockets. Raises PercoreError or OSError, BlockingIOError for "ask again"."""
+        def socket_for(self, address: Address) -> Optional[socket.socket]:
+            """Its own of the shared ones; None where it is only to believe that it listens.
 
-        def socket_of(self, listener: Listener) -> socket.socket: ...
+            Raises PercoreError or OSError, BlockingIOError for "ask again".
+            """
 
-        def bound(self, address: Address) -> None:
+        def reserve(self, address: Address) -> Optional[socket.socket]:
+            """A socket that is bound there, for it alone; None where it needs none. Raises as `socket_for`."""
+
+        def listens(self, address: Address) -> None:
             """It has its socket of this address."""
+
+        def shares(self, address: Address) -> bool:
+            """The socket at this path is its app's."""
+
+        def closed(self) -> None:
+            """It closed one of its sockets."""
+
+        def must_not_connect(self, address: Address) -> Optional[bool]:
+            """True where only its app's own, empty, port would answer; None: it need not ask any more."""
 
         def refused(self, reason: str) -> bool:
             """Why it cannot do what it wants. True where the log should say so; of a worker that is not ready, its end does."""
@@ -144,22 +156,36 @@ class Broker:
             _send(connection, b"own\n")
         elif request.verb == "drain-me":
             return self._keep(connection, worker)
-        elif request.verb == "bind" and (address := _absolute(request.address, peer_of(connection).pid)):
-            self._hand_over(connection, worker, address)
-        else:
+        elif request.address is None:
             if request.verb == "alone":
                 worker.listens_alone()
+            elif request.verb == "closed":
+                worker.closed()
+            _send(connection, b"own\n")
+        elif address := _absolute(request.address, peer_of(connection).pid):
+            self._answer_about(connection, worker, request.verb, address)
+        else:
             _send(connection, b"own\n")
         return False
+
+    def _answer_about(self, connection: socket.socket, worker: Client, verb: str, address: Address) -> None:
+        if verb == "unlink":
+            _send(connection, b"done\n" if worker.shares(address) else b"own\n")
+        elif verb == "connect":
+            is_refused = worker.must_not_connect(address)
+            refusal = b"fail %d\n" % errno.ECONNREFUSED
+            _send(connection, b"done\n" if is_refused is None else refusal if is_refused else b"own\n")
+        else:
+            self._hand_over(connection, worker, address, is_reserved=verb == "reserve")
 
     def _complain(self, connection: socket.socket, problem: str) -> None:
         if self._complaints.take():
             pid, uid, _ = peer_of(connection)
             log(f"a request of process {pid} (user {uid}) on the worker socket was refused: {problem}")
 
-    def _hand_over(self, connection: socket.socket, worker: Client, address: Address) -> None:
+    def _hand_over(self, connection: socket.socket, worker: Client, address: Address, *, is_reserved: bool) -> None:
         try:
-            listener = worker.listener_for(address)
+            found = worker.reserve(address) if is_reserved else worker.socket_for(address)
         except PercoreError as error:
             self._refuse(connection, worker, errno.EADDRINUSE, str(error))
             return
@@ -170,11 +196,18 @@ class Broker:
             reason = f"it may not listen on {address}: {error.strerror}{advice}"
             self._refuse(connection, worker, error.errno or errno.EADDRINUSE, reason)
             return
+        if found is None:
+            _send(connection, b"done\n")
+            return
         try:
-            socket.send_fds(connection, [b"take\n"], [worker.socket_of(listener).fileno()])
+            socket.send_fds(connection, [b"take\n"], [found.fileno()])
         except OSError:
             return
-        worker.bound(address)
+        finally:
+            if is_reserved:
+                found.close()  # it is the worker's alone
+        if not is_reserved:
+            worker.listens(address)
 
     def _refuse(self, connection: socket.socket, worker: Client, number: int, reason: str) -> None:
         _send(connection, b"fail %d\n" % number)

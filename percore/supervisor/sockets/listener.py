@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,15 +95,14 @@ class SteeredGroup:
 class Listener:
     """The sockets of one address of one app."""
 
+    _made: Optional[os.stat_result] = None  # at the path, by the worker, before we did
+
     def __init__(self, address: Address, slots: int, mode: Mode = Mode.STEERED, rights: Rights = OURS) -> None:
         """Opens the sockets for `slots` slots. Raises AddressInUse, or OSError as bind() would in the program."""
         self._set_up(address, mode)
         self.rights = rights
-        with _acting(address, rights):
-            if address.family == socket.AF_UNIX:
-                unix.remove_stale(address.host)
-            else:
-                port_owner.refuse(address)
+        self._made = unix.found_at(address.host) if address.family == socket.AF_UNIX else None
+        refuse_held(address, rights)
         self.grow(slots)
 
     def _set_up(self, address: Address, mode: Mode) -> None:
@@ -163,12 +163,21 @@ class Listener:
         try:
             with _acting(self.address, self.rights):
                 _bind(sock, self.address, self.mode)
+                if self.address.type == socket.SOCK_STREAM:
+                    sock.listen(_BACKLOG)  # as the user: a client of a Unix socket is told who did it
                 if self.address.family == socket.AF_UNIX:
-                    self._file = unix.socket_at(self.address.host)
+                    self._file = unix.take_path(self.address.host, self._made)
         except OSError:
             sock.close()
             raise
         return sock
+
+    def restore_path(self) -> bool:
+        """Whether the path leads to the socket, again if need be. Raises AddressInUse or OSError."""
+        if self.address.family != socket.AF_UNIX:
+            return True
+        with _acting(self.address, self.rights):
+            return unix.restore(self.address.host, self._file)
 
     @property
     def order(self) -> list[int]:
@@ -213,10 +222,32 @@ class Listener:
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         if self._file:
-            with contextlib.suppress(OSError), _acting(self.address, self.rights):
-                unix.remove_socket(self.address.host, self._file)
+            for path in (self.address.host, unix.second_name(self.address.host)):
+                with contextlib.suppress(OSError), _acting(self.address, self.rights):
+                    unix.remove_socket(path, self._file)
         self.sockets.clear()
         self._file = None
+
+
+def refuse_held(address: Address, rights: Rights) -> None:
+    """Raises AddressInUse where another process listens, or OSError as bind() would in the program."""
+    with _acting(address, rights):
+        if address.family == socket.AF_UNIX:
+            unix.remove_stale(address.host)
+        else:
+            port_owner.refuse(address)
+
+
+def reserve(address: Address, rights: Rights, mode: Mode) -> socket.socket:
+    """A TCP socket that is bound and listens to nobody: beside those of a listener, or with SINGLE alone. Raises OSError."""
+    sock = _make(address, mode, rights)
+    try:
+        with _acting(address, rights):
+            _bind(sock, address, mode)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def index_in_group(slot: int, generation: int) -> int:
@@ -247,8 +278,6 @@ def _bind(sock: socket.socket, address: Address, mode: Mode) -> None:
             sock.bind(path)
     else:
         sock.bind((address.host, address.port))
-    if address.type == socket.SOCK_STREAM:
-        sock.listen(_BACKLOG)  # as the user: a client of a Unix socket is told who did it
 
 
 def queue_length(sock: socket.socket) -> int:

@@ -64,7 +64,7 @@ def find_other_owner(port: int, token: str, tree: Collection[int]) -> str:
     """
     try:
         inodes = {waiting.inode for waiting in sock_diag.waiting_on(port)}
-        if not inodes or any(inodes & _inodes_of(pid) for pid in tree):
+        if not inodes or any(inodes & inodes_of(pid) for pid in tree):
             return ""
     except OSError:
         return ""  # of a program with more rights than we have, nothing is shown
@@ -74,7 +74,7 @@ def find_other_owner(port: int, token: str, tree: Collection[int]) -> str:
     return "" if is_ours else holder
 
 
-def _inodes_of(pid: int) -> set[int]:
+def inodes_of(pid: int) -> set[int]:
     """Of its sockets. Raises PermissionError where they are hidden from us."""
     try:
         return set(open_sockets_of(pid))

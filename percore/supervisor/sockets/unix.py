@@ -97,13 +97,19 @@ def identity_of(path: str) -> tuple[int, int]:
 # -- sockets at paths that a program, or a process file, names --------------------------------------------------------
 
 
-def socket_at(path: str) -> Optional[SocketFile]:
-    """Which socket the path itself names; None where there is none, or something else. A link is something else."""
+def found_at(path: str) -> Optional[os.stat_result]:
+    """Of the socket that the path itself names; None where there is none, or something else. A link is something else."""
     try:
         found = os.lstat(path)
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+    return found if stat.S_ISSOCK(found.st_mode) else None
+
+
+def socket_at(path: str) -> Optional[SocketFile]:
+    """Which socket that is."""
+    found = found_at(path)
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def remove_stale(path: str) -> None:
@@ -137,10 +143,51 @@ def remove_socket(path: str, ours: Optional[SocketFile]) -> None:
             os.unlink(path)
 
 
+# A socket whose path was removed cannot be bound again, so a second name of it is kept beside the first.
+
+
+def second_name(path: str) -> str:
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.percore")
+
+
+def take_path(path: str, made: Optional[os.stat_result]) -> Optional[SocketFile]:
+    """We have just bound it; `made` is what a worker had there before, by which it shows whose socket it is to be.
+
+    Where the file system allows no second name, what is removed is gone.
+    """
+    if made:
+        with contextlib.suppress(OSError):
+            os.chmod(path, stat.S_IMODE(made.st_mode))
+            os.chown(path, made.st_uid, made.st_gid, follow_symlinks=False)
+    second = second_name(path)
+    with contextlib.suppress(OSError):
+        if socket_at(second):
+            os.unlink(second)  # of one that is gone
+        os.link(path, second, follow_symlinks=False)
+    return socket_at(path)
+
+
+def restore(path: str, ours: Optional[SocketFile]) -> bool:
+    """Whether the path leads to our socket, again if need be.
+
+    Raises AddressInUse where something else is there by now, or OSError.
+    """
+    if ours is None or socket_at(path) == ours:
+        return ours is not None
+    remove_stale(path)
+    if socket_at(second_name(path)) != ours:
+        return False
+    os.link(second_name(path), path, follow_symlinks=False)
+    return True
+
+
 def bound_file(sock: socket.socket, path: str) -> Optional[SocketFile]:
-    """Which file at `path` is the one of a socket that an earlier supervisor bound; None where the kernel names another."""
-    found = socket_at(path)
-    try:
-        return found if found and sock_diag.file_of_unix(sock) == found[1] & 0xFFFFFFFF else None
-    except OSError:
-        return None
+    """Which file is the one of a socket that an earlier supervisor bound; None where the kernel names another."""
+    for name in (path, second_name(path)):
+        found = socket_at(name)
+        try:
+            if found and sock_diag.file_of_unix(sock) == found[1] & 0xFFFFFFFF:
+                return found
+        except OSError:
+            return None
+    return None

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from percore.common.typing import TYPE_CHECKING
+from percore.common.typing import TYPE_CHECKING, Optional
 from percore.errors import PercoreError
 from percore.supervisor.config.address import Address, everywhere, parse_address
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.sockets.broker import Drainable
 from percore.supervisor.sockets.listener import Listener
+from percore.supervisor.sockets.port_owner import inodes_of
+
+# A socket that was sent may not have arrived yet.
+_IN_FLIGHT_SECONDS = 1.0
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -24,6 +30,12 @@ if TYPE_CHECKING:
         def open_on_request(self, config: AppConfig, place: Place, address: Address) -> Listener:
             """The same, for what the worker asks by itself. Raises BlockingIOError when it is to ask again later."""
 
+        def reserve(self, config: AppConfig, place: Place, address: Address) -> Optional[socket.socket]:
+            """A socket that is bound there and listens to nobody; None where the app's own socket must do.
+
+            Raises PercoreError or OSError.
+            """
+
 
 class WorkerSockets:
     def __init__(self, listeners: Mapping[Address, Listener], slot: int, generation: int) -> None:
@@ -31,7 +43,9 @@ class WorkerSockets:
         self.listeners = listeners
         self.slot = slot
         self.generation = generation
-        self.addresses: list[Address] = []  # that it has its socket of
+        self.addresses: list[Address] = []  # that it listens on
+        self.has_closed = False  # one of them, as it says
+        self._taken_at: dict[Address, float] = {}  # monotonic seconds
         self.preloads: list[Drainable] = []
 
     def open_declared(self, shared: SharedSockets, config: AppConfig, place: Place) -> Iterator[int]:
@@ -49,6 +63,40 @@ class WorkerSockets:
         if not any(address.overlaps(other) for other in self.listeners):
             with contextlib.suppress(PercoreError, OSError):
                 shared.open(config, place, address)
+
+    def take(self, address: Address) -> None:
+        """The worker was just given its socket."""
+        self.addresses.append(address)
+        self._taken_at[address] = time.monotonic()
+
+    def has_just_taken(self, address: Address) -> bool:
+        return time.monotonic() < self._taken_at.get(address, 0.0) + _IN_FLIGHT_SECONDS
+
+    def listens_on(self, address: Address, members: Iterable[int]) -> bool:
+        """As the kernel says: one of these processes, the worker's, has its socket open."""
+        listener = self.listeners.get(address)
+        if address not in self.addresses or listener is None:
+            return False
+        if self.has_just_taken(address):
+            return True
+        inode = os.fstat(self.socket_of(listener).fileno()).st_ino
+        try:
+            return any(inode in inodes_of(pid) for pid in members)
+        except OSError:
+            return True  # it hides what it has open
+
+    def forget_closed(self, members: Collection[int], overlapping: Optional[Address] = None) -> bool:
+        """Forgets what the worker does not listen on any more; True where there was something.
+
+        With `overlapping`, only that: the worker itself asks for an address, so nothing is on its way to it.
+        """
+        asked = [known for known in self.addresses if overlapping is None or known.overlaps(overlapping)]
+        for address in asked if overlapping else ():
+            self._taken_at.pop(address, None)
+        closed = [address for address in asked if not self.listens_on(address, members)]
+        self.addresses = [address for address in self.addresses if address not in closed]
+        self.has_closed = self.has_closed and any(map(self.has_just_taken, self.addresses))
+        return bool(closed)
 
     def socket_of(self, listener: Listener) -> socket.socket:
         return listener.socket_for(self.slot, self.generation)

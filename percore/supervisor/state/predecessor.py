@@ -11,7 +11,6 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.program import STORE, passed_fds
 from percore.supervisor.state.fd_store import Ends, FdStore, ends_among
-from percore.supervisor.state.rescue import ends_held_by
 from percore.supervisor.state.saved import SET_ASIDE, Saved, read_saved
 from percore.supervisor.state.state_file import StateFile, is_this_boot
 
@@ -89,6 +88,10 @@ def _recover_store(candidates: Iterable[Ends]) -> tuple[FdStore, dict[str, list[
 
 def _ends_from_workers(saved: Saved) -> Iterator[Ends]:
     """Every worker of our own user inherited both ends as STORE_FDS. Needs the right to trace the worker."""
+    if not saved.workers:
+        return
+    from percore.supervisor.state.rescue import ends_held_by
+
     for worker in saved.workers:
         if ends := ends_held_by(worker.pid, worker.start_time):
             yield ends

@@ -81,12 +81,12 @@ def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) 
 # Where a supervisor may be in a reload of two workers. `slot` is what the reload is at.
 WHILE_RELOADING = {
     "before the new worker is ready": f"""
-from percore.supervisor.core.worker.client import WorkerClient
-bound = WorkerClient.bound
+from percore.supervisor.core.endpoints.client import WorkerClient
+listens = WorkerClient.listens
 def dies(self, *arguments):
     if self.worker.role.value == "incoming": {NOW}
-    bound(self, *arguments)
-WorkerClient.bound = dies
+    listens(self, *arguments)
+WorkerClient.listens = dies
 """,
     "before new connections go to the new worker": f"""
 from percore.supervisor.core.slot import Slot

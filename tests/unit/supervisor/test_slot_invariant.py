@@ -78,10 +78,10 @@ class FakeProcess:
         self.is_child = True
         self.is_told = self.is_over = False
 
-    def signal(self, number: int, *, whole_group: bool) -> None:
+    def signal(self, number: int, **_: object) -> None:
         self.is_told = True
 
-    def kill_group(self) -> None:
+    def kill(self, **_: object) -> None:
         self.is_told = True
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ class Worker:
         if self.state is State.STARTING:
             child = self.child
             if child.process:
-                self.readiness.begin(child.process.pid, child.token, child.started_at, self.config,
+                self.readiness.begin(child.process.pid, child.token, child.started_at, self.config, self.place,
                                      is_incoming=self.role is WorkerRole.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
             if not self.is_stable:
@@ -247,8 +247,7 @@ class Worker:
         self.is_stable = self.state is State.RUNNING
         self._enter()
         if self.state is State.STARTING:
-            for address in self.sockets.addresses:
-                self.readiness.bound(address)  # what it had proved is not known any more
+            self.readiness.addresses_changed()  # what it had proved is not known any more
         elif self.state is State.STOPPING:
             self.child.terminate(self.config)  # it may not have been told
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Mapping
 
-from percore.common.typing import TYPE_CHECKING
+from percore.common.typing import TYPE_CHECKING, Optional
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.app import App
+from percore.supervisor.core.endpoints.endpoints import WorkerEndpoints
 from percore.supervisor.core.persistence import Persistence
 from percore.supervisor.core.worker.worker import Runtime
-from percore.supervisor.core.worker_endpoints import WorkerEndpoints
 from percore.supervisor.logs.files import LogOpener
 from percore.supervisor.process.child import Children
 from percore.supervisor.process.command import WorkerEnvironment
 from percore.supervisor.sockets.bind_rights import rights_of
-from percore.supervisor.sockets.listener import Listener
-from percore.supervisor.sockets.sharing import find_sharing
+from percore.supervisor.sockets.listener import Listener, refuse_held, reserve
+from percore.supervisor.sockets.sharing import Mode, find_sharing
 
 if TYPE_CHECKING:
     from percore.supervisor.core.worker.worker import WorkerManager
@@ -43,15 +44,33 @@ class WorkerServices:
         app = self._apps[config.name]
         refuse_shared(address, app, self._apps)
         is_new = address not in app.listeners
-        listener = app.listener(address, rights_of(address, config, place.base_env))
+        listener = app.addresses.open(address, rights_of(address, config, place.base_env))
         if is_new:
             self._persistence.fill_store()  # before any worker can serve from it
         return listener
 
+    def reserve(self, config: AppConfig, place: Place, address: Address) -> Optional[socket.socket]:
+        """A socket that is bound there and listens to nobody; None where the app's own socket must do.
+
+        Raises PercoreError or OSError.
+        """
+        app = self._apps[config.name]
+        refuse_shared(address, app, self._apps)
+        rights = rights_of(address, config, place.base_env)
+        if address.family == socket.AF_UNIX:
+            app.addresses.open(address, rights)
+            return None
+        is_ours = app.addresses.find(address, rights) or any(address.overlaps(other) for other in app.listeners)
+        if not is_ours:
+            refuse_held(address, rights)
+        elif app.runtime.sharing.mode is Mode.SINGLE or rights.user:
+            return None  # nothing can be bound beside it; and nothing that other groups let in is given to another user
+        return reserve(address, rights, Mode.HASHED if is_ours else Mode.SINGLE)
+
     def open_on_request(self, config: AppConfig, place: Place, address: Address) -> Listener:
         """As `open`, for what a worker asks by itself. Raises BlockingIOError when it is to ask again later."""
         app = self._apps[config.name]
-        if address not in app.listeners and not app.new_addresses.take():
+        if address not in app.listeners and not app.addresses.new_ones.take():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return self.open(config, place, address)
 

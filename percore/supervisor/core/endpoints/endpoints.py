@@ -11,7 +11,7 @@ from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.user import uid_of
 from percore.supervisor.core.app import App
-from percore.supervisor.core.worker.client import WorkerClient
+from percore.supervisor.core.endpoints.client import WorkerClient
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.health.sd_notify import NotifySocket
 from percore.supervisor.sockets.broker import Broker
@@ -100,8 +100,8 @@ class WorkerEndpoints:
         return [worker for app in self._apps.values() for worker in app.living]
 
     def find_worker(self, token: str) -> Optional[WorkerClient]:
-        worker = next((worker for worker in self._living if worker.child.token == token), None)
-        return WorkerClient(worker) if worker else None
+        found = ((app, worker) for app in self._apps.values() for worker in app.living if worker.child.token == token)
+        return next((WorkerClient(worker, app) for app, worker in found), None)
 
     def has_worker_of(self, uid: int) -> bool:
         return any(uid_of(worker.config.user, worker.config.group) == uid for worker in self._living)
