@@ -22,8 +22,7 @@ from percore.deploy.plan.templating.environment import SELF
 from percore.deploy.plan.variables import Variables, render_file
 from percore.deploy.schema import suggest
 from percore.deploy.shipped import with_shipped
-from percore.deploy.vault.envelope import HEADER
-from percore.deploy.vault.passwords import keyring
+from percore.deploy.vault.passwords import open_content
 from percore.errors import UsageError, shown
 
 _TOKEN_PLACE = "@site-token@"
@@ -290,8 +289,4 @@ def _read(path: Path, role: Role) -> tuple[bytes, bool]:
         content = read_file(str(path), most=MOST_ROLE_FILE)
     except OSError as error:
         raise UsageError(f"file '{path.name}' cannot be read: {error.strerror}", where=str(role.file)) from None
-    if not content.startswith(HEADER.encode()):
-        return content, False
-    plain = keyring().open_bytes(content.decode(errors="replace"), str(path))
-    REDACTOR.hide_file(plain.decode(errors="replace"))
-    return plain, True
+    return open_content(content, str(path))

@@ -185,6 +185,15 @@ def open_sealed(value: Sealed) -> str:
     return plain
 
 
+def open_content(content: bytes, path: str) -> tuple[bytes, bool]:
+    """A file that may be encrypted as a whole (True): no output shows the lines of one that was."""
+    if not content.startswith(HEADER.encode()):
+        return content, False
+    plain = keyring().open_bytes(content.decode(errors="replace"), path)
+    REDACTOR.hide_file(plain.decode(errors="replace"))
+    return plain, True
+
+
 def open_file(text: str, path: str, *, hide_other: Callable[[str], None] = REDACTOR.hide) -> str:
     """The plain text of a file that is encrypted as a whole; from now on no output shows its values.
 

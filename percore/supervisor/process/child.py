@@ -26,7 +26,7 @@ from percore.supervisor.process.process import (
     line_of,
     open_orphans,
     read_status,
-)  # fmt: skip
+)
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
 
@@ -91,8 +91,7 @@ class Child:
             paths = written_paths(config, place.number, environment.home.logs)
             opened = environment.open_logs(config, place, paths, self._user)
             self.logs = note_logs(paths, opened)
-            passed = tuple(sockets)
-            command = make_command(environment, place, config, self.token, self._user, opened, passed)
+            command = make_command(environment, place, config, self.token, self._user, opened, tuple(sockets))
             if config.memory_max:
                 self._group = self._children.groups.make(_group_name(config, place, self.token), config.memory_max)
                 command = command._replace(group=self._group.entry if self._group else "")
