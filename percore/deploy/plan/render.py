@@ -17,7 +17,6 @@ from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.role_values import check_item
 from percore.deploy.plan.roles import EVERYWHERE, HOST, RELEASE_TAG, Item, Role
 from percore.deploy.plan.settings import AppSettings
-from percore.deploy.plan.site import SiteSettings
 from percore.deploy.plan.templating.environment import SELF
 from percore.deploy.plan.variables import Variables, render_file
 from percore.deploy.schema import suggest
@@ -33,7 +32,7 @@ MOST_ROLE_FILE = 256 << 20
 def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings | None) -> HostState:
     """Resolve one host's roles. The variables know the host's facts and percore's own package."""
     roles = [role for role in plan.roles if role.when is None or variables.is_true(role.when, f"{role.file} when")]
-    maker = _StateMaker(plan, variables, settings.site if settings else None)
+    maker = _StateMaker(plan, variables, settings)
     for role in roles:
         maker.add_handlers(role)
     for role in roles:
@@ -53,10 +52,10 @@ def render_plan(plan: HostPlan, variables: Variables, settings: AppSettings | No
 class _StateMaker:
     """Collects the specs of the roles in the order in which a host does them."""
 
-    def __init__(self, plan: HostPlan, variables: Variables, nginx_site: SiteSettings | None) -> None:
+    def __init__(self, plan: HostPlan, variables: Variables, settings: AppSettings | None) -> None:
         self.plan = plan
         self.variables = variables
-        self.nginx_site = nginx_site
+        self.nginx_site = settings.site if settings else None
         self.prepare: list[dict[str, Any]] = []
         self.before: list[dict[str, Any]] = []
         self.after: list[dict[str, Any]] = []
