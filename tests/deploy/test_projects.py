@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,14 @@ def write_app(folder: Path, *names: str) -> None:
     (folder / "app.js").write_text("setInterval(() => {}, 1000);")
 
 
-def test_two_environments_share_a_supervisor_and_nothing_else(serving: Project) -> None:
+@pytest.fixture
+def second(serving: Project) -> Iterator[Second]:
+    yield Second(serving)
+    serving.percore("kill")  # a stop leaves the supervisor to the other project
+
+
+def test_two_environments_share_a_supervisor_and_nothing_else(serving: Project, second: Second) -> None:
     before, release, place = serving.pids(), serving.current, serving.folder / ".percore"
-    second = Second(serving)
     assert (
         f"{place} belongs to 'web' in environment 'local', and this is 'web' in environment 'staging'"
         in second.refused()
