@@ -103,15 +103,25 @@ def _run(words: list[str], cwd: Path) -> None:
 def _try_one(program: Program, installed: Installed, say: Callable[[str], None]) -> Row:
     row = Row(program.name, installed.version_of(program), program.how)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="percore-program-") as folder, ended_supervisor(Path(folder)) as supervisor:
-        (supervisor.folder / "server.js").unlink()
-        try:
-            row = _judge(row, program, installed, supervisor)
-        except (AssertionError, OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
-            row = row._replace(trouble=_first_line_of(error))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="percore-program-") as folder,
+            ended_supervisor(Path(folder)) as supervisor,
+        ):
+            (supervisor.folder / "server.js").unlink()
+            row = _tried(row, program, installed, supervisor)
+    except AssertionError as error:  # what outlived its supervisor
+        row = row._replace(trouble=row.trouble or _first_line_of(error))
     result = row.trouble or f"{row.answered} answered, {row.lost} lost"
     say(f"{row.program} {row.version}: {result} ({time.monotonic() - began:.0f} s)")
     return row
+
+
+def _tried(row: Row, program: Program, installed: Installed, supervisor: Supervisor) -> Row:
+    try:
+        return _judge(row, program, installed, supervisor)
+    except (AssertionError, OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
+        return row._replace(trouble=_first_line_of(error))
 
 
 def _first_line_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -23,7 +24,6 @@ from percore.supervisor.config.app_reader import STATIC_SERVER, make_app
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.process_file import absolute, load_process_file, working_directory
 from percore.supervisor.config.value_types import FLAG
-from percore.supervisor.process.command import find_program
 
 _PROCESS_FILES = (
     "ecosystem.config.js",
@@ -90,7 +90,7 @@ def has_script(app: AppConfig) -> bool:
         return True
     if app.interpreter == "none":
         path = app.env.get("PATH") or os.environ.get("PATH", os.defpath)
-        return os.path.isfile(place) or (os.sep not in script and bool(find_program(script, app.cwd, path)))
+        return os.path.isfile(place) or (os.sep not in script and shutil.which(script, path=path) is not None)
     kind = kind_of(app.interpreter)
     if kind not in _RUNS_FILES or _is_hidden(place):
         return True
