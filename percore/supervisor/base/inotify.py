@@ -19,6 +19,7 @@ OVERFLOW = 0x4000
 IGNORED = 0x8000
 IS_DIR = 0x40000000
 _ONLY_DIR = 0x1000000
+_NOT_FOLLOWED = 0x2000000
 # Not MODIFY: a file that is still written is not a change yet, and a program's own open log would be one for ever.
 CHANGES = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
 

@@ -18,8 +18,14 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.logs.files import OpenLogs, note_logs, written_paths
 from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
-    NOT_STARTED, Process, has_token, kill, kill_orphans, line_of, open_orphans, read_status,
-)  # fmt: skip
+    NOT_STARTED,
+    Process,
+    kill,
+    kill_orphans,
+    lines_of,
+    open_orphans,
+    read_status,
+)
 from percore.supervisor.process.spawn import spawn
 from percore.supervisor.process.usage import Sampler
 
@@ -267,8 +273,7 @@ class Children:
 
     def spared(self, process: Optional[Process], token: str) -> set[int]:
         """A command of percore that runs below a worker outlives what it asked for, with what waits for it."""
-        found = {pid for asker in self.askers if has_token(asker, token) for pid in line_of(asker)}
-        return found - {process.pid if process else 0}
+        return lines_of(self.askers, token) - {process.pid if process else 0}
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""
