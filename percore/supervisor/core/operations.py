@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from percore.common.cpus import usable_cores
+from percore.common.names import full_name
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError
 from percore.supervisor.base.loop import Job
@@ -128,7 +129,8 @@ def names_for(apps: Apps, op: str, fields: Mapping[str, Any]) -> Optional[Collec
         return [app.name for app, _ in chosen]
     if op in ("apply", "start"):
         removed = [app.name for app in apps.values() if op == "apply" and app.config.source == fields["owner"]]
-        return [*removed, *(config.name for config in fields["configs"])]
+        configs = fields["configs"]  # known by one of these names, or to be
+        return [*removed, *(name for each in configs for name in (each.name, full_name(each.name, each.namespace)))]
     if op == "scale":
         return [fields["name"]]
     return () if op in ("update", "leave") else None

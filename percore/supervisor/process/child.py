@@ -20,10 +20,9 @@ from percore.supervisor.process.command import WorkerEnvironment, make_command
 from percore.supervisor.process.process import (
     NOT_STARTED,
     Process,
-    has_token,
     kill,
     kill_orphans,
-    line_of,
+    lines_of,
     open_orphans,
     read_status,
 )
@@ -273,8 +272,7 @@ class Children:
 
     def spared(self, process: Optional[Process], token: str) -> set[int]:
         """A command of percore that runs below a worker outlives what it asked for, with what waits for it."""
-        found = {pid for asker in self.askers if has_token(asker, token) for pid in line_of(asker)}
-        return found - {process.pid if process else 0}
+        return lines_of(self.askers, token) - {process.pid if process else 0}
 
     def reap(self) -> None:
         """Called on SIGCHLD. A dead child still holds its pid when its group is killed, so no other process is hit."""

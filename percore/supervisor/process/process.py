@@ -153,13 +153,15 @@ def members_of(pid: int, token: str) -> Iterator[int]:
             yield from tree_of(orphan)
 
 
-def line_of(pid: int) -> list[int]:
-    """A process, its parent, and so on up to a child of ours."""
-    line: list[int] = []
-    while pid > 1 and pid != os.getpid() and len(line) < _LOOKS:
-        line.append(pid)
-        pid = parent_of(pid)
-    return line
+def lines_of(pids: Collection[int], token: str) -> set[int]:
+    """Of these processes those of one worker, their parents, and so on up to a child of ours."""
+    found: set[int] = set()
+    for pid in pids:
+        member = pid if has_token(pid, token) else 0
+        while member > 1 and member != os.getpid() and member not in found:
+            found.add(member)
+            member = parent_of(member)
+    return found
 
 
 def kill_orphans(token: str, *, anywhere: bool = False, spared: Collection[int] = ()) -> None:
