@@ -57,7 +57,7 @@ class WorkerClient:
         worker = self.worker
         self._forget_closed(address)
         for own in worker.sockets.addresses:
-            if own.overlaps(address) and address.family != socket.AF_UNIX:
+            if own != address and own.overlaps(address):  # of the same one, the process itself knows
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         return worker.runtime.shared.reserve(worker.config, worker.place, address)
 
