@@ -15,9 +15,9 @@ from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations
 from percore.supervisor.base import systemd
+from percore.supervisor.base.environment import clean_environment
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.loop import Loop, Timer
-from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core import apply, operations, status
 from percore.supervisor.core.jobs import Outcome, Reply
 from percore.supervisor.core.manager import Manager

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 
 from percore.common.typing import Any, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.environment import clean_environment
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import this_program
 from percore.supervisor.base.states import State, WorkerRole
-from percore.supervisor.base.user import clean_environment, identity_of
+from percore.supervisor.base.user import identity_of
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.status import is_crash_looping

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 
 from percore.common.files import write_file
 from percore.common.typing import Any
+from percore.supervisor.base.environment import clean_environment
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.program import this_program
-from percore.supervisor.base.user import clean_environment
 from percore.supervisor.core.app import App
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.worker.record import log_paths_of, written_paths_of

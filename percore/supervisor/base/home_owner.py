@@ -12,8 +12,9 @@ import sys
 
 from percore.common.typing import Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.environment import clean_environment
 from percore.supervisor.base.home import Home
-from percore.supervisor.base.user import clean_environment, variables_of
+from percore.supervisor.base.user import variables_of
 from percore.supervisor.base.user_files import user_with
 
 # Also passed on: how a command behaves, and what a service manager passes to a supervisor.

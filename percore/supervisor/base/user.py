@@ -1,4 +1,4 @@
-"""Who a worker runs as, and which of the given variables it gets."""
+"""Who a worker runs as."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from percore.errors import PercoreError
 
 _HIGHEST_ID = 2**32 - 2  # the one above means "no user in particular" to the kernel
 _NO_GROUP = 65534  # the kernel's own number for it
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
 
 
 class Identity(NamedTuple):
@@ -90,14 +89,3 @@ def find_group(group: str) -> int:
 
 def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What is left of `variables` without what a shell added."""
-    return {name: value for name, value in variables.items() if name in _KEPT or name.startswith("LC_")}
-
-
-def filter_environment(variables: Mapping[str, str], parts: tuple[str, ...]) -> dict[str, str]:
-    """`variables` without those whose names contain one of `parts`; an empty part stands for all that is not clean."""
-    kept = clean_environment(variables) if "" in parts else variables
-    return {name: value for name, value in kept.items() if not any(part and part in name for part in parts)}

@@ -10,7 +10,7 @@ from typing import Any
 from percore.common.names import names_of
 from percore.common.printable import printable
 from percore.errors import PercoreError
-from percore.supervisor.base.user import filter_environment
+from percore.supervisor.base.environment import filter_environment
 from percore.supervisor.client import as_selectors, select_workers
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.output import duration, size, table

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from percore.common.record_hash import record_hashes
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
-from percore.supervisor.base.user import filter_environment
+from percore.supervisor.base.environment import filter_environment
 from percore.supervisor.config import records
 from percore.supervisor.config.kinds import (
     CLUSTER,

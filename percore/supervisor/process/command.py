@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
+from percore.supervisor.base.environment import filter_environment
 from percore.supervisor.base.first_line import MOST_BYTES, NODES, kind_of, starts_node
 from percore.supervisor.base.home import Home
-from percore.supervisor.base.user import Identity, filter_environment
+from percore.supervisor.base.user import Identity
 from percore.supervisor.base.user_files import acting, may_execute
 from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.config.app_bounds import check_environment

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from percore.common import typed
-from percore.deploy import operations
+from percore.deploy import status
 from percore.deploy.build.git import Commit
 from percore.deploy.connection.messages import CommitFacts
 from percore.deploy.report import Report
+from percore.deploy.rollout.scope import Scope
 from percore.host.messages import SentCommit
 from percore.host.release.marks import STAGED, Marks
 
@@ -41,7 +42,7 @@ def test_a_host_that_makes_a_commit_up_is_not_believed(key: str, value: Any) -> 
         typed.read(CommitFacts, {**COMMIT._asdict(), key: value})
 
 
-def test_status_names_the_commit_of_each_release(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_names_the_commit_of_each_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {
         "host": "web1",
         "reachable": True,
@@ -49,6 +50,7 @@ def test_status_names_the_commit_of_each_release(capsys: pytest.CaptureFixture[s
         "commit": COMMIT._asdict(),
         "apps": [],
         "missing": [],
+        "drained": [],
     }
-    operations._print_status([entry, {**entry, "host": "web2"}], Report())
+    status._print_status([entry, {**entry, "host": "web2"}], Scope("production", tmp_path), Report())
     assert capsys.readouterr().out.count(f"release {RELEASE}: commit 1f0c2d3 main, with uncommitted changes") == 1

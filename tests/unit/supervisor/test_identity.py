@@ -8,7 +8,8 @@ import pwd
 import pytest
 
 from percore.errors import PercoreError
-from percore.supervisor.base.user import filter_environment, find_group, identity_of
+from percore.supervisor.base.environment import filter_environment
+from percore.supervisor.base.user import find_group, identity_of
 from percore.supervisor.config.app import AppConfig
 
 CONFIG = AppConfig("app", "app.js", "/srv")
