@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from percore.common import control
-from percore.common.names import names_of, selector_of
+from percore.common.app_names import names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.common.procfs import all_pids, environment_of
+from percore.common.socket_peers import peer_of
 from percore.common.typing import Any, Callable, Optional
-from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base import lock
 from percore.supervisor.base.home import Home, connect

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from percore import __version__
 from percore.common import control
+from percore.common.socket_peers import peer_of
 from percore.common.typing import Any, Callable, Optional, Protocol
-from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor import control_operations
 from percore.supervisor.base import systemd

@@ -14,7 +14,7 @@ import pytest
 
 from percore.common import control, pidfd, procfs
 from percore.common.files import write_file
-from percore.common.unix_socket import peer_of
+from percore.common.socket_peers import peer_of
 from tests.waiting import wait_for
 
 

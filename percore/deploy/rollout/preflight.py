@@ -15,7 +15,7 @@ import tomllib
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from semantic_version import NpmSpec, Version
 
-from percore.common.names import DEFAULT_NAMESPACE, full_name
+from percore.common.app_names import DEFAULT_NAMESPACE, full_name
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.connection.messages import AppStatus, Inspected, Ports
 from percore.deploy.plan.host_state import HostState

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
-from percore.common.probe_source import source_host
+from percore.common.socket_peers import source_host
 from percore.common.worker_status import PASSING, shortage_of
 from percore.errors import RolloutError
 from percore.host.ports import ports_of

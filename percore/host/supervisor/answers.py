@@ -31,7 +31,7 @@ def _list_of(check: Check) -> Check:
 
 
 _IS_PORT = _or_none(_counts(65535))
-_MOST_SLOTS = 1 << 16  # each is asked from an address of its own (common.probe_source)
+_MOST_SLOTS = 1 << 16  # each is asked from an address of its own (common.socket_peers)
 
 _STATUS: dict[str, Check] = {"release": _or_none(_is_text), "apps": _list_of(lambda app: isinstance(app, dict))}
 _APP: dict[str, Check] = {

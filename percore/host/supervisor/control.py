@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from percore.common import control, pidfd
 from percore.common.procfs import command_line_of, start_time_of, uids_of
-from percore.common.unix_socket import peer_of
+from percore.common.socket_peers import peer_of
 from percore.errors import RolloutError
 from percore.host.output import LONGEST_LINE
 from percore.host.paths import anchored

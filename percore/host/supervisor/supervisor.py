@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
+from percore.common.app_names import is_same_app, selector_of
 from percore.common.control import decode_or_none
-from percore.common.names import is_same_app, selector_of
 from percore.errors import PartialError, PercoreError, RolloutError
 from percore.host.output import Output, TooMuch
 from percore.host.paths import open_for_reading

@@ -20,11 +20,8 @@ NODE_TOOLS = (
 )  # programs of Node, whatever their file looks like
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash")
 # `exec node "$@"` is what package managers write into node_modules/.bin.
-_STARTS_NODE = re.compile(
-    rb"""(?mx) (?: ^ | [;&|(] ) \s* (?: exec \s+ | env \s+ )? (?: \w+=\S* \s+ )* ["']? (?: [\w.$@{}/-]* / )?
-    (?: %s ) (?: ["'\s] | $ )"""
-    % "|".join((*NODES, *NODE_TOOLS)).encode()
-)
+_STARTS_NODE = rb"""(?mx) (?: ^ | [;&|(] ) \s* (?: exec \s+ | env \s+ )? (?: \w+=\S* \s+ )* ["']? (?: [\w.$@{}/-]* / )?
+    (?: %s ) (?: ["'\s] | $ )""" % "|".join((*NODES, *NODE_TOOLS)).encode()
 
 
 class FirstLine(NamedTuple):
@@ -59,6 +56,6 @@ def starts_node(text: bytes) -> bool:
     """Whether a script that begins so, or a command line, runs Node: by its first line, or as a shell script does."""
     line = read_first_line(text)
     if line is None or kind_of(line.program) == "sh":
-        return bool(_STARTS_NODE.search(text))
+        return bool(re.search(_STARTS_NODE, text))
     words = (line.program, *line.arguments) if kind_of(line.program) == "env" else (line.program,)
     return any(kind_of(word) in (*NODES, *NODE_TOOLS) for word in words)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from percore.common.names import names_of
+from percore.common.app_names import names_of
 from percore.common.printable import printable
 from percore.errors import PercoreError
 from percore.supervisor.base.environment import filter_environment

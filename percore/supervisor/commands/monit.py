@@ -17,8 +17,8 @@ from typing import Any, Callable, Optional
 
 import psutil
 
+from percore.common.app_names import selector_of
 from percore.common.cpus import usable_cores
-from percore.common.names import selector_of
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import OpenLink

@@ -9,8 +9,8 @@ import re
 import sys
 from collections.abc import Mapping
 
+from percore.common.app_names import plain_name
 from percore.common.files import write_file
-from percore.common.names import plain_name
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user_files import AnyUser, UserIds, acting, is_only_ours, may_execute, ourselves, read_text

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from percore.common.app_names import full_name, selector_of
 from percore.common.cpus import usable_cores
-from percore.common.names import full_name, selector_of
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ensure_daemon, is_known, is_running, select_workers, was_running

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from percore.common.names import full_name, names_of, selector_of
+from percore.common.app_names import full_name, names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.first_line import kind_of

@@ -36,8 +36,8 @@ def why_no_name(name: str) -> str:
 
 
 # Of a release and of the link to the one that runs: the project is what they lie in.
-_OF_A_RELEASE = re.compile(r"/(releases/[^/]+|current)(/.*)?$")
-_OF_THE_SYSTEM = re.compile(r"/(usr|s?bin|opt|nix|snap)/")
+_OF_A_RELEASE = r"/(releases/[^/]+|current)(/.*)?$"
+_OF_THE_SYSTEM = ("/usr/", "/bin/", "/sbin/", "/opt/", "/nix/", "/snap/")
 
 
 def is_same_project(one: AppConfig, other: AppConfig) -> bool:
@@ -46,7 +46,7 @@ def is_same_project(one: AppConfig, other: AppConfig) -> bool:
         return True
     if _place_of(one) == _place_of(other):
         return True
-    if script_of(one) == script_of(other) and not _OF_THE_SYSTEM.match(script_of(one)):
+    if script_of(one) == script_of(other) and not script_of(one).startswith(_OF_THE_SYSTEM):
         return True
     typed, written = (one, other) if not one.source else (other, one)
     return not typed.source and _project_of(os.path.dirname(written.source)) == _project_of(typed.cwd)
@@ -63,7 +63,7 @@ def _place_of(config: AppConfig) -> tuple[str, str]:
 
 
 def _project_of(path: str) -> str:
-    return _OF_A_RELEASE.sub("", os.path.normpath(path)) if path else ""
+    return re.sub(_OF_A_RELEASE, "", os.path.normpath(path)) if path else ""
 
 
 def file_name(app_name: str) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from percore.common.names import DEFAULT_NAMESPACE, full_name, names_of
+from percore.common.app_names import DEFAULT_NAMESPACE, full_name, names_of
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.config.app import AppConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from percore.common.app_names import full_name, names_of
 from percore.common.cpus import usable_cores
-from percore.common.names import full_name, names_of
 from percore.common.typing import TYPE_CHECKING, Any, Optional
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from percore.common.app_names import full_name
 from percore.common.cpus import usable_cores
-from percore.common.names import full_name
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError
 from percore.supervisor.base.loop import Job

@@ -9,8 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from percore.common.bounds import compile_regex, regex_limit
-from percore.common.names import names_of, plain_name
+from percore.common.app_names import names_of, plain_name
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.states import State, WorkerRole
@@ -140,6 +139,8 @@ def select(apps: Mapping[str, App], selector: str) -> Chosen:
             _refuse_ambiguous(apps, selector, by_id[0][0])
             return by_id
     if len(selector) > 2 and selector.startswith("/") and selector.endswith("/"):
+        from percore.common.bounds import compile_regex, regex_limit
+
         try:
             pattern = compile_regex(selector[1:-1])
         except ValueError as error:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from percore.common.typing import TYPE_CHECKING, NamedTuple, Optional
 from percore.errors import PercoreError
 from percore.supervisor.base.environment import filter_environment
-from percore.supervisor.base.first_line import MOST_BYTES, NODES, kind_of, starts_node
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user import Identity
 from percore.supervisor.base.user_files import acting, may_execute
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
             """Opens, the first time, what workers of another user need."""
 
 
-_PERMISSION = re.compile(r"--(?:experimental-)?permission\b")
+_PERMISSION = ("--permission", "--experimental-permission")
 _STATIC = "serve"  # config/sites.py
 _FILE_SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "static_server.py")
 
@@ -156,29 +155,30 @@ def _as_pm2_tells(place: Place, config: AppConfig) -> dict[str, str]:
 
 def _node_options(given: str, config: AppConfig, preload: str) -> str:
     """Node's permission model must allow it to read what it is to load."""
-    is_limited = _PERMISSION.search(" ".join((given, *config.interpreter_args)))
+    is_limited = any(word.partition("=")[0] in _PERMISSION for word in (*given.split(), *config.interpreter_args))
     allowed = f'--allow-fs-read="{preload}"' if is_limited else ""
     return " ".join(filter(None, (given, allowed, f'--require "{preload}"')))
 
 
 def _uses_node(config: AppConfig, program: str) -> bool:
     """Whether Node runs it, maybe through a wrapper, so that it may expect a channel to its parent."""
-    name = kind_of(config.interpreter if config.interpreter != "none" else config.script)
-    if name != "sh":
-        return name in NODES or (
-            (head := _head_of(os.path.join(config.cwd, program)))[:2] == b"#!" and starts_node(head)
-        )
+    if os.path.basename(config.interpreter) == "node":
+        return True
+    from percore.supervisor.base.first_line import MOST_BYTES, NODES, kind_of, starts_node
+
+    def head_of(name: str) -> bytes:
+        try:
+            with open_regular(os.path.join(config.cwd, name)) as file:
+                return file.read(MOST_BYTES)
+        except OSError:
+            return b""
+
+    kind = kind_of(config.interpreter if config.interpreter != "none" else config.script)
+    if kind != "sh":
+        return kind in NODES or ((head := head_of(program))[:2] == b"#!" and starts_node(head))
     if config.script == "-c":
         return starts_node(os.fsencode(" ".join(config.args[:1])))
-    return starts_node(_head_of(os.path.join(config.cwd, config.script)))
-
-
-def _head_of(path: str) -> bytes:
-    try:
-        with open_regular(path) as file:
-            return file.read(MOST_BYTES)
-    except OSError:
-        return b""
+    return starts_node(head_of(config.script))
 
 
 def refuse_impossible(env: Mapping[str, str]) -> None:

@@ -11,8 +11,8 @@ import os
 import socket
 import time
 
+from percore.common.socket_peers import peer_of
 from percore.common.typing import TYPE_CHECKING, Callable, Optional
-from percore.common.unix_socket import peer_of
 from percore.errors import PercoreError
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop, Timer

@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 
-from percore.common.probe_source import INCOMING_NET, source_host, source_number
+from percore.common.socket_peers import INCOMING_NET, source_host, source_number
 from percore.common.typing import NamedTuple, Optional
 
 _SO_ATTACH_FILTER = 26

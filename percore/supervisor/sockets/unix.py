@@ -7,8 +7,8 @@ import os
 import socket
 import stat
 
+from percore.common.socket_peers import peer_of
 from percore.common.typing import Callable, Optional
-from percore.common.unix_socket import peer_of
 from percore.supervisor.base import home
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.config.address import AddressInUse

@@ -16,8 +16,8 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
+from percore.common.socket_peers import peer_of
 from percore.common.typing import Any, NamedTuple, Optional
-from percore.common.unix_socket import peer_of
 from percore.supervisor.config.address import Address
 
 _MOST_AT_ONCE = 250  # the kernel passes at most 253 descriptors with one message

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Sequence, Set
 
 from percore.common.procfs import sockets_of, start_time_of, tree_of, uids_of
+from percore.common.socket_peers import peer_of
 from percore.common.typing import Optional
-from percore.common.unix_socket import peer_of
 from percore.supervisor.config.address import Address
 from percore.supervisor.process.spawn import STORE_FDS
 from percore.supervisor.sockets import sock_diag

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from percore.common.names import DEFAULT_NAMESPACE, full_name
+from percore.common.app_names import DEFAULT_NAMESPACE, full_name
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.base.states import HAS_PROCESS, OVER_FOR_GOOD, State, WorkerRole
 from percore.supervisor.config import records

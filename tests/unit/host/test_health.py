@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from percore.common.probe_source import source_host
+from percore.common.socket_peers import source_host
 from percore.host.release import health
 
 seen: list[tuple[str, str]] = []

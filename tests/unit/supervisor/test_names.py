@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from percore.common.names import full_name, plain_name, selector_of
+from percore.common.app_names import full_name, plain_name, selector_of
 from percore.errors import UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.config.app import AppConfig
