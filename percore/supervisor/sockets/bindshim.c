@@ -84,8 +84,8 @@ struct message { void *name; u32 name_length; struct vector *parts; size_type pa
 struct rights { size_type length; int level; int type; int descriptor; int padding; };
 struct pause { long seconds; long nanoseconds; };
 
-/* What this process bound, and what of it is the supervisor's since it listened. */
-enum { KNOWN = 64, FREE = 0, BOUND, SHARED };
+/* What this process bound, at a port of its own choice or the kernel's, and what of it is the supervisor's since it listened. */
+enum { KNOWN = 64, FREE = 0, BOUND, CHOSEN, SHARED };
 static struct { int state; int descriptor; long process; u32 length; struct address address; } known[KNOWN];
 static int known_end; /* behind the last one in use: close() looks no further */
 
@@ -253,7 +253,7 @@ static int is_bound_as_known(int i) {
     if (call(SYS_GETSOCKNAME, known[i].descriptor, (long)&now, (long)&length, 0, 0, 0) != 0) return 0;
     if (now.family != known[i].address.family) return 0;
     int is_unbound = !now.rest[0] && !now.rest[1] && known[i].state == BOUND; /* it was told that it is bound */
-    return now.family == UNIX || is_unbound || same(now.rest, known[i].address.rest, 2);
+    return now.family == UNIX || known[i].state == CHOSEN || is_unbound || same(now.rest, known[i].address.rest, 2);
 }
 
 /* True when an earlier descriptor of this process listens on the address: then a second one must fail as it always did. */
@@ -296,7 +296,11 @@ static long bind_itself(int descriptor, const struct address *address, u32 lengt
 EXPORT int bind(int descriptor, const struct address *address, u32 length) {
     const char *token;
     int type = option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0), on = 1;
-    if (!is_shareable(address, length, type) || !supervisor_path(&token)) return fail(bind_itself(descriptor, address, length));
+    if (!is_shareable(address, length, type) || !supervisor_path(&token)) {
+        long own = bind_itself(descriptor, address, length);
+        if (own == 0 && type == STREAM && length <= sizeof *address) remember(CHOSEN, descriptor, address, length);
+        return fail(own);
+    }
     if (is_held(address, length) && !option_of(descriptor, SOL_SOCKET_LEVEL, SO_REUSEPORT_OPTION, 0)) return fail(-E_ADDRINUSE);
     long result = -E_ADDRINUSE;
     if (type == STREAM) {
@@ -331,18 +335,32 @@ static long share(int at, int backlog) {
     return result;
 }
 
+/* What a launcher bound and a program that it started listens on: uvicorn and hypercorn do so with workers of their own. */
+static int find_inherited(int descriptor) {
+    struct address now;
+    u32 length = sizeof now;
+    if (option_of(descriptor, SOL_SOCKET_LEVEL, SO_ACCEPTCONN_OPTION, 1)
+        || call(SYS_GETSOCKNAME, descriptor, (long)&now, (long)&length, 0, 0, 0) != 0
+        || !is_shareable(&now, length, option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0))
+        || (now.family == UNIX && now.rest[0] != '/')) return -1;
+    remember(BOUND, descriptor, &now, length);
+    return find_known(descriptor);
+}
+
 static int has_listened;
 
 EXPORT int listen(int descriptor, int backlog) {
+    const char *token;
     int at = find_known(descriptor);
     if (at >= 0 && !is_bound_as_known(at)) {
         known[at].state = FREE;
         at = -1;
     }
     has_listened = 1;
+    if (at < 0 && supervisor_path(&token)) at = find_inherited(descriptor);
     if (at >= 0 && known[at].state == BOUND) return fail(share(at, backlog));
     /* A port that the kernel chose (0 was asked for) is the worker's own: there is nothing to share. */
-    if (at < 0) {
+    if (at < 0 || known[at].state == CHOSEN) {
         struct address now;
         u32 length = sizeof now;
         if (option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) == STREAM
