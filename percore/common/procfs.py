@@ -10,6 +10,7 @@ from percore.common.typing import NamedTuple
 LISTEN, ESTABLISHED, UNCONNECTED = "0A", "01", "07"
 """States of a socket in /proc/net; the last one is that of a UDP socket."""
 
+_PART = 1 << 16
 _LONGEST_ENVIRONMENT = 6 << 20  # what execve(2) takes, at most
 
 
@@ -104,7 +105,11 @@ def _read(pid: int, what: str) -> bytes:
     """As much of it as a program can be given: the process itself may say that it begins and ends elsewhere in its memory."""
     try:
         with open(f"/proc/{pid}/{what}", "rb", buffering=0) as file:
-            return file.read(_LONGEST_ENVIRONMENT)
+            found = b""
+            # Not at once: the room for the longest one would be asked for each time, and there may be none.
+            while len(found) < _LONGEST_ENVIRONMENT and (part := file.read(_PART)):
+                found += part
+            return found
     except OSError:
         return b""
 

@@ -156,8 +156,8 @@ def test_a_worker_makes_and_removes_unix_sockets_with_its_users_rights(
         peer = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     assert int.from_bytes(peer[4:8], sys.byteorder) == USER  # nobody takes it for a program of root
     # What stands at the path when the app goes is removed with those rights as well.
-    own.unlink()
-    folder.joinpath("own.sock").symlink_to(private / "stale.sock")
+    (folder / "new.sock").symlink_to(private / "stale.sock")
+    os.rename(folder / "new.sock", own)
     supervisor.run("delete", "api")
     assert own.is_symlink()
     assert (private / "stale.sock").exists()
