@@ -86,13 +86,13 @@ class Container:
     def _nspawns(self) -> list[int]:
         """The systemd-nspawn processes of this root, with or without a keeper."""
         found = []
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
-                words = entry.read_bytes().split(b"\0")
+                words = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
             if words[0].endswith(b"systemd-nspawn") and str(self.root).encode() in words:
-                found.append(int(entry.parent.name))
+                found.append(int(entry))
         return found
 
     def set_link(self, state: str) -> None:

@@ -181,7 +181,7 @@ def answers(port: int) -> bool:
 @contextlib.contextmanager
 def running_agent(folder: Path, *keys: Path) -> Iterator[str]:
     """The socket of an agent that holds these keys."""
-    address = str(folder / "agent.sock")
+    address = str(folder / f"agent-{os.urandom(3).hex()}.sock")  # one that ends removes its own, maybe late
     started = subprocess.run(["ssh-agent", "-s", "-a", address], capture_output=True, text=True, check=True).stdout
     pid = int(started.split("SSH_AGENT_PID=")[1].split(";")[0])
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.hosts.conftest import Project
+from tests.hosts.conftest import Project, set_variables
 
 SECRET = "hunter22"
 ENV_FILE = f"""NODE_ENV=production
@@ -44,7 +44,8 @@ def production(project: Project) -> Iterator[Project]:
     (app / ".env.production").write_text(ENV_FILE)
     inventory = project.folder / "inventories" / "production.yml"
     content = yaml.safe_load((inventory.parent / f"{project.env}.yml").read_text())
-    more = {"app_path": "examples/six", "health_path": "", "env": {"LOG_LEVEL": "warn"}, "secrets": ["DATABASE_URL"]}
+    more = {"app_path": "examples/six", "health_path": "", "env": {"LOG_LEVEL": "warn"}, "secrets": ["DATABASE_URL"],
+            "renamed_from": f"boltlink/{project.env}"}  # fmt: skip
     content["all"]["vars"].update(more)
     inventory.write_text(yaml.safe_dump(content, width=1000))
     made = Project(project.folder, project.lab)
@@ -54,7 +55,9 @@ def production(project: Project) -> Iterator[Project]:
     finally:
         inventory.unlink()
         shutil.rmtree(app)
+        set_variables(project, renamed_from="boltlink/production")
         project.deploy()
+        set_variables(project, renamed_from="")
 
 
 def test_the_six_variables_reach_every_worker_and_nobody_else(production: Project) -> None:

@@ -34,7 +34,7 @@ def traces(lab: Lab) -> list[str]:
     ]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if folder in line]
     found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{lab.namespace}-*")]
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in (Path("/proc", pid, "cmdline") for pid in os.listdir("/proc") if pid.isdigit()):
         with contextlib.suppress(OSError):  # ended while we look
             found += [str(entry)] if folder.encode() in entry.read_bytes() else []
     return found

@@ -77,7 +77,8 @@ def read_cores(scope: Scope) -> dict[str, int]:
 def note_cores(scope: Scope, hosts: Iterable[Host]) -> None:
     """Of hosts that are connected. A project that cannot be written to has equal weights."""
     known = read_cores(scope)
-    heard = {host.name: min(host.remote.facts["cores"], MOST_CORES) for host in hosts if host.remote}
+    others = [host for host in hosts if not host.address.local]  # in front of this machine's own app is none
+    heard = {host.name: min(host.remote.facts["cores"], MOST_CORES) for host in others if host.remote}
     if {**known, **heard} != known:
         with contextlib.suppress(OSError):
             replace_file(_path(scope), json.dumps({**known, **heard}, indent=1, sort_keys=True).encode())
