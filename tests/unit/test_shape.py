@@ -90,13 +90,13 @@ def lines_below(place: str) -> int:
 # A part that does more may be larger: its figure is changed together with what it does. Why they are as large as they are
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
-    "common": 1_400,
-    "supervisor/commands": 4_700,
-    "supervisor/config": 3_300,
-    "supervisor": 23_400,
-    "host": 7_700,
-    "deploy": 18_000,
-    "tasks": 1_400,
+    "common": 1_240,
+    "supervisor/commands": 4_210,
+    "supervisor/config": 3_050,
+    "supervisor": 22_650,
+    "host": 7_270,
+    "deploy": 15_420,
+    "tasks": 1_100,
     "lab": 850,
 }
 LINES: dict[str, tuple[int, Callable[[], int]]] = {
