@@ -111,7 +111,8 @@ def _left_of_each(members: Sequence[Host], peers: Sequence[EdgePeer]) -> Iterato
         yield f"{', '.join(far)}: the address holds on this machine's network alone; set edge_address"
     if called := [peer.address for peer in peers if not is_ip(peer.address)]:
         yield f"{', '.join(called)}: looked up once, when the load balancer starts"
-    if unknown := [host.name for host in members if host.name in names and not _has_weight(host)]:
+    weighed = [host for host in members if host.name in names and not host.address.local]
+    if unknown := [host.name for host in weighed if not _has_weight(host)]:
         yield f"weights by cores: those of {', '.join(unknown)} are known after a deploy, or set edge_weight"
 
 
