@@ -135,11 +135,12 @@ def test_weights_are_those_of_the_cores_when_all_are_known() -> None:
 
 def test_cores_that_a_deploy_heard_are_known_to_later_runs_and_nonsense_is_not(tmp_path: Path) -> None:
     class Heard:
-        def __init__(self, name: str, cores: int) -> None:
+        def __init__(self, name: str, cores: int, *, local: bool = False) -> None:
             self.name, self.remote = name, type("", (), {"facts": {"cores": cores}})
+            self.address = type("", (), {"local": local})
 
     scope = write_inventory(tmp_path)
-    note_cores(scope, [Heard("web1", 4), Heard("web2", 8)])  # type: ignore[list-item]
+    note_cores(scope, [Heard("web1", 4), Heard("web2", 8), Heard("here", 2, local=True)])  # type: ignore[list-item]
     note_cores(scope, [Heard("web3", 12)])  # type: ignore[list-item]
     hand_over(scope, Report(quiet=True))
     assert "server [2001:db8::2]:80 weight=2 " in read(tmp_path)
