@@ -67,24 +67,23 @@ def program_version(name: str, search: Optional[str] = None) -> str:
     path = find_program(name) if search is None else shutil.which(name, path=search)
     if path is None:
         return ""
-    try:
-        reply = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    words = reply.stdout.split()
+    words = _told_by(path, "--version", "stdout").split()
     return words[-1].lstrip("v") if words else ""
 
 
 def _nginx_version() -> str:
     """Empty where there is none."""
     path = find_program("nginx")
-    if path is None:
-        return ""
+    return _told_by(path, "-v", "stderr").strip().rpartition("/")[2].partition(" ")[0] if path else ""
+
+
+def _told_by(path: str, option: str, stream: str) -> str:
+    """What a program says on this stream; empty when it does not run."""
     try:
-        reply = subprocess.run([path, "-v"], capture_output=True, text=True, timeout=10, check=False)
+        reply = subprocess.run([path, option], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return reply.stderr.strip().rpartition("/")[2].partition(" ")[0]
+    return str(getattr(reply, stream))
 
 
 def free_bytes(path: str) -> int:

@@ -130,10 +130,9 @@ def open_orphans(token: str, *, anywhere: bool = False, spared: Collection[int] 
 
     Those of our own child come to us; with `anywhere`, those of a worker that an earlier supervisor started are found.
     """
-    marker = f"PERCORE_TOKEN={token}".encode()
     found: dict[int, int] = {}
     for orphan in all_pids() if anywhere else children_of(os.getpid()):
-        if orphan not in found and marker in environment_of(orphan):
+        if orphan not in found and has_token(orphan, token):
             for pid in tree_of(orphan):
                 with contextlib.suppress(OSError):
                     if pid not in found and pid not in spared:
