@@ -39,7 +39,6 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.scope = Scope("local", folder)
         self.port = free_port()
         for name in ("roles", "templates"):
             (folder / name).symlink_to(SOURCE / name)
@@ -58,6 +57,11 @@ class Project:
         local["all"]["vars"].update(app)
         (folder / "inventories").mkdir()
         (folder / "inventories" / "local.yml").write_text(yaml.safe_dump(local))
+
+    @property
+    def scope(self) -> Scope:
+        """That of a run of its own, which reads the inventory anew."""
+        return Scope("local", self.folder)
 
     def write(self, text: str, *, health: bool = True, prefix: str = "") -> None:
         """A new version of the app that answers `text`."""

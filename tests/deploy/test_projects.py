@@ -24,11 +24,16 @@ class Second:
     """Another environment of the project, with variables of its own."""
 
     def __init__(self, project: Project) -> None:
-        self.scope = Scope("staging", project.folder)
+        self._project = project.folder
         self.folder = project.folder / ".staging"
         self._path = project.folder / "inventories" / "staging.yml"
         shutil.copy(project.folder / "inventories" / "local.yml", self._path)
         self.set(port=free_port())
+
+    @property
+    def scope(self) -> Scope:
+        """That of a run of its own, which reads the inventory anew."""
+        return Scope("staging", self._project)
 
     def set(self, **variables: Any) -> None:
         content = yaml.safe_load(self._path.read_text())

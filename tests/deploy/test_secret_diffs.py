@@ -50,7 +50,6 @@ class Secrets:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.scope = project.scope
         roles = project.folder / "roles"
         roles.unlink()
         roles.mkdir()
@@ -127,7 +126,7 @@ def said(capsys: pytest.CaptureFixture[str], secrets: Secrets) -> str:
 def test_no_diff_shows_a_secret_or_what_it_was_before(secrets: Secrets, capsys: pytest.CaptureFixture[str]) -> None:
     secrets.set(SECOND, "z", mode="b")
     with pytest.raises(ChangesPending):
-        preview.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.project.scope, Report(), diff=True)
     text = said(capsys, secrets)
     assert "-mode = a" in text
     assert "+mode = b" in text
@@ -135,10 +134,10 @@ def test_no_diff_shows_a_secret_or_what_it_was_before(secrets: Secrets, capsys: 
     assert "sealed.conf: it is encrypted, so its lines are not shown" in text
     forget()
     with pytest.raises(ChangesPending):
-        preview.preview(secrets.scope, Report(quiet=True), diff=True, as_json=True)
+        preview.preview(secrets.project.scope, Report(quiet=True), diff=True, as_json=True)
     said(capsys, secrets)
     forget()
-    rollout.deploy(secrets.scope, Report(), diff=True)
+    rollout.deploy(secrets.project.scope, Report(), diff=True)
     said(capsys, secrets)
 
 
@@ -149,7 +148,7 @@ def test_a_rollback_shows_neither_the_secrets_it_brings_back_nor_those_that_go(
     secrets.project.deploy()
     secrets.set("third-hunter2", "w", mode="c")
     capsys.readouterr()
-    known_release.rollback(secrets.scope, Report())
+    known_release.rollback(secrets.project.scope, Report())
     text = said(capsys, secrets)
     assert "+mode = a" in text
     assert "it is encrypted, so its lines are not shown" in text
@@ -168,7 +167,7 @@ def test_drift_shows_neither_the_secrets_of_a_release_nor_those_that_somebody_wr
     forget()
     capsys.readouterr()
     with pytest.raises(ChangesPending):
-        operations.drift(secrets.scope, Report(), as_json=False)
+        operations.drift(secrets.project.scope, Report(), as_json=False)
     text = said(capsys, secrets)
     assert "-mode = a" in text
     assert "edited by hand: create" in text
@@ -181,7 +180,7 @@ def test_a_file_that_was_edited_by_hand_is_not_shown_where_it_may_hold_a_secret(
     secrets.shown.append("by-hand-hunter2")
     secrets.set(SECOND, "z")
     with pytest.raises(ChangesPending):
-        preview.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.project.scope, Report(), diff=True)
     text = said(capsys, secrets)
     assert "-********" in text
     assert "+mode = a" in text
@@ -194,5 +193,5 @@ def test_a_secret_that_a_template_no_longer_holds_is_not_shown_as_it_goes(
     (secrets.role / "role.yml").write_text(ROLE.split('  - {path: "{{ deploy_to }}/etc/{{ token')[0])
     forget()
     with pytest.raises(ChangesPending):
-        preview.preview(secrets.scope, Report(), diff=True)
+        preview.preview(secrets.project.scope, Report(), diff=True)
     assert "-password = ********" in said(capsys, secrets)

@@ -6,11 +6,10 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from percore.deploy.connection.address import read_address
-from percore.deploy.inventory import Inventory, differences, load_inventory
+from percore.deploy.inventory import Inventory, differences
 from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import make_host_plan
@@ -53,14 +52,15 @@ def plan_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
 
 def _plan_hosts(scope: Scope, *, also_without_app: bool) -> tuple[list[Host], list[str]]:
     """With warnings."""
-    inventory = load_inventory(scope.inventory_path)
+    inventory = scope.load_inventory()
     names = select(inventory, scope.limit)
     if not names:
         raise UsageError(f"environment '{scope.env}' has no host", where=str(inventory.path), next="add one")
     planned = [_plan_host(name, inventory, scope) for name in names]
+    servers = functools.cache(functools.partial(_find_servers, scope))
     for host in planned:
         if host.plan.has_role(LOAD_BALANCER):
-            host.of_environment = functools.partial(_find_servers, scope)
+            host.of_environment = servers
     hosts = [host for host in planned if also_without_app or host.app is not None]
     if not hosts:
         next_step = f"{scope.command('setup')} sets up the others"
@@ -71,7 +71,7 @@ def _plan_hosts(scope: Scope, *, also_without_app: bool) -> tuple[list[Host], li
 
 def _find_servers(scope: Scope) -> dict[str, Any]:
     """For a load balancer: the app's hosts, whatever the run is limited to."""
-    return {"app_servers": find_peers(plan_hosts(replace(scope, limit="all"), also_without_app=True))}
+    return {"app_servers": find_peers(plan_hosts(scope.everyone, also_without_app=True))}
 
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:

@@ -5,7 +5,6 @@ A host that runs it keeps it. One that does not answer may run it, so it keeps i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ def _once_of(told: Iterable[Told]) -> frozenset[str]:
 
 def _ask_fleet(hosts: Sequence[Host]) -> tuple[list[str], dict[str, Told]]:
     """(the names of all hosts of the environment, what those that answer say)."""
-    everyone = load_hosts(dataclasses.replace(hosts[0].scope, limit="all"))
+    everyone = load_hosts(hosts[0].scope.everyone)
     ours = {host.name for host in hosts}
     others = [host for host in everyone if host.name not in ours]
     with closing_hosts(others):

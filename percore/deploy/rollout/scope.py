@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from percore.deploy.command_line import relative, to_type
-from percore.deploy.inventory import find_inventory
+from percore.deploy.inventory import Inventory, find_inventory, load_inventory
 from percore.deploy.plan.roles import RELEASE_TAG
 from percore.host.tags import Selection
 
@@ -40,6 +41,20 @@ class Scope:
         )
 
     @property
+    def everyone(self) -> Scope:
+        """All hosts of the environment, whatever the run is limited to."""
+        return replace(self, limit="all")
+
+    def load_inventory(self) -> Inventory:
+        """Read once in a run, and so are the programs that print it."""
+        return _load(self.inventory_path, self.run)
+
+    @property
     def brings_the_app(self) -> bool:
         """A release is made and switched to; otherwise the one that runs gets other files and units."""
         return self.selection.covers([RELEASE_TAG])
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: Path, run: str) -> Inventory:
+    return load_inventory(path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from percore.deploy.hand_off.compare import changes, read_meaning
 from percore.deploy.plan.peers import EdgePeer, read_servers, weigh
 from percore.deploy.report import Report
 from percore.deploy.rollout.edge.hand_off import hand_over, hand_over_at_the_end
-from percore.deploy.rollout.hosts import plan_hosts
+from percore.deploy.rollout.edge.load_balancers import find_load_balancers
+from percore.deploy.rollout.hosts import load_hosts, plan_hosts
 from percore.deploy.rollout.peers import find_peers, note_cores, read_cores
 from percore.deploy.rollout.scope import Scope
 from percore.errors import UsageError
@@ -75,7 +78,7 @@ def test_what_changed_is_told_by_its_meaning(tmp_path: Path, capsys: pytest.Capt
     scope = write_inventory(tmp_path)
     hand(scope, capsys)
     others = {"web1": {**HOSTS["web1"], "edge_weight": 4}, "web3": {"ansible_host": "10.0.0.4", "edge_weight": 8}}
-    write_inventory(tmp_path, others, edge_read_seconds=60, server_name="shop.example.com")
+    scope = write_inventory(tmp_path, others, edge_read_seconds=60, server_name="shop.example.com")
     told = hand(scope, capsys)
     for line in (
         "- peer [2001:db8::2]:80",
@@ -119,10 +122,29 @@ def test_files_of_an_app_that_is_gone_go_and_others_stay(tmp_path: Path, capsys:
     scope = write_inventory(tmp_path)
     hand(scope, capsys)
     (tmp_path / "build/nginx/eu/notes.txt").write_text("ours")
-    write_inventory(tmp_path, app_name="store")
+    scope = write_inventory(tmp_path, app_name="store")
     assert "~ my-shop.conf" in hand(scope, capsys)
     names = {path.name for path in (tmp_path / "build/nginx/eu").iterdir()}
     assert names == {"store.conf", "store.upstream.conf", "store.haproxy.cfg", "README.md", "SHA256SUMS", "notes.txt"}
+
+
+def test_a_program_that_prints_the_inventory_runs_once_in_a_run(tmp_path: Path) -> None:
+    scope = write_inventory(tmp_path)
+    found = tmp_path / "inventories" / "eu.yml"
+    program = tmp_path / "inventories" / "eu"
+    hosts = {name: {"ansible_host": f"10.0.0.{number}"} for number, name in enumerate(("web1", "web2"), 1)}
+    groups = {"all": {"vars": {"app_name": "my-shop", "app_path": "."}}, "app": {"hosts": [*hosts]}}
+    answer = json.dumps({**groups, "_meta": {"hostvars": hosts}})
+    program.write_text(f"#!/bin/sh\necho run >>{tmp_path}/runs\ncat <<'END'\n{answer}\nEND\n")
+    program.chmod(0o755)
+    found.unlink()
+    scope = replace(scope, inventory=str(program), limit="web1")
+    load_hosts(scope)
+    find_load_balancers(scope)
+    hand_over(scope, Report(quiet=True))
+    assert (tmp_path / "runs").read_text() == "run\n"
+    load_hosts(Scope("eu", tmp_path, inventory=str(program)))  # another run
+    assert (tmp_path / "runs").read_text() == "run\nrun\n"
 
 
 def test_weights_are_those_of_the_cores_when_all_are_known() -> None:

@@ -75,7 +75,7 @@ def open_load_balancers(scope: Scope, report: Report) -> Iterator[LoadBalancers]
             return
         stop_at({name: _unreachable(fault) for name, fault in connect_all(hosts).items()}, report)
         stop_at(on_all(hosts, lambda host: _lock(host, report)).faults, report)
-        found = LoadBalancers(hosts, find_peers(plan_hosts(_everyone(scope))), report)
+        found = LoadBalancers(hosts, find_peers(plan_hosts(scope.everyone)), report)
         try:
             yield found
         except PercoreError:
@@ -88,10 +88,6 @@ def _undrain_at_last(found: LoadBalancers, report: Report) -> None:
         found.undrain()
     except RolloutError as fault:
         report.warn(str(fault))
-
-
-def _everyone(scope: Scope) -> Scope:
-    return Scope(scope.env, scope.project, inventory=scope.inventory, forks=scope.forks)
 
 
 def _lock(host: Host, report: Report) -> None:

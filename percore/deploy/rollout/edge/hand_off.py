@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ def directory_of(scope: Scope) -> Path:
 
 def hand_over(scope: Scope, report: Report, hosts: Sequence[Host] = ()) -> None:
     """Of all hosts of the environment, whatever the run is limited to; `hosts` are those where they are planned already."""
-    everyone = hosts if hosts and scope.limit == "all" else plan_hosts(dataclasses.replace(scope, limit="all"))
+    everyone = hosts if hosts and scope.limit == "all" else plan_hosts(scope.everyone)
     apps = find_apps(everyone)
     if not apps:
         report.line("load balancer: no host has a port, so there is nothing to put in front of them")

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from percore.deploy.inventory import load_inventory
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.peers import EdgePeer
 from percore.deploy.rollout.host import Host, lock_owner
@@ -34,7 +33,7 @@ Entry = Mapping[str, Any]
 
 def find_load_balancers(scope: Scope) -> list[Host]:
     """Whatever the run is limited to."""
-    inventory = load_inventory(scope.inventory_path)
+    inventory = scope.load_inventory()
     if GROUP not in inventory.groups or not inventory.hosts_of(GROUP):
         return []
     found = plan_hosts(replace(scope, limit=GROUP), also_without_app=True)

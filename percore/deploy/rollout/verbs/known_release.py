@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 
 from percore.deploy.report import Report
@@ -53,7 +52,7 @@ def converge(scope: Scope, report: Report) -> None:
 
     A switch that was not confirmed is rolled back first. Nothing is built, and the other hosts are only asked.
     """
-    everyone = load_hosts(dataclasses.replace(scope, limit="all"))
+    everyone = load_hosts(scope.everyone)
     named = load_hosts(scope)
     hooks = hooks_of(named, report, "converge")
     with closing_hosts(everyone, wait=True), hooks.told_of_failure():
