@@ -58,7 +58,7 @@ def undrain(scope: Scope, report: Report, *, hosts: str) -> None:
 
 def _choose(scope: Scope, pattern: str) -> list[EdgePeer]:
     if not pattern:
-        raise UsageError("which host is not said", next="--host HOST, or a pattern as for --limit")
+        raise UsageError("no host is named", next="--host HOST, or a pattern as for --limit")
     chosen = find_peers(plan_hosts(replace(scope, limit=pattern)))
     if not chosen:
         raise UsageError(f"'{pattern}' names no host with a port", where="--host")
