@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import percore
 from percore.common.procfs import command_line_of, environment_of
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import free_port, wait_for
@@ -68,6 +71,43 @@ def python(supervisor: Supervisor, program: str, **fields: Any) -> dict[str, Any
 def node(supervisor: Supervisor, program: str, **fields: Any) -> dict[str, Any]:
     (supervisor.folder / "program.js").write_text(program)
     return supervisor.api(script="program.js", **fields)
+
+
+CONNECTS = """
+import socket, sys
+trial = socket.socket()
+print(trial.connect_ex(('127.0.0.1', int(sys.argv[1]))), trial.connect_ex(('127.0.0.1', int(sys.argv[2]))))
+"""
+
+
+def answer_with(server: socket.socket, answers: list[bytes]) -> Iterator[bytes]:
+    """What a worker asks on its socket, each question answered with the next of these."""
+    for answer in answers:
+        client, _ = server.accept()
+        with client:
+            yield client.recv(600)
+            client.sendall(answer)
+
+
+def test_an_address_that_another_worker_opens_while_one_connects_there_is_the_apps(tmp_path: Path) -> None:
+    shim = Path(percore.__file__).parent / "supervisor" / "sockets" / f"bindshim-{os.uname().machine}.so"
+    path = tmp_path / "worker.sock"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket() as shared, socket.socket() as other:
+        server.settimeout(20)
+        server.bind(str(path))
+        server.listen()
+        for each in (shared, other):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        ports = [str(each.getsockname()[1]) for each in (shared, other)]
+        worker = subprocess.Popen(
+            [sys.executable, "-c", CONNECTS, *ports], stdout=subprocess.PIPE,
+            env={"LD_PRELOAD": str(shim), "PERCORE_SOCKET": str(path), "PERCORE_TOKEN": "0a"},
+        )  # fmt: skip
+        with worker:
+            asked = list(answer_with(server, [b"own\n", b"fail 111\n", b"own\n", b"own\n"]))
+            assert worker.communicate(timeout=20)[0] == f"{errno.ECONNREFUSED} 0\n".encode()
+        assert [question.split()[0] for question in asked] == [b"connect"] * 4
 
 
 def is_refused(port: int) -> bool:

@@ -70,7 +70,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 enum { UNIX = 1, INET = 2, INET6 = 10, STREAM = 1, DGRAM = 2, CLOEXEC = 02000000, SOL_SOCKET_LEVEL = 1, SO_TYPE_OPTION = 3,
        SO_REUSEADDR_OPTION = 2, SO_REUSEPORT_OPTION = 15, SO_ACCEPTCONN_OPTION = 30, IPV6_LEVEL = 41, V6ONLY_OPTION = 26, F_GETFD_COMMAND = 1, F_GETFL_COMMAND = 3,
        F_SETFL_COMMAND = 4, FD_CLOEXEC_FLAG = 1, NONBLOCK = 04000, E_INTR = 4, E_NOENT = 2, E_AGAIN = 11, E_CONNREFUSED = 111,
-       E_ACCES = 13, E_ADDRINUSE = 98, NO_SIGNAL = 0x4000, HERE = -100, NO_FOLLOW = 0x100, KIND_OF_FILE = 0170000,
+       E_ACCES = 13, E_ADDRINUSE = 98, E_INPROGRESS = 115, NO_SIGNAL = 0x4000, HERE = -100, NO_FOLLOW = 0x100, KIND_OF_FILE = 0170000,
        SOCKET_FILE = 0140000 };
 #if defined(__aarch64__)
 enum { DIRECTORY = 040000, PATH_ONLY = 010000000, MODE_IN_STAT = 16 };
@@ -381,13 +381,24 @@ static int is_loopback(const struct address *address, u32 length) {
 
 EXPORT int connect(int descriptor, const struct address *address, u32 length) {
     static int asks_no_more;
+    int asks = 0;
     if (!has_listened && !asks_no_more && address && length <= sizeof *address && is_loopback(address, length)
         && option_of(descriptor, SOL_SOCKET_LEVEL, SO_TYPE_OPTION, 0) == STREAM) {
         long outcome = ask_about("connect", descriptor, address, length, ONCE);
         if (outcome < 0) return fail(outcome);
         asks_no_more = outcome == DONE;
+        asks = outcome == OWN;
     }
-    return fail(call(SYS_CONNECT, descriptor, (long)address, length, 0, 0, 0));
+    long result = call(SYS_CONNECT, descriptor, (long)address, length, 0, 0, 0);
+    if (asks && (result == 0 || result == -E_INPROGRESS)) { /* another worker may have begun to listen since the answer */
+        static const struct address none;
+        long outcome = ask_about("connect", descriptor, address, length, ONCE);
+        if (outcome < 0) {
+            call(SYS_CONNECT, descriptor, (long)&none, 16, 0, 0, 0); /* connect(2): dissolves it */
+            return fail(outcome);
+        }
+    }
+    return fail(result);
 }
 
 /* What a program closes is closed: the supervisor hears of it, and looks who else has it. */
