@@ -157,14 +157,24 @@ def take_path(path: str, made: Optional[os.stat_result]) -> Optional[SocketFile]
     """
     if made:
         with contextlib.suppress(OSError):
-            os.chmod(path, stat.S_IMODE(made.st_mode))
-            os.chown(path, made.st_uid, made.st_gid, follow_symlinks=False)
+            _give(path, made)
     second = second_name(path)
     with contextlib.suppress(OSError):
         if socket_at(second):
             os.unlink(second)  # of one that is gone
         os.link(path, second, follow_symlinks=False)
     return socket_at(path)
+
+
+def _give(path: str, made: os.stat_result) -> None:
+    """The socket gets mode and owner; what somebody else put in its place meanwhile, such as a link, does not."""
+    entry = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISSOCK(os.fstat(entry).st_mode):
+            os.chmod(f"/proc/self/fd/{entry}", stat.S_IMODE(made.st_mode))
+            os.chown(f"/proc/self/fd/{entry}", made.st_uid, made.st_gid)
+    finally:
+        os.close(entry)
 
 
 def restore(path: str, ours: Optional[SocketFile]) -> bool:

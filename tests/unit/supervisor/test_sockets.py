@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import os
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from percore.supervisor.config.address import Address, AddressInUse
-from percore.supervisor.sockets import reuseport_bpf
+from percore.supervisor.sockets import reuseport_bpf, unix
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.sharing import Mode, Sharing, find_sharing
@@ -180,3 +182,20 @@ def test_addresses_overlap_where_a_connection_could_be_meant_for_both(ours: str,
     )
     assert first.overlaps(second) == second.overlaps(first) == is_both
     assert not first.overlaps(second._replace(port=81))
+
+
+def test_a_link_that_came_in_the_place_of_a_socket_gives_no_right_to_what_it_leads_to(tmp_path: Path) -> None:
+    other, path, made = tmp_path / "other", tmp_path / "app.sock", tmp_path / "made.sock"
+    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as own:
+        sock.bind(str(made))
+        made.chmod(0o666)
+        with socket.socket(socket.AF_UNIX) as secret:
+            secret.bind(str(other))
+        other.chmod(0o600)
+        path.symlink_to(other)
+        unix.take_path(str(path), made.stat())
+        assert stat.S_IMODE(other.stat().st_mode) == 0o600
+        path.unlink()
+        own.bind(str(path))
+        unix.take_path(str(path), made.stat())
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
