@@ -1,19 +1,23 @@
-"""Commands of the project's own, run on the control machine before and after the phases of a rollout."""
+"""What a rollout tells: the project's own commands before and after its phases, and alerts at its end."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from percore.common.passwords import for_programs
+from percore.deploy.alerts.event import Event, of_failure
+from percore.deploy.alerts.send import send
+from percore.deploy.alerts.targets import Target
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
+from percore.deploy.rollout.diff import Declined
 from percore.deploy.rollout.host import Host
+from percore.deploy.shell import shell_command
 from percore.errors import PercoreError, PreflightError, RolloutError
 
 SECONDS = 600.0
@@ -22,13 +26,24 @@ Commands = Mapping[str, Sequence[HookCommand]]
 
 
 class Hooks:
-    """Those of one verb; `values` become `PERCORE_...` variables of the commands."""
+    """Those of one verb; `values` become `PERCORE_...` variables of the commands. `targets` get the alerts."""
 
-    def __init__(self, commands: Commands, directory: Path, report: Report, *, verb: str, **values: str) -> None:
+    def __init__(
+        self,
+        commands: Commands,
+        directory: Path,
+        report: Report,
+        *,
+        verb: str,
+        targets: Sequence[Target] = (),
+        **values: str,
+    ) -> None:
         self._commands = {name: [each.run for each in of if verb in each.on] for name, of in commands.items()}
         self._directory = directory
         self._report = report
-        self._values = {"verb": verb, "release": "", "commit": "", "commit_dirty": "", **values}
+        self._targets = targets
+        self._has_confirmed = False
+        self._values = {"verb": verb, "env": "", "hosts": "", "release": "", "commit": "", "commit_dirty": "", **values}
 
     def tell(self, **values: str) -> None:
         """Values that became known meanwhile."""
@@ -41,21 +56,50 @@ class Hooks:
     def tell_hosts(self, hosts: Iterable[Host]) -> None:
         self.tell(hosts=_names_of(hosts))
 
+    def tell_reached(self, reached: Sequence[Host], hosts: Sequence[Host]) -> None:
+        """The run goes on with these; the others do not answer."""
+        self.tell_hosts(reached)
+        missing = [host.name for host in hosts if host not in reached]
+        if missing:
+            converge = hosts[0].scope.command("converge", f"--limit {','.join(missing)}")
+            what = f"{self._values['verb']} goes on without {', '.join(missing)}"
+            self._alert(Event("unreachable", self._values["env"], what, "no answer", missing, next=converge))
+
     @contextlib.contextmanager
-    def told_of_failure(self) -> Iterator[None]:
-        """Runs the hook `failed` when what is done within fails."""
+    def told_of_end(self) -> Iterator[None]:
+        """Runs the hook `failed` when what is done within fails, and alerts of either end. A run that changed nothing is none."""
         try:
             yield
         except PercoreError as error:
             self.tell(error=str(error))
             self.run("failed")
+            if not isinstance(error, Declined):
+                self._alert(of_failure(error, self._values["verb"], **self._known()))
             raise
+        if self._has_confirmed:
+            known = self._known()
+            subject = f"{self._values['verb']} done on {_count(known['hosts'])}"
+            reason = f"release {known['release']} serves" if known["release"] else "all is well"
+            self._alert(Event("done", subject=subject, reason=reason, **known))
+
+    def _known(self) -> dict[str, Any]:
+        values = self._values
+        return {
+            "env": values["env"],
+            "hosts": values["hosts"].split(),
+            "release": values["release"],
+            "commit": values["commit"],
+        }
+
+    def _alert(self, event: Event) -> None:
+        send(event, self._targets, self._directory, self._report)
 
     def run(self, name: str) -> None:
         """One after the other; the first that fails raises PreflightError, or RolloutError once hosts were switched.
 
         After the confirmation, and after a failure, nothing can be stopped any more: a hook that fails is a warning.
         """
+        self._has_confirmed |= name == "after_confirm"
         for command in self._commands.get(name, ()):
             self._report.step(f"hook {name}: {command}")
             fault = self._call(name, command)
@@ -69,7 +113,7 @@ class Hooks:
         kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
         try:
             done = subprocess.run(
-                _shell(command),
+                shell_command(command),
                 cwd=self._directory,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -97,13 +141,15 @@ class Hooks:
 def hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:
     """Those of the project that has these hosts."""
     scope = hosts[0].scope
-    return Hooks(hosts[0].settings.hooks, scope.project, report, verb=verb, env=scope.env, hosts=_names_of(hosts))
+    settings, targets = hosts[0].settings, hosts[0].basics.alerts
+    return Hooks(
+        settings.hooks, scope.project, report, verb=verb, targets=targets, env=scope.env, hosts=_names_of(hosts)
+    )
+
+
+def _count(hosts: Sequence[str]) -> str:
+    return "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
 
 
 def _names_of(hosts: Iterable[Host]) -> str:
     return " ".join(host.name for host in hosts)
-
-
-def _shell(command: str) -> list[str]:
-    """A command line is the shell's to read, whichever the control machine has."""
-    return ["cmd", "/c", command] if os.name == "nt" else ["/bin/sh", "-c", command]

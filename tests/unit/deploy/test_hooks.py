@@ -83,6 +83,6 @@ def test_the_hook_of_a_failure_is_run_by_the_verbs_it_names(tmp_path: Path) -> N
     written = {"failed": {"run": "echo $PERCORE_VERB: $PERCORE_ERROR >> told", "on": ["rollback"]}}
     for verb in ("deploy", "rollback"):
         hooks = Hooks(hooks_of(written), tmp_path, Report(quiet=True), verb=verb)
-        with pytest.raises(PreflightError), hooks.told_of_failure():
+        with pytest.raises(PreflightError), hooks.told_of_end():
             raise PreflightError("no room")
     assert (tmp_path / "told").read_text() == "rollback: no room\n"
