@@ -26,6 +26,8 @@ _AGAIN_SECONDS = 5.0
 """A host that does not answer is asked once more before anybody is told."""
 
 _MOST_LINES = 20
+_MOST_SINGLE = 3
+"""More alerts of one kind at the same look are told as one."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def test_targets(scope: Scope, report: Report) -> None:
 def tell_changes(
     found: Iterable[Trouble], hosts: Sequence[Host], silent: set[str], state: Path, tell: Callable[[Event], None]
 ) -> None:
-    """What is new, what was told a day ago, and what is over. Of `silent` hosts nothing is known but that they are."""
+    """What is new, what was told a day ago, and what is over. Of `silent` hosts nothing is known but that they are.
+
+    It is remembered first: a look that is ended meanwhile does not lead to the same alerts again and again.
+    """
     now = time.time()
     names = {host.name for host in hosts}
     before = _read_state(state)
@@ -92,23 +97,37 @@ def tell_changes(
         for key, entry in before.items()
         if entry["host"] not in names or (entry["host"] in silent and key not in present)
     }
-    after = dict(kept)
+    after, events = dict(kept), list[Event]()
     for key, trouble in present.items():
         told = before.get(key, {}).get("told", 0.0)
         is_due = now - told >= _REMIND_SECONDS
         if is_due:
-            tell(trouble.event)
+            events.append(trouble.event)
         subject = trouble.event.subject
         after[key] = {"host": trouble.host, "subject": subject, "told": now if is_due else told}
     for key, entry in before.items():
         if key not in after:
-            tell(
-                Event(
-                    "recovered", hosts[0].scope.env, f"over: {entry['subject']}", "all is well again", [entry["host"]]
-                )
-            )
+            over = f"over: {entry['subject']}"
+            events.append(Event("recovered", hosts[0].scope.env, over, "all is well again", [entry["host"]]))
     if after != before:
         replace_file(state, json.dumps(after, indent=1, sort_keys=True).encode())
+    for event in _merge(events):
+        tell(event)
+
+
+def _merge(events: Sequence[Event]) -> Iterator[Event]:
+    """A network that fails is one alert, and not two hundred."""
+    for kind in dict.fromkeys(event.kind for event in events):
+        same = [event for event in events if event.kind == kind]
+        if len(same) <= _MOST_SINGLE:
+            yield from same
+            continue
+        hosts = list(dict.fromkeys(host for event in same for host in event.hosts))
+        subjects = [event.subject for event in same]
+        more = [f"and {len(subjects) - _MOST_LINES} more"] if len(subjects) > _MOST_LINES else []
+        subject = f"{len(same)} times on {count_hosts(hosts)}: {KINDS[kind]}"
+        log = [*subjects[:_MOST_LINES], *more]
+        yield Event(kind, same[0].env, subject, same[0].reason, hosts, next=same[0].next, log=log)
 
 
 def _tell(event: Event, targets: Sequence[Target], scope: Scope, report: Report) -> None:

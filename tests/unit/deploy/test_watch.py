@@ -67,6 +67,13 @@ def test_a_look_at_some_hosts_says_nothing_of_the_others(looks: Looks) -> None:
     assert looks.see(trouble("web1")) == []
 
 
+def test_a_network_that_fails_is_one_alert(looks: Looks) -> None:
+    hosts: Any = [SimpleNamespace(name=f"web{number}", scope=HOSTS[0].scope) for number in range(200)]
+    found = [trouble(host.name, "network") for host in hosts]
+    assert looks.see(*found, hosts=hosts) == ["disk 200 times on 200 hosts: a disk of a host is nearly full"]
+    assert looks.see(hosts=hosts) == ["recovered 200 times on 200 hosts: what was told before is over"]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": {"host": "web1"}}', "\xff"])
 def test_a_damaged_state_is_as_if_nothing_had_been_told(looks: Looks, content: str) -> None:
     looks.state.write_text(content, encoding="latin-1")
