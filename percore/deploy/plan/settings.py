@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from percore.common import names
 from percore.deploy import schema
 from percore.deploy.alerts.targets import Target, read_targets
+from percore.deploy.alerts.trace import Otel, read_otel
 from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.batches import Policy
@@ -139,6 +140,7 @@ class HostSettings:
     confirm_seconds: Annotated[int, schema.whole(least=3)]
     ask_before_switch: Annotated[bool, schema.FLAG]
     alerts: tuple[Target, ...]
+    otel: Otel | None
 
     @property
     def has_systemd(self) -> bool:
@@ -150,7 +152,9 @@ def read_host_settings(variables: Variables) -> HostSettings:
     require_version(variables)
     read_variable(variables, "percore_home", _HOST_DIRECTORY)  # named itself: `setup_path` is made of it
     policy = Policy(**read_fields(Policy, variables))
-    return HostSettings(**read_fields(HostSettings, variables), policy=policy, alerts=read_targets(variables))
+    return HostSettings(
+        **read_fields(HostSettings, variables), policy=policy, alerts=read_targets(variables), otel=read_otel(variables)
+    )
 
 
 def read_settings(variables: Variables, project: Path) -> AppSettings:

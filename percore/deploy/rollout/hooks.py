@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from percore.common.passwords import for_programs
-from percore.deploy.alerts.event import Event, of_failure
-from percore.deploy.alerts.send import send
-from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.run import Known, Run
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
@@ -26,24 +23,16 @@ Commands = Mapping[str, Sequence[HookCommand]]
 
 
 class Hooks:
-    """Those of one verb; `values` become `PERCORE_...` variables of the commands. `targets` get the alerts."""
+    """Those of the run's verb; `values` become `PERCORE_...` variables of the commands."""
 
-    def __init__(
-        self,
-        commands: Commands,
-        directory: Path,
-        report: Report,
-        *,
-        verb: str,
-        targets: Sequence[Target] = (),
-        **values: str,
-    ) -> None:
-        self._commands = {name: [each.run for each in of if verb in each.on] for name, of in commands.items()}
-        self._directory = directory
-        self._report = report
-        self._targets = targets
+    def __init__(self, commands: Commands, run: Run, **values: str) -> None:
+        self._commands = {name: [each.run for each in of if run.verb in each.on] for name, of in commands.items()}
+        self._run = run
+        self._directory = run.project
+        self._report = run.report
         self._has_confirmed = False
-        self._values = {"verb": verb, "env": "", "hosts": "", "release": "", "commit": "", "commit_dirty": "", **values}
+        known = {"hosts": "", "release": "", "commit": "", "commit_dirty": ""}
+        self._values = {"verb": run.verb, "env": run.env, **known, **values}
 
     def tell(self, **values: str) -> None:
         """Values that became known meanwhile."""
@@ -61,38 +50,24 @@ class Hooks:
         self.tell_hosts(reached)
         missing = [host.name for host in hosts if host not in reached]
         if missing:
-            converge = hosts[0].scope.command("converge", f"--limit {','.join(missing)}")
-            what = f"{self._values['verb']} goes on without {', '.join(missing)}"
-            self._alert(Event("unreachable", self._values["env"], what, "no answer", missing, next=converge))
+            self._run.left_out(missing, hosts[0].scope.command("converge", f"--limit {','.join(missing)}"))
 
     @contextlib.contextmanager
     def told_of_end(self) -> Iterator[None]:
-        """Runs the hook `failed` when what is done within fails, and alerts of either end. A run that changed nothing is none."""
+        """Runs the hook `failed` when what is done within fails, and tells either end. A run that changed nothing is not told."""
         try:
             yield
         except PercoreError as error:
             self.tell(error=str(error))
             self.run("failed")
             if not isinstance(error, Declined):
-                self._alert(of_failure(error, self._values["verb"], **self._known()))
+                self._run.failed(error, self._known())
             raise
         if self._has_confirmed:
-            known = self._known()
-            subject = f"{self._values['verb']} done on {_count(known['hosts'])}"
-            reason = f"release {known['release']} serves" if known["release"] else "all is well"
-            self._alert(Event("done", subject=subject, reason=reason, **known))
+            self._run.done(self._known())
 
-    def _known(self) -> dict[str, Any]:
-        values = self._values
-        return {
-            "env": values["env"],
-            "hosts": values["hosts"].split(),
-            "release": values["release"],
-            "commit": values["commit"],
-        }
-
-    def _alert(self, event: Event) -> None:
-        send(event, self._targets, self._directory, self._report)
+    def _known(self) -> Known:
+        return Known(self._values["hosts"].split(), self._values["release"], self._values["commit"])
 
     def run(self, name: str) -> None:
         """One after the other; the first that fails raises PreflightError, or RolloutError once hosts were switched.
@@ -138,17 +113,15 @@ class Hooks:
         )
 
 
+def run_of(hosts: Sequence[Host], report: Report, verb: str) -> Run:
+    """Of this verb, told to whom the project names."""
+    scope, basics = hosts[0].scope, hosts[0].basics
+    return Run(verb, scope.env, scope.project, report, basics.alerts, basics.otel)
+
+
 def hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:
     """Those of the project that has these hosts."""
-    scope = hosts[0].scope
-    settings, targets = hosts[0].settings, hosts[0].basics.alerts
-    return Hooks(
-        settings.hooks, scope.project, report, verb=verb, targets=targets, env=scope.env, hosts=_names_of(hosts)
-    )
-
-
-def _count(hosts: Sequence[str]) -> str:
-    return "1 host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+    return Hooks(hosts[0].settings.hooks, run_of(hosts, report, verb), hosts=_names_of(hosts))
 
 
 def _names_of(hosts: Iterable[Host]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -17,8 +18,10 @@ import pytest
 
 from percore.common.webhook_signature import sign
 from percore.deploy.alerts.event import Event, of_failure
+from percore.deploy.alerts.run import Known, Run
 from percore.deploy.alerts.send import send
 from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.trace import Otel
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
@@ -120,7 +123,7 @@ def test_a_command_gets_the_event_on_its_input_and_in_variables(tmp_path: Path) 
 )
 def test_a_run_is_told_by_how_it_ended(error: PercoreError, kind: str, tmp_path: Path) -> None:
     line = 'echo "$PERCORE_EVENT" >> told'
-    hooks = Hooks({}, tmp_path, Report(quiet=True), verb="deploy", env="test", targets=targets_of({"run": line}))
+    hooks = Hooks({}, Run("deploy", "test", tmp_path, Report(quiet=True), targets_of({"run": line})))
     with pytest.raises(PercoreError), hooks.told_of_end():
         raise error
     with hooks.told_of_end():
@@ -129,7 +132,7 @@ def test_a_run_is_told_by_how_it_ended(error: PercoreError, kind: str, tmp_path:
 
 
 def test_a_run_that_changed_nothing_is_not_told(tmp_path: Path) -> None:
-    hooks = Hooks({}, tmp_path, Report(quiet=True), verb="deploy", targets=targets_of({"run": "touch told"}))
+    hooks = Hooks({}, Run("deploy", "test", tmp_path, Report(quiet=True), targets_of({"run": "touch told"})))
     with hooks.told_of_end():
         hooks.run("after_build")
     assert not (tmp_path / "told").exists()
@@ -190,4 +193,51 @@ def test_secrets_are_masked_in_what_is_told(tmp_path: Path) -> None:
 def test_an_alert_that_makes_no_sense_is_refused(written: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as error:
         targets_of(written)
+    assert told in str(error.value)
+
+
+def test_a_run_and_its_phases_are_a_trace(tmp_path: Path) -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    report = Report(quiet=True)
+    with receiver() as (address, got):
+        otel = host_settings_of(plan_with(otel={"endpoint": f"http://{address}", "headers": {"x-key": "s3cret"}})).otel
+        hooks = Hooks({}, Run("deploy", "production", tmp_path, report, otel=otel), hosts="web1 web2")
+        with pytest.raises(RolloutError), hooks.told_of_end():
+            report.phase("build", "boltlink")
+            report.phase("activate", "r1")
+            raise RolloutError("web2 is not healthy")
+    request = ExportTraceServiceRequest()
+    headers, body = got[0]
+    request.ParseFromString(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body)
+    spans = {span.name: span for span in request.resource_spans[0].scope_spans[0].spans}
+    assert headers["x-key"] == "s3cret"
+    assert set(spans) == {"build", "activate", "deploy"}
+    root = spans["deploy"]
+    found = {attribute.key: attribute.value.string_value for attribute in root.attributes}
+    assert found["cicd.pipeline.result"] == "failure"
+    assert found["deployment.environment.name"] == "production"
+    assert root.status.message == "web2 is not healthy"
+    assert {spans[name].parent_span_id for name in ("build", "activate")} == {root.span_id}
+    assert spans["build"].end_time_unix_nano == spans["activate"].start_time_unix_nano
+    assert [spans[name].status.code for name in ("build", "activate", "deploy")] == [0, 2, 2]
+
+
+def test_a_collector_that_does_not_answer_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    otel = Otel("http://127.0.0.1:1", {"x-key": "s3cret"})
+    Run("deploy", "production", tmp_path, Report(quiet=True), otel=otel).done(Known(["web1"]))
+    assert "the trace did not reach 127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"endpoint": "collector"}, "'otel.endpoint' should be an address"),
+        ({"headers": {}}, "'otel.endpoint' should be an address"),
+        ({"endpoint": "http://x", "header": {}}, "key 'otel.header' is not known"),
+    ],
+)
+def test_a_collector_that_makes_no_sense_is_refused(written: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as error:
+        host_settings_of(plan_with(otel=written))
     assert told in str(error.value)

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from percore.deploy.alerts.run import Run
 from percore.deploy.build.node_runtime import NodeArchive, fetch_node
 from percore.deploy.connection.messages import Changed
 from percore.deploy.connection.stream import Part
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending, must_ask, require_terminal, require_yes, show_changes
-from percore.deploy.rollout.hooks import Hooks
+from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
@@ -40,10 +41,8 @@ def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = Fal
     if not check:
         require_terminal(hosts)
         renew_certificates(hosts, report)
-    hooks = Hooks(
-        {}, scope.project, report, verb="setup", targets=() if check else hosts[0].basics.alerts, env=scope.env,
-        hosts=" ".join(host.name for host in hosts),
-    )  # fmt: skip
+    run = Run("setup", scope.env, scope.project, report) if check else run_of(hosts, report, "setup")
+    hooks = Hooks({}, run, hosts=" ".join(host.name for host in hosts))
     with closing_hosts(hosts, wait=True), hooks.told_of_end():
         connect_hosts(hosts, report)
         pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)
