@@ -36,7 +36,7 @@ _CELL_SHADES = {
 """By the first word."""
 
 
-class Phase(NamedTuple):
+class ReportPhase(NamedTuple):
     """A chapter of the run. `started` in nanoseconds since 1970."""
 
     name: str
@@ -53,14 +53,14 @@ class Report:
         self._last = self._started
         self._doing: str | None = "waiting for the hosts"  # None: nothing that is worth a word
         self._ended = threading.Event()
-        self.phases: list[Phase] = []
+        self.phases: list[ReportPhase] = []
         if shows_progress():
             threading.Thread(target=self._break_silence, daemon=True).start()
 
     def phase(self, name: str, text: str = "") -> None:
         """A new chapter of the story: build, connect, stage, ..."""
         self._doing = f"{name} {text}".rstrip()
-        self.phases.append(Phase(name, text, time.time_ns()))
+        self.phases.append(ReportPhase(name, text, time.time_ns()))
         self._line(f"{name:<10} {text}".rstrip(), "bold")
 
     def step(self, text: str) -> None:

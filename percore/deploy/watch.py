@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import read_file
-from percore.deploy.alerts.event import KINDS, Event
+from percore.deploy.alerts.alert import KINDS, Alert
 from percore.deploy.alerts.send import send
-from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
@@ -36,7 +36,7 @@ class Trouble:
 
     host: str
     about: str
-    event: Event
+    event: Alert
 
     @property
     def key(self) -> str:
@@ -74,7 +74,7 @@ def test_targets(scope: Scope, report: Report) -> None:
     targets = hosts[0].basics.alerts
     if not targets:
         raise UsageError("nobody is told of anything: 'alerts' is empty", next="see docs/how-to/alerts.md")
-    event = Event("done", scope.env, "a test of the alerts", "if you read this, alerts arrive")
+    event = Alert("done", scope.env, "a test of the alerts", "if you read this, alerts arrive")
     failed = send(event, [replace(target, on=tuple(KINDS)) for target in targets], scope.project, report)
     if failed:
         raise PercoreError(f"{failed} of {len(targets)} targets could not be told")
@@ -82,7 +82,7 @@ def test_targets(scope: Scope, report: Report) -> None:
 
 
 def tell_changes(
-    found: Iterable[Trouble], hosts: Sequence[Host], silent: set[str], state: Path, tell: Callable[[Event], None]
+    found: Iterable[Trouble], hosts: Sequence[Host], silent: set[str], state: Path, tell: Callable[[Alert], None]
 ) -> None:
     """What is new, what was told a day ago, and what is over. Of `silent` hosts nothing is known but that they are.
 
@@ -97,7 +97,7 @@ def tell_changes(
         for key, entry in before.items()
         if entry["host"] not in names or (entry["host"] in silent and key not in present)
     }
-    after, events = dict(kept), list[Event]()
+    after, events = dict(kept), list[Alert]()
     for key, trouble in present.items():
         told = before.get(key, {}).get("told", 0.0)
         is_due = now - told >= _REMIND_SECONDS
@@ -108,14 +108,14 @@ def tell_changes(
     for key, entry in before.items():
         if key not in after:
             over = f"over: {entry['subject']}"
-            events.append(Event("recovered", hosts[0].scope.env, over, "all is well again", [entry["host"]]))
+            events.append(Alert("recovered", hosts[0].scope.env, over, "all is well again", [entry["host"]]))
     if after != before:
         replace_file(state, json.dumps(after, indent=1, sort_keys=True).encode())
     for event in _merge(events):
         tell(event)
 
 
-def _merge(events: Sequence[Event]) -> Iterator[Event]:
+def _merge(events: Sequence[Alert]) -> Iterator[Alert]:
     """A network that fails is one alert, and not two hundred."""
     for kind in dict.fromkeys(event.kind for event in events):
         same = [event for event in events if event.kind == kind]
@@ -127,10 +127,10 @@ def _merge(events: Sequence[Event]) -> Iterator[Event]:
         more = [f"and {len(subjects) - _MOST_LINES} more"] if len(subjects) > _MOST_LINES else []
         subject = f"{len(same)} times on {count_hosts(hosts)}: {KINDS[kind]}"
         log = [*subjects[:_MOST_LINES], *more]
-        yield Event(kind, same[0].env, subject, same[0].reason, hosts, next=same[0].next, log=log)
+        yield Alert(kind, same[0].env, subject, same[0].reason, hosts, next=same[0].next, log=log)
 
 
-def _tell(event: Event, targets: Sequence[Target], scope: Scope, report: Report) -> None:
+def _tell(event: Alert, targets: Sequence[AlertTarget], scope: Scope, report: Report) -> None:
     report.warn(f"{event.subject}: {event.reason}") if event.kind != "recovered" else report.step(event.subject)
     send(event, targets, scope.project, report)
 
@@ -145,7 +145,7 @@ def _connect(hosts: Sequence[Host]) -> Faults:
 
 def _unreachable(faults: Faults, scope: Scope) -> Iterator[Trouble]:
     for name, fault in faults.items():
-        event = Event(
+        event = Alert(
             "unreachable", scope.env, f"{name} does not answer", fault.what, [name],
             next=fault.next or scope.command("status", f"--limit {name}"), log=fault.detail.splitlines()[-_MOST_LINES:],
         )  # fmt: skip
@@ -159,7 +159,7 @@ def _ask(hosts: Sequence[Host], scope: Scope) -> Iterator[Trouble]:
     for name, reply in statuses.items():
         for missing in reply["missing"]:
             advice = scope.command("logs", f"--limit {name}")
-            event = Event("unhealthy", scope.env, f"{name}: {missing}", "something does not run that should", [name],
+            event = Alert("unhealthy", scope.env, f"{name}: {missing}", "something does not run that should", [name],
                           reply["current"] or "", next=advice)  # fmt: skip
             yield Trouble(name, f"missing {missing}", event)
     for name, answer in jobs.items():
@@ -168,7 +168,7 @@ def _ask(hosts: Sequence[Host], scope: Scope) -> Iterator[Trouble]:
 
 def _failed_job(host: str, job: Mapping[str, Any], scope: Scope) -> Trouble:
     last = job["last"]
-    event = Event(
+    event = Alert(
         "job_failed", scope.env, f"job {job['name']} failed on {host}", last["end"] or "it failed", [host],
         next=scope.command("jobs", f"--app {job['name']}"), log=last["lines"][-_MOST_LINES:],
     )  # fmt: skip

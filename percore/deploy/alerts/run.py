@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.alerts.event import Event, of_failure
+from percore.deploy.alerts.alert import Alert, of_failure
 from percore.deploy.alerts.send import send
-from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.alerts.trace import Otel, export
 from percore.deploy.report import Report
 from percore.errors import PercoreError
 
 
 @dataclass(frozen=True)
-class Known:
+class RunFacts:
     """What is known of a run when it ends."""
 
     hosts: Sequence[str]
@@ -31,29 +31,29 @@ class Run:
     env: str
     project: Path
     report: Report
-    targets: Sequence[Target] = ()
+    targets: Sequence[AlertTarget] = ()
     otel: Otel | None = None
     started: int = field(default_factory=time.time_ns)
 
-    def failed(self, error: PercoreError, known: Known) -> None:
+    def failed(self, error: PercoreError, known: RunFacts) -> None:
         self.alert(of_failure(error, self.verb, env=self.env, **vars(known)))
         self._trace(known, error)
 
-    def done(self, known: Known) -> None:
+    def done(self, known: RunFacts) -> None:
         subject = f"{self.verb} done on {'1 host' if len(known.hosts) == 1 else f'{len(known.hosts)} hosts'}"
         reason = f"release {known.release} serves" if known.release else "all is well"
-        self.alert(Event("done", self.env, subject, reason, **vars(known)))
+        self.alert(Alert("done", self.env, subject, reason, **vars(known)))
         self._trace(known, None)
 
     def left_out(self, hosts: Sequence[str], advice: str) -> None:
         """The run goes on without these."""
         subject = f"{self.verb} goes on without {', '.join(hosts)}"
-        self.alert(Event("unreachable", self.env, subject, "no answer", hosts, next=advice))
+        self.alert(Alert("unreachable", self.env, subject, "no answer", hosts, next=advice))
 
-    def alert(self, event: Event) -> None:
+    def alert(self, event: Alert) -> None:
         send(event, self.targets, self.project, self.report)
 
-    def _trace(self, known: Known, error: PercoreError | None) -> None:
+    def _trace(self, known: RunFacts, error: PercoreError | None) -> None:
         if self.otel is None:
             return
         attributes: dict[str, Any] = {

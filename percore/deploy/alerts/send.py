@@ -16,19 +16,19 @@ from pathlib import Path
 from time import time
 
 from percore.common.passwords import for_programs
-from percore.common.webhook_signature import sign
-from percore.deploy.alerts.event import Event
-from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.alert import Alert
+from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
 from percore.deploy.shell import shell_command
+from percore.supervisor.automation.webhook_signature import sign
 
 _POST_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
 _MOST_THREADS = 8
 
 
-def send(event: Event, targets: Sequence[Target], project: Path, report: Report) -> int:
+def send(event: Alert, targets: Sequence[AlertTarget], project: Path, report: Report) -> int:
     """Returns when every target was told, or gave up: how many gave up."""
     wanted = [target for target in targets if event.kind in target.on]
     if not wanted:
@@ -41,18 +41,18 @@ def send(event: Event, targets: Sequence[Target], project: Path, report: Report)
     return sum(map(bool, faults))
 
 
-def _tell(event: Event, target: Target, project: Path) -> str:
+def _tell(event: Alert, target: AlertTarget, project: Path) -> str:
     """What failed; empty when nothing did."""
     if target.command:
         return _run(event, target.command, project)
     return _post(event, target) if target.is_webhook else _notify(event, target)
 
 
-def _body(event: Event) -> bytes:
+def _body(event: Alert) -> bytes:
     return json.dumps(REDACTOR.value(event.as_json())).encode()
 
 
-def _run(event: Event, command: str, project: Path) -> str:
+def _run(event: Alert, command: str, project: Path) -> str:
     """It gets the event on its standard input, and the main things in variables."""
     known = {"event": event.kind, "event_title": event.title, "event_reason": event.reason, "env": event.env}
     env = for_programs(**{f"PERCORE_{name.upper()}": REDACTOR.text(value) for name, value in known.items()})
@@ -77,7 +77,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _post(event: Event, target: Target) -> str:
+def _post(event: Alert, target: AlertTarget) -> str:
     body = _body(event)
     headers = {"Content-Type": "application/json", "User-Agent": "percore"}
     if target.secret:
@@ -99,7 +99,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _notify(event: Event, target: Target) -> str:
+def _notify(event: Alert, target: AlertTarget) -> str:
     from apprise import Apprise, AppriseAsset, NotifyType
 
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it would show addresses

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from percore.deploy import schema
-from percore.deploy.alerts.event import KINDS
+from percore.deploy.alerts.alert import KINDS
 from percore.deploy.masking import REDACTOR
 from percore.deploy.schema import VariableSource, read_variable
 from percore.errors import UsageError
@@ -25,7 +25,7 @@ _EVENTS = schema.lists_of(schema.choice(*KINDS))
 
 
 @dataclass(frozen=True)
-class Target:
+class AlertTarget:
     """One of `address` and `command`. `name` may be shown: most of an address can be secret."""
 
     address: str = field(default="", repr=False)
@@ -45,14 +45,14 @@ class Target:
         return f"{parts.scheme}://{parts.hostname or ''}" if self.is_webhook else f"{parts.scheme}://"
 
 
-def read_targets(variables: VariableSource) -> tuple[Target, ...]:
+def read_targets(variables: VariableSource) -> tuple[AlertTarget, ...]:
     """Raises UsageError for an entry that makes no sense. What is secret of an address is masked from now on."""
     where = variables.where("alerts")
     written = read_variable(variables, "alerts", _ALERTS)
     return tuple(_read_target(entry, f"alerts[{number}]", where) for number, entry in enumerate(written))
 
 
-def _read_target(written: Any, name: str, where: str) -> Target:
+def _read_target(written: Any, name: str, where: str) -> AlertTarget:
     entry: Mapping[str, Any] = schema.MAPPING.read(written, f"variable '{name}'", where)
     schema.require_keys(dict(entry), _KEYS, name, where)
     if ("to" in entry) == ("run" in entry):
@@ -61,10 +61,10 @@ def _read_target(written: Any, name: str, where: str) -> Target:
     if "run" in entry:
         if "secret" in entry:
             raise UsageError(f"{name}.secret is for webhooks alone", where=where, next="take it out")
-        return Target(command=_COMMAND.read(entry["run"], f"variable '{name}.run'", where), on=on)
+        return AlertTarget(command=_COMMAND.read(entry["run"], f"variable '{name}.run'", where), on=on)
     REDACTOR.hide(str(entry["to"]).partition("://")[2])
     address = _ADDRESS.read(entry["to"], f"variable '{name}.to'", where)
-    target = Target(address, secret=_read_secret(entry, name, where), on=on)
+    target = AlertTarget(address, secret=_read_secret(entry, name, where), on=on)
     if not target.is_webhook:
         _require_known(target, name, where)
     return target
@@ -80,7 +80,7 @@ def _read_secret(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _is_webhook_address(address: str) -> bool:
-    return Target(address).is_webhook
+    return AlertTarget(address).is_webhook
 
 
 @functools.cache  # every host of a run has the same
@@ -90,7 +90,7 @@ def _is_known(address: str) -> bool:
     return bool(Apprise().add(address))
 
 
-def _require_known(target: Target, name: str, where: str) -> None:
+def _require_known(target: AlertTarget, name: str, where: str) -> None:
     """An address that could not be used is refused before a run, not noticed when something failed."""
     if not _is_known(target.address):
         raise UsageError(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from percore import __version__
 from percore.deploy import schema
 from percore.deploy.masking import REDACTOR
-from percore.deploy.report import Phase
+from percore.deploy.report import ReportPhase
 from percore.deploy.schema import VariableSource, read_variable
 from percore.errors import PercoreError, UsageError
 
@@ -56,7 +56,7 @@ def export(
     name: str,
     attributes: Mapping[str, Any],
     started: int,
-    phases: Sequence[Phase],
+    phases: Sequence[ReportPhase],
     error: PercoreError | None,
 ) -> str:
     """What failed; empty when nothing did. `started` in nanoseconds since 1970."""
@@ -94,5 +94,5 @@ def _result(error: PercoreError | None) -> dict[str, str]:
     return {"cicd.pipeline.result": "failure" if error else "success"}
 
 
-def _of_phase(phase: Phase) -> dict[str, str]:
+def _of_phase(phase: ReportPhase) -> dict[str, str]:
     return {"cicd.pipeline.task.name": phase.name, "percore.phase": REDACTOR.text(phase.title)}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from percore.common import names
 from percore.deploy import schema
-from percore.deploy.alerts.targets import Target, read_targets
+from percore.deploy.alerts.targets import AlertTarget, read_targets
 from percore.deploy.alerts.trace import Otel, read_otel
 from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
@@ -139,7 +139,7 @@ class HostSettings:
     policy: Policy
     confirm_seconds: Annotated[int, schema.whole(least=3)]
     ask_before_switch: Annotated[bool, schema.FLAG]
-    alerts: tuple[Target, ...]
+    alerts: tuple[AlertTarget, ...]
     otel: Otel | None
 
     @property
@@ -152,9 +152,8 @@ def read_host_settings(variables: Variables) -> HostSettings:
     require_version(variables)
     read_variable(variables, "percore_home", _HOST_DIRECTORY)  # named itself: `setup_path` is made of it
     policy = Policy(**read_fields(Policy, variables))
-    return HostSettings(
-        **read_fields(HostSettings, variables), policy=policy, alerts=read_targets(variables), otel=read_otel(variables)
-    )
+    alerts, otel = read_targets(variables), read_otel(variables)
+    return HostSettings(**read_fields(HostSettings, variables), policy=policy, alerts=alerts, otel=otel)
 
 
 def read_settings(variables: Variables, project: Path) -> AppSettings:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from percore.common.passwords import for_programs
-from percore.deploy.alerts.run import Known, Run
+from percore.deploy.alerts.run import Run, RunFacts
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
@@ -66,8 +66,8 @@ class Hooks:
         if self._has_confirmed:
             self._run.done(self._known())
 
-    def _known(self) -> Known:
-        return Known(self._values["hosts"].split(), self._values["release"], self._values["commit"])
+    def _known(self) -> RunFacts:
+        return RunFacts(self._values["hosts"].split(), self._values["release"], self._values["commit"])
 
     def run(self, name: str) -> None:
         """One after the other; the first that fails raises PreflightError, or RolloutError once hosts were switched.
@@ -113,10 +113,11 @@ class Hooks:
         )
 
 
-def run_of(hosts: Sequence[Host], report: Report, verb: str) -> Run:
-    """Of this verb, told to whom the project names."""
+def run_of(hosts: Sequence[Host], report: Report, verb: str, *, is_told: bool = True) -> Run:
+    """Of this verb; told to whom the project names, unless it only shows what it would do."""
     scope, basics = hosts[0].scope, hosts[0].basics
-    return Run(verb, scope.env, scope.project, report, basics.alerts, basics.otel)
+    listeners = (basics.alerts, basics.otel) if is_told else ()
+    return Run(verb, scope.env, scope.project, report, *listeners)
 
 
 def hooks_of(hosts: Sequence[Host], report: Report, verb: str) -> Hooks:

@@ -16,20 +16,20 @@ from typing import Any
 
 import pytest
 
-from percore.common.webhook_signature import sign
-from percore.deploy.alerts.event import Event, of_failure
-from percore.deploy.alerts.run import Known, Run
+from percore.deploy.alerts.alert import Alert, of_failure
+from percore.deploy.alerts.run import Run, RunFacts
 from percore.deploy.alerts.send import send
-from percore.deploy.alerts.targets import Target
+from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.alerts.trace import Otel
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
 from percore.errors import PartialError, PercoreError, PreflightError, RolloutError, UnreachableError, UsageError
+from percore.supervisor.automation.webhook_signature import sign
 from tests.unit.deploy.planned import host_settings_of
 from tests.unit.deploy.test_release_command import plan_with
 
-DONE = Event("done", "production", "deploy done on 2 hosts", "release r1 serves", ["web1", "web2"], "r1")
+DONE = Alert("done", "production", "deploy done on 2 hosts", "release r1 serves", ["web1", "web2"], "r1")
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def receiver(status: int = 200) -> Iterator[tuple[str, list[tuple[dict[str, str]
         server.server_close()
 
 
-def targets_of(*written: dict[str, Any]) -> tuple[Target, ...]:
+def targets_of(*written: dict[str, Any]) -> tuple[AlertTarget, ...]:
     return host_settings_of(plan_with(alerts=list(written))).alerts
 
 
@@ -196,6 +196,12 @@ def test_an_alert_that_makes_no_sense_is_refused(written: dict[str, Any], told: 
     assert told in str(error.value)
 
 
+def fail_after_phases(report: Report) -> None:
+    report.phase("build", "boltlink")
+    report.phase("activate", "r1")
+    raise RolloutError("web2 is not healthy")
+
+
 def test_a_run_and_its_phases_are_a_trace(tmp_path: Path) -> None:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -204,9 +210,7 @@ def test_a_run_and_its_phases_are_a_trace(tmp_path: Path) -> None:
         otel = host_settings_of(plan_with(otel={"endpoint": f"http://{address}", "headers": {"x-key": "s3cret"}})).otel
         hooks = Hooks({}, Run("deploy", "production", tmp_path, report, otel=otel), hosts="web1 web2")
         with pytest.raises(RolloutError), hooks.told_of_end():
-            report.phase("build", "boltlink")
-            report.phase("activate", "r1")
-            raise RolloutError("web2 is not healthy")
+            fail_after_phases(report)
     request = ExportTraceServiceRequest()
     headers, body = got[0]
     request.ParseFromString(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body)
@@ -225,7 +229,7 @@ def test_a_run_and_its_phases_are_a_trace(tmp_path: Path) -> None:
 
 def test_a_collector_that_does_not_answer_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     otel = Otel("http://127.0.0.1:1", {"x-key": "s3cret"})
-    Run("deploy", "production", tmp_path, Report(quiet=True), otel=otel).done(Known(["web1"]))
+    Run("deploy", "production", tmp_path, Report(quiet=True), otel=otel).done(RunFacts(["web1"]))
     assert "the trace did not reach 127.0.0.1" in capsys.readouterr().err
 
 

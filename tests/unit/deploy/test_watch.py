@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from percore.deploy import watch
-from percore.deploy.alerts.event import Event
+from percore.deploy.alerts.alert import Alert
 from percore.deploy.watch import Trouble
 
 HOSTS: Any = [SimpleNamespace(name=name, scope=SimpleNamespace(env="test")) for name in ("web1", "web2")]
 
 
 def trouble(host: str, about: str = "disk") -> Trouble:
-    return Trouble(host, about, Event("disk", "test", f"{about} of {host}", "it is full", [host]))
+    return Trouble(host, about, Alert("disk", "test", f"{about} of {host}", "it is full", [host]))
 
 
 class Looks:

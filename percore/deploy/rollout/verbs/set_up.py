@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from percore.deploy.alerts.run import Run
 from percore.deploy.build.node_runtime import NodeArchive, fetch_node
 from percore.deploy.connection.messages import Changed
 from percore.deploy.connection.stream import Part
@@ -41,8 +40,7 @@ def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = Fal
     if not check:
         require_terminal(hosts)
         renew_certificates(hosts, report)
-    run = Run("setup", scope.env, scope.project, report) if check else run_of(hosts, report, "setup")
-    hooks = Hooks({}, run, hosts=" ".join(host.name for host in hosts))
+    hooks = Hooks({}, run_of(hosts, report, "setup", is_told=not check), hosts=" ".join(host.name for host in hosts))
     with closing_hosts(hosts, wait=True), hooks.told_of_end():
         connect_hosts(hosts, report)
         pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)

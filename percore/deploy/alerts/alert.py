@@ -26,7 +26,7 @@ _MOST_LINES = 20
 
 
 @dataclass(frozen=True)
-class Event:
+class Alert:
     """`reason` is one sentence; `next` what to type; `log` the last lines of whatever failed."""
 
     kind: str
@@ -61,10 +61,10 @@ class Event:
         return {"event": values.pop("kind"), "title": self.title, **values}
 
 
-def of_failure(error: PercoreError, verb: str, **known: Any) -> Event:
+def of_failure(error: PercoreError, verb: str, **known: Any) -> Alert:
     """A run that ended with this error."""
     kind, ending = _endings(error)
-    return Event(
+    return Alert(
         kind, subject=f"{verb} {ending}", reason=f"{error.where}: {error.what}" if error.where else error.what,
         next=error.next, log=error.detail.splitlines()[-_MOST_LINES:], **known,
     )  # fmt: skip
