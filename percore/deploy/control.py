@@ -11,6 +11,7 @@ from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.edge.draining import open_load_balancers
 from percore.deploy.rollout.edge.hand_off import directory_of
+from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import apps_of, closing_hosts, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
@@ -37,9 +38,12 @@ def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
     """A batch that fails is the last one."""
     hosts = load_hosts(scope)
     done: list[Host] = []
-    with closing_hosts(hosts), open_load_balancers(scope, report) as balancers:
+    hooks = Hooks({}, run_of(hosts, report, verb))
+    with closing_hosts(hosts), hooks.told_of_end(), open_load_balancers(scope, report) as balancers:
         connect_hosts(hosts, report)
         _require_app(hosts, app)
+        hooks.tell_hosts(hosts)
+        report.phase(verb, count_hosts(hosts))
         for batch in policy_of(hosts).batches(hosts):
             balancers.drain([host.name for host in batch])
             _, faults = _control(batch, report, verb, app=app)
@@ -48,6 +52,7 @@ def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
                 report.line(f"{_DONE[verb]} on {count_hosts(done)}; {len(hosts) - len(done) - len(faults)} not touched")
             stop_at(faults, report)
             balancers.undrain()
+        hooks.run("after_confirm")
     report.finish(f"{_DONE[verb]} on {count_hosts(done)}")
 
 

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from percore.common.printable import lines_of, printable, printable_lines
 from percore.common.worker_status import count_up, is_job
@@ -36,6 +36,14 @@ _CELL_SHADES = {
 """By the first word."""
 
 
+class ReportPhase(NamedTuple):
+    """A chapter of the run. `started` in nanoseconds since 1970."""
+
+    name: str
+    title: str
+    started: int
+
+
 class Report:
     """Lines on the terminal, from any thread. `quiet` keeps progress back (for --json); errors always show."""
 
@@ -45,12 +53,14 @@ class Report:
         self._last = self._started
         self._doing: str | None = "waiting for the hosts"  # None: nothing that is worth a word
         self._ended = threading.Event()
+        self.phases: list[ReportPhase] = []
         if shows_progress():
             threading.Thread(target=self._break_silence, daemon=True).start()
 
     def phase(self, name: str, text: str = "") -> None:
         """A new chapter of the story: build, connect, stage, ..."""
         self._doing = f"{name} {text}".rstrip()
+        self.phases.append(ReportPhase(name, text, time.time_ns()))
         self._line(f"{name:<10} {text}".rstrip(), "bold")
 
     def step(self, text: str) -> None:

@@ -52,6 +52,8 @@ HELP = {
     "new": "the new password: ID@SOURCE or SOURCE, as --vault-id",
     "only": "only what has this vault id",
     "name": "name of the variable",
+    "every": "seconds between two looks",
+    "once": "look once; what was told is remembered for the next time",
     "page": "a file of HTML to show, instead of percore's",
 }
 

@@ -15,6 +15,8 @@ from percore.deploy.rollout.verbs import drain as take_out
 from percore.deploy.rollout.verbs import known_release, preview, rollout, set_up
 from percore.deploy.run_command import run_command
 from percore.deploy.status import status as show_status
+from percore.deploy.watch import test_targets
+from percore.deploy.watch import watch as watch_hosts
 from percore.tasks.decorators import host_task, local_scope, operator_task, project_of, tasks_of_line
 from percore.tasks.environments import choose_environment
 
@@ -126,6 +128,18 @@ def status(scope: Scope, json: bool = False) -> None:
 def jobs(scope: Scope, app: str = "", json: bool = False) -> None:
     """When each job runs next, and how its last run ended; with --app the last lines of that job."""
     show_jobs(scope, Report(), names=[app] if app else [], as_json=json)
+
+
+@host_task()
+def watch(scope: Scope, every: float = 60.0, once: bool = False) -> None:
+    """Look at all hosts every so many seconds, and alert of what is wrong, and of what is over; --once for a timer."""
+    watch_hosts(scope, Report(), every=0 if once else every)
+
+
+@host_task()
+def alert(scope: Scope) -> None:
+    """Send a test to everybody whom `alerts` names."""
+    test_targets(scope, Report())
 
 
 @host_task()

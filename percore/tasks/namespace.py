@@ -25,6 +25,8 @@ HOST_TASKS = (
     hosts.run,
     hosts.status,
     hosts.jobs,
+    hosts.watch,
+    hosts.alert,
     hosts.logs,
     hosts.start,
     hosts.stop,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from percore.supervisor.automation import hook_runner
+from percore.supervisor.automation.webhook_signature import sign
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import is_running
 from tests.waiting import wait_for
@@ -73,6 +74,8 @@ def server() -> Iterator[http.server.HTTPServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             received.append((self.path, json.loads(body)))
+            self.server.headers = dict(self.headers)  # type: ignore[attr-defined]
+            self.server.body = body  # type: ignore[attr-defined]
             self.send_response(500 if self.path.startswith("/bad") else 200)
             self.end_headers()
 
@@ -95,13 +98,19 @@ def test_an_address_gets_the_event_and_what_fails_is_one_line_without_secrets(
 ) -> None:
     base = f"http://127.0.0.1:{server.server_port}"
     supervisor.apply(
-        supervisor.singleton(hooks={"crash": [f"{base}/good", f"{base}/bad/secret", "echo no such thing >&2; exit 7"]})
+        supervisor.singleton(
+            hooks={"crash": [f"{base}/good", f"{base}/bad/secret", "echo no such thing >&2; exit 7"]},
+            env={"PERCORE_HOOK_SECRET": "of hooks"},
+        )
     )
     os.kill(supervisor.pids("tick")[0], signal.SIGKILL)
     wait_for(lambda: "hook crash ended with code 7: no such thing" in supervisor.log(), "the failed command")
     assert [path for path, _ in server.received] == ["/good", "/bad/secret"]  # type: ignore[attr-defined]
     assert server.received[0][1]["event"] == "crash"  # type: ignore[attr-defined]
     assert "hook crash was answered with 500 by 127.0.0.1" in supervisor.log()
+    sent = {name.lower(): value for name, value in server.headers.items()}  # type: ignore[attr-defined]
+    signed = sign("of hooks", sent["webhook-id"], int(sent["webhook-timestamp"]), server.body)  # type: ignore[attr-defined]
+    assert sent["webhook-signature"] == signed["webhook-signature"]
     for place in ("describe", "jlist"):
         assert "secret" not in supervisor.run(*([place, "tick"] if place == "describe" else [place])).stdout
     assert "secret" not in supervisor.log() + (supervisor.home / "state.json").read_text()

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from percore.common import names
 from percore.deploy import schema
+from percore.deploy.alerts.targets import AlertTarget, read_targets
+from percore.deploy.alerts.trace import Otel, read_otel
 from percore.deploy.command_line import to_type
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.batches import Policy
@@ -137,6 +139,8 @@ class HostSettings:
     policy: Policy
     confirm_seconds: Annotated[int, schema.whole(least=3)]
     ask_before_switch: Annotated[bool, schema.FLAG]
+    alerts: tuple[AlertTarget, ...]
+    otel: Otel | None
 
     @property
     def has_systemd(self) -> bool:
@@ -147,7 +151,9 @@ def read_host_settings(variables: Variables) -> HostSettings:
     """Before all else: is this the version of percore that may change the host?"""
     require_version(variables)
     read_variable(variables, "percore_home", _HOST_DIRECTORY)  # named itself: `setup_path` is made of it
-    return HostSettings(**read_fields(HostSettings, variables), policy=Policy(**read_fields(Policy, variables)))
+    policy = Policy(**read_fields(Policy, variables))
+    alerts, otel = read_targets(variables), read_otel(variables)
+    return HostSettings(**read_fields(HostSettings, variables), policy=policy, alerts=alerts, otel=otel)
 
 
 def read_settings(variables: Variables, project: Path) -> AppSettings:

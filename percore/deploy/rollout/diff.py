@@ -21,6 +21,10 @@ from percore.deploy.rollout.wanted import PLACE, WantedApp
 from percore.errors import PercoreError, PreflightError, UsageError
 
 
+class Declined(PreflightError):
+    """The operator was asked, and did not say yes."""
+
+
 class ChangesPending(PercoreError):
     """A check found that a deploy would change something."""
 
@@ -167,7 +171,7 @@ def require_terminal(hosts: Sequence[Host]) -> None:
 def require_yes(hosts: Sequence[Host], report: Report) -> None:
     """Where ask_before_switch is set, the operator reads what would change, and confirms it."""
     if must_ask(hosts) and not report.ask(f"change {count_hosts(hosts)} of {hosts[0].scope.env}?"):
-        raise PreflightError("the answer was not yes; nothing was touched")
+        raise Declined("the answer was not yes; nothing was touched")
 
 
 def must_ask(hosts: Sequence[Host]) -> bool:

@@ -123,6 +123,7 @@ class EventHooks(Observer):
         task = {
             "message": message,
             "targets": list(app.config.hooks[message["event"]]),
+            "secret": app.config.env.get("PERCORE_HOOK_SECRET", ""),
             "cwd": app.config.cwd,
             "identity": [identity.uid, identity.gid, list(identity.groups)] if identity else None,
         }

@@ -30,7 +30,8 @@ def main() -> None:
         os.setuid(uid)
     os.chdir(task["cwd"] if os.path.isdir(task["cwd"]) else "/")
     for target in task["targets"]:
-        failure = post(target, message) if target.startswith(("http://", "https://")) else run(target, message)
+        is_address = target.startswith(("http://", "https://"))
+        failure = post(target, message, task["secret"]) if is_address else run(target, message)
         if failure:
             now = time.strftime("%Y-%m-%dT%H:%M:%S")
             sys.stderr.write(f"{now} {message['app']}: hook {message['event']} {failure}\n")
@@ -62,15 +63,21 @@ def run(command: str, message: Mapping[str, Any]) -> str:
     return f"ended with code {code}{': ' if last[0] else ''}{last[0][:200]}" if code else ""
 
 
-def post(address: str, message: Mapping[str, Any]) -> str:
-    """As `run`. Only the host is named: the rest of an address may be secret."""
+def post(address: str, message: Mapping[str, Any], secret: str) -> str:
+    """As `run`; signed where there is a secret. Only the host is named: the rest of an address may be secret."""
     import urllib.error
     import urllib.parse
     import urllib.request
+    import uuid
+
+    from percore.supervisor.automation.webhook_signature import sign
 
     host = urllib.parse.urlsplit(address).hostname
     body = json.dumps(message).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json", "User-Agent": "percore"})
+    headers = {"Content-Type": "application/json", "User-Agent": "percore"}
+    if secret:
+        headers.update(sign(secret, f"msg_{uuid.uuid4().hex}", int(time.time()), body))
+    request = urllib.request.Request(address, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=_POST_SECONDS):
             return ""

@@ -8,7 +8,7 @@ from typing import Any
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.render import render_plan
-from percore.deploy.plan.settings import AppSettings, read_settings
+from percore.deploy.plan.settings import AppSettings, HostSettings, read_host_settings, read_settings
 from percore.deploy.plan.variables import resolve_variables
 
 
@@ -18,3 +18,7 @@ def settings_of(plan: HostPlan) -> AppSettings:
 
 def render_state(plan: HostPlan, *, known: Mapping[str, Any]) -> HostState:
     return render_plan(plan, resolve_variables(plan).knowing(known), settings_of(plan) if plan.has_app else None)
+
+
+def host_settings_of(plan: HostPlan) -> HostSettings:
+    return read_host_settings(resolve_variables(plan))

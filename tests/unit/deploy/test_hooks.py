@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from percore.deploy.alerts.run import Run
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
@@ -21,7 +22,7 @@ def hooks_of(written: dict[str, Any]) -> Any:
 
 def run(written: dict[str, Any], verb: str, name: str, directory: Path) -> str:
     """What the commands of the hook append to a file."""
-    hooks = Hooks(hooks_of(written), directory, Report(quiet=True), verb=verb, env="test", hosts="web1 web2")
+    hooks = Hooks(hooks_of(written), Run(verb, "test", directory, Report(quiet=True)), hosts="web1 web2")
     hooks.tell(release="r1")
     hooks.tell_commit({"sha": "1a2b3c4d", "branch": "main", "is_dirty": True})
     hooks.run(name)
@@ -46,8 +47,8 @@ def test_a_command_knows_the_verb_the_release_the_commit_and_the_hosts(tmp_path:
 def test_what_is_not_known_yet_is_empty(tmp_path: Path) -> None:
     hooks = Hooks(
         {"before_connect": (HookCommand('echo "<$PERCORE_RELEASE$PERCORE_COMMIT>" > told'),)},
-        tmp_path, Report(quiet=True), verb="deploy", env="test",
-    )  # fmt: skip
+        Run("deploy", "test", tmp_path, Report(quiet=True)),
+    )
     hooks.run("before_connect")
     assert (tmp_path / "told").read_text() == "<>\n"
 
@@ -82,7 +83,7 @@ def test_a_hook_that_fails_says_what_to_do_again(tmp_path: Path) -> None:
 def test_the_hook_of_a_failure_is_run_by_the_verbs_it_names(tmp_path: Path) -> None:
     written = {"failed": {"run": "echo $PERCORE_VERB: $PERCORE_ERROR >> told", "on": ["rollback"]}}
     for verb in ("deploy", "rollback"):
-        hooks = Hooks(hooks_of(written), tmp_path, Report(quiet=True), verb=verb)
-        with pytest.raises(PreflightError), hooks.told_of_failure():
+        hooks = Hooks(hooks_of(written), Run(verb, "test", tmp_path, Report(quiet=True)))
+        with pytest.raises(PreflightError), hooks.told_of_end():
             raise PreflightError("no room")
     assert (tmp_path / "told").read_text() == "rollback: no room\n"

@@ -13,6 +13,8 @@ import pytest
 
 import percore
 from percore.common.passwords import for_programs, without_passwords
+from percore.deploy.alerts.run import Run, RunFacts
+from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.build.commands import Commands, build_environment
 from percore.deploy.inventory.model import Inventory
 from percore.deploy.inventory.script import read_script
@@ -68,12 +70,14 @@ def test_builds_are_not_given_our_passwords(tmp_path: Path) -> None:
 
 def test_hooks_are_not_given_our_passwords(tmp_path: Path) -> None:
     path, noted = program(tmp_path)
-    hooks = Hooks(
-        {"before_build": (HookCommand(str(path)),)}, tmp_path, Report(quiet=True), verb="deploy", env="staging"
-    )
+    run = Run("deploy", "staging", tmp_path, Report(quiet=True), [AlertTarget(command=str(path), on=("done",))])
+    hooks = Hooks({"before_build": (HookCommand(str(path)),)}, run)
     hooks.run("before_build")
     got_nothing_of_ours(noted)
     assert "PERCORE_ENV=staging\n" in noted.read_text()
+    noted.unlink()
+    run.done(RunFacts(["web1"]))
+    got_nothing_of_ours(noted)
 
 
 def test_inventory_programs_are_not_given_our_passwords(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def rollback(scope: Scope, report: Report, *, release: str | None = None) -> Non
     hosts = load_hosts(scope)
     require_terminal(hosts)
     hooks = hooks_of(hosts, report, "rollback")
-    with closing_hosts(hosts, wait=True), hooks.told_of_failure():
+    with closing_hosts(hosts, wait=True), hooks.told_of_end():
         hooks.run("before_connect")
         connect_hosts(hosts, report)
         hooks.run("after_connect")
@@ -55,7 +55,7 @@ def converge(scope: Scope, report: Report) -> None:
     everyone = load_hosts(scope.everyone)
     named = load_hosts(scope)
     hooks = hooks_of(named, report, "converge")
-    with closing_hosts(everyone, wait=True), hooks.told_of_failure():
+    with closing_hosts(everyone, wait=True), hooks.told_of_end():
         hooks.run("before_connect")
         standings = _connect_standings(everyone, {host.name for host in named}, report)
         hooks.run("after_connect")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from percore.deploy.alerts.run import Run
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
@@ -27,7 +28,7 @@ def renew_certificates(hosts: Sequence[Host], report: Report) -> None:
             done.add(command)
             scope = host.scope
             on_setup = {_NAME: (HookCommand(command, ("setup",)),)}
-            Hooks(on_setup, scope.project, report, verb="setup", env=scope.env).run(_NAME)
+            Hooks(on_setup, Run("setup", scope.env, scope.project, report)).run(_NAME)
             if ends_within(path, _days(host)):
                 raise PreflightError(
                     f"tls_renew_command ended well, and {path} is no certificate that ends later than in {_days(host)} days",

@@ -28,10 +28,10 @@ def deploy(scope: Scope, report: Report, *, diff: bool = False, as_json: bool = 
     policy = policy_of(hosts)
     require_terminal(hosts)
     hooks = hooks_of(hosts, report, "deploy")
-    with closing_hosts(hosts, wait=True), hooks.told_of_failure():
+    with closing_hosts(hosts, wait=True), hooks.told_of_end():
         hooks.run("before_connect")
         reached = connect_hosts(hosts, report, policy=policy)
-        hooks.tell_hosts(reached)
+        hooks.tell_reached(reached, hosts)
         hooks.run("after_connect")
         hooks.run("before_build")
         artifacts = build_apps(reached, report)

@@ -19,6 +19,7 @@ from percore.deploy.connection.stream import Part
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending, must_ask, require_terminal, require_yes, show_changes
+from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
@@ -39,12 +40,15 @@ def setup(scope: Scope, report: Report, *, check: bool = False, diff: bool = Fal
     if not check:
         require_terminal(hosts)
         renew_certificates(hosts, report)
-    with closing_hosts(hosts, wait=True):
+    hooks = Hooks({}, run_of(hosts, report, "setup", is_told=not check), hosts=" ".join(host.name for host in hosts))
+    with closing_hosts(hosts, wait=True), hooks.told_of_end():
         connect_hosts(hosts, report)
         pending = find_pending([(host, _render(host)) for host in hosts], report, with_app=False)
         if check and pending:
             _preview(hosts, pending, report, diff=diff, as_json=as_json)
         changed = set_up(pending, report, diff=diff) if pending else {}
+        if pending:
+            hooks.run("after_confirm")
     if as_json:
         report.json([{"host": host.name, "changed": changed.get(host.name, [])} for host in hosts])
     elif pending:
