@@ -7,6 +7,7 @@ import sys
 from invoke.context import Context
 
 from percore.deploy import control, operations
+from percore.deploy.fleet.doctor import doctor as examine
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
@@ -91,6 +92,12 @@ def history(scope: Scope, lines: int = 20, json: bool = False) -> None:
 def facts(scope: Scope) -> None:
     """The facts of each host, as JSON."""
     operations.facts(scope, Report())
+
+
+@host_task()
+def doctor(scope: Scope, json: bool = False) -> None:
+    """What is wrong with this machine and the hosts, each with what to type: memory, ports, limits, clock, NGINX, reloads."""
+    examine(scope, Report(quiet=json), as_json=json)
 
 
 @host_task()

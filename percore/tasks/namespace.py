@@ -22,6 +22,7 @@ HOST_TASKS = (
     hosts.history,
     hosts.facts,
     hosts.drift,
+    hosts.doctor,
     hosts.run,
     hosts.status,
     hosts.jobs,

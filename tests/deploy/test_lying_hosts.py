@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from percore.common.names import is_release_id
 from percore.deploy import operations, status
 from percore.deploy.connection import agent, local, messages, protocol, replies, stream, transport
+from percore.deploy.fleet import doctor
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.host import Host
@@ -43,6 +44,7 @@ VERBS: dict[str, Callable[[Scope, Report], None]] = {
     "lock": lambda scope, report: operations.lock(scope, report, why="work"),
     "unlock": operations.unlock,
     "stop": operations.stop,
+    "doctor": lambda scope, report: doctor.doctor(scope, report, as_json=False),
 }
 USES = {
     "plan": ("inspect", "compare"),
