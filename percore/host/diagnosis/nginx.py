@@ -20,6 +20,7 @@ from percore.host.resources.nginx_faults import certificates_of, names_of
 
 _SECONDS = 20
 _FILE = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
+_EMERGENCY = re.compile(r"^.*\[emerg\]\s*(?:\d+#\d+:\s*)?")
 _FIRST_PEM = re.compile(
     rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----.+?-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL
 )
@@ -68,7 +69,7 @@ def _workers() -> set[tuple[int, int]]:
 def _refused(said: str) -> Finding:
     lines = said.splitlines()
     why = next((line for line in lines if "[emerg]" in line), lines[-1] if lines else "it said nothing")
-    what = f"NGINX refuses its configuration, and would not start again: {why.partition('[emerg]')[2].strip() or why}"
+    what = f"NGINX refuses its configuration, and would not start again: {_EMERGENCY.sub('', why)}"
     return Finding(what, "correct the file, then nginx -t", "nginx", ERROR)
 
 

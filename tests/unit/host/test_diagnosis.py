@@ -86,7 +86,9 @@ def test_a_site_that_nginx_does_not_read_refuses_or_does_not_run_is_told(looking
     ]
     assert told(looking([site], workers=False)) == ["NGINX does not run"]
     assert told(looking([], workers=False)) == [], "it is none of ours, and does not run"
-    (refused,) = told(looking([site], code=1, error='nginx: [emerg] unknown directive "x" in /etc/nginx/a:1\nfailed'))
+    (refused,) = told(
+        looking([site], code=1, error='nginx: [emerg] 681#681: unknown directive "x" in /etc/nginx/a:1\nfailed')
+    )
     assert refused.endswith('would not start again: unknown directive "x" in /etc/nginx/a:1')
 
 
