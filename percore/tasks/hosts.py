@@ -8,6 +8,9 @@ from invoke.context import Context
 
 from percore.deploy import control, operations
 from percore.deploy.fleet.doctor import doctor as examine
+from percore.deploy.fleet.logs import LogWish
+from percore.deploy.fleet.logs import flush as flush_logs
+from percore.deploy.fleet.logs import logs as show_logs
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
@@ -136,9 +139,26 @@ def jobs(scope: Scope, app: str = "", json: bool = False) -> None:
 
 
 @host_task()
-def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> None:
-    """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
-    operations.logs(scope, Report(), app=app or None, lines=lines, follow=follow)
+def logs(
+    scope: Scope,
+    app: str = "",
+    lines: str = "",
+    since: str = "",
+    until: str = "",
+    grep: str = "",
+    err: bool = False,
+    follow: bool = False,
+    json: bool = False,
+) -> None:
+    """Show the apps' last log lines from all hosts, in the order of time; --follow until Ctrl-C."""
+    wish = LogWish(app, lines, since, until, grep, err, follow)
+    show_logs(scope, Report(quiet=json), wish, as_json=json)
+
+
+@host_task("yes")
+def flush(scope: Scope, app: str = "") -> None:
+    """Empty the logs of all apps, or of one, on every host, and delete the older ones."""
+    flush_logs(scope, Report(), app=app)
 
 
 @host_task()

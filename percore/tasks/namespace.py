@@ -27,6 +27,7 @@ HOST_TASKS = (
     hosts.status,
     hosts.jobs,
     hosts.logs,
+    hosts.flush,
     hosts.start,
     hosts.stop,
     hosts.restart,
