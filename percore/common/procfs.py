@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator
 
 from percore.common.typing import NamedTuple
@@ -20,6 +21,12 @@ def start_time_of(pid: int) -> int:
     Pid and start time together name one process for ever; a pid alone does not.
     """
     return int(_stat_field(pid, 22) or 0)
+
+
+def boot_time() -> float:
+    """Seconds since the epoch; start times are counted from it."""
+    with open("/proc/uptime") as file:
+        return time.time() - float(file.read().split()[0])
 
 
 def parent_of(pid: int) -> int:

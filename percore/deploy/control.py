@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from percore.deploy.command_line import relative
 from percore.deploy.connection.messages import Controlled, Removal, WithStatus
 from percore.deploy.report import Report, describe_apps
+from percore.deploy.rollout.diff import require_answer
 from percore.deploy.rollout.edge.draining import open_load_balancers
 from percore.deploy.rollout.edge.hand_off import directory_of
 from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
-from percore.deploy.rollout.hosts import apps_of, closing_hosts, load_hosts, open_hosts
+from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts, require_app
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, on_all, stop_at
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
-from percore.deploy.schema import suggest
-from percore.errors import PartialError, PercoreError, PreflightError, UsageError
+from percore.errors import PartialError, PercoreError, UsageError
 
 _DONE = {"restart": "restarted", "reload": "reloaded", "stop": "stopped", "start": "started", "scale": "scaled"}
 
@@ -41,7 +40,7 @@ def _in_batches(scope: Scope, report: Report, verb: str, app: str) -> None:
     hooks = Hooks({}, run_of(hosts, report, verb))
     with closing_hosts(hosts), hooks.told_of_end(), open_load_balancers(scope, report) as balancers:
         connect_hosts(hosts, report)
-        _require_app(hosts, app)
+        require_app(hosts, app)
         hooks.tell_hosts(hosts)
         report.phase(verb, count_hosts(hosts))
         for batch in policy_of(hosts).batches(hosts):
@@ -63,7 +62,7 @@ def scale(scope: Scope, report: Report, *, app: str, workers: str) -> None:
     hosts = load_hosts(scope)
     with closing_hosts(hosts):
         connect_hosts(hosts, report)
-        _require_app(hosts, app)
+        require_app(hosts, app)
         stop_at(_control(hosts, report, "scale", app=app, count=workers).faults, report)
     report.finish(f"scaled on {count_hosts(hosts)}")
     report.line("the next deploy sets the number back -> change 'instances' in the process file")
@@ -72,7 +71,7 @@ def scale(scope: Scope, report: Report, *, app: str, workers: str) -> None:
 def describe(scope: Scope, report: Report, *, app: str) -> None:
     """Everything about the workers, as `percore describe` on the hosts; of their variables only the names."""
     with open_hosts(scope, report) as hosts:
-        _require_app(hosts, app)
+        require_app(hosts, app)
         outcome = on_all(hosts, lambda host: host.ask("control", report, verb="describe", app=app or None))
         stop_at(outcome.faults, report)
 
@@ -83,7 +82,7 @@ def start(scope: Scope, report: Report, *, app: str) -> None:
     with closing_hosts(hosts):
         connect_hosts(hosts, report)
         if app:
-            _require_app(hosts, app)
+            require_app(hosts, app)
             stop_at(_control(hosts, report, "start", app=app).faults, report)
         else:
             all_or_stop(hosts, lambda host: _start_all(host, report), report)
@@ -100,7 +99,7 @@ def stop_app(scope: Scope, report: Report, *, app: str) -> None:
     hosts = load_hosts(scope)
     with closing_hosts(hosts):
         connect_hosts(hosts, report)
-        _require_app(hosts, app)
+        require_app(hosts, app)
         stop_at(_control(hosts, report, "stop", app=app).faults, report)
     report.finish(f"stopped {app}")
 
@@ -114,16 +113,6 @@ def _control(hosts: Sequence[Host], report: Report, verb: str, *, app: str, coun
         return reply
 
     return on_all(hosts, ask)
-
-
-def _require_app(hosts: Sequence[Host], app: str) -> None:
-    """Some host has it; one where it is not placed is passed over."""
-    if not app:
-        return
-    known = {name for host in hosts for name in apps_of(host)}
-    if app not in known:
-        advice = suggest(app, sorted(known), f"its apps: {', '.join(sorted(known)) or 'none'}")
-        raise UsageError(f"no host of {hosts[0].scope.env} runs an app '{app}'", next=advice)
 
 
 # -- taking an app off its hosts -------------------------------------------------------------------------------------------
@@ -143,7 +132,8 @@ def remove(scope: Scope, report: Report, *, data: bool) -> None:
             return
         for host in having:
             _list_removal(host, found[host.name], report)
-        _require_yes(scope, having, report)
+        question = f"remove {hosts[0].settings.name} from {count_hosts(having)} of {scope.env}?"
+        require_answer(scope, report, question, "nothing was removed")
         faults = on_all(having, lambda host: host.ask("remove", report, owner=lock_owner(), data=data)).faults
         _stop_at_partial(faults, having, scope, report)
     report.finish(f"removed from {count_hosts(having)}")
@@ -156,15 +146,6 @@ def _list_removal(host: Host, removal: Removal, report: Report) -> None:
         report.change(text)
     if removal["data"]:
         report.step(f"stays: {removal['data']} (--data removes it too)")
-
-
-def _require_yes(scope: Scope, hosts: Sequence[Host], report: Report) -> None:
-    if scope.yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask at; nothing was removed", next="add --yes")
-    if not report.ask(f"remove {hosts[0].settings.name} from {count_hosts(hosts)} of {scope.env}?"):
-        raise PreflightError("the answer was not yes; nothing was removed")
 
 
 def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], scope: Scope, report: Report) -> None:

@@ -12,7 +12,7 @@ from percore.deploy.connection.messages import Changed, LetGo
 from percore.deploy.report import Report, moment
 from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.host import Host, lock_owner, show_event
-from percore.deploy.rollout.hosts import ask_all, closing_hosts, connect_all, hosts_of_app, load_hosts, open_hosts
+from percore.deploy.rollout.hosts import ask_all, closing_hosts, connect_all, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts, on_all, stop_at
 from percore.deploy.rollout.scope import Scope
@@ -57,14 +57,6 @@ def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
     reply: Changed = host.ask("prepare", resources=units)
     report.host(host.name, "; ".join(reply["changed"]) or "unchanged")
-
-
-def logs(scope: Scope, report: Report, *, app: str | None, lines: int, follow: bool) -> None:
-    """The apps' own lines from all hosts, each behind its host's name."""
-    words = [*([app] if app else []), "--lines", str(lines), "--follow" if follow else "--nostream"]
-    with open_hosts(scope, report) as hosts:
-        having = hosts_of_app(hosts, app) if app else hosts
-        all_or_stop(having, lambda host: host.ask("stream", report, words=words), report)
 
 
 def lock(scope: Scope, report: Report, *, why: str) -> None:

@@ -120,6 +120,11 @@ class Report:
         self._ended.set()
         TERMINAL.line(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
 
+    def json_line(self, value: object) -> None:
+        """One of a stream of objects."""
+        self._doing = None
+        TERMINAL.line(json.dumps(REDACTOR.value(value)).replace("\x7f", "\\u007f"), sys.stdout)
+
     def ask(self, question: str) -> bool:
         """The operator's answer at the terminal; anything but yes is no."""
         self._doing = None

@@ -272,7 +272,7 @@ class ControlRequest(NamedTuple):
     """`percore VERB` on the apps of the release, or on one of them. Without an `owner` it only looks."""
 
     target: TargetPaths
-    verb: Annotated[str, pattern("a command on apps", "start|stop|restart|reload|scale|describe")]
+    verb: Annotated[str, pattern("a command on apps", "start|stop|restart|reload|scale|describe|flush")]
     owner: Optional[Line] = None
     app: Optional[Line] = None
     count: Optional[Annotated[str, pattern("a number of workers", r"[+-]?[0-9]{1,5}|max")]] = None  # type: ignore[assignment]

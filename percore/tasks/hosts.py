@@ -7,6 +7,12 @@ import sys
 from invoke.context import Context
 
 from percore.deploy import control, operations
+from percore.deploy.fleet.doctor import doctor as examine
+from percore.deploy.fleet.logs import LogWish
+from percore.deploy.fleet.logs import flush as flush_logs
+from percore.deploy.fleet.logs import logs as show_logs
+from percore.deploy.fleet.watch import test_targets
+from percore.deploy.fleet.watch import watch as watch_hosts
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
@@ -15,8 +21,6 @@ from percore.deploy.rollout.verbs import drain as take_out
 from percore.deploy.rollout.verbs import known_release, preview, rollout, set_up
 from percore.deploy.run_command import run_command
 from percore.deploy.status import status as show_status
-from percore.deploy.watch import test_targets
-from percore.deploy.watch import watch as watch_hosts
 from percore.tasks.decorators import host_task, local_scope, operator_task, project_of, tasks_of_line
 from percore.tasks.environments import choose_environment
 
@@ -96,6 +100,12 @@ def facts(scope: Scope) -> None:
 
 
 @host_task()
+def doctor(scope: Scope, json: bool = False) -> None:
+    """What is wrong with this machine and the hosts, each with what to type: memory, ports, limits, clock, NGINX, reloads."""
+    examine(scope, Report(quiet=json), as_json=json)
+
+
+@host_task()
 def drift(scope: Scope, json: bool = False) -> None:
     """Where hosts differ from their own release: workers, files edited by hand with the diff, pending handlers."""
     operations.drift(scope, Report(quiet=json), as_json=json)
@@ -143,9 +153,26 @@ def alert(scope: Scope) -> None:
 
 
 @host_task()
-def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> None:
-    """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
-    operations.logs(scope, Report(), app=app or None, lines=lines, follow=follow)
+def logs(
+    scope: Scope,
+    app: str = "",
+    lines: str = "",
+    since: str = "",
+    until: str = "",
+    grep: str = "",
+    err: bool = False,
+    follow: bool = False,
+    json: bool = False,
+) -> None:
+    """Show the apps' last log lines from all hosts, in the order of time; --follow until Ctrl-C."""
+    wish = LogWish(app, lines, since, until, grep, err, follow)
+    show_logs(scope, Report(quiet=json), wish, as_json=json)
+
+
+@host_task("yes")
+def flush(scope: Scope, app: str = "") -> None:
+    """Empty the logs of all apps, or of one, on every host, and delete the older ones."""
+    flush_logs(scope, Report(), app=app)
 
 
 @host_task()

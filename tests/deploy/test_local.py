@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import yaml
 from percore.deploy import control, operations, status
 from percore.deploy.command_line import relative
 from percore.deploy.connection import agent, stream
+from percore.deploy.fleet import logs as fleet_logs
+from percore.deploy.fleet.logs import LogWish
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, stage, wanted
 from percore.deploy.rollout import hosts as fleet
@@ -507,11 +510,27 @@ def test_starting_at_boot_needs_a_service_manager(project: Project) -> None:
 
 def test_logs_are_shown_behind_the_hosts_name(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    operations.logs(serving.scope, Report(), app="web", lines=5, follow=False)
+    fleet_logs.logs(serving.scope, Report(), LogWish(app="web", lines="5"))
     lines = capsys.readouterr().out.splitlines()
     assert lines
-    assert all(line.startswith("localhost | ") for line in lines)
+    assert all(re.match(r"localhost \| [01]\|web \| ", line) for line in lines)
     assert any("listening in" in line for line in lines)
+    fleet_logs.logs(serving.scope, Report(), LogWish(app="web", grep="listening i.", since="1h"), as_json=True)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["host"] for line in found} == {"localhost"}
+    assert all("listening in" in line.get("message", "listening in") for line in found)
+    assert any("its lines tell no time" in line.get("notice", "") for line in found)
+
+
+def test_logs_are_emptied_when_the_operator_agrees(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="no terminal to ask at; nothing was emptied -> add --yes"):
+        fleet_logs.flush(serving.scope, Report(), app="web")
+    fleet_logs.flush(dataclasses.replace(serving.scope, yes=True), Report(), app="web")
+    assert "emptied the logs of web on 1 host of local" in capsys.readouterr().out
+    fleet_logs.logs(serving.scope, Report(), LogWish(app="web", lines="5"))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UsageError, match="no host of local runs an app 'wep'"):
+        fleet_logs.flush(serving.scope, Report(), app="wep")
 
 
 def test_nothing_of_a_deploy_is_left_in_the_apps_folder(serving: Project) -> None:

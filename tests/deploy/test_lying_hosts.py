@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from percore.common.names import is_release_id
 from percore.deploy import operations, status
 from percore.deploy.connection import agent, local, messages, protocol, replies, stream, transport
+from percore.deploy.fleet import doctor, logs
 from percore.deploy.report import Report, print_error
 from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.host import Host
@@ -37,12 +38,13 @@ VERBS: dict[str, Callable[[Scope, Report], None]] = {
     "status": lambda scope, report: status.status(scope, report, as_json=False),
     "history": lambda scope, report: operations.history(scope, report, lines=5, as_json=False),
     "drift": lambda scope, report: operations.drift(scope, report, as_json=False),
-    "logs": lambda scope, report: operations.logs(scope, report, app=None, lines=5, follow=False),
+    "logs": lambda scope, report: logs.logs(scope, report, logs.LogWish(lines="5")),
     "exec": lambda scope, report: operations.exec_command(scope, report, ["true"]),
     "facts": operations.facts,
     "lock": lambda scope, report: operations.lock(scope, report, why="work"),
     "unlock": operations.unlock,
     "stop": operations.stop,
+    "doctor": lambda scope, report: doctor.doctor(scope, report, as_json=False),
 }
 USES = {
     "plan": ("inspect", "compare"),

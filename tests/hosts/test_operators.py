@@ -26,6 +26,23 @@ def test_workers_are_replaced_on_every_host_without_losing_a_request(deployed: P
     assert sum(after[place] != pid for place, pid in deployed.workers().items()) == 1
 
 
+def test_doctor_finds_nothing_on_a_fresh_deploy_and_names_what_is_broken_since(deployed: Project) -> None:
+    host = deployed.lab.hosts[1]
+    said = run(deployed, "doctor")
+    assert "no problems found on 3 hosts" in said, said
+    host.run("echo 'nonsense;' >/etc/nginx/conf.d/broken.conf")
+    try:
+        done = deployed.invoke("doctor", "--env", deployed.env)
+    finally:
+        host.run("rm /etc/nginx/conf.d/broken.conf")
+    assert done.returncode == 1
+    assert (
+        f'error    {host.name}: NGINX refuses its configuration, and would not start again: unknown directive "nonsense"'
+        in done.stdout
+    )
+    assert f"problems found: {host.name}" in done.stdout
+
+
 def test_an_app_is_scaled_stopped_and_started_on_every_host(deployed: Project) -> None:
     before = deployed.workers().keys()
     run(deployed, "scale", "--app", "boltlink-worker", "--workers", "2")

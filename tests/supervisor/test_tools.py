@@ -48,6 +48,13 @@ def test_doctor_knows_the_host_and_says_of_each_trouble_what_to_type(supervisor:
         assert "-> percore logs 1 --err" in done.stdout
         holder = f"port {port} of wants 0 is in use by"
         wait_for(lambda: holder in supervisor.run("doctor", check=False).stdout, "the stranger to be named")
+        deaf = {"script": "/bin/sh", "args": ["-c", "trap '' INT; while :; do sleep 0.1; done"], "kill_timeout": 200}
+        supervisor.run("start", write(supervisor, sleeper("deaf", **deaf)))
+        supervisor.run("restart", "deaf")
+        told = json.loads(supervisor.run("doctor", "--json", check=False).stdout)["findings"]
+        (cut,) = [finding for finding in told if "deaf" in finding["what"]]
+        assert cut["what"] == "deaf was killed once, because it had not ended 0.2 s after it was told to"
+        assert (cut["topic"], cut["severity"]) == ("reload", "warning")
     for row in ("percore", "host", "cores", "memory", "disk", "limits", "clock", "kernel", "sizing"):
         assert any(line.startswith(row) for line in done.stdout.splitlines()), row
 

@@ -216,6 +216,24 @@ class ProjectConflict(TypedDict):
     next: Line
 
 
+class HostFinding(TypedDict):
+    what: Line
+    next: Line
+    topic: Line
+    severity: Annotated[str, pattern("a severity", "error|warning|note")]
+
+
+class ShownCertificate(TypedDict):
+    path: Line
+    pem: Line
+    names: list[Line]
+
+
+class Diagnosis(TypedDict):
+    findings: list[HostFinding]
+    certificates: list[ShownCertificate]
+
+
 class Ports(TypedDict):
     strangers: dict[PortName, Line]
     conflicts: NotRequired[list[ProjectConflict]]  # with other projects on the host

@@ -17,6 +17,7 @@ from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts
 from percore.deploy.rollout.pending_setup import PendingSetup
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.wanted import PLACE, WantedApp
 from percore.errors import PercoreError, PreflightError, UsageError
 
@@ -172,6 +173,16 @@ def require_yes(hosts: Sequence[Host], report: Report) -> None:
     """Where ask_before_switch is set, the operator reads what would change, and confirms it."""
     if must_ask(hosts) and not report.ask(f"change {count_hosts(hosts)} of {hosts[0].scope.env}?"):
         raise Declined("the answer was not yes; nothing was touched")
+
+
+def require_answer(scope: Scope, report: Report, question: str, otherwise: str) -> None:
+    """Where --yes was not given; `otherwise` says what was not done."""
+    if scope.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask at; {otherwise}", next="add --yes")
+    if not report.ask(question):
+        raise PreflightError(f"the answer was not yes; {otherwise}")
 
 
 def must_ask(hosts: Sequence[Host]) -> bool:

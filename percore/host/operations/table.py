@@ -11,6 +11,8 @@ from percore.host import messages as m
 from percore.host.commands import messages as commands
 from percore.host.commands.console import run
 from percore.host.commands.release import release_command
+from percore.host.diagnosis.diagnose import diagnose
+from percore.host.diagnosis.messages import DiagnoseRequest
 from percore.host.operations.app_control import control, jobs, remove, start, stop
 from percore.host.operations.look import (
     compare,
@@ -81,6 +83,7 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "find": OnTarget(m.FindRequest, find),
     "status": OnTarget(m.StatusRequest, status),
     "jobs": OnTarget(m.JobsRequest, jobs),
+    "diagnose": OnTarget(DiagnoseRequest, diagnose),
     "history": OnTarget(m.HistoryRequest, read_history),
     "ports": Simple(PortsRequest, ports),
     "probe": Simple(m.ProbeRequest, probe),

@@ -88,10 +88,10 @@ class NginxReload(Resource):
 
     def apply(self) -> None:
         run([find_program("nginx") or "nginx", "-t", "-q"])
-        before = _workers()
+        before = serving_workers()
         run(["systemctl", "reload-or-restart", "nginx.service"])
         deadline = time.monotonic() + TAKE_OVER_SECONDS
-        while before & _workers():
+        while before & serving_workers():
             if time.monotonic() >= deadline:
                 raise RolloutError(
                     f"NGINX did not take over its configuration within {TAKE_OVER_SECONDS:.0f} s",
@@ -100,7 +100,7 @@ class NginxReload(Resource):
             time.sleep(0.02)
 
 
-def _workers() -> set[tuple[int, int]]:
+def serving_workers() -> set[tuple[int, int]]:
     """Those of NGINX that take requests, by pid and start: a reload returns before the earlier ones end."""
     main = run(["systemctl", "show", "--property=MainPID", "nginx.service"]).strip().partition("=")[2]
     pids = children_of(int(main)) if main.isdecimal() and main != "0" else []

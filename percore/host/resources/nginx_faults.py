@@ -87,7 +87,7 @@ def require_served(copy: Copy, output: str, content: str) -> None:
         )
     for name, address in _CONFLICT.findall(output):
         others = copy.others(name)
-        if name and others and name in _words_of(content):
+        if name and others and name in names_of(content):
             what, advice = _two_sites(copy, f"'{name}' on {address}", others)
             raise RolloutError(what, next=advice)
 
@@ -96,7 +96,8 @@ def certificates_of(content: str) -> list[str]:
     return re.findall(r"^\s*ssl_certificate\s+([^\s;$]+)\s*;", content, re.MULTILINE)
 
 
-def _words_of(content: str) -> Collection[str]:
+def names_of(content: str) -> Collection[str]:
+    """What its servers are called."""
     return {
         word for names in re.findall(r"^\s*server_name\s+([^;]+);", content, re.MULTILINE) for word in names.split()
     }

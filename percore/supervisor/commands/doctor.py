@@ -8,26 +8,30 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import psutil
 
+from percore.common.finding import ERROR, NOTE, WARNING, Finding, are_well
 from percore.common.printable import printable
-from percore.common.procfs import tree_of
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask_or_nothing
 from percore.supervisor.commands.arguments import make_parser
+from percore.supervisor.commands.diagnosis.apps import AppFacts, apps_of
+from percore.supervisor.commands.diagnosis.host import about_host
+from percore.supervisor.commands.diagnosis.memory import about_heaps, about_leaks, about_memory
+from percore.supervisor.commands.diagnosis.ports import about_ports
+from percore.supervisor.commands.diagnosis.reloads import about_reloads
+from percore.supervisor.commands.diagnosis.workers import about_workers
 from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
 from percore.supervisor.commands.list import print_list
 from percore.supervisor.commands.output import short_size
-from percore.supervisor.config.records import recorded_as
 from percore.supervisor.logs.files import last_lines
 
 _MB = 1 << 20
-_BACKLOG = 4096  # what the supervisor asks for
-_FEW_OPEN_FILES = 8192
-_LITTLE_DISK = 512 * _MB
 _LOG_LINES = 20
+_ORDER = (ERROR, WARNING, NOTE)
+_SHOWN = {ERROR: "!", WARNING: "!", NOTE: "-"}
 _HIDDEN = "[hidden]"
 _SECRETS = (
     (re.compile(r"(://[^/\s:@]*:)[^@\s/]+(@)"), rf"\1{_HIDDEN}\2"),
@@ -44,11 +48,6 @@ _SECRETS = (
 )
 
 
-class Finding(NamedTuple):
-    what: str
-    next: str
-
-
 def examine(arguments: list[str]) -> int:
     parser = make_parser("doctor")
     parser.add_argument("--json", action="store_true")
@@ -62,7 +61,7 @@ def examine(arguments: list[str]) -> int:
     limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
     own = sum(worker["memory_bytes"] for worker in workers)
     sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
-    findings = [*about_host(facts), *about_faults(faults, home), *about_workers(workers)]
+    findings = [*about_host(facts), *about_faults(faults, home), *about_apps(apps_of(workers), facts)]
     if options.json:
         print(
             json.dumps(
@@ -76,11 +75,17 @@ def examine(arguments: list[str]) -> int:
     else:
         for line in (*describe(facts, home, supervisor), "", *advise(sizing, workers), ""):
             print(printable(line))
-        for finding in findings:
-            print(printable(f"! {finding.what} -> {finding.next}"))
-        if not findings:
+        for finding in sorted(findings, key=lambda each: _ORDER.index(each.severity)):
+            print(printable(f"{_SHOWN[finding.severity]} {finding.what} -> {finding.next}"))
+        if are_well(findings):
             print("no problems found")
-    return 1 if findings else 0
+    return 0 if are_well(findings) else 1
+
+
+def about_apps(apps: Sequence[AppFacts], facts: Facts) -> Iterator[Finding]:
+    yield from about_memory(apps, facts)
+    for check in (about_workers, about_ports, about_reloads, about_heaps, about_leaks):
+        yield from check(apps)
 
 
 def pids_of(workers: Sequence[dict[str, Any]], supervisor: int) -> list[int]:
@@ -139,91 +144,8 @@ def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Findi
         yield Finding(
             f"the supervisor had an unexpected error {times}; nothing else was affected; the last: {faults['last']}",
             f"report it with the traceback in {home.daemon_log}",
+            "supervisor",
         )
-
-
-def about_host(facts: Facts) -> Iterator[Finding]:
-    if facts.somaxconn < _BACKLOG:
-        yield Finding(
-            f"somaxconn is {facts.somaxconn}: further simultaneous connections are refused",
-            f"sysctl -w net.core.somaxconn={_BACKLOG}, and the same in /etc/sysctl.d/",
-        )
-    if facts.open_files < _FEW_OPEN_FILES:
-        yield Finding(
-            f"only {facts.open_files} files and connections can be open per process",
-            "ulimit -n 65536 before percore starts (LimitNOFILE=65536 in its unit)",
-        )
-    if facts.available_bytes < facts.memory_bytes // 10:
-        yield Finding(
-            f"only {short_size(facts.available_bytes)} of memory is available", "percore list --sort memory:desc"
-        )
-    if facts.swap_bytes and facts.swap_used_bytes > facts.swap_bytes // 2:
-        yield Finding(
-            "more than half of the swap is used: swapped workers are slow",
-            "fewer workers, or more memory",
-        )
-    if facts.disk_free_bytes < min(_LITTLE_DISK, facts.disk_bytes // 20):
-        yield Finding(f"only {short_size(facts.disk_free_bytes)} is free for logs and state", "percore flush")
-    if facts.clock_is_synchronized is False:
-        yield Finding("the clock is not synchronized", "timedatectl set-ntp true")
-    if not facts.has_steering:
-        yield Finding(
-            "this kernel cannot steer connections to ready workers: all workers of an app share one queue",
-            "Linux 4.6 or newer, without a sandbox that lacks SO_ATTACH_REUSEPORT_CBPF",
-        )
-    if not facts.has_pidfd_getfd and not facts.has_fd_store:
-        yield Finding(
-            "after kill -9 of the supervisor its sockets are lost", "Linux 5.6 or newer, or run it under systemd"
-        )
-    if not facts.has_bind_shim:
-        yield Finding(
-            "there is no bind shim for this machine, so workers cannot share a port",
-            "install gcc, then reinstall percore",
-        )
-
-
-def about_workers(workers: Sequence[dict[str, Any]]) -> Iterator[Finding]:
-    for worker in workers:
-        name = f"{worker['name']} {worker['slot']}"
-        if worker["crash_looping"] or worker["state"] == "fatal":
-            yield Finding(
-                f"{name} keeps failing: {worker['failure'] or worker['last_end']}",
-                f"percore logs {worker['id']} --err",
-            )
-        elif worker["wanted"] and worker["failure"]:
-            yield Finding(f"{name}: {worker['failure']}", f"percore logs {worker['id']}")
-        elif worker["restarts"] >= 5 and worker["pid"] and worker["uptime_seconds"] < 600:
-            yield Finding(
-                f"{name} was restarted {worker['restarts']} times, {worker['uptime_seconds']:.0f} s ago ({worker['last_end']})",
-                f"percore logs {worker['id']} --err",
-            )
-        limit = worker["config"].get(recorded_as("max_memory_restart"))
-        if limit and worker["memory_bytes"] > 0.9 * limit:
-            yield Finding(
-                f"{name} uses {short_size(worker['memory_bytes'])} of its limit of {short_size(limit)}", "percore monit"
-            )
-        port = worker["config"].get("port")
-        holder = find_port_owner(port, worker) if port and worker["wanted"] and worker["mode"] == "fork" else None
-        if holder:
-            yield Finding(
-                f"port {port} of {name} is in use by {holder}",
-                f"stop that process, or give '{worker['name']}' another port",
-            )
-
-
-def find_port_owner(port: int, worker: dict[str, Any]) -> Optional[str]:
-    """The process that listens on the port instead of the worker; None without one, or where we may not see it."""
-    own = set(tree_of(worker["pid"])) if worker["pid"] else set()
-    try:
-        listening = {
-            connection.pid
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-        }
-        others = sorted(pid for pid in listening if pid) if not listening & own else ()
-        return next((f"{psutil.Process(pid).name()} (pid {pid})" for pid in others), None)
-    except psutil.Error:
-        return None
 
 
 # -- the report ---------------------------------------------------------------------------------------------------------

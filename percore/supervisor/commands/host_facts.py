@@ -26,7 +26,7 @@ from percore.supervisor.sockets.sharing import Mode, find_sharing
 _MB = 1 << 20
 _LEAST_RESERVE = 512 * _MB
 _RESERVED_SHARE = 0.2  # of the memory: for the system and its file cache
-_HEAP_SHARE = 0.75  # of a worker: the rest is code, stacks and buffers
+HEAP_SHARE = 0.75  # of a worker: the rest is code, stacks and buffers
 _LARGEST_HEAP = 4096 * _MB  # beyond, collecting it stops the worker for longer than it helps
 _SYS_PIDFD_GETFD = 438
 _TIME_ERROR = 5
@@ -60,6 +60,12 @@ class Facts(NamedTuple):
     has_fd_store: bool  # of systemd, which keeps the sockets of a supervisor that is its unit
     has_collapse_range: Optional[bool]  # of the file system that the logs are on
     has_bind_shim: bool
+    inodes_free: Optional[int] = None  # None where the file system does not count them
+    inodes: int = 0
+    tasks: int = 0  # of the supervisor's unit, as are the next two
+    tasks_most: Optional[int] = None
+    oom_kills: int = 0
+    is_container: bool = False
 
 
 class Sizing(NamedTuple):
@@ -71,32 +77,42 @@ class Sizing(NamedTuple):
 def read_facts(home: Home, pids: Sequence[int] = ()) -> Facts:
     """`pids` of what runs, workers before their supervisor: their limits count, not those of this command."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    group = Cgroup(pids[-1] if pids else os.getpid())
     place = existing_part(home.path)
     disk = psutil.disk_usage(place)
-    soft, hard = _open_files(pids[0] if pids else 0)
+    room = os.statvfs(place)
+    soft, hard = min(map(_open_files, pids), default=_open_files(0))
     shim = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sockets", f"bindshim-{os.uname().machine}.so"
     )
     return Facts(
         percore=__version__, python=platform.python_version(), system=system_name(), kernel=platform.release(),
         machine=platform.machine(), cores=usable_cores(), cores_online=os.cpu_count() or 1, memory_bytes=memory.total,
-        memory_limit_bytes=memory_limit(), available_bytes=memory.available, swap_bytes=swap.total, swap_used_bytes=swap.used,
+        memory_limit_bytes=group.memory_limit(), available_bytes=memory.available,
+        swap_bytes=swap.total, swap_used_bytes=swap.used,
         load=tuple(round(value, 2) for value in psutil.getloadavg()), disk_free_bytes=disk.free, disk_bytes=disk.total,
         open_files=soft, open_files_most=hard, somaxconn=read_number("/proc/sys/net/core/somaxconn"),
         syn_backlog=read_number("/proc/sys/net/ipv4/tcp_max_syn_backlog"), clock_is_synchronized=clock_is_synchronized(),
         has_steering=find_sharing().mode is Mode.STEERED, has_pidfd_getfd=has_pidfd_getfd(),
         has_fd_store=bool(pids) and has_fd_store(pids[-1]), has_collapse_range=has_collapse_range(place),
-        has_bind_shim=os.path.exists(shim),
+        has_bind_shim=os.path.exists(shim), inodes_free=room.f_favail if room.f_files else None, inodes=room.f_files,
+        tasks=group.number("pids", "pids.current"), tasks_most=group.number("pids", "pids.max") or None,
+        oom_kills=group.oom_kills() if pids else 0, is_container=is_container(),
     )  # fmt: skip
 
 
 def recommend(memory_bytes: int, cores: int, others_bytes: int = 0) -> Sizing:
     """One worker per core, as long as each has 128 MB; `others_bytes` is what other programs need."""
-    free = memory_bytes - max(_LEAST_RESERVE, int(memory_bytes * _RESERVED_SHARE)) - others_bytes
+    free = memory_bytes - reserve_of(memory_bytes) - others_bytes
     free = max(free, 64 * _MB)
     workers = max(1, min(cores, free // (128 * _MB)))
     share = free // workers
-    return Sizing(workers, share, min(_LARGEST_HEAP, int(share * _HEAP_SHARE)))
+    return Sizing(workers, share, min(_LARGEST_HEAP, int(share * HEAP_SHARE)))
+
+
+def reserve_of(memory_bytes: int) -> int:
+    """What the system needs of it."""
+    return max(_LEAST_RESERVE, int(memory_bytes * _RESERVED_SHARE))
 
 
 def _open_files(pid: int) -> tuple[int, int]:
@@ -125,6 +141,7 @@ def system_name() -> str:
 
 
 def read_number(path: str) -> int:
+    """0 where there is none."""
     try:
         with open(path) as file:
             return int(file.read())
@@ -132,17 +149,48 @@ def read_number(path: str) -> int:
         return 0
 
 
-def memory_limit() -> Optional[int]:
-    """The smallest limit of the cgroups we are in (v2, then v1); None where there is none."""
-    limits = []
-    with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            root = "/sys/fs/cgroup" if not controllers else "/sys/fs/cgroup/memory"
-            name = "memory.max" if not controllers else "memory.limit_in_bytes"
-            parts = [part for part in path.split("/") if part]
-            limits += [read_number(os.path.join(root, *parts[:depth], name)) for depth in range(len(parts) + 1)]
-    return min((limit for limit in limits if 0 < limit < 1 << 60), default=None)
+class Cgroup:
+    """What a process may use with those of its unit: control groups of version 2, and of version 1 (of a controller)."""
+
+    def __init__(self, pid: int) -> None:
+        self._paths: dict[str, str] = {}
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+            for line in file:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                self._paths.update(dict.fromkeys(controllers.split(","), path))
+
+    def memory_limit(self) -> Optional[int]:
+        """The smallest of its group and those above; None where there is none."""
+        limits = [read_number(os.path.join(place, "memory.max")) for place in self._places("", "")]
+        limits += [
+            read_number(os.path.join(place, "memory.limit_in_bytes")) for place in self._places("memory", "memory")
+        ]
+        return min((limit for limit in limits if 0 < limit < 1 << 60), default=None)
+
+    def number(self, controller: str, name: str) -> int:
+        """0 where there is none, or it says `max`."""
+        places = [*self._places("", ""), *self._places(controller, controller)]
+        unit = [place for place in places if place.endswith((".service", ".scope"))]
+        return next((number for place in unit if (number := read_number(os.path.join(place, name)))), 0)
+
+    def oom_kills(self) -> int:
+        for place in self._places("", ""):
+            if place.endswith(".service"):
+                with contextlib.suppress(OSError, ValueError), open(os.path.join(place, "memory.events")) as file:
+                    return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+        return 0
+
+    def _places(self, controller: str, below: str) -> list[str]:
+        """The directories of the group and of all above it."""
+        if controller not in self._paths:
+            return []
+        parts = [part for part in self._paths[controller].split("/") if part]
+        return [os.path.join("/sys/fs/cgroup", below, *parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def is_container() -> bool:
+    """Where the clock, among others, is not the host's own."""
+    return any(map(os.path.exists, ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")))
 
 
 def clock_is_synchronized() -> Optional[bool]:

@@ -10,23 +10,27 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
+from percore.common.bounds import regex_limit
 from percore.common.printable import printable
-from percore.errors import PercoreError
+from percore.errors import PercoreError, UsageError
 from percore.supervisor.client import as_selectors, select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper, read_stamp
+from percore.supervisor.logs.selection import LogLine, Selection, read_selection, with_moments
+from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper
 
 _POLL_SECONDS = 0.1
 _ASK_SECONDS = 1.0
+_FEW = 15
+_LEAST_READ, _MOST_READ = 1000, 200_000  # lines that are looked through for those which are asked for
 _GREEN, _RED, _MARKED, _PLAIN = b"\x1b[32m", b"\x1b[31m", b"\x1b[7m", b"\x1b[0m"
 
 
 class Line(NamedTuple):
     source: LogSource
     text: bytes
-    moment: Optional[float]  # its own timestamp
+    moment: Optional[float]  # its own, or that of the line above it
 
 
 class LogSource:
@@ -39,29 +43,69 @@ class LogSource:
         self.path = path
         self.follower = Follower(path, user=user_of(worker), begin=begin)
         self._has_warned = False
+        self._moment: Optional[float] = None  # of the last line that told one
         if self.follower.problem:
             warn(f"{path} cannot be read: {self.follower.problem}")
 
-    def read(self) -> list[Line]:
-        lines = self._lines(self.follower.read().splitlines())
+    def read(self, selection: Selection) -> list[Line]:
+        lines = with_moments(self.follower.read().splitlines(), self._moment)
         if self.follower.has_lost and not self._has_warned:
             self._has_warned = True
             warn(f"{self.path}: some lines were rotated before they could be shown")
+        return self._own(line for line in lines if selection.matches(line))
+
+    def last(self, count: Optional[int], selection: Selection) -> list[Line]:
+        """The last `count` of those that are selected; all of them without a count."""
+        if selection == Selection():
+            return self._own(with_moments(self.follower.last_lines(_FEW if count is None else count)))
+        lines = self._look_back(count, selection)
+        if selection.is_about_time and lines and lines[-1].moment is None:
+            lines = self._without_times(lines, selection)[-_FEW if count is None else -count :]
+        found = [line for line in lines if selection.has(line)]
+        return self._own(found if count is None else found[len(found) - min(len(found), count) :])
+
+    def _look_back(self, count: Optional[int], selection: Selection) -> list[LogLine]:
+        """So many lines that those which are wanted are among them."""
+        asked = _LEAST_READ
+        while True:
+            texts = self.follower.last_lines(asked)
+            lines = with_moments(texts)
+            begin = lines[0].moment if lines else None
+            is_far = begin is None or (selection.since is not None and begin < selection.since)
+            if selection.pattern is not None and begin is None:
+                is_far = False
+            is_enough = count is not None and sum(map(selection.has, lines)) >= count
+            if is_far or is_enough or len(texts) < asked:
+                return lines
+            if asked >= _MOST_READ:
+                warn(f"{self.path}: lines before the last {asked} are not looked at -> zgrep, or a shorter time")
+                return lines
+            asked = min(asked * 4, _MOST_READ)
+
+    def _without_times(self, lines: list[LogLine], selection: Selection) -> list[LogLine]:
+        """Its file tells at least when the last one was written."""
+        if selection.since is not None and _written_time(self) < selection.since:
+            return []
+        warn(f"{self.path}: its lines tell no time, so the last ones are shown -> set log_date_format, or time: true")
         return lines
 
-    def last(self, count: int) -> list[Line]:
-        return self._lines(self.follower.last_lines(count))
-
-    def _lines(self, texts: Iterable[bytes]) -> list[Line]:
-        return [Line(self, text, read_stamp(text)) for text in texts]
+    def _own(self, lines: Iterable[LogLine]) -> list[Line]:
+        own = [Line(self, line.text, line.moment) for line in lines]
+        self._moment = own[-1].moment if own else self._moment
+        return own
 
 
 def make_logs_parser() -> Parser:
     parser = make_parser("logs")
     parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
     parser.add_argument(
-        "--lines", type=int, default=15, metavar="N", help="first print this many lines of each log; 0: none"
+        "--lines", type=int, metavar="N", help="first print this many lines of each log (15; all with --since); 0: none"
     )
+    parser.add_argument(
+        "--since", default="", metavar="TIME", help="only lines since then: 10m (ago), 14:30, 2026-05-06T14:30"
+    )
+    parser.add_argument("--until", default="", metavar="TIME", help="only lines until then; does not follow")
+    parser.add_argument("--grep", default="", metavar="REGEX", help="only lines in which it is found")
     parser.add_argument("--nostream", action="store_true", help="print these lines only, do not follow")
     parser.add_argument("--follow", action="store_true", help="the default; for symmetry with --nostream")
     parser.add_argument("--err", action="store_true", help="only standard error")
@@ -78,17 +122,28 @@ def make_logs_parser() -> Parser:
 def show_logs(arguments: list[str]) -> int:
     """Prints the last lines of each log, then follows all of them until Ctrl-C."""
     options = make_logs_parser().parse_args(arguments)
+    selection = _selection_of(options)
+    count = options.lines if options.lines is not None or selection.since is not None else _FEW
     sources: dict[str, LogSource] = {}
     for path, worker, stream, _ in find_logs(options):
         if (place := os.path.realpath(path)) not in sources:
             sources[place] = LogSource(worker, stream, path, begin=None)
     write = make_writer(options, sources)
-    for line in in_time_order([source.last(options.lines) for source in sources.values()], _written_time):
+    with regex_limit(options.grep):
+        last = [source.last(count, selection) for source in sources.values()]
+    for line in in_time_order(last, _written_time):
         write(line)
     sys.stdout.flush()
-    if not options.nostream:
-        follow(options, sources, write)
+    if not options.nostream and selection.until is None:
+        follow(options, sources, write, selection)
     return 0
+
+
+def _selection_of(options: Namespace) -> Selection:
+    try:
+        return read_selection(options.since, options.until, options.grep)
+    except ValueError as error:
+        raise UsageError(f"--since, --until or --grep: {error}", where="logs", next="percore logs --help") from None
 
 
 def find_logs(options: Namespace) -> Iterator[tuple[str, Mapping[str, Any], str, Optional[int]]]:
@@ -102,13 +157,19 @@ def find_logs(options: Namespace) -> Iterator[tuple[str, Mapping[str, Any], str,
                 yield worker["error_file"], worker, "err", starts[1]
 
 
-def follow(options: Namespace, sources: dict[str, LogSource], write: Callable[[Line], None]) -> None:
+def follow(
+    options: Namespace,
+    sources: dict[str, LogSource],
+    write: Callable[[Line], None],
+    selection: Selection,
+) -> None:
     asked = time.monotonic()
     while True:
         if time.monotonic() - asked >= _ASK_SECONDS:
             add_new(options, sources)
             asked = time.monotonic()
-        batches = [source.read() for source in sources.values()]
+        with regex_limit(options.grep):
+            batches = [source.read(selection) for source in sources.values()]
         for line in in_time_order(batches, lambda _: time.time()):
             write(line)
         sys.stdout.flush()
@@ -192,5 +253,6 @@ def _as_json(line: Line, timestamp: str) -> bytes:
     if line.text.startswith(b'{"message":'):
         return line.text
     fields = {"message": line.text.decode(errors="replace"), "timestamp": timestamp, "type": line.source.stream,
-              "process_id": line.source.id, "app_name": line.source.name}  # fmt: skip
+              "process_id": line.source.id, "app_name": line.source.name,
+              **({"untimed": True} if line.moment is None else {})}  # fmt: skip
     return json.dumps(fields, ensure_ascii=False).encode()

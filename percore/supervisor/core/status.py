@@ -96,6 +96,7 @@ def _describe(app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, wi
             "addresses": [str(address) for address in worker.sockets.addresses], "wanted": slot.wanted,
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
             "thieves": [f"{owner} takes connections meant for {address}" for address, owner in app.router.conflicts.items()],
+            "tally": slot.tally.to_json(), "memory_marks": worker.child.usage.marks if worker.child.process else [],
             "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.environment.home.pids),
             "uncapped": app.runtime.children.groups.problem if worker.config.memory_max else "",
             **({"base_env": app.base_env} if with_env else {}),

@@ -13,6 +13,7 @@ from percore.common.procfs import tree_of
 from percore.common.typing import NamedTuple, Optional
 
 SHORTEST_SPAN = 0.2
+FIRST_MARK_SECONDS = 60
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -41,7 +42,9 @@ def usage_of_tree(pid: int) -> Usage:
 class Sampler:
     """Remembers the last reading of one worker, to turn CPU time into percent of one core, and memory into its growth."""
 
-    __slots__ = ("_at", "_cpu_seconds", "_growth", "_memory_bytes", "_pid", "cpu_percent", "memory_bytes")
+    __slots__ = (
+        "_at", "_begin", "_cpu_seconds", "_growth", "_memory_bytes", "_pid", "cpu_percent", "marks", "memory_bytes"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._pid = 0
@@ -50,6 +53,8 @@ class Sampler:
         self._memory_bytes = 0
         self.memory_bytes = 0
         self.cpu_percent = 0.0
+        self._begin = 0.0
+        self.marks: list[tuple[int, int]] = []  # its age and its memory, each time that it is twice as old: a trend
         self._growth: Optional[float] = None  # bytes a second; None after the first reading of a process
 
     def sample(self, pid: int) -> None:
@@ -57,6 +62,7 @@ class Sampler:
         now = time.monotonic()
         usage = usage_of_tree(pid)
         self.memory_bytes = usage.memory_bytes
+        self._mark(pid, now)
         if pid == self._pid and now - self._at < SHORTEST_SPAN:
             return
         span = now - self._at
@@ -65,6 +71,13 @@ class Sampler:
         self._growth = (usage.memory_bytes - self._memory_bytes) / span if is_same else None
         self._memory_bytes = usage.memory_bytes
         self._pid, self._at, self._cpu_seconds = pid, now, usage.cpu_seconds
+
+    def _mark(self, pid: int, now: float) -> None:
+        if pid != self._pid:
+            self._begin, self.marks = now, []
+        age = int(now - self._begin)
+        if age >= (2 * self.marks[-1][0] if self.marks else FIRST_MARK_SECONDS):
+            self.marks.append((age, self.memory_bytes))
 
     def seconds_until(self, memory_bytes: int) -> float:
         """When its memory will reach that, should it go on growing as it did; 0 when one reading does not tell yet."""

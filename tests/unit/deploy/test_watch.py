@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from percore.deploy import watch
+from percore.common.finding import ERROR, NOTE, WARNING, Finding
 from percore.deploy.alerts.alert import Alert
-from percore.deploy.watch import Trouble
+from percore.deploy.fleet import watch
+from percore.deploy.fleet.watch import Trouble
 
 HOSTS: Any = [SimpleNamespace(name=name, scope=SimpleNamespace(env="test")) for name in ("web1", "web2")]
 
@@ -79,3 +80,21 @@ def test_a_damaged_state_is_as_if_nothing_had_been_told(looks: Looks, content: s
     looks.state.write_text(content, encoding="latin-1")
     assert looks.see(trouble("web1")) == ["disk disk of web1"]
     assert looks.see(trouble("web1")) == []
+
+
+def test_of_what_doctor_finds_disks_certificates_and_faults_are_told_once_for_a_topic() -> None:
+    found = [
+        Finding("only 1 GB is free", "remove files", "disk"),
+        Finding("/var is full", "remove files", "disk", ERROR),
+        Finding("the certificate ends in 3 days", "renew it", "certificates", WARNING),
+        Finding("NGINX does not run", "systemctl start nginx", "nginx", ERROR),
+        Finding("the clock is not synchronized", "timedatectl", "clock", WARNING),
+        Finding("fork mode", "cluster", "reload", NOTE),
+    ]
+    scope: Any = SimpleNamespace(env="test")
+    told = [one.alert for one in watch._of_findings("web1", found, scope)]
+    assert [(alert.kind, alert.reason, alert.next) for alert in told] == [
+        ("disk", "only 1 GB is free", "remove files"),
+        ("certificate", "the certificate ends in 3 days", "renew it"),
+        ("unhealthy", "NGINX does not run", "systemctl start nginx"),
+    ]

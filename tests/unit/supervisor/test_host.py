@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from percore.supervisor.base.home import Home
-from percore.supervisor.commands.doctor import about_host, pids_of, redact
+from percore.supervisor.commands.diagnosis.host import about_host
+from percore.supervisor.commands.doctor import pids_of, redact
 from percore.supervisor.commands.host_facts import read_facts, recommend
 
 GB = 1 << 30

@@ -40,6 +40,7 @@ def look(worker: Worker, settled_at: float, limit: Timer) -> None:
         return
     now = time.monotonic()
     if limit.is_over or (now >= settled_at and _is_drained(worker)):
+        worker.tally.drain_limits += limit.is_over
         limit.cancel()
         worker.handle(Event.STOP)
     else:

@@ -44,6 +44,7 @@ class Runtime(NamedTuple):
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from percore.supervisor.core.worker.tally import Tally
     from percore.supervisor.sockets.worker_sockets import SharedSockets
 
     class WorkerManager(Protocol):
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         """The slot of a worker."""
 
         place: Place
+        tally: Tally
 
         def worker_changed(self, worker: Worker) -> None: ...
 
@@ -122,6 +124,7 @@ class Worker:
         elif action is Action.TERMINATE:
             self.child.terminate(self.config)
         elif action is Action.KILL:
+            self.tally.kills += before is State.STOPPING
             self.child.kill()
         if self.state is not before:
             self._enter()
@@ -250,6 +253,10 @@ class Worker:
             self.readiness.addresses_changed()  # what it had proved is not known any more
         elif self.state is State.STOPPING:
             self.child.terminate(self.config)  # it may not have been told
+
+    @property
+    def tally(self) -> Tally:
+        return self._owner.tally
 
     @property
     def is_ready(self) -> bool:

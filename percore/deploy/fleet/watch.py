@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import read_file
+from percore.common.finding import ERROR, Finding
 from percore.deploy.alerts.alert import KINDS, Alert
 from percore.deploy.alerts.send import send
 from percore.deploy.alerts.targets import AlertTarget
+from percore.deploy.fleet.doctor import ask_diagnosis, findings_of
 from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
@@ -25,6 +27,8 @@ _REMIND_SECONDS = 86400.0
 _AGAIN_SECONDS = 5.0
 """A host that does not answer is asked once more before anybody is told."""
 
+_KIND_OF_TOPIC = {"disk": "disk", "certificates": "certificate"}
+_SUBJECTS = {"disk": "a disk is nearly full", "certificate": "a certificate needs to be renewed"}
 _MOST_LINES = 20
 _MOST_SINGLE = 3
 """More alerts of one kind at the same look are told as one."""
@@ -36,7 +40,7 @@ class Trouble:
 
     host: str
     about: str
-    event: Alert
+    alert: Alert
 
     @property
     def key(self) -> str:
@@ -102,8 +106,8 @@ def tell_changes(
         told = before.get(key, {}).get("told", 0.0)
         is_due = now - told >= _REMIND_SECONDS
         if is_due:
-            events.append(trouble.event)
-        subject = trouble.event.subject
+            events.append(trouble.alert)
+        subject = trouble.alert.subject
         after[key] = {"host": trouble.host, "subject": subject, "told": now if is_due else told}
     for key, entry in before.items():
         if key not in after:
@@ -155,15 +159,35 @@ def _unreachable(faults: Faults, scope: Scope) -> Iterator[Trouble]:
 def _ask(hosts: Sequence[Host], scope: Scope) -> Iterator[Trouble]:
     statuses, faults = on_all(hosts, lambda host: host.ask("status"))
     jobs, _ = on_all(hosts, lambda host: host.ask("jobs", names=[]))
+    diagnoses, _ = on_all(hosts, lambda host: list(findings_of(host, ask_diagnosis(host))))
     yield from _unreachable(faults, scope)
     for name, reply in statuses.items():
-        for missing in reply["missing"]:
-            advice = scope.command("logs", f"--limit {name}")
-            event = Alert("unhealthy", scope.env, f"{name}: {missing}", "something does not run that should", [name],
-                          reply["current"] or "", next=advice)  # fmt: skip
-            yield Trouble(name, f"missing {missing}", event)
+        yield from (_missing(name, reply, missing, scope) for missing in reply["missing"])
     for name, answer in jobs.items():
         yield from (_failed_job(name, job, scope) for job in answer["jobs"] if job["last"] and job["last"]["failed"])
+    for name, findings in diagnoses.items():
+        is_said = bool(name in statuses and statuses[name]["missing"])  # of workers that do not run
+        yield from _of_findings(name, [one for one in findings if not (is_said and one.topic == "workers")], scope)
+
+
+def _missing(host: str, reply: Mapping[str, Any], missing: str, scope: Scope) -> Trouble:
+    alert = Alert(
+        "unhealthy", scope.env, f"{host}: {missing}", "something does not run that should", [host],
+        reply["current"] or "", next=scope.command("logs", f"--limit {host}"),
+    )  # fmt: skip
+    return Trouble(host, f"missing {missing}", alert)
+
+
+def _of_findings(host: str, findings: Iterable[Finding], scope: Scope) -> Iterator[Trouble]:
+    """Of `doctor`: disks and certificates in time, the rest when it does not work. The first of each topic: figures vary."""
+    told: set[str] = set()
+    for finding in findings:
+        kind = _KIND_OF_TOPIC.get(finding.topic, "unhealthy" if finding.severity == ERROR else "")
+        if kind and finding.topic not in told:
+            told.add(finding.topic)
+            subject = f"{host}: {_SUBJECTS.get(kind, finding.topic)}"
+            alert = Alert(kind, scope.env, subject, finding.what, [host], next=finding.next)
+            yield Trouble(host, f"topic {finding.topic}", alert)
 
 
 def _failed_job(host: str, job: Mapping[str, Any], scope: Scope) -> Trouble:
