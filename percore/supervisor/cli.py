@@ -12,7 +12,7 @@ from percore.common.typing import NoReturn
 from percore.errors import PercoreError, UsageError, nearest
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.home_owner import go_on_as_owner
-from percore.supervisor.commands.registry import GROUPS, all_names, find, instead_of
+from percore.supervisor.commands.registry import GROUPS, all_names, find, instead_of, place_of
 
 # Where a terminal's characters are few.
 _PLAIN = {**dict.fromkeys("┌┬┐├┼┤└┴┘", "+"), "─": "-", "│": "|", "↺": "#", "…": "..."}
@@ -86,8 +86,8 @@ def run(arguments: list[str]) -> int:
         from percore.supervisor.commands.output import be_silent
 
         be_silent()
-    module, _, function = verb.place.partition(":")
-    code: int = getattr(import_module(f"percore.supervisor.commands.{module}"), function)(arguments[1:])
+    module, function = place_of(verb)
+    code: int = getattr(import_module(module), function)(arguments[1:])
     return code
 
 

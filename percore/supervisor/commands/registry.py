@@ -11,7 +11,7 @@ from percore.common.typing import NamedTuple, Optional
 
 class Verb(NamedTuple):
     names: str  # the name, then its aliases
-    place: str  # module:function
+    place: str  # module:function; the module is of this package, or named in full
     summary: str
     is_plain: bool = False  # takes no arguments
     reads_home: bool = True  # False: it writes what is root's, or nothing
@@ -79,6 +79,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "monit:show_monitor",
             "show a live view of all workers, with keys to control them",
         ),
+        Verb("web", "percore.web.command:serve_web", "serve metrics, state and health over HTTP, on port 9615"),
         Verb("logs", "logs:show_logs", "show the last lines of the logs, then follow them"),
         Verb("flush", "log_admin:flush_logs", "empty the logs and delete their rotated files"),
         Verb("reloadLogs", "log_admin:reload_logs", "reopen logs that were moved or deleted", is_plain=True),
@@ -111,6 +112,12 @@ def find(name: str) -> Optional[Verb]:
     return None
 
 
+def place_of(verb: Verb) -> tuple[str, str]:
+    """The module in full, and the function."""
+    module, _, function = verb.place.partition(":")
+    return module if "." in module else f"percore.supervisor.commands.{module}", function
+
+
 def all_names() -> list[str]:
     return [name for verbs in GROUPS.values() for verb in verbs for name in verb.names.split()]
 
@@ -129,7 +136,6 @@ _INSTEAD = {
     ),
     "install the newer percore (pip install -U percore), then: percore update": "deepUpdate",
     "percore init, then: percore start": "create",
-    "percore monit, or percore jlist for programs": "web",
     "percore set NAME VALUE, for each": "multiset",
     "pip install percore": "autoinstall",
     "see docs/reference/process-file.md": "examples",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from percore.common.typing import Callable, Optional
@@ -116,10 +115,9 @@ class Manager:
     def replace_over_limit(self, worker: Worker, reason: str) -> None:
         app = self.apps.get(worker.config.name)
         if app and not self._replacements.is_under_way(worker):
-            worker.tally.note_memory(time.monotonic() - worker.child.started_at)
             for observer in self.observers:
                 self._contain(f"following {app.name}", observer.worker_over_limit, app, worker, reason)
-        self._replacements.ask(worker, reason)
+        self._replacements.ask_over_limit(worker, reason)
 
     def restore(self, saved: Optional[Saved], entries: Mapping[str, Sequence[int]]) -> None:
         """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until an app is started."""

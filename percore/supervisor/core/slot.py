@@ -19,7 +19,6 @@ from percore.supervisor.core.routing import SlotRoute
 from percore.supervisor.core.worker.drain import drain
 from percore.supervisor.core.worker.history import Failures
 from percore.supervisor.core.worker.record import adopt_end, adopt_process
-from percore.supervisor.core.worker.tally import Tally
 from percore.supervisor.core.worker.worker import Runtime, Worker
 from percore.supervisor.process.pid_file import PidFile
 from percore.supervisor.process.process import Process
@@ -38,7 +37,6 @@ class Slot:
         self.number = place.number
         self.id = place.id
         self.wanted = False
-        self.tally = Tally()
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of it
         self._runtime = runtime
         self._listeners = listeners

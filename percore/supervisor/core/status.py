@@ -49,6 +49,7 @@ def _app_status(app: App) -> dict[str, Any]:
         **({"job": {"scheduled": app.wanted}} if app.config.is_job else {}),
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
+        "counts": dict(app.runtime.counts.of(app.name)),
         "workers": [{**status_of(worker), **_hashes(worker.config)} for worker in app.workers],
     }
 
@@ -96,7 +97,8 @@ def _describe(app: App, slots: Iterable[Slot], dropped: Mapping[str, int], *, wi
             "addresses": [str(address) for address in worker.sockets.addresses], "wanted": slot.wanted,
             "sharing": str(app.runtime.sharing) if worker.config.shares_port else "none",
             "thieves": [f"{owner} takes connections meant for {address}" for address, owner in app.router.conflicts.items()],
-            "tally": slot.tally.to_json(), "memory_marks": worker.child.usage.marks if worker.child.process else [],
+            "counts": dict(app.runtime.counts.of(app.name)),
+            "memory_marks": worker.child.usage.marks if worker.child.process else [],
             "instances": len(app.slots), "pid_file": pid_path(worker.config, slot.id, app.runtime.environment.home.pids),
             "uncapped": app.runtime.children.groups.problem if worker.config.memory_max else "",
             **({"base_env": app.base_env} if with_env else {}),
@@ -199,6 +201,7 @@ def status_of(worker: Worker) -> dict[str, Any]:
         "id": worker.place.id,
         "pid": worker.pid,
         "state": shown.value,
+        "role": worker.role.value,
         "release": config.release,
         "port": ports[0] if ports else config.port_of(worker.number),
         "memory_bytes": child.usage.memory_bytes if child.process else 0,

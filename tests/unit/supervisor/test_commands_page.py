@@ -10,7 +10,7 @@ import pytest
 
 from percore.errors import UsageError
 from percore.supervisor.cli import run
-from percore.supervisor.commands.registry import GROUPS, Verb
+from percore.supervisor.commands.registry import GROUPS, Verb, place_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "commands.md"
 COMMANDS = [command for commands in GROUPS.values() for command in commands]
@@ -21,8 +21,8 @@ def test_each_command_and_alias_is_on_the_page_and_leads_to_a_function(command: 
     text = PAGE.read_text()
     missing = [name for name in command.names.split() if not re.search(rf"`{re.escape(name)}[ `]", text)]
     assert missing == []
-    module, _, function = command.place.partition(":")
-    assert callable(getattr(import_module(f"percore.supervisor.commands.{module}"), function))
+    module, function = place_of(command)
+    assert callable(getattr(import_module(module), function))
 
 
 def test_no_name_means_two_commands() -> None:

@@ -17,7 +17,6 @@ from percore.supervisor.commands.diagnosis.host import about_host
 from percore.supervisor.commands.diagnosis.memory import about_heaps, about_leaks, about_memory, rise_of
 from percore.supervisor.commands.diagnosis.reloads import about_reloads
 from percore.supervisor.commands.host_facts import Facts, read_facts
-from percore.supervisor.core.worker.tally import Tally
 from percore.supervisor.process.usage import FIRST_MARK_SECONDS, Sampler
 
 MB, GB = 1 << 20, 1 << 30
@@ -30,9 +29,8 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 
 def app(name: str, count: int, *, mode: str = "cluster", **changed: Any) -> AppFacts:
     config = changed.pop("config", {})
-    tally = {**Tally().to_json(), **changed.pop("tally", {})}
     worker = {
-        "name": name, "mode": mode, "pid": 0, "wanted": True, "memory_bytes": 50 * MB, "config": config, "tally": tally,
+        "name": name, "mode": mode, "pid": 0, "wanted": True, "memory_bytes": 50 * MB, "config": config,
         "state": "running", "sharing": "steered", "addresses": [], "uptime_seconds": 100.0, "memory_marks": [], **changed,
     }  # fmt: skip
     return AppFacts(name, [{**worker, "slot": slot} for slot in range(count)])
@@ -84,7 +82,7 @@ def test_a_heap_beyond_the_limit_is_worth_a_note_until_it_costs_a_worker() -> No
     (note,) = about_heaps([limited("api", 2, 500, config=arguments)])
     assert note.severity == NOTE
     assert are_well([note])
-    (found,) = about_heaps([limited("api", 2, 500, config=arguments, tally={"memory_restarts": 1})])
+    (found,) = about_heaps([limited("api", 2, 500, config=arguments, counts={"memory": 2})])
     assert "it was replaced for its memory 2 times" in found.what
     assert "--max-old-space-size=375, or max_memory_restart 1365M" in found.next
     assert not are_well([found])
@@ -125,9 +123,9 @@ def test_a_leak_is_told_with_its_rate_and_when_it_meets_the_limit() -> None:
     assert found.what == (
         "the memory of api 0 rises by 10.3M an hour for as long as it runs (6 h); it is at its limit in 6 h"
     )
-    again = limited("api", 2, 200, tally={"memory_restarts": 2, "memory_ages": (7000, 7400)})
+    again = limited("api", 2, 200, counts={"memory": 4})
     (told,) = about_leaks([again])
-    assert told.what.startswith("api was replaced for its memory 4 times, at an age of 117 min to 2 h: it leaks")
+    assert told.what.startswith("api was replaced for its memory 4 times: it leaks")
 
 
 def test_a_worker_is_marked_at_twice_its_age_and_anew_with_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,17 +175,18 @@ def test_an_app_that_listens_nowhere_is_none_whose_reload_loses_requests() -> No
 
 
 def test_what_a_reload_had_to_cut_is_told_with_how_often() -> None:
-    cut = app("api", 2, tally={"kills": 2, "drain_limits": 1}, config={"kill_timeout": 5.0})
+    cut = app("api", 2, counts={"killed": 4, "drain_limit": 2, "drained": 10}, config={"kill_timeout": 5.0})
     killed, drained = reasons(cut)
     assert killed.what == "api was killed 4 times, because it had not ended 5 s after it was told to"
     assert drained.what.startswith("api still had open connections 2 times")
-    assert "end at SIGINT within kill_timeout (1.6 s)" in reasons(app("api", 1, tally={"kills": 1}))[0].next, (
+    assert "end at SIGINT within kill_timeout (1.6 s)" in reasons(app("api", 1, counts={"killed": 1}))[0].next, (
         "the default is known"
     )
+    assert not reasons(app("api", 2, counts={"killed": 1, "drain_limit": 2, "drained": 100}))
 
 
 def test_workers_of_a_supervisor_that_counts_nothing_yet_are_looked_at_as_well() -> None:
-    older = {key: value for key, value in app("api", 1).workers[0].items() if key not in ("tally", "memory_marks")}
+    older = {key: value for key, value in app("api", 1).workers[0].items() if key not in ("counts", "memory_marks")}
     apps = apps_of([older])
     assert not [*about_reloads(apps), *about_leaks(apps), *about_heaps(apps)]
 

@@ -44,8 +44,8 @@ class AppFacts(NamedTuple):
         return bool(self.workers[0]["mode"] == "fork")
 
     def count(self, name: str) -> int:
-        """Of the tallies of its workers; an older supervisor has none."""
-        return sum(int(worker.get("tally", {}).get(name, 0)) for worker in self.workers)
+        """What the supervisor counted of the app, at any time; an older one counts nothing."""
+        return int(self.workers[0].get("counts", {}).get(name, 0))
 
 
 def apps_of(workers: Iterable[Worker]) -> list[AppFacts]:

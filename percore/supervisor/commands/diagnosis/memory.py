@@ -11,6 +11,7 @@ from percore.common.procfs import command_line_of, environment_of
 from percore.supervisor.commands.diagnosis.apps import AppFacts, Worker, age_text, times
 from percore.supervisor.commands.host_facts import HEAP_SHARE, Facts, reserve_of
 from percore.supervisor.commands.output import short_size
+from percore.supervisor.core.worker.figures import MEMORY
 
 _MB = 1 << 20
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size(?:=|\s+)(\d{1,7})")
@@ -82,7 +83,7 @@ def about_heaps(apps: Sequence[AppFacts]) -> Iterator[Finding]:
         heap, limit = heap_of(app), app.memory_limit
         if heap is None or limit is None or heap <= limit * HEAP_SHARE:
             continue
-        restarts = app.count("memory_restarts")
+        restarts = app.count(MEMORY)
         said = f"the heap of {app.name} may grow to {_exact(heap)}, and its limit is {_exact(limit)}"
         fits = int(limit * HEAP_SHARE) // _MB
         told = f"node_args --max-old-space-size={fits}, or max_memory_restart {int(heap / HEAP_SHARE) // _MB}M"
@@ -95,14 +96,10 @@ def about_heaps(apps: Sequence[AppFacts]) -> Iterator[Finding]:
 
 def about_leaks(apps: Sequence[AppFacts]) -> Iterator[Finding]:
     for app in apps:
-        restarts, ages = app.count("memory_restarts"), _ages(app)
-        if restarts >= _OFTEN and ages:
-            yield Finding(
-                f"{app.name} was replaced for its memory {times(restarts)}, at an age of {_span(ages)}: it leaks, "
-                f"or its limit is too low",
-                f"percore heap {app.name}, or a higher max_memory_restart",
-                "leak",
-            )
+        restarts = app.count(MEMORY)
+        if restarts >= _OFTEN:
+            what = f"{app.name} was replaced for its memory {times(restarts)}: it leaks, or its limit is too low"
+            yield Finding(what, f"percore heap {app.name}, or a higher max_memory_restart", "leak")
             continue
         rising = [(rate, worker) for worker in app.workers if (rate := rise_of(worker))]
         if rising:
@@ -132,15 +129,6 @@ def _tell_rise(app: AppFacts, rate: float, worker: Worker) -> str:
     limit = app.memory_limit
     left = (limit - worker["memory_bytes"]) / rate if limit else 0
     return f"{text}; it is at its limit in {age_text(left)}" if left > 0 else text
-
-
-def _ages(app: AppFacts) -> list[int]:
-    return sorted(age for worker in app.workers for age in worker.get("tally", {}).get("memory_ages", ()))
-
-
-def _span(ages: Sequence[int]) -> str:
-    first, last = age_text(ages[0]), age_text(ages[-1])
-    return first if first == last else f"{first} to {last}"
 
 
 def _exact(size: int) -> str:

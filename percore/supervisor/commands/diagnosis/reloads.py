@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from percore.common.finding import NOTE, WARNING, Finding
 from percore.supervisor.commands.diagnosis.apps import AppFacts, times
 from percore.supervisor.commands.diagnosis.ports import listening_ports
+from percore.supervisor.core.worker.figures import DRAIN_LIMIT, DRAINED, KILLED
 
 STEERED = "steered"
+_OFTEN = 0.05
+"""Of all workers that were ended since the app is known: what happened once long ago is no reason to worry."""
 
 
 def about_reloads(apps: Sequence[AppFacts]) -> Iterator[Finding]:
@@ -40,9 +43,11 @@ def _why_not_shared(app: AppFacts) -> Iterator[Finding]:
 
 def _what_was_cut(app: AppFacts) -> Iterator[Finding]:
     seconds, signal = app.setting("kill_timeout"), app.setting("kill_signal")
-    if kills := app.count("kills"):
+    kills, limits = app.count(KILLED), app.count(DRAIN_LIMIT)
+    ended = app.count(DRAINED) + limits
+    if kills and kills >= _OFTEN * ended:
         what = f"{app.name} was killed {times(kills)}, because it had not ended {seconds:g} s after it was told to"
         yield Finding(what, f"end at {signal} within kill_timeout ({seconds:g} s), or raise it", "reload")
-    if limits := app.count("drain_limits"):
+    if limits and limits >= _OFTEN * ended:
         what = f"{app.name} still had open connections {times(limits)} when a reload had to stop its worker"
         yield Finding(what, f"close idle connections sooner, and finish the others at {signal}", "reload")
