@@ -20,7 +20,7 @@ from percore.deploy.plan.variables import resolve_variables
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
-from percore.deploy.rollout.peers import find_peers
+from percore.deploy.rollout.peers import find_monitored, find_peers
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.schema import suggest
 from percore.errors import UsageError
@@ -32,6 +32,9 @@ ONE = "one"
 
 LOAD_BALANCER = "loadbalancer"
 """The role of hosts that stand in front of the app's."""
+
+PROMETHEUS = "prometheus"
+"""The role of hosts that read the figures of those with the role monitoring."""
 
 INTERRUPT_SECONDS = 60.0
 """How long Ctrl-C waits for the hosts to roll back what was not confirmed."""
@@ -60,7 +63,7 @@ def _plan_hosts(scope: Scope, *, also_without_app: bool) -> tuple[list[Host], li
     planned = [_plan_host(name, inventory, scope) for name in names]
     servers = functools.cache(functools.partial(_find_servers, scope))
     for host in planned:
-        if host.plan.has_role(LOAD_BALANCER):
+        if host.plan.has_role(LOAD_BALANCER) or host.plan.has_role(PROMETHEUS):
             host.of_environment = servers
     hosts = [host for host in planned if also_without_app or host.app is not None]
     if not hosts:
@@ -71,8 +74,9 @@ def _plan_hosts(scope: Scope, *, also_without_app: bool) -> tuple[list[Host], li
 
 
 def _find_servers(scope: Scope) -> dict[str, Any]:
-    """For a load balancer: the app's hosts, whatever the run is limited to."""
-    return {"app_servers": find_peers(plan_hosts(scope.everyone, also_without_app=True))}
+    """For a load balancer and for Prometheus: the environment's hosts, whatever the run is limited to."""
+    hosts = plan_hosts(scope.everyone, also_without_app=True)
+    return {"app_servers": find_peers(hosts), "monitored_hosts": find_monitored(hosts)}
 
 
 def _plan_host(name: str, inventory: Inventory, scope: Scope) -> Host:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from percore.common.bounds import read_file
+from percore.deploy import schema
 from percore.deploy.connection.openssh.config import Wish, find_route
 from percore.deploy.hand_off.settings import read_peer_settings
 from percore.deploy.hand_off.write import replace_file
@@ -20,6 +21,7 @@ from percore.deploy.plan.peers import EdgePeer, bracketed, weigh
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import on_all
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.schema import read_variable
 
 MOST_CORES = 4096
 
@@ -36,6 +38,14 @@ def find_peers(hosts: Sequence[Host]) -> list[EdgePeer]:
         EdgePeer(host.name, addresses.get(host.name, host.name), host.settings.shown_port or 0) for host in serving
     ]
     return weigh(peers, {**read_cores(serving[0].scope), **own})
+
+
+def find_monitored(hosts: Sequence[Host]) -> list[EdgePeer]:
+    """Those on which `percore web` runs, with its port. Asks no host."""
+    monitored = [host for host in hosts if host.plan.has_role("monitoring")]
+    addresses = on_all(monitored, _address).results
+    ports = {host.name: read_variable(host.variables, "web_port", schema.PORT) for host in monitored}
+    return [EdgePeer(host.name, addresses.get(host.name, host.name), ports[host.name]) for host in monitored]
 
 
 def _address(host: Host) -> str:
