@@ -93,10 +93,11 @@ MOST_LINES = {
     "common": 1_240,
     "supervisor/commands": 4_210,
     "supervisor/config": 3_050,
-    "supervisor": 22_810,
+    "supervisor": 22_860,
     "host": 7_270,
     "deploy": 15_420,
     "tasks": 1_100,
+    "web": 2_100,
     "lab": 850,
 }
 LINES: dict[str, tuple[int, Callable[[], int]]] = {
