@@ -75,7 +75,8 @@ class AppMetrics:
         configured = {name: each for name, each in self.configured(snapshot).items() if name in snapshot.apps}
         found = {name: targets_of(snapshot.apps[name], worker) for name, worker in configured.items()}
         asked = [(name, target) for name, targets in found.items() for target in targets.targets]
-        self.results = tuple(self._pool.map(lambda pair: self._ask(*pair), asked))
+        results = self._pool.map(lambda pair: self._ask(*pair), asked)
+        self.results = tuple(result for result, (_, target) in zip(results, asked) if not target.is_leaving)
         self.problems = {name: targets.problem for name, targets in found.items() if targets.problem}
         self._tell()
         known = self.ledgers.settle(found)

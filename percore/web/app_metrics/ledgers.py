@@ -17,7 +17,7 @@ from percore.web.app_metrics.merge import merged
 from percore.web.app_metrics.scrape import Scraped
 from percore.web.app_metrics.targets import Targets
 
-_SAVE_SECONDS = 10.0
+_SAVING_SHARE = 0.05  # of the time
 _ABSENT_SECONDS = 600.0  # then an app is forgotten: it was deleted, or has no metrics any more
 
 
@@ -29,7 +29,7 @@ class Ledgers:
         self._lock = threading.Lock()
         self._by_app: dict[str, Ledger] = store.load(home)
         self._absent: dict[str, float] = {}  # since when, by app
-        self._saved_at = -_SAVE_SECONDS
+        self._save_at = 0.0
 
     def merged(self, app: str, *, per_worker: bool) -> list[Metric]:
         with self._lock:
@@ -67,16 +67,18 @@ class Ledgers:
         return self._by_app.setdefault(app, Ledger())
 
     def save_if_due(self) -> None:
-        """A worker that is gone is never asked again: what it counted is written at once."""
+        """Before a reader is told: what it has seen must not be less later. Where that takes long, not each time; but at
+        once where a worker is gone, which cannot be asked again."""
         has_changed = any(ledger.has_changed for ledger in list(self._by_app.values()))
-        if has_changed or time.monotonic() - self._saved_at > _SAVE_SECONDS:
+        if has_changed or time.monotonic() >= self._save_at:
+            began = time.monotonic()
             self.save()
+            self._save_at = time.monotonic() + (time.monotonic() - began) / _SAVING_SHARE
 
     def save(self) -> None:
         if not self._saves:
             return
         with self._lock:
-            self._saved_at = time.monotonic()
             for ledger in self._by_app.values():
                 ledger.has_changed = False
             try:
