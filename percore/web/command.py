@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from percore.errors import PercoreError, UsageError
+from percore.supervisor.base import systemd
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.commands.arguments import make_parser
@@ -36,9 +37,10 @@ def serve_web(arguments: list[str]) -> int:
     farewell.start(home, snapshots, app_metrics, options.scrape_interval)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    systemd.notify("READY=1")
     log(f"percore web: http://{options.host}:{server.effective_port}/ shows {home.path}")
     server.run()
-    app_metrics.save()
+    app_metrics.ledgers.save()
     return 0
 
 

@@ -35,7 +35,7 @@ _STREAMS = {"out": "out_file", "error": "error_file"}
 Samples = Iterator[tuple[tuple[str, ...], float]]
 
 
-class Known(NamedTuple):
+class MetricsSource(NamedTuple):
     """What the figures are taken from."""
 
     snapshot: Snapshot
@@ -48,7 +48,7 @@ class OwnMetric(NamedTuple):
     kind: str  # counter, gauge or info
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[Known], Samples]  # the values of the labels, and the value
+    samples: Callable[[MetricsSource], Samples]  # the values of the labels, and the value
     unit: str = ""
 
 
@@ -70,16 +70,16 @@ class ConnectionCounts:
 # -- where the values come from ------------------------------------------------------------------------------------------
 
 
-def _build(_: Known) -> Samples:
+def _build(_: MetricsSource) -> Samples:
     yield (__version__,), 1.0
 
 
-def _up(known: Known) -> Samples:
+def _up(known: MetricsSource) -> Samples:
     yield (), float(not known.snapshot.error)
 
 
-def _supervisor(value: Callable[[int], float]) -> Callable[[Known], Samples]:
-    def samples(known: Known) -> Samples:
+def _supervisor(value: Callable[[int], float]) -> Callable[[MetricsSource], Samples]:
+    def samples(known: MetricsSource) -> Samples:
         if pid := known.snapshot.daemon.get("pid"):
             yield (), value(pid)
 
@@ -97,30 +97,30 @@ def _own_usage(pid: int) -> tuple[float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _faults(known: Known) -> Samples:
+def _faults(known: MetricsSource) -> Samples:
     if known.snapshot.daemon:
         yield (), known.snapshot.daemon["faults"]["count"]
 
 
-def _of_apps(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Known], Samples]:
+def _of_apps(value: Callable[[Mapping[str, Any]], float]) -> Callable[[MetricsSource], Samples]:
     return lambda known: (((name,), value(app)) for name, app in known.snapshot.apps.items())
 
 
-def _app_info(known: Known) -> Samples:
+def _app_info(known: MetricsSource) -> Samples:
     for name, app in known.snapshot.apps.items():
         yield (name, app["namespace"], app["mode"], app["release"] or ""), 1.0
 
 
-def _states(known: Known) -> Samples:
+def _states(known: MetricsSource) -> Samples:
     for name, app in known.snapshot.apps.items():
         for state in State:
             yield (name, state.value), sum(worker["state"] == state.value for worker in app["workers"])
 
 
-def _counts(of: Mapping[str, str]) -> Callable[[Known], Samples]:
+def _counts(of: Mapping[str, str]) -> Callable[[MetricsSource], Samples]:
     """`of`: what the supervisor counts, and its label here. Nothing of a supervisor that does not count yet."""
 
-    def samples(known: Known) -> Samples:
+    def samples(known: MetricsSource) -> Samples:
         for name, app in known.snapshot.apps.items():
             for what, label in of.items() if "counts" in app else ():
                 yield (name, label) if label else (name,), app["counts"].get(what, 0)
@@ -128,10 +128,10 @@ def _counts(of: Mapping[str, str]) -> Callable[[Known], Samples]:
     return samples
 
 
-def _workers(value: Callable[[Mapping[str, Any]], Optional[float]]) -> Callable[[Known], Samples]:
+def _workers(value: Callable[[Mapping[str, Any]], Optional[float]]) -> Callable[[MetricsSource], Samples]:
     """None: not known of this one."""
 
-    def samples(known: Known) -> Samples:
+    def samples(known: MetricsSource) -> Samples:
         for worker in known.snapshot.workers:
             if (found := value(worker)) is not None:
                 yield (worker["name"], str(worker["slot"])), found
@@ -139,17 +139,17 @@ def _workers(value: Callable[[Mapping[str, Any]], Optional[float]]) -> Callable[
     return samples
 
 
-def _running(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Known], Samples]:
+def _running(value: Callable[[Mapping[str, Any]], float]) -> Callable[[MetricsSource], Samples]:
     return _workers(lambda worker: value(worker) if worker["pid"] else None)
 
 
-def _limit(known: Known) -> Samples:
+def _limit(known: MetricsSource) -> Samples:
     limits = {each["name"]: each["config"].get("max_memory") for each in known.snapshot.workers}
     return (((name,), float(limit)) for name, limit in limits.items() if limit)
 
 
-def _connections(field: str) -> Callable[[Known], Samples]:
-    def samples(known: Known) -> Samples:
+def _connections(field: str) -> Callable[[MetricsSource], Samples]:
+    def samples(known: MetricsSource) -> Samples:
         for worker in known.snapshot.workers:
             found = known.connections.get(worker["id"])
             value = getattr(found, field) if found else None
@@ -159,7 +159,7 @@ def _connections(field: str) -> Callable[[Known], Samples]:
     return samples
 
 
-def _log_bytes(known: Known) -> Samples:
+def _log_bytes(known: MetricsSource) -> Samples:
     for worker in known.snapshot.workers:
         for stream, key in _STREAMS.items():
             try:
@@ -168,19 +168,19 @@ def _log_bytes(known: Known) -> Samples:
                 continue
 
 
-def _scraped(known: Known) -> Samples:
+def _scraped(known: MetricsSource) -> Samples:
     for result in known.apps.results if known.apps else ():
         yield (result.app, str(result.slot)), float(not result.problem)
 
 
-def _asked(known: Known) -> Samples:
+def _asked(known: MetricsSource) -> Samples:
     if known.apps:
         for name in known.apps.configured(known.snapshot):
             yield (name,), float(name not in known.apps.problems)
 
 
-def _dropped(known: Known) -> Samples:
-    for name, count in known.apps.dropped().items() if known.apps else ():
+def _dropped(known: MetricsSource) -> Samples:
+    for name, count in known.apps.ledgers.dropped().items() if known.apps else ():
         yield (name,), count
 
 
@@ -241,12 +241,12 @@ METRICS = (
 )  # fmt: skip
 
 
-def _conflicts(known: Known) -> Samples:
+def _conflicts(known: MetricsSource) -> Samples:
     found = {each["name"]: len(each["thieves"]) for each in known.snapshot.workers}
     return (((name,), count) for name, count in found.items())
 
 
-def own_families(known: Known) -> Iterable[Metric]:
+def own_families(known: MetricsSource) -> Iterable[Metric]:
     for each in METRICS:
         metric = Metric(each.name, each.help, each.kind, each.unit)
         ending = {"counter": "_total", "info": "_info"}.get(each.kind, "")

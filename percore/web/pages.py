@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from percore.web.app_metrics.collect import AppMetrics
 from percore.web.app_metrics.merge import one_of_each
 from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right, text
-from percore.web.own_metrics import ConnectionCounts, Known, own_families
+from percore.web.own_metrics import ConnectionCounts, MetricsSource, own_families
 from percore.web.snapshot import Snapshots
 
 
@@ -33,7 +33,7 @@ class MetricsPages:
     def families(self, *, with_apps: bool, per_worker: Optional[bool] = None) -> Iterable[Metric]:
         self._apps.refresh()
         snapshot = self._snapshots.get()
-        yield from own_families(Known(snapshot, self._connections.of(snapshot), self._apps))
+        yield from own_families(MetricsSource(snapshot, self._connections.of(snapshot), self._apps))
         if with_apps:
             names = self._apps.configured(snapshot)
             found = (self._apps.families(name, per_worker=per_worker) or () for name in names)

@@ -53,6 +53,6 @@ def _address(found: Any) -> dict[str, Any]:
 def _process(worker: Mapping[str, Any]) -> dict[str, Any]:
     """The names of variables are all that the supervisor was asked for; here not even those."""
     config = {**worker["config"], "env": {}}
-    fields = pm2_fields({**worker, "config": config})
+    fields = pm2_fields({**worker, "config": config}, runs_programs=False)
     fields["pm2_env"] = {key: value for key, value in fields["pm2_env"].items() if key not in _SECRET}
     return fields

@@ -1,4 +1,4 @@
-"""percore's own on-host package: the supervisor, the host code, PyYAML and psutil, in one archive named by its content.
+"""percore's own on-host package: its code for hosts with the libraries that it needs, in one archive named by its content.
 
 Hosts have no internet, so everything goes with it. It unpacks to `/opt/percore/<hash>/` and runs there with nothing
 but the host's Python: `python3 -I -S /opt/percore/<hash> COMMAND`.
@@ -35,6 +35,8 @@ from percore.supervisor.cli import main
 sys.exit(main())
 """
 SUPERVISOR_FILES = (".py", ".cjs")
+LIBRARIES = ("yaml", "waitress", "prometheus_client")
+"""They are Python alone, so those that are installed here serve on every host; psutil is not."""
 
 OTHER_SYSTEMS = ("_psaix", "_psbsd", "_psosx", "_pssunos", "_pswindows")
 """Modules of psutil that Linux never imports; each host would compile them."""
@@ -105,9 +107,14 @@ def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path
         for path in sorted((code / part).rglob("*")):
             if path.suffix in SUPERVISOR_FILES or path.name == f"bindshim-{machine}.so":
                 yield f"percore/{path.relative_to(code)}", path
+    for path in sorted((code / "web").rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            yield f"percore/{path.relative_to(code)}", path
     yield "percore/supervisor/percore.service.j2", Path(template_path())
-    for path in sorted(_module_directory("yaml").glob("*.py")):
-        yield f"yaml/{path.name}", path
+    for library in LIBRARIES:
+        directory = _module_directory(library)
+        for path in sorted(directory.rglob("*.py")):
+            yield f"{library}/{path.relative_to(directory)}", path
     psutil = _module_directory("psutil") if _is_here(system, machine) else _fetch_psutil(cache, machine)
     for path in sorted(psutil.iterdir()):
         if path.suffix in (".py", ".so") and path.stem not in OTHER_SYSTEMS:

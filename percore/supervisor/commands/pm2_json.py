@@ -47,14 +47,17 @@ def list_processes() -> list[dict[str, Any]]:
     return [pm2_fields(worker) for worker in sorted(select_workers(with_env=True), key=lambda worker: worker["id"])]
 
 
-def pm2_fields(worker: Mapping[str, Any]) -> dict[str, Any]:
-    """One worker as PM2's `jlist` shows it. `env` holds the app's own variables, not the caller's shell as in PM2."""
+def pm2_fields(worker: Mapping[str, Any], *, runs_programs: bool = True) -> dict[str, Any]:
+    """One worker as PM2's `jlist` shows it. `env` holds the app's own variables, not the caller's shell as in PM2.
+
+    A Node that was never asked for its version is asked only where programs may be run.
+    """
     is_online = worker["state"] == "running"
     memory, cpu = (worker["memory_bytes"], worker["cpu_percent"]) if is_online else (0, 0)
     return {
         "pid": worker["pid"],
         "name": plain_name(worker["name"], worker["namespace"]),
-        "pm2_env": pm2_env(worker),
+        "pm2_env": pm2_env(worker, runs_programs=runs_programs),
         "pm_id": worker["id"],
         "monit": {"memory": memory, "cpu": cpu},
     }
@@ -66,7 +69,7 @@ def fields_of(worker: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "watch": watched(fields.get("watch"), worker["cwd"])}
 
 
-def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
+def pm2_env(worker: Mapping[str, Any], *, runs_programs: bool = True) -> dict[str, Any]:
     config = fields_of(worker)
     env = {str(name): str(value) for name, value in config["env"].items()}
     started = int(worker["started_time"] * 1000)
@@ -91,7 +94,7 @@ def pm2_env(worker: Mapping[str, Any]) -> dict[str, Any]:
         "unique_id": unique_id(worker),
         "username": user_name(config.get("user")),
         "version": app_version(worker) or "N/A",
-        "node_version": node_version(worker) or "N/A",
+        "node_version": node_version(worker, runs_it=runs_programs) or "N/A",
         "vizion": False,
         **options_in_json(config),
     }
@@ -184,7 +187,7 @@ def version_above(directory: str, user: Optional[AnyUser]) -> str:
     return _found[directory]
 
 
-def node_version(worker: Mapping[str, Any]) -> str:
+def node_version(worker: Mapping[str, Any], *, runs_it: bool = True) -> str:
     """Of the Node that runs the worker; asked of each Node once, then cached. Empty for other programs."""
     interpreter = worker["config"].get("interpreter", "")
     if os.path.basename(interpreter) not in _NODES:
@@ -198,6 +201,8 @@ def node_version(worker: Mapping[str, Any]) -> str:
         return ""
     place = os.path.join(Home.of_user().run, "node-versions.json")
     known = read_versions(place)
+    if key not in known and not runs_it:
+        return ""
     if key not in known:
         known[key] = ask_version(program)
         write_versions(place, known)

@@ -118,6 +118,7 @@ def scale(app: App, count: int) -> Job:
     app.leaving = [*(slot for slot in app.leaving if not slot.is_down), *surplus]
     for slot in surplus:
         slot.leave()
+    app.steer()  # those that leave are reached alone, as long as they are there
     if count > before and app.wanted:
         yield from start(app, app.slots[before:])
     while not all(slot.is_down for slot in surplus):

@@ -25,12 +25,9 @@ def start(home: Home, snapshots: Snapshots, metrics: AppMetrics, seconds: float)
         while True:
             time.sleep(_listen(home, metrics) if metrics.configured(snapshots.get()) else _AGAIN_SECONDS)
 
-    def go_round() -> None:
-        for _ in metrics.every(seconds):
-            pass
-
-    for work in (listen, *([go_round] if seconds else [])):
-        threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
+    if seconds:
+        threading.Thread(target=metrics.keep_asking, args=(seconds,), daemon=True).start()
 
 
 def _listen(home: Home, metrics: AppMetrics) -> float:

@@ -51,7 +51,7 @@ def add(into: Sums, more: Sums, *, most: int = MOST_KEPT_SERIES) -> int:
     return dropped
 
 
-class Entry:
+class WorkerSums:
     """One worker, by what it said last."""
 
     def __init__(self, slot: int) -> None:
@@ -85,7 +85,7 @@ class Entry:
 class Ledger:
     def __init__(self) -> None:
         self.base: dict[int, Sums] = {}  # of workers that are gone, by slot
-        self.entries: dict[str, Entry] = {}  # by worker: its process, and when that was started
+        self.entries: dict[str, WorkerSums] = {}  # by worker: its process, and when that was started
         self.families: dict[str, Family] = {}
         self.owners: dict[str, str] = {}
         self.dropped = 0  # series that had no room
@@ -93,7 +93,7 @@ class Ledger:
 
     def take(self, worker: str, slot: int, page: MetricsPage, *, at: float, holder: int = 0) -> None:
         """`at`: when it was asked; of two answers the later counts, in whatever order they are taken."""
-        entry = self.entries.setdefault(worker, Entry(slot))
+        entry = self.entries.setdefault(worker, WorkerSums(slot))
         if at < entry.asked_at:
             return
         entry.asked_at = at

@@ -10,7 +10,7 @@ from typing import Any
 from percore.common.files import write_file
 from percore.errors import PercoreError
 from percore.supervisor.base.home import Home
-from percore.web.app_metrics.ledger import Entry, Ledger, Sums
+from percore.web.app_metrics.ledger import Ledger, Sums, WorkerSums
 from percore.web.app_metrics.page import Family, Series
 
 _VERSION = 1
@@ -73,7 +73,7 @@ def _read_ledger(record: Any) -> Ledger:
     ledger.owners = {str(name): str(owner) for name, owner in record["owners"].items()}
     ledger.dropped = int(record["dropped"])
     for worker, found in record["workers"].items():
-        entry = Entry(int(found["slot"]))
+        entry = WorkerSums(int(found["slot"]))
         entry.holder, entry.sums = int(found["holder"]), _read_sums(found)
         entry.gone_at = time.monotonic()  # until it is seen
         ledger.entries[str(worker)] = entry

@@ -23,6 +23,11 @@ class MetricsTarget(NamedTuple):
     source: Optional[ProbeSource] = None
 
     @property
+    def is_leaving(self) -> bool:
+        """Its successor has taken over; it may end at any moment."""
+        return self.source is not None and self.source.incoming
+
+    @property
     def worker(self) -> str:
         """The process, and no other that has its pid later."""
         return worker_id(self.pid)
