@@ -11,8 +11,8 @@ from percore.deploy.fleet.doctor import doctor as examine
 from percore.deploy.fleet.logs import LogWish
 from percore.deploy.fleet.logs import flush as flush_logs
 from percore.deploy.fleet.logs import logs as show_logs
-from percore.deploy.fleet.watch import test_targets
-from percore.deploy.fleet.watch import watch as watch_hosts
+from percore.deploy.fleet.troubles import test_targets
+from percore.deploy.fleet.troubles import watch as watch_hosts
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending

@@ -11,8 +11,8 @@ import pytest
 
 from percore.common.finding import ERROR, NOTE, WARNING, Finding
 from percore.deploy.alerts.alert import Alert
-from percore.deploy.fleet import watch
-from percore.deploy.fleet.watch import Trouble
+from percore.deploy.fleet import troubles as watch
+from percore.deploy.fleet.troubles import Trouble
 
 HOSTS: Any = [SimpleNamespace(name=name, scope=SimpleNamespace(env="test")) for name in ("web1", "web2")]
 
