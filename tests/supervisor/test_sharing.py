@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -178,6 +179,41 @@ def answer(connection: socket.socket) -> dict[str, Any]:
         with connection.makefile("rb") as reply:
             found: dict[str, Any] = json.loads(reply.read().partition(b"\r\n\r\n")[2])
             return found
+
+
+KEEPS_CONNECTIONS = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Length', '2')
+        self.end_headers()
+        self.wfile.write(b'hi')
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_knows_nothing_of_a_drain_loses_no_request_of_clients_that_keep_their_connections(
+    supervisor: Supervisor,
+) -> None:
+    (supervisor.folder / "keeps.py").write_text(KEEPS_CONNECTIONS)
+    app = supervisor.api(script="keeps.py", interpreter=sys.executable)
+    supervisor.apply(app)
+    idle = socket.create_connection(("127.0.0.1", supervisor.port), timeout=5)
+    with idle, Load(supervisor.port, keeping=16, closing=0) as load:
+        for number in range(3):  # so each socket is one that was left before
+            if number == 1:
+                supervisor.kill_daemon()
+            supervisor.run("reload", "api")
+        connection = http.client.HTTPConnection("127.0.0.1", supervisor.port, timeout=5)
+        for _ in range(2):
+            connection.request("GET", "/")
+            with connection.getresponse() as response:
+                assert response.headers["Connection"] is None  # who serves now lets nobody go
+                response.read()
+        connection.close()
+    assert not load.failures
 
 
 @pytest.mark.parametrize(("host", "v6only"), [("::", True), ("::1", False)])

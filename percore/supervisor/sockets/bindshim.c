@@ -16,6 +16,7 @@
  *   connect, with the same words, before it has listened anywhere: "fail" for what is the app's own, "done": ask no more
  *   unlink, with the same words, of a socket's path: "done" for what is the app's own, which stays
  *   closed TOKEN PID\n, alone TOKEN PID\n: it closed a shared socket; it listens on a port that the kernel chose
+ * That the worker drains is no word: it is a mark on its listening sockets (percore/supervisor/sockets/worker_sockets.py).
  */
 
 #define EXPORT __attribute__((visibility("default")))
@@ -30,7 +31,7 @@ extern int *__errno_location(void) __attribute__((weak));
 #if defined(__x86_64__)
 enum { SYS_CLOSE = 3, SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_SENDTO = 44, SYS_RECVMSG = 47, SYS_SHUTDOWN = 48, SYS_BIND = 49,
        SYS_LISTEN = 50, SYS_GETSOCKNAME = 51, SYS_SETSOCKOPT = 54, SYS_GETSOCKOPT = 55, SYS_NEWFSTATAT = 262, SYS_UNLINKAT = 263, SYS_FCNTL = 72, SYS_GETPID = 39, SYS_NANOSLEEP = 35,
-       SYS_WRITE = 1, SYS_OPENAT = 257, SYS_DUP3 = 292, SYS_ACCEPT4 = 288 };
+       SYS_WRITE = 1, SYS_OPENAT = 257, SYS_DUP3 = 292, SYS_ACCEPT4 = 288, SYS_WRITEV = 20, SYS_SENDMSG = 46, SYS_PPOLL = 271 };
 static void add_one(unsigned long *number) { __asm__ volatile("lock incq %0" : "+m"(*number) : : "cc"); }
 static long call(long number, long a, long b, long c, long d, long e, long f) {
     long result;
@@ -45,7 +46,8 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 enum { SYS_CLOSE = 57, SYS_SOCKET = 198, SYS_CONNECT = 203, SYS_SENDTO = 206, SYS_RECVMSG = 212, SYS_SHUTDOWN = 210,
        SYS_BIND = 200, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204, SYS_SETSOCKOPT = 208, SYS_GETSOCKOPT = 209,
        SYS_NEWFSTATAT = 79, SYS_UNLINKAT = 35, SYS_FCNTL = 25, SYS_GETPID = 172,
-       SYS_NANOSLEEP = 101, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_DUP3 = 24, SYS_ACCEPT4 = 242 };
+       SYS_NANOSLEEP = 101, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_DUP3 = 24, SYS_ACCEPT4 = 242, SYS_WRITEV = 66,
+       SYS_SENDMSG = 211, SYS_PPOLL = 73 };
 static void add_one(unsigned long *number) {
     unsigned long value;
     u32 failed;
@@ -467,3 +469,141 @@ EXPORT int accept4(int descriptor, struct address *address, u32 *length, int fla
 }
 
 EXPORT int accept(int descriptor, struct address *address, u32 *length) { return accept4(descriptor, address, length, 0); }
+
+/*
+ * While the worker drains, each HTTP/1 response that begins says "Connection: close": the client comes back over a new
+ * connection, which leads to another worker. Programs that are never told to drain, or only by a signal that cuts their
+ * connections, so lose no request. What is encrypted by the program itself, or HTTP/2, passes as it is.
+ */
+enum { TCP_LEVEL = 6, SYN_COUNT_OPTION = 7, TCP_INFO_OPTION = 11, COOKIE_OPTION = 57, DRAINS = 113, RECEIVED_IN_INFO = 128,
+       MOST_PARTS = 64, USUAL_FLAGS = NO_SIGNAL | 0x8000 /* MSG_MORE */ | 0x40 /* MSG_DONTWAIT */, BOTH_WAYS = 2, E_PIPE = 32,
+       PLAIN = -5000 /* the call is to be made as it is */ };
+static const char CLOSE_LINE[] = "Connection: close\r\n", KEEP_ALIVE[] = "keep-alive", CLOSE_VALUE[] = "     close";
+enum { LINE_LENGTH = sizeof CLOSE_LINE - 1, VALUE_LENGTH = sizeof KEEP_ALIVE - 1 };
+
+/* A status line of 200 or more. */
+static int begins_response(const u8 *text, size_type length) {
+    return known_end && length > 15 && text[0] == 'H' && same(text, "HTTP/1.", 7) && (text[7] == '1' || text[7] == '0')
+        && text[8] == ' ' && text[9] >= '2' && text[9] <= '5';
+}
+
+static int is_on_draining_port(int descriptor) {
+    for (int i = 0; i < known_end; i++) {
+        if (known[i].state != SHARED || known[i].address.family == UNIX
+            || option_of(known[i].descriptor, TCP_LEVEL, SYN_COUNT_OPTION, 0) != DRAINS) continue;
+        struct address now;
+        u32 length = sizeof now;
+        if (call(SYS_GETSOCKNAME, descriptor, (long)&now, (long)&length, 0, 0, 0) == 0
+            && (now.family == INET || now.family == INET6) && same(now.rest, known[i].address.rest, 2)) return 1;
+    }
+    return 0;
+}
+
+/*
+ * A body may begin as a response does. So of what is written after one and the same byte of the client, only the first is a
+ * response: connections are known by the kernel's cookie, requests by how many bytes have arrived.
+ */
+struct request { unsigned long connection, received; };
+static struct request answered[256];
+
+static int find_request(int descriptor, struct request *found) {
+    u8 info[RECEIVED_IN_INFO + sizeof found->received];
+    u32 info_length = sizeof info, cookie_length = sizeof found->connection;
+    if (call(SYS_GETSOCKOPT, descriptor, TCP_LEVEL, TCP_INFO_OPTION, (long)info, (long)&info_length, 0) != 0
+        || call(SYS_GETSOCKOPT, descriptor, SOL_SOCKET_LEVEL, COOKIE_OPTION, (long)&found->connection, (long)&cookie_length, 0) != 0
+        || info_length < sizeof info) return 0;
+    memcpy(&found->received, info + RECEIVED_IN_INFO, sizeof found->received);
+    const struct request *last = &answered[found->connection % 256];
+    return found->received && (last->connection != found->connection || last->received != found->received);
+}
+
+static int same_word(const u8 *text, const char *lower, size_type length) {
+    for (size_type i = 0; i < length; i++) if ((text[i] | (text[i] >= 'A' && text[i] <= 'Z' ? 32 : 0)) != (u8)lower[i]) return 0;
+    return 1;
+}
+
+/* Where the client can be told: behind the status line, or, if `is_replaced`, where "keep-alive" is. 0: nowhere. */
+static size_type find_place(const u8 *text, size_type length, int *is_replaced) {
+    size_type at = 0, line = 0;
+    while (at < length) {
+        while (at < length && text[at] != '\n') at++;
+        if (at++ == length) break;
+        if (!line) line = at;
+        if (at + 11 > length || text[at] == '\r' || text[at] == '\n') break;
+        if (!same_word(text + at, "connection:", 11)) continue;
+        at += 11;
+        while (at < length && text[at] == ' ') at++;
+        *is_replaced = at + VALUE_LENGTH < length && same_word(text + at, KEEP_ALIVE, VALUE_LENGTH);
+        return *is_replaced ? at : 0;
+    }
+    return text[7] == '1' ? line : 0; /* HTTP/1.0 keeps only what it says it keeps */
+}
+
+/* The kernel took `taken` bytes: how many of them are the caller's. A line that went out in part is completed. */
+static long count_own(int descriptor, size_type taken, size_type place) {
+    size_type end = place + LINE_LENGTH;
+    if (taken <= place) return (long)taken;
+    for (int attempt = 0; taken < end && attempt < 10; attempt++) {
+        long more = call(SYS_SENDTO, descriptor, (long)CLOSE_LINE + (long)(taken - place), (long)(end - taken), NO_SIGNAL, 0, 0);
+        if (more > 0) taken += (size_type)more;
+        if (more != -E_AGAIN) continue;
+        struct { int descriptor; short wanted, found; } until = { descriptor, 4 /* POLLOUT */, 0 };
+        struct pause pause = { 0, 100000000 };
+        call(SYS_PPOLL, (long)&until, 1, (long)&pause, 0, 0, 0);
+    }
+    if (taken >= end) return (long)(taken - LINE_LENGTH);
+    call(SYS_SHUTDOWN, descriptor, BOTH_WAYS, 0, 0, 0, 0); /* who takes nothing for so long gets nothing that is incomplete */
+    return -E_PIPE;
+}
+
+/* Sends a response with that line in it; what it returns is what the caller's own call would. */
+static long send_last(int descriptor, const struct vector *given, size_type count, int flags) {
+    int is_replaced = 0;
+    struct request request;
+    const struct vector *first = given;
+    if (count > MOST_PARTS || (flags & ~USUAL_FLAGS) || !is_on_draining_port(descriptor)
+        || !find_request(descriptor, &request)) return PLAIN;
+    size_type place = find_place(first->base, first->length, &is_replaced), behind = place + (is_replaced ? VALUE_LENGTH : 0);
+    if (!place) return PLAIN;
+    struct vector parts[MOST_PARTS + 2];
+    parts[0] = (struct vector){ first->base, place };
+    parts[1] = (struct vector){ (void *)(is_replaced ? CLOSE_VALUE : CLOSE_LINE), is_replaced ? VALUE_LENGTH : LINE_LENGTH };
+    parts[2] = (struct vector){ (u8 *)first->base + behind, first->length - behind };
+    for (size_type i = 1; i < count; i++) parts[i + 2] = given[i];
+    struct message message = { 0, 0, parts, count + 2, 0, 0, 0 };
+    long taken = call(SYS_SENDMSG, descriptor, (long)&message, flags, 0, 0, 0);
+    if (taken <= 0) return taken;
+    answered[request.connection % 256] = request;
+    return is_replaced ? taken : count_own(descriptor, (size_type)taken, place);
+}
+
+static long send_if_last(int descriptor, const struct vector *given, size_type count, int flags) {
+    return count && given && begins_response(given->base, given->length) ? send_last(descriptor, given, count, flags) : PLAIN;
+}
+
+EXPORT long write(int descriptor, const void *bytes, size_type length) {
+    struct vector whole = { (void *)bytes, length };
+    long taken = send_if_last(descriptor, &whole, 1, 0);
+    return fail_long(taken == PLAIN ? call(SYS_WRITE, descriptor, (long)bytes, (long)length, 0, 0, 0) : taken);
+}
+
+EXPORT long writev(int descriptor, const struct vector *parts, int count) {
+    long taken = count > 0 ? send_if_last(descriptor, parts, (size_type)count, 0) : PLAIN;
+    return fail_long(taken == PLAIN ? call(SYS_WRITEV, descriptor, (long)parts, count, 0, 0, 0) : taken);
+}
+
+EXPORT long sendto(int descriptor, const void *bytes, size_type length, int flags, const struct address *to, u32 to_length) {
+    struct vector whole = { (void *)bytes, length };
+    long taken = to ? PLAIN : send_if_last(descriptor, &whole, 1, flags);
+    return fail_long(taken == PLAIN ? call(SYS_SENDTO, descriptor, (long)bytes, (long)length, flags, (long)to, to_length) : taken);
+}
+
+EXPORT long send(int descriptor, const void *bytes, size_type length, int flags) {
+    return sendto(descriptor, bytes, length, flags, 0, 0);
+}
+
+EXPORT long sendmsg(int descriptor, const struct message *message, int flags) {
+    int is_plain = !message || message->name || message->control_length;
+    long taken = is_plain ? PLAIN : send_if_last(descriptor, message->parts, message->part_count, flags);
+    return fail_long(taken == PLAIN ? call(SYS_SENDMSG, descriptor, (long)message, flags, 0, 0, 0) : taken);
+}

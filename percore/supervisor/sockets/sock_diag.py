@@ -35,6 +35,7 @@ _FIRST_REQUEST_MS = 500
 class TcpConnection(NamedTuple):
     inode: int  # 0 until it is accepted
     is_busy: bool  # the client's last word has no answer yet
+    idle_ms: int  # since a byte came or went
 
 
 def waiting_on(port: int) -> Iterator[Waiting]:
@@ -53,19 +54,20 @@ def connections_to(port: int) -> Iterator[TcpConnection]:
         # The clock of those two is a coarse one; of a first request the counts tell exactly.
         acknowledged, arrived = struct.unpack_from("=QQ", info, 120) if len(info) >= 136 else (1, 1)
         is_first = acknowledged == 0 and (arrived > 0 or received < _FIRST_REQUEST_MS)
-        yield TcpConnection(inode, bool(unread or unsent or received < sent or is_first))
+        yield TcpConnection(inode, bool(unread or unsent or received < sent or is_first), min(sent, received))
 
 
-def is_answering(pid: int, ports: Collection[int]) -> bool:
+def is_serving(pid: int, ports: Collection[int], *, idle_ms: int = 0) -> bool:
     """True while a client of the process, or of one below it, has said something and not been answered.
 
-    False also where the kernel tells nothing.
+    With `idle_ms`, also while it has a connection that something went over since. False where the kernel tells nothing.
     """
     try:
-        busy = {connection.inode for port in ports for connection in connections_to(port) if connection.is_busy}
+        known = [connection for port in ports for connection in connections_to(port)]
     except OSError:
         return False
-    return bool(busy) and any(busy & sockets_of(member).keys() for member in tree_of(pid))
+    used = {connection.inode for connection in known if connection.is_busy or connection.idle_ms < idle_ms}
+    return bool(used) and any(used & sockets_of(member).keys() for member in tree_of(pid))
 
 
 def count_unanswered(pid: int, ports: Collection[int]) -> int:

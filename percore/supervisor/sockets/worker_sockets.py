@@ -18,6 +18,9 @@ from percore.supervisor.sockets.port_owner import inodes_of
 
 # A socket that was sent may not have arrived yet.
 _IN_FLIGHT_SECONDS = 1.0
+# The bind shim in a worker reads it off its listening socket: the worker drains. No socket has this value by itself, and to one
+# that listens it only says how often a handshake is repeated.
+_DRAINS, _USUAL = 113, 5  # TCP_SYNCNT
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -101,7 +104,20 @@ class WorkerSockets:
     def socket_of(self, listener: Listener) -> socket.socket:
         return listener.socket_for(self.slot, self.generation)
 
+    def mark(self, *, drains: bool) -> None:
+        """The worker's clients are to leave it, or not any more."""
+        for listener in self.listeners.values():
+            with contextlib.suppress(OSError, IndexError):  # a kernel without it; a slot that is gone
+                mark(self.socket_of(listener), drains=drains)
+
     def queue_length(self) -> int:
         """Clients that were not accepted yet, on all its addresses."""
         listeners = filter(None, map(self.listeners.get, self.addresses))
         return sum(listener.queue_length(self.slot, self.generation) for listener in listeners)
+
+
+def mark(sock: socket.socket, *, drains: bool) -> None:
+    if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        return
+    if drains != (sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT) == _DRAINS):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, _DRAINS if drains else _USUAL)

@@ -105,7 +105,7 @@ def no_real_processes(spawned: list[FakeProcess]) -> Iterator[None]:
     }  # fmt: skip
     with (
         mock.patch.multiple(child_module, **nothing),
-        mock.patch.object(drain_module, "is_answering", return_value=False),
+        mock.patch.object(drain_module, "is_serving", return_value=False),
         mock.patch.object(files, "last_words", return_value=[]),
     ):
         yield

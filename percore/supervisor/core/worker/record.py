@@ -47,6 +47,7 @@ def adopt_process(worker: Worker, process: Process, saved: SavedWorker) -> None:
     logs = OpenLogs(written_paths_of(worker), saved.log_starts, tuple(FileId(*file) for file in saved.log_files))
     worker.child.adopt(process, worker.runtime.environment, worker.place, worker.config, saved.token, logs)
     worker.sockets.addresses = list(saved.addresses)
+    worker.sockets.mark(drains=False)  # what drains is marked anew
     history = worker.history
     history.started_time, history.restarts, history.unknown = saved.started_time, saved.restarts, saved.unknown
     worker.go_on()

@@ -204,6 +204,7 @@ class Worker:
         self.failure = ""
         self.is_stable = False
         self.sockets.addresses = []
+        self.sockets.mark(drains=False)  # of a worker before it
         self.history.unknown = {}
         self.history.started_time = time.time()
         self.child = _new_child(self)
@@ -214,6 +215,7 @@ class Worker:
         history = self.history
         self.liveness.end()
         self.sockets.preloads.clear()
+        self.sockets.mark(drains=False)
         history.unknown = {}
         history.had_served = self.state in (State.RUNNING, State.STOPPING)
         history.was_stable = self.is_stable
