@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_240,
-    "supervisor/commands": 4_210,
+    "supervisor/commands": 4_760,
     "supervisor/config": 3_050,
-    "supervisor": 22_650,
+    "supervisor": 23_200,
     "host": 7_270,
     "deploy": 15_420,
     "tasks": 1_100,
