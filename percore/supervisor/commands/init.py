@@ -49,8 +49,8 @@ alias pm2=percore
 # For scripts, cron and other programs, commands called pm2, pm2-runtime and pm2-docker in a directory of PATH:
 #   percore pm2-alias --install /usr/local/bin
 
-# PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and similar variables are supported. percore does not take over apps that PM2
-# runs: stop them there first (pm2 delete all; pm2 kill), then start the same process file here.
+# PM2_HOME, PM2_SILENT, PM2_KILL_TIMEOUT and similar variables are supported. Apps that PM2 runs:
+#   percore import-pm2
 """
 
 

@@ -99,6 +99,9 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "print shell completion for bash, zsh or fish",
             reads_home=False,
         ),
+        Verb(
+            "import-pm2", "from_pm2.import_pm2:import_apps", "take over the apps of a running PM2, one after the other"
+        ),
         Verb("pm2-alias", "init:explain_alias", "explain how to keep typing pm2", reads_home=False),
     ),
 }

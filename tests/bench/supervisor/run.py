@@ -13,7 +13,7 @@ from typing import Any, Optional
 from percore import __version__
 from percore.errors import UsageError
 from tests.bench.supervisor.rows import ROWS, Row, rows_named
-from tests.bench.supervisor.sides import Percore, Pm2, Side, install_percore, install_pm2
+from tests.bench.supervisor.sides import Percore, Pm2, Side, install_percore, install_pm2, need_programs
 from tests.bench.supervisor.table import Result, Sample, number, render
 
 
@@ -23,6 +23,7 @@ def run(only: str = "", json_path: str = "", *, quick: bool = False) -> None:
     rows = [row for name in names for row in rows_named(name)]
     if len(rows) < len(names):
         raise UsageError(f"no such row: {only}", next=f"one of {', '.join(row.name for row in ROWS)}")
+    need_programs(wrk="wrk")
     install_percore()
     machine = describe_machine(install_pm2(), quick=quick)
     print(json.dumps(machine), flush=True)

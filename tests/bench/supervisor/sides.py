@@ -142,14 +142,18 @@ class Pm2(Side):
 
 def install_pm2() -> str:
     """The version of PM2 in the cache folder; npm brings it the first time. Raises PreflightError."""
-    for program, package in (("node", "nodejs"), ("npm", "npm"), ("wrk", "wrk")):
-        if shutil.which(program) is None:
-            raise PreflightError(f"the benchmark needs {program}", next=f"apt install {package}")
+    need_programs(node="nodejs", npm="npm")
     manifest = CACHE / "node_modules/pm2/package.json"
     if not manifest.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         _install("pm2", ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE), "pm2@7"])
     return str(json.loads(manifest.read_text())["version"])
+
+
+def need_programs(**packages: str) -> None:
+    for program, package in packages.items():
+        if shutil.which(program) is None:
+            raise PreflightError(f"the benchmark needs {program}", next=f"apt install {package}")
 
 
 def install_percore() -> None:
