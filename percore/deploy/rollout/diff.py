@@ -16,8 +16,8 @@ from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import all_or_stop, count_hosts
-from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.pending_setup import PendingSetup
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.wanted import PLACE, WantedApp
 from percore.errors import PercoreError, PreflightError, UsageError
 
