@@ -48,6 +48,7 @@ HELP = {
     "err": "only standard error",
     "follow": "show new lines until Ctrl-C",
     "host": "name of a host",
+    "interval": "seconds between two looks at a host (1)",
     "list": "all groups and variables as JSON, as `ansible-inventory --list` has them",
     "graph": "the tree of groups and hosts (the default)",
     "var": "only this variable",

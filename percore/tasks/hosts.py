@@ -169,6 +169,14 @@ def logs(
     show_logs(scope, Report(quiet=json), wish, as_json=json)
 
 
+@host_task()
+def top(scope: Scope, interval: float = 1.0) -> None:
+    """A live view of all workers on all hosts: filter, sort, reload, restart, scale, and the log of a worker."""
+    from percore.deploy.fleet.top import top as show_top  # it draws with curses, which not every system has
+
+    show_top(scope, interval=interval)
+
+
 @host_task("yes")
 def flush(scope: Scope, app: str = "") -> None:
     """Empty the logs of all apps, or of one, on every host, and delete the older ones."""

@@ -58,6 +58,7 @@ class HostFacts(TypedDict):
 
 class WorkerStatus(TypedDict):
     slot: Count
+    id: NotRequired[Count]
     pid: Count | None
     state: Word
     release: Line | None

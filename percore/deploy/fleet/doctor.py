@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from percore.common.finding import ERROR, NOTE, WARNING, Finding, are_well
 from percore.deploy.connection.messages import Diagnosis
-from percore.deploy.fleet.certificates import about_certificates
 from percore.deploy.fleet.control_machine import about_machine, about_secrets
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
@@ -105,6 +104,8 @@ def client_ports(host: Host) -> list[int]:
 
 
 def findings_of(host: Host, answer: Diagnosis) -> Iterator[Finding]:
+    from percore.deploy.fleet.certificates import about_certificates  # loads cryptography
+
     for said in answer["findings"]:
         on_host = said["next"].startswith("percore ")
         advice = f"there: {said['next']}" if on_host else said["next"]

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 import psutil
 
@@ -25,7 +25,7 @@ from percore.supervisor.client import OpenLink
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.connections import count_connections
 from percore.supervisor.commands.monit_log import LogPane
-from percore.supervisor.commands.monit_view import Dashboard
+from percore.supervisor.commands.monit_view import Dashboard, Line
 from percore.supervisor.commands.output import short_size
 
 try:
@@ -66,10 +66,22 @@ def show_monitor(arguments: list[str]) -> int:
     return 0
 
 
-class FilterPrompt:
-    """The filter of the dashboard while it is typed."""
+class Board(Protocol):
+    """A screen of lines, of which some may be filtered."""
 
-    def __init__(self, board: Dashboard) -> None:
+    message: str
+    filter: str
+    is_ascii: bool
+
+    def set_filter(self, text: str) -> None: ...
+
+    def lines(self, width: int, height: int) -> list[Line]: ...
+
+
+class FilterPrompt:
+    """The filter of a board while it is typed."""
+
+    def __init__(self, board: Board) -> None:
         self._board = board
         self.is_open = False
 
@@ -262,7 +274,7 @@ class Monitor:
             self._board.message = f"{title}..."
 
 
-def draw(screen: Any, board: Dashboard, styles: Mapping[str, int]) -> None:
+def draw(screen: Any, board: Board, styles: Mapping[str, int]) -> None:
     height, width = screen.getmaxyx()
     screen.erase()
     for row, line in enumerate(board.lines(width, height)):

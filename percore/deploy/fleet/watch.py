@@ -1,0 +1,95 @@
+"""All hosts, looked at again and again: one connection each, which comes back by itself where it was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from percore.deploy.connection.messages import AppStatus, Current
+from percore.deploy.rollout.host import Host
+from percore.deploy.rollout.hosts import close_all
+from percore.deploy.rollout.parallel import try_one
+from percore.errors import PercoreError
+
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 2.0, 15.0
+CONNECTING, UP, AWAY = "connecting", "up", "away"
+
+
+class HostView(NamedTuple):
+    """What was last seen of a host. While it is away, nothing is shown as if it were still so."""
+
+    name: str
+    state: str = CONNECTING
+    reason: str = ""
+    apps: Sequence[AppStatus] = ()
+
+
+class FleetWatch:
+    """`tell` is called from any thread when something is new."""
+
+    def __init__(self, hosts: Sequence[Host], interval: float, tell: Callable[[], object]) -> None:
+        self.hosts = {host.name: host for host in hosts}
+        self._interval = interval
+        self._tell = tell
+        self._views = {host.name: HostView(host.name) for host in hosts}
+        self._ended = threading.Event()
+        self._gate = threading.Semaphore(hosts[0].forks if hosts else 1)  # so many connect at the same time
+        self._hurry = {host.name: threading.Event() for host in hosts}
+
+    def start(self) -> None:
+        for host in self.hosts.values():
+            threading.Thread(target=self._follow, args=(host,), daemon=True, name=host.name).start()
+
+    def views(self) -> list[HostView]:
+        return list(self._views.values())
+
+    def look_again(self, name: str) -> None:
+        """Soon: something was done there."""
+        self._hurry[name].set()
+
+    def close(self) -> None:
+        self._ended.set()
+        for event in self._hurry.values():
+            event.set()
+        close_all(list(self.hosts.values()))
+
+    def _follow(self, host: Host) -> None:
+        retry = FIRST_RETRY_SECONDS
+        while not self._ended.is_set():
+            fault = try_one(host, self._look_while_there)
+            _drop(host)
+            if self._ended.is_set():
+                return
+            was_up = self._views[host.name].state == UP
+            retry = FIRST_RETRY_SECONDS if was_up else min(retry * 2, LAST_RETRY_SECONDS)
+            self._note(HostView(host.name, AWAY, fault.what if isinstance(fault, PercoreError) else ""))
+            self._ended.wait(retry * random.uniform(0.8, 1.2))  # hosts behind one switch do not come back all at once
+
+    def _look_while_there(self, host: Host) -> None:
+        with self._gate:
+            if self._ended.is_set():
+                return
+            host.connect()
+        while not self._ended.is_set():
+            began = time.monotonic()
+            answer: Current = host.ask("status")
+            self._note(HostView(host.name, UP, "", answer["status"]["apps"]))
+            left = self._interval - (time.monotonic() - began)
+            hurry = self._hurry[host.name]
+            hurry.wait(max(left, self._interval / 4))
+            hurry.clear()
+
+    def _note(self, view: HostView) -> None:
+        self._views[view.name] = view
+        self._tell()
+
+
+def _drop(host: Host) -> None:
+    remote, host.remote = host.remote, None
+    if remote is not None:
+        with contextlib.suppress(PercoreError, OSError):
+            remote.close()
