@@ -12,6 +12,7 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.commands.arguments import make_parser
 from percore.web.auth import Access, read_tokens
+from percore.web.dashboard.host_source import start_board
 from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
 from percore.web.server import DEFAULT_PORT, WebSite, is_loopback, make_server
@@ -22,7 +23,7 @@ from percore.web.status import answer_status
 def serve_web(arguments: list[str]) -> int:
     options = _read_options(arguments)
     tokens = read_tokens(options.token_file) if options.token_file else []
-    access = Access(tokens, port=options.port, names=options.allow_host)
+    access = Access(tokens, port=options.port, names=options.allow_host, allows_actions=options.allow_actions)
     home = Home.of_user()
     server = make_server(WebSite(make_routes(home), access), options.host, options.port)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,7 +38,7 @@ def make_routes(home: Home) -> Sequence[HttpRoute]:
     return (
         HttpRoute("/health", lambda request: answer_health(snapshots, request), Right.NOTHING),
         HttpRoute("/status", lambda request: answer_status(snapshots, request)),
-        HttpRoute("/", lambda request: answer_status(snapshots, request)),  # where PM2 has it
+        *start_board(home, snapshots, lambda request: answer_status(snapshots, request)).routes(),
     )
 
 
@@ -50,6 +51,9 @@ def _read_options(arguments: list[str]) -> Any:
     )
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name by which browsers ask for this host"
+    )
+    parser.add_argument(
+        "--allow-actions", action="store_true", help="let the dashboard reload, restart and scale without a token"
     )
     options = parser.parse_args(arguments)
     if not 0 <= options.port < 65536:
