@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from percore.common.typing import Any, Callable, Optional, Protocol
 from percore.errors import PercoreError, UsageError
 from percore.web.dashboard.assets import asset_response, page_response
-from percore.web.dashboard.history import SPANS, History
+from percore.web.dashboard.history import SPANS, Timelines
 from percore.web.dashboard.log_lines import LogQuery, LogReply, read_query
-from percore.web.dashboard.orders import Order, Orders, read_order
+from percore.web.dashboard.orders import Orders, PageOrder, read_order
 from percore.web.dashboard.overview import find_app, host_row, worker_row
 from percore.web.dashboard.sample import AppFigures, HostSample, WorkerFigures
 from percore.web.dashboard.tracker import EventLog, Tracker
@@ -29,7 +29,7 @@ class BoardSource(Protocol):
 
     def read_log(self, host: str, app: AppFigures, worker: WorkerFigures, query: LogQuery) -> LogReply: ...
 
-    def carry_out(self, order: Order) -> str: ...
+    def carry_out(self, order: PageOrder) -> str: ...
 
 
 class Board:
@@ -40,7 +40,7 @@ class Board:
     ) -> None:
         """`at_root` answers programs that ask for /, as PM2's page does."""
         self.events = EventLog()
-        self._history = History()
+        self._history = Timelines()
         self._tracker = Tracker(self._history, self.events, keeps_workers=not is_fleet)
         self._lock = threading.Lock()
         self._source = source

@@ -141,7 +141,7 @@ def _written(value: float) -> Optional[float]:
     return None if math.isnan(value) else round(value, DIGITS)
 
 
-class History:
+class Timelines:
     """All spans at once. Times are seconds since 1970, of one clock that does not jump (`Clock`)."""
 
     def __init__(self, most_subjects: int = 1_200, spans: Iterable[HistorySpan] = SPANS) -> None:

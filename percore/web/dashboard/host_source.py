@@ -19,7 +19,7 @@ from percore.supervisor.commands.connections import Connections, count_connectio
 from percore.web.dashboard.board import Answer, Board
 from percore.web.dashboard.log_lines import LogQuery, LogReply
 from percore.web.dashboard.log_tail import tail
-from percore.web.dashboard.orders import Order
+from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import AppFigures, HostSample, MachineFigures, WorkerFigures, read_status
 from percore.web.snapshot import Snapshot, Snapshots, ask_supervisor
 
@@ -77,7 +77,7 @@ class HostSource:
             raise UsageError(f"'{app.name}' has no worker {worker.slot} any more")
         return tail(described, user_of(described), query)
 
-    def carry_out(self, order: Order) -> str:
+    def carry_out(self, order: PageOrder) -> str:
         apps = list(self._snapshots.get().apps.values())
         app = next((one for one in apps if one["name"] == order.app), None)
         if app is None:

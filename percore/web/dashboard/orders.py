@@ -18,14 +18,14 @@ _MOST_AT_ONCE = 8
 _LONGEST_NAME = 300
 
 
-class Order(NamedTuple):
+class PageOrder(NamedTuple):
     host: str
     app: str
     verb: str
     workers: str = ""  # of workers, where it is `scale`
 
 
-def read_order(given: Mapping[str, Any]) -> Order:
+def read_order(given: Mapping[str, Any]) -> PageOrder:
     """Raises UsageError."""
     host, app, verb = (given.get(name) for name in ("host", "app", "verb"))
     if not all(isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME for name in (host, app)):
@@ -33,26 +33,26 @@ def read_order(given: Mapping[str, Any]) -> Order:
     if verb not in VERBS:
         raise UsageError(f"verb should be one of {', '.join(VERBS)}")
     if verb != "scale":
-        return Order(str(host), str(app), str(verb))
+        return PageOrder(str(host), str(app), str(verb))
     count = str(given.get("workers", ""))
     if not re.fullmatch(r"[0-9]{1,4}", count) or not 1 <= int(count) <= _MOST_WORKERS:
         raise UsageError(f"workers should be a number of workers from 1 to {_MOST_WORKERS}")
-    return Order(str(host), str(app), str(verb), str(int(count)))
+    return PageOrder(str(host), str(app), str(verb), str(int(count)))
 
 
 class Orders:
-    def __init__(self, carry_out: Callable[[Order], str], tell: Callable[[str, str, str, str], None]) -> None:
+    def __init__(self, carry_out: Callable[[PageOrder], str], tell: Callable[[str, str, str, str], None]) -> None:
         """`carry_out` returns what there is to say of it, or raises PercoreError."""
         self._carry_out = carry_out
         self._tell = tell
         self._lock = threading.Lock()
-        self._running: dict[tuple[str, str], tuple[Order, float]] = {}
+        self._running: dict[tuple[str, str], tuple[PageOrder, float]] = {}
 
     def running(self) -> list[dict[str, Any]]:
         with self._lock:
             return [{**order._asdict(), "since": since} for order, since in self._running.values()]
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: PageOrder) -> None:
         """Goes on by itself. Raises UsageError where another one is not done yet."""
         key = (order.host, order.app)
         with self._lock:
@@ -65,7 +65,7 @@ class Orders:
         self._tell(order.host, order.app, NOTE, f"{said}: asked for in the dashboard")
         threading.Thread(target=self._run, args=(order,), daemon=True).start()
 
-    def _run(self, order: Order) -> None:
+    def _run(self, order: PageOrder) -> None:
         kind, text = BAD, f"{order.verb} failed"
         try:
             kind, text = GOOD, self._carry_out(order) or _DONE[order.verb]

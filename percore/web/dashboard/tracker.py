@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
-from percore.web.dashboard.history import History, Values
+from percore.web.dashboard.history import Timelines, Values
 from percore.web.dashboard.sample import TROUBLED, AppFigures, HostSample, WorkerFigures, total
 
 MOST_EVENTS = 500
@@ -61,7 +61,7 @@ class KnownHost(NamedTuple):
 class Tracker:
     """Of all hosts of a page."""
 
-    def __init__(self, history: History, events: EventLog, *, keeps_workers: bool = True) -> None:
+    def __init__(self, history: Timelines, events: EventLog, *, keeps_workers: bool = True) -> None:
         self.history = history
         self.events = events
         self.hosts: dict[str, KnownHost] = {}
