@@ -82,6 +82,12 @@ def count(value: Any) -> str:
     raise ValueError("N, +N, -N (nine digits at most) or max")
 
 
+def pid(value: Any) -> int:
+    if type(value) is int and 0 < value < 1 << 31:
+        return value
+    raise ValueError("the pid of a worker")
+
+
 def way(value: Any) -> str:
     if value in ("start", "restart", "reload"):
         return str(value)
@@ -170,5 +176,7 @@ OPERATIONS: dict[str, tuple[OperationField, ...]] = {
     "update": (OperationField("root", directory), OperationField("python", program)),
     "leave": (),
     "reload_logs": (),
+    "farewells": (),
+    "farewell": (OperationField("pid", pid),),
     "kill": (),
 }

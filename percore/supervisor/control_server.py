@@ -62,7 +62,7 @@ class Server:
         self._manager = manager
         self._logs = logs
         apps = manager.apps
-        self._at_once: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+        self._at_once: Mapping[str, Callable[..., Optional[Mapping[str, Any]]]] = {
             "ping": self._ping,
             "status": lambda: status.status(apps),
             "describe": self._describe,
@@ -73,6 +73,7 @@ class Server:
             "jobs": lambda selectors: {"jobs": operations.report_jobs(apps, selectors)},
             "run_job": lambda selectors: operations.run_jobs(apps, selectors),
             "reload_logs": self._reload_logs,
+            "farewell": lambda pid: apps.runtime.farewells.answered(pid),
         }
         self._instance = os.urandom(8).hex()  # a pid does not tell a supervisor from its successor
         self.clients: dict[ControlClient, int] = {}  # in the order in which they came, with their pids
@@ -110,7 +111,9 @@ class Server:
                 )
             op, fields = control_operations.read(request)
             if op in self._at_once:
-                reply({"event": "result", "ok": True, **self._at_once[op](**fields)})
+                reply({"event": "result", "ok": True, **(self._at_once[op](**fields) or {})})
+            elif op == "farewells":
+                self._manager.apps.runtime.farewells.listen(reply)
             else:
                 self._submit(op, fields, reply)
         except PercoreError as error:
@@ -171,9 +174,8 @@ class Server:
         self._manager.jobs.note_change()
         return {}
 
-    def _reload_logs(self) -> Mapping[str, Any]:
+    def _reload_logs(self) -> None:
         self._logs.reopen()
-        return {}
 
 
 class ControlClient:

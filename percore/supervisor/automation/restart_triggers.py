@@ -16,6 +16,7 @@ from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.manager import Observer
 from percore.supervisor.core.replace import count, replace, that_are_up
+from percore.supervisor.core.worker.figures import FILES, SCHEDULE
 
 if TYPE_CHECKING:
     from percore.supervisor.automation.file_watch import FileWatch
@@ -53,7 +54,7 @@ class RestartTriggers(Observer):
     def _time_came(self, name: str) -> None:
         if name in self._apps:
             reason = f"time for its cron_restart ({self._apps[name].config.cron_restart})"
-            self._replace(name, reason, starts=self._apps[name].config.waits_for_its_time)
+            self._replace(name, reason, SCHEDULE, starts=self._apps[name].config.waits_for_its_time)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -84,18 +85,17 @@ class RestartTriggers(Observer):
             self._news.setdefault(name, []).extend(paths)
             return
         others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        self._replace(name, f"{paths[0]}{others} changed")
+        self._replace(name, f"{paths[0]}{others} changed", FILES)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    def _replace(self, name: str, reason: str, *, starts: bool = False) -> None:
+    def _replace(self, name: str, reason: str, cause: str, *, starts: bool = False) -> None:
         """Of an app that only runs at its times, the workers start."""
         self._replacing.add(name)
-        self._jobs.submit(
-            f"replace {name}", self._steps(name, reason, starts), lambda told: self._is_told(name, told), apps=[name]
-        )
+        steps = self._steps(name, reason, cause, starts)
+        self._jobs.submit(f"replace {name}", steps, lambda told: self._is_told(name, told), apps=[name])
 
-    def _steps(self, name: str, reason: str, starts: bool) -> Outcome:
+    def _steps(self, name: str, reason: str, cause: str, starts: bool) -> Outcome:
         _, watch = self._watches.get(name, (None, None))
         if watch:
             watch.changes.app_starts()
@@ -105,7 +105,7 @@ class RestartTriggers(Observer):
             log(f"{name}: {reason}")
             up = that_are_up(slots)
             yield from replace(app, slots, until_stable=False)
-            count(up)
+            count(app, up, cause)
         return {}
 
     def _is_told(self, name: str, message: Mapping[str, Any]) -> None:

@@ -60,6 +60,9 @@ class AppConfig(NamedTuple):
     listen: tuple[Listen, ...] = ()  # addresses that are opened before the first worker asks, and passed as LISTEN_FDS
     health: Optional[UrlPath] = None  # path of an HTTP check of each worker, such as /health; None: a TCP connection
     health_host: Optional[HostName] = None  # the Host of that check; None: localhost
+    app_metrics: Live[Optional[UrlPath]] = None  # path of the app's own metrics, such as /metrics
+    app_metrics_port: Live[Optional[Port]] = None  # where they are, if not on the port of the app
+    app_metrics_per_worker: Live[bool] = False  # shown for each worker, not as sums
     env: Mapping[Variable, str] = {}
     instance_var: Variable = "NODE_APP_INSTANCE"
     increment_var: Optional[Variable] = None

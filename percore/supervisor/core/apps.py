@@ -50,12 +50,14 @@ class Apps(dict[str, App]):
 
     def rename(self, app: App, name: str) -> None:
         self.aside.make_way(name)
+        self.runtime.counts.rename(app.name, name)
         self[name] = self.pop(app.name)
 
     def delete(self, app: App) -> Job:
         yield from stop(app)
         app.router.close()
         self.pop(app.name, None)
+        self.runtime.counts.keep(self)
 
     def named(self, name: str) -> App:
         found = [app for app in self.values() if name in names_of(app.name, app.config.namespace)]

@@ -117,7 +117,7 @@ class Manager:
         if app and not self._replacements.is_under_way(worker):
             for observer in self.observers:
                 self._contain(f"following {app.name}", observer.worker_over_limit, app, worker, reason)
-        self._replacements.ask(worker, reason)
+        self._replacements.ask_over_limit(worker, reason)
 
     def restore(self, saved: Optional[Saved], entries: Mapping[str, Sequence[int]]) -> None:
         """Goes on where an earlier supervisor ended. Without a state, what runs goes on serving until an app is started."""

@@ -73,7 +73,7 @@ def restart(
             yield from lifecycle.halt(slots)
             apps.rename(app, config.name)
         yield from replace.restart(app, config, slots, until_stable=False)
-        replace.count(up)
+        replace.count(app, up)
 
     yield from apps.do_in_order({each[0].name: restart_one(*each) for each in chosen})
     return {}

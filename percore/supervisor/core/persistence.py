@@ -80,6 +80,7 @@ def _record_of_app(app: App) -> dict[str, Any]:
         "config": app.config.to_record(),
         "base_env": app.base_env,
         "wanted": app.wanted,
+        "counts": dict(app.runtime.counts.of(app.name)),
         "slots": [_record_of_slot(slot) for slot in app.slots],
         "leaving": [_record_of_slot(slot) for slot in app.leaving if not slot.is_down],
     }

@@ -68,6 +68,7 @@ def _restore_app(apps: Apps, saved: SavedApp, recovered: Recovered, *, is_same_b
     app = App(apps.runtime, config, saved.base_env, apps)
     app.wanted, app.unknown = saved.wanted, saved.unknown
     apps[config.name] = app
+    apps.runtime.counts.restore(app.name, saved.counts)
     app.set_slots(len(saved.slots), [place.id for place in saved.slots])
     app.leaving = [app.make_slot(place.number, place.id) for place in saved.leaving]
     # Not before it is known which of a slot's sockets has a worker: a connection steered elsewhere would wait for ever.

@@ -14,6 +14,7 @@ from percore.supervisor.core.app import App
 from percore.supervisor.core.jobs import Jobs, Outcome
 from percore.supervisor.core.lifecycle import bring_up, halt, scale
 from percore.supervisor.core.slot import Slot
+from percore.supervisor.core.worker.figures import MEMORY, RELOAD_FAILED, RELOADED, REQUEST, STRANDED, UNHEALTHY
 from percore.supervisor.core.worker.worker import Worker, WorkerFailed
 
 
@@ -76,6 +77,7 @@ def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) 
             yield from _move_all(app, slots_at_once, config, moved)
     except PercoreError as cause:
         app.reload_failure = str(cause)
+        app.runtime.counts.add(app.name, RELOAD_FAILED)
         try:
             for slot in moved if config != former else ():
                 yield from _move(app, slot, former, until_stable=False)
@@ -85,6 +87,7 @@ def reload(app: App, config: AppConfig, slots: Optional[Iterable[Slot]] = None) 
         raise
     app.config = config
     app.reload_failure = ""
+    app.runtime.counts.add(app.name, RELOADED)
     yield from _until_drained(chosen)
 
 
@@ -190,7 +193,7 @@ def update(app: App, wanted: Desired, how: str) -> Job:
         app.set_env(wanted.base_env)
         up = that_are_up(app.slots)
         yield from restart(app, wanted.config, until_stable=how == "reload")
-        count(up)
+        count(app, up)
     if wanted.workers != len(app.slots):
         yield from scale(app, wanted.workers)
 
@@ -208,7 +211,7 @@ def reload_counted(app: App, slots: Sequence[Slot], config: AppConfig, base_env:
         if former is not None and app.config.shares_port:
             app.set_env(former)  # the old workers stay, and so does the environment of their respawns
         raise
-    count(up)
+    count(app, up)
 
 
 def that_are_up(slots: Iterable[Slot]) -> list[Slot]:
@@ -216,10 +219,11 @@ def that_are_up(slots: Iterable[Slot]) -> list[Slot]:
     return [slot for slot in slots if not slot.is_down]
 
 
-def count(slots: Iterable[Slot]) -> None:
+def count(app: App, slots: Iterable[Slot], cause: str = REQUEST) -> None:
     """A restart on request is one more, as PM2 counts; so is one by time, or because files changed."""
     for slot in slots:
         slot.worker.history.restarts += 1
+        app.runtime.counts.add(app.name, cause)
 
 
 def with_changes(
@@ -242,12 +246,15 @@ class Replacements:
         self._jobs = jobs
         self._under_way: set[Slot] = set()
 
-    def ask(self, worker: Worker, reason: str) -> None:
+    def ask_over_limit(self, worker: Worker, reason: str) -> None:
+        self.ask(worker, reason, MEMORY)
+
+    def ask(self, worker: Worker, reason: str, cause: str = UNHEALTHY) -> None:
         """Nothing happens when the worker is being replaced already, or is not its slot's worker any more, or unwanted."""
         app = self._apps.get(worker.config.name)
         for slot in app.slots if app else ():
             if app and slot.worker is worker and slot.wanted and slot not in self._under_way:
-                self._replace(app, slot, f"{app.name} {slot.number}: {reason}")
+                self._replace(app, slot, f"{app.name} {slot.number}: {reason}", cause)
 
     def is_under_way(self, worker: Worker) -> bool:
         return any(slot.worker is worker for slot in self._under_way)
@@ -256,9 +263,9 @@ class Replacements:
         for app in self._apps.values():
             for slot in app.slots:
                 if slot.stranded():
-                    self.ask(slot.worker, "clients wait in the queue of a worker that is gone")
+                    self.ask(slot.worker, "clients wait in the queue of a worker that is gone", STRANDED)
 
-    def _replace(self, app: App, slot: Slot, reason: str) -> None:
+    def _replace(self, app: App, slot: Slot, reason: str, cause: str) -> None:
         log(reason)
         self._under_way.add(slot)
 
@@ -268,7 +275,7 @@ class Replacements:
             # It may have been stopped, deleted, scaled away or replaced while this waited in the queue.
             if self._apps.get(app.name) is app and slot in app.slots and slot.wanted and slot.worker is worker:
                 yield from replace(app, [slot])
-                slot.worker.history.restarts += 1
+                count(app, [slot], cause)
             return {}
 
         def reply(message: Mapping[str, Any]) -> None:

@@ -49,6 +49,7 @@ def _app_status(app: App) -> dict[str, Any]:
         **({"job": {"scheduled": app.wanted}} if app.config.is_job else {}),
         "port": ports[0] if ports else app.config.port,
         "addresses": [str(address) for address in addresses],
+        "counts": dict(app.runtime.counts.of(app.name)),
         "workers": [{**status_of(worker), **_hashes(worker.config)} for worker in app.workers],
     }
 
@@ -198,6 +199,7 @@ def status_of(worker: Worker) -> dict[str, Any]:
         "id": worker.place.id,
         "pid": worker.pid,
         "state": shown.value,
+        "role": worker.role.value,
         "release": config.release,
         "port": ports[0] if ports else config.port_of(worker.number),
         "memory_bytes": child.usage.memory_bytes if child.process else 0,

@@ -67,6 +67,15 @@ def is_answering(pid: int, ports: Collection[int]) -> bool:
     return bool(busy) and any(busy & sockets_of(member).keys() for member in tree_of(pid))
 
 
+def count_unanswered(pid: int, ports: Collection[int]) -> int:
+    """How many clients of the process, or of one below it, wait for an answer; 0 also where the kernel tells nothing."""
+    try:
+        busy = {connection.inode for port in ports for connection in connections_to(port) if connection.is_busy}
+    except OSError:
+        return 0
+    return len({inode for member in tree_of(pid) for inode in busy & sockets_of(member).keys()}) if busy else 0
+
+
 def file_of_unix(sock: socket.socket) -> int:
     """The inode (32 bits of it) that a Unix socket was bound to; 0 for none. Raises OSError where the kernel tells nothing."""
     inode = os.fstat(sock.fileno()).st_ino

@@ -14,7 +14,18 @@ from percore.supervisor.config import records
 from percore.supervisor.config.address import Address
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.dependencies import find_cycle
-from percore.supervisor.config.kinds import MOST_PORTS, Count, Generation, Moment, Pair, Pid, Token, Variable, Words
+from percore.supervisor.config.kinds import (
+    MOST_PORTS,
+    Count,
+    Generation,
+    Moment,
+    Name,
+    Pair,
+    Pid,
+    Token,
+    Variable,
+    Words,
+)
 from percore.supervisor.config.records import WrongField
 
 SET_ASIDE = "set_aside"
@@ -64,6 +75,7 @@ class SavedApp(NamedTuple):
     wanted: bool
     slots: tuple[SavedSlot, ...]
     leaving: tuple[SavedSlot, ...]
+    counts: Mapping[Name, Count] = {}
     unknown: Mapping[str, Any] = {}
 
     @property

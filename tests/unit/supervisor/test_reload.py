@@ -9,6 +9,7 @@ import pytest
 
 from percore.supervisor.base.states import State
 from percore.supervisor.core import apply, replace
+from percore.supervisor.core.worker.figures import Counts
 from percore.supervisor.core.worker.worker import WorkerFailed
 
 
@@ -50,8 +51,9 @@ def worker(release: str, state: State) -> Any:
 
 def app_of(count: int) -> Any:
     return SimpleNamespace(
-        slots=[Slot(n) for n in range(count)], config=config("old", 1), steer=lambda: None, reload_failure=""
-    )
+        slots=[Slot(n) for n in range(count)], config=config("old", 1), steer=lambda: None, reload_failure="",
+        name="web", runtime=SimpleNamespace(counts=Counts()),
+    )  # fmt: skip
 
 
 def config(release: str, at_once: int) -> Any:

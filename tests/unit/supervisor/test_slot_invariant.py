@@ -24,6 +24,7 @@ from percore.supervisor.base.states import HAS_PROCESS, Event, State, WorkerRole
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker import drain as drain_module
+from percore.supervisor.core.worker.figures import Counts, Farewells
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.logs import files
 from percore.supervisor.process import child as child_module
@@ -127,7 +128,7 @@ class SlotMachine(RuleBasedStateMachine):
         runtime: Any = SimpleNamespace(
             loop=self.loop, environment=environment, sharing=SimpleNamespace(mode=Mode.STEERED), children=Children(),
             manager=SimpleNamespace(worker_changed=lambda _: None, replace=lambda *_: None),
-            shared=SimpleNamespace(open=lambda *_: None),
+            shared=SimpleNamespace(open=lambda *_: None), counts=Counts(), farewells=Farewells(self.loop),
         )  # fmt: skip
         self.config = AppConfig("app", "a.js", "/", mode="cluster" if self.shares_port else "fork", disable_logs=True)
         self.slot = Slot(runtime, self.config, Place(0, 0, {}), {})

@@ -14,6 +14,7 @@ from percore.supervisor.config.app import AppConfig, Place
 from percore.supervisor.core.app import App
 from percore.supervisor.core.endpoints.endpoints import WorkerEndpoints
 from percore.supervisor.core.persistence import Persistence
+from percore.supervisor.core.worker.figures import Counts, Farewells
 from percore.supervisor.core.worker.worker import Runtime
 from percore.supervisor.logs.files import LogOpener
 from percore.supervisor.process.child import Children
@@ -37,7 +38,8 @@ class WorkerServices:
         """What all workers share."""
         persistence = self._persistence
         environment = WorkerEnvironment(persistence.home, self.endpoints, persistence.store.fds, open_logs)
-        return Runtime(self._loop, environment, Children(), find_sharing(), manager, self)
+        counts, farewells = Counts(), Farewells(self._loop)
+        return Runtime(self._loop, environment, Children(), find_sharing(), manager, self, counts, farewells)
 
     def open(self, config: AppConfig, place: Place, address: Address) -> Listener:
         """What the worker's app shares at this address, unless another app shares it already. Raises PercoreError or OSError."""

@@ -6,9 +6,10 @@ import time
 
 from percore.supervisor.base.loop import Timer
 from percore.supervisor.base.states import Event
+from percore.supervisor.core.worker.figures import DRAIN_LIMIT, DRAINED, UNFINISHED
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.sockets.sharing import Mode
-from percore.supervisor.sockets.sock_diag import is_answering
+from percore.supervisor.sockets.sock_diag import count_unanswered, is_answering
 
 # After the kernel was told to steer away, handshakes that had begun still arrive at the old socket.
 _SETTLE_SECONDS = 0.1
@@ -40,8 +41,9 @@ def look(worker: Worker, settled_at: float, limit: Timer) -> None:
         return
     now = time.monotonic()
     if limit.is_over or (now >= settled_at and _is_drained(worker)):
+        is_cut = limit.is_over
         limit.cancel()
-        worker.handle(Event.STOP)
+        _end(worker, is_cut=is_cut)
     else:
         # A look at ten thousand connections takes a while: it is not taken all the time.
         wait = max(_POLL_SECONDS, 10 * (time.monotonic() - now))
@@ -53,3 +55,21 @@ def _is_drained(worker: Worker) -> bool:
     if not all(preload.is_drained for preload in sockets.preloads) or sockets.queue_length() > 0:
         return False
     return not is_answering(worker.pid, {address.port for address in sockets.addresses if address.can_steer})
+
+
+def _end(worker: Worker, *, is_cut: bool) -> None:
+    """`is_cut`: it has not drained, but reached the limit."""
+    name, runtime = worker.config.name, worker.runtime
+    runtime.counts.add(name, DRAIN_LIMIT if is_cut else DRAINED)
+    ports = {address.port for address in worker.sockets.addresses if address.can_steer} if is_cut else set()
+    if unanswered := count_unanswered(worker.pid, ports):
+        runtime.counts.add(name, UNFINISHED, unanswered)
+
+    def stop() -> None:
+        if worker.is_ready:  # it may have ended by itself
+            worker.handle(Event.STOP)
+
+    if worker.config.app_metrics:
+        runtime.farewells.say(name, worker.number, worker.pid, stop)
+    else:
+        stop()

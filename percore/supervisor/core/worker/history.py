@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from percore.common.typing import Any, Optional
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.kinds import FORK
 
 # None for a worker that had been ready, whatever it lived; for others none at first, then 0.1 s doubling to 15 s.
 _FIRST_WAIT = 0.1
@@ -124,3 +125,11 @@ def may_be_cut_short(config: AppConfig) -> bool:
 def _with_jitter(wait: float) -> float:
     """Workers that died together do not all start together."""
     return wait * (0.8 + 0.4 * os.urandom(1)[0] / 255)
+
+
+def hint_of(config: AppConfig, tail: Sequence[str]) -> str:
+    """For workers of an app that compete for one port."""
+    is_one_of_many = config.mode == FORK and config.instances != 1
+    if is_one_of_many and any("EADDRINUSE" in line or "already in use" in line for line in tail):
+        return "; another worker has its port -> exec_mode: cluster, which shares it"
+    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from percore.common.typing import TYPE_CHECKING, Callable, NamedTuple
 from percore.errors import PercoreError
@@ -11,12 +10,13 @@ from percore.supervisor.base.logger import InternalError
 from percore.supervisor.base.loop import Loop, OneTimer
 from percore.supervisor.base.states import HAS_PROCESS, Action, Event, State, WorkerRole, react
 from percore.supervisor.config.app import AppConfig, Place
-from percore.supervisor.config.kinds import FORK
+from percore.supervisor.core.worker.figures import CRASH, EXIT, KILLED, Counts, Farewells
 from percore.supervisor.core.worker.history import (
     CALM_SECONDS,
     SERVE_AGAIN_SECONDS,
     WorkerHistory,
     ends_for_good,
+    hint_of,
     may_be_cut_short,
     next_delay,
 )
@@ -39,6 +39,8 @@ class Runtime(NamedTuple):
     sharing: Sharing
     manager: WorkerManager
     shared: SharedSockets
+    counts: Counts
+    farewells: Farewells
 
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ class Worker:
             self.child.terminate(self.config)
         elif action is Action.KILL:
             self.child.kill()
+            if before is State.STOPPING:
+                self.runtime.counts.add(self.config.name, KILLED)
         if self.state is not before:
             self._enter()
             self.has_changed()
@@ -218,7 +222,7 @@ class Worker:
             history.last_tail = ended.log_tail
         is_plain = history.had_served or self.config.is_job or " -> " in ended.reason
         when = "" if is_plain else " before it was ready"
-        hint = _hint(self.config, ended.log_tail)
+        hint = hint_of(self.config, ended.log_tail)
         self.failure = history.last_end = self.failure or ended.reason + when + hint
         if self.state in (State.STARTING, State.RUNNING):
             is_current = self.role is WorkerRole.CURRENT
@@ -226,7 +230,9 @@ class Worker:
                 self.handle(Event.FINISHED)
                 return
             history.failures.add(time.monotonic(), was_stable=self.is_stable, was_ready=history.had_served)
-            history.restarts += is_current
+            if is_current:
+                history.restarts += 1
+                self.runtime.counts.add(self.config.name, CRASH if ended.exit_code else EXIT)
             self.is_stable = False
         self.handle(Event.EXITED)
 
@@ -263,14 +269,6 @@ class Worker:
 def is_finished(worker: Worker) -> bool:
     """It was meant to end, and did so with success."""
     return worker.state is State.EXITED and not worker.history.has_failed(worker.config)
-
-
-def _hint(config: AppConfig, tail: Sequence[str]) -> str:
-    """For workers of an app that compete for one port."""
-    is_one_of_many = config.mode == FORK and config.instances != 1
-    if is_one_of_many and any("EADDRINUSE" in line or "already in use" in line for line in tail):
-        return "; another worker has its port -> exec_mode: cluster, which shares it"
-    return ""
 
 
 def _new_child(worker: Worker) -> Child:
