@@ -52,6 +52,10 @@ HELP = {
     "new": "the new password: ID@SOURCE or SOURCE, as --vault-id",
     "only": "only what has this vault id",
     "name": "name of the variable",
+    "port": "the port on this machine's loopback",
+    "allow-actions": "let the page reload, restart and scale",
+    "output": "write a report into this file of HTML, which opens without a server",
+    "seconds": "how long to record for the report",
     "page": "a file of HTML to show, instead of percore's",
 }
 

@@ -7,6 +7,7 @@ import sys
 from invoke.context import Context
 
 from percore.deploy import control, operations
+from percore.deploy.fleet_page import serve
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
@@ -132,6 +133,17 @@ def jobs(scope: Scope, app: str = "", json: bool = False) -> None:
 def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> None:
     """Show the apps' last log lines from all hosts; --follow until Ctrl-C."""
     operations.logs(scope, Report(), app=app or None, lines=lines, follow=follow)
+
+
+@host_task()
+def web(
+    scope: Scope, port: int = serve.DEFAULT_PORT, allow_actions: bool = False, output: str = "", seconds: int = 0
+) -> None:
+    """Show all hosts in a browser, served on this machine alone; --output FILE.html writes a report instead."""
+    if output:
+        serve.write_report(scope, Report(), output=output, seconds=seconds)
+    else:
+        serve.serve(scope, Report(), port=port, allow_actions=allow_actions)
 
 
 @host_task()

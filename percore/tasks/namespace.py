@@ -26,6 +26,7 @@ HOST_TASKS = (
     hosts.status,
     hosts.jobs,
     hosts.logs,
+    hosts.web,
     hosts.start,
     hosts.stop,
     hosts.restart,

@@ -12,6 +12,7 @@ from percore.deploy.connection.messages import (
     Current,
     Done,
     Drift,
+    Figures,
     FoundRelease,
     HistoryAnswer,
     HostFacts,
@@ -39,6 +40,7 @@ class ReplyLimits(NamedTuple):
     streams: bool = False  # it may say as much as it likes
 
 
+LOOK = ReplyLimits(30.0, 60.0)
 QUESTION = ReplyLimits(900.0, 1800.0)
 WORK = ReplyLimits(3600.0, 6 * 3600.0)
 COMMAND = ReplyLimits(3600.0, None, streams=True)
@@ -51,6 +53,7 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "drift": (Drift, QUESTION),
     "find": (FoundRelease, QUESTION),
     "status": (Current, QUESTION),
+    "figures": (Figures, LOOK),
     "history": (HistoryAnswer, QUESTION),
     "jobs": (JobsAnswer, QUESTION),
     "ports": (Ports, QUESTION),

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import psutil
 
 from percore.common.app_names import selector_of
+from percore.common.connections import Connections, count_connections
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.client import user_of
-from percore.supervisor.commands.connections import Connections, count_connections
 from percore.web.dashboard.board import Answer, Board
 from percore.web.dashboard.log_lines import LogQuery, LogReply
 from percore.web.dashboard.log_tail import tail

@@ -40,9 +40,10 @@ def app_row(app: AppFigures, rates: Mapping[tuple[str, int], Optional[float]]) -
         "open": total([worker.open for worker in workers]),
         "queue": total([worker.queue for worker in workers]),
         "accepted": _rounded(total([rates.get((app.name, worker.slot)) for worker in workers])),
-        "restarts": sum(worker.restarts for worker in workers),
-        "reloads": sum(worker.reloads for worker in workers),
+        "restarts": app.restarts,
+        "reloads": app.reloads,
         "uptime": round(min((worker.uptime for worker in running), default=0.0)),
+        "counts": app.counts,
         "problem": app.problem,
     }
 

@@ -15,6 +15,10 @@ CRASH_LOOPING = "crash-looping"
 TROUBLED = ("backoff", "fatal", CRASH_LOOPING)
 """States in which something is to be done."""
 
+UNPLANNED = ("crash", "exit", "memory", "unhealthy", "stranded")
+"""Causes of a restart that nobody asked for, as the supervisor counts them."""
+RELOADED, RELOAD_FAILED = "reloaded", "reload_failed"
+
 
 class WorkerFigures(NamedTuple):
     id: int
@@ -24,8 +28,7 @@ class WorkerFigures(NamedTuple):
     cpu: float  # percent of one core, of the process and all below it
     memory: int  # bytes, likewise
     uptime: float  # seconds
-    restarts: int
-    reloads: int
+    restarts: int  # as in `percore list`: those of reloads included
     failure: str
     is_up: bool
     open: Optional[int] = None  # connections; None where they cannot be counted
@@ -41,6 +44,18 @@ class AppFigures(NamedTuple):
     wanted: int
     is_job: bool
     workers: Sequence[WorkerFigures]
+    counts: Mapping[str, int]  # what happened to it, by kind; they never fall
+
+    @property
+    def restarts(self) -> int:
+        """That nobody asked for; an older supervisor counts all of them together."""
+        if not self.counts:
+            return sum(worker.restarts for worker in self.workers)
+        return sum(self.counts.get(cause, 0) for cause in UNPLANNED)
+
+    @property
+    def reloads(self) -> int:
+        return self.counts.get(RELOADED, 0)
 
     @property
     def problem(self) -> str:
@@ -89,6 +104,7 @@ def _read_app(app: Mapping[str, Any], connections: Mapping[int, Any]) -> AppFigu
         wanted=app["wanted"],
         is_job=is_job(app),
         workers=[_read_worker(worker, connections) for _, worker in sorted(by_slot.items())],
+        counts=app.get("counts") or {},
     )
 
 
@@ -104,7 +120,6 @@ def _read_worker(worker: Mapping[str, Any], connections: Mapping[int, Any]) -> W
         memory=worker["memory_bytes"],
         uptime=worker["uptime_seconds"],
         restarts=worker["restarts"],
-        reloads=worker.get("reloads", 0),
         failure=worker.get("failure") or "",
         is_up=is_up(worker),
         open=counted.open if counted else None,

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.web.dashboard.history import Timelines, Values
-from percore.web.dashboard.sample import TROUBLED, AppFigures, HostSample, WorkerFigures, total
+from percore.web.dashboard.sample import (
+    RELOAD_FAILED,
+    RELOADED,
+    TROUBLED,
+    UNPLANNED,
+    AppFigures,
+    HostSample,
+    WorkerFigures,
+    total,
+)
 
 MOST_EVENTS = 500
 _LATELY = 20  # events
@@ -109,7 +118,7 @@ class Tracker:
                 _values(worker, former.get(worker.slot), now.rates.get((app.name, worker.slot)))
                 for worker in app.workers
             ]
-            sums.append(_sum(rows))
+            sums.append({**_sum(rows), **_happened(old.get(app.name, app), app)})
             self.history.put((host, app.name), at, sums[-1])
             if self._keeps_workers:
                 for worker, row in zip(app.workers, rows):
@@ -144,7 +153,13 @@ def _values(worker: WorkerFigures, former: Optional[WorkerFigures], rate: Option
         "queue": worker.queue,
         "accepted": rate,
         "restarts": max(0, worker.restarts - grown.restarts),
-        "reloads": max(0, worker.reloads - grown.reloads),
+    }
+
+
+def _happened(before: AppFigures, now: AppFigures) -> Values:
+    return {
+        "restarts": max(0, now.restarts - before.restarts),
+        "reloads": max(0, now.reloads - before.reloads),
     }
 
 
@@ -159,21 +174,36 @@ def _changes(before: AppFigures, now: AppFigures) -> Iterator[tuple[str, str]]:
         yield NOTE, f"release {now.release}"
     if len(now.workers) != len(before.workers):
         yield NOTE, f"{len(before.workers)} -> {len(now.workers)} workers"
+    yield from _counted(before, now)
     old = _by_slot(before)
     counts: Counter[tuple[str, str]] = Counter()
     for worker in now.workers:
         if worker.slot in old:
             counts.update(_changes_of_worker(old[worker.slot], worker))
     for (kind, text), count in counts.items():
-        yield kind, f"{count} {'worker' if count == 1 else 'workers'} {text}"
+        yield kind, f"{_workers(count)} {text}"
+
+
+def _counted(before: AppFigures, now: AppFigures) -> Iterator[tuple[str, str]]:
+    """What the supervisor counted since."""
+    for cause, count in now.counts.items():
+        grown = count - before.counts.get(cause, 0)
+        if grown <= 0:
+            continue
+        if cause == RELOADED:
+            yield GOOD, "reloaded"
+        elif cause == RELOAD_FAILED:
+            yield BAD, "a reload failed"
+        elif cause in UNPLANNED:
+            yield BAD, f"{_workers(grown)} restarted: {cause}"
+
+
+def _workers(count: int) -> str:
+    return f"{count} {'worker' if count == 1 else 'workers'}"
 
 
 def _changes_of_worker(before: WorkerFigures, now: WorkerFigures) -> Iterator[tuple[str, str]]:
     reason = f": {now.failure}" if now.failure else ""
-    if now.reloads > before.reloads:
-        yield GOOD, "reloaded"
-    elif now.restarts > before.restarts:
-        yield (BAD if reason else NOTE), f"restarted{reason}"
     if now.state == before.state:
         return
     if now.state in TROUBLED:

@@ -22,7 +22,7 @@
   class Refused extends Error {}
 
   const fetchJson = async (path, parameters = {}, options = {}) => {
-    if (report) return report[address(path, parameters)] || {};
+    if (report) return report[[path, parameters.host || "", parameters.app || ""].join("\n")] || {};
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), PATIENCE);
     try {
@@ -276,6 +276,8 @@
     }
   }
 
+  const causes = (counts) => ["crash", "exit", "memory", "unhealthy", "stranded"].filter((cause) => counts[cause]).map((cause) => `${counts[cause]} ${cause}`).join(", ");
+
   // -- one app --------------------------------------------------------------------------------------------------------------
 
   class AppPage {
@@ -323,7 +325,6 @@
         figure("accepted", "Accepted", format.number, { class: "p3" }),
         figure("rate", "Acc/s", format.rate, { class: "p2" }),
         figure("restarts", "Restarts", format.number, { class: "p2" }),
-        figure("reloads", "Reloads", format.number, { class: "p3" }),
         { key: "uptime", title: "Up", class: "p2", order: (row) => row.uptime, show: (row) => (row.pid ? format.duration(row.uptime) : format.none) },
         ...(report ? [] : [{ key: "log", title: "Log", show: (row) => ["log", () => [make("button", { type: "button", class: "small", "aria-label": `Log of worker ${row.slot}`, onclick: () => this.log.show(row.slot) }, "Log")]] }]),
       ];
@@ -381,7 +382,7 @@
         [`${app.up}/${wanted}`, app.up < wanted ? `${wanted - app.up} missing` : "all up", app.up < wanted ? "bad" : ""],
         [format.percent(app.cpu)], [format.bytes(app.memory), app.up ? `${format.bytes(app.memory / app.up)} each` : ""],
         [format.number(app.open), `${format.rate(app.accepted)} new/s`], [format.number(app.queue), "", app.queue > 0 ? "warn" : ""],
-        [format.number(app.restarts), "in all"], [format.number(app.reloads), "in all"], [app.uptime ? format.duration(app.uptime) : format.none, "the youngest"],
+        [format.number(app.restarts), causes(app.counts) || "in all"], [format.number(app.reloads), app.counts.reload_failed ? `${app.counts.reload_failed} failed` : "in all"], [app.uptime ? format.duration(app.uptime) : format.none, "the youngest"],
       ]);
       const [detail, history] = await Promise.all([
         fetchJson("api/app", { host: this.host, app: this.name }),
