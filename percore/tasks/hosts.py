@@ -137,7 +137,7 @@ def logs(scope: Scope, app: str = "", lines: int = 20, follow: bool = False) -> 
 
 @host_task()
 def web(
-    scope: Scope, port: int = serve.DEFAULT_PORT, allow_actions: bool = False, output: str = "", seconds: int = 0
+    scope: Scope, port: int = serve.DEFAULT_PORT, allow_actions: bool = False, output: str = "", seconds: int = 10
 ) -> None:
     """Show all hosts in a browser, served on this machine alone; --output FILE.html writes a report instead."""
     if output:

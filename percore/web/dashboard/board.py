@@ -46,11 +46,13 @@ class Board:
         self._source = source
         self._at_root = at_root or self._answer_snapshot
         self._about = {"title": title, "every": every, "is_fleet": is_fleet}
+        self.began_at = 0.0  # of the first look
         self._encoded: dict[Right, bytes] = {}
         self.orders = Orders(source.carry_out, self.tell)
 
     def take(self, host: str, sample: HostSample, at: float) -> None:
         with self._lock:
+            self.began_at = self.began_at or at
             self._tracker.take(host, sample, at)
             self._encoded.clear()
 

@@ -62,7 +62,7 @@ class HostSource:
         return read_status(status, self._connections, read_machine())
 
     def _next_step(self) -> str:
-        return "percore ping, which restores its apps" if os.path.exists(self._home.state) else "percore start FILE"
+        return "percore ping" if os.path.exists(self._home.state) else "percore start FILE"
 
     def _count(self, found: Snapshot) -> None:
         if time.monotonic() < self._count_at:

@@ -42,7 +42,7 @@ def collect(board: Board) -> dict[str, Any]:
 
 
 def _history(board: Board, *subject: str) -> dict[str, Any]:
-    return board.history(subject, seconds=_SPAN, since=0.0, with_parts=False)
+    return board.history(subject, seconds=_SPAN, since=board.began_at - SPANS[0].step, with_parts=False)
 
 
 def _key(path: str, host: str = "", app: str = "") -> str:

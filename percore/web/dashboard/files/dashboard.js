@@ -79,10 +79,11 @@
       banner.dataset.sign = sign;
       banner.replaceChildren(...parts.flatMap((part) => [part, " "]));
     }
-    document.body.classList.toggle("stale", Boolean(state.lost) || (hosts.length > 0 && gone.length === hosts.length));
+    const isGone = hosts.length > 0 && gone.length === hosts.length;
+    document.body.classList.toggle("stale", Boolean(state.lost) || isGone);
     const live = byId("live");
-    setText(live, report ? `at ${new Date(state.snapshot.at * 1000).toLocaleString()}` : state.lost ? "no connection" : state.isPaused ? "paused" : "live");
-    setClass(live, `live ${state.lost ? "bad" : state.isPaused || report ? "" : "good"}`);
+    setText(live, report ? `at ${new Date(state.snapshot.at * 1000).toLocaleString()}` : state.lost ? "no connection" : isGone ? "no figures" : state.isPaused ? "paused" : "live");
+    setClass(live, `live ${state.lost || isGone ? "bad" : state.isPaused || report ? "" : "good"}`);
   };
 
   const charts = { seconds: 0, subject: "", since: 0, kept: null };
@@ -224,8 +225,9 @@
         const apps = appRows(host, isNamed);
         const isFound = Boolean(this.filter) && !isNamed && apps.length > 0;
         const isShown = this.only === "all" ? isNamed || apps.length > 0 : (isNamed && host.problem) || apps.length > 0;
-        return { ...this.rowOfHost(host, isFound || (this.only !== "all" && apps.length > 0)), apps, isShown };
+        return { apps, isShown, ...this.rowOfHost(host, isFound || (this.only !== "all" && apps.length > 0)) };
       }).filter((group) => group.isShown);
+      this.shown = groups.reduce((count, group) => count + group.apps.length, 0);
       return sorted(groups, this.columns, this.sort).flatMap(({ apps, ...row }) => [row, ...(this.isUnfolded(row) ? apps : [])]);
     }
 
@@ -236,10 +238,11 @@
       const rows = this.rows();
       this.table.update(rows, this.sort);
       const total = this.hosts().reduce((count, host) => count + host.apps.length, 0);
-      const shown = rows.filter((row) => !row.isHost).length;
+      const shown = this.isFleet ? this.shown : rows.length;
+      const hostWords = `${this.hostCount} ${this.hostCount === 1 ? "host" : "hosts"}`;
       const isFiltered = this.filter || this.only !== "all";
       const words = `${total} ${total === 1 ? "app" : "apps"}`;
-      setText(this.count, isFiltered ? `${shown} of ${words}` : this.isFleet ? `${this.hostCount} hosts, ${words}` : words);
+      setText(this.count, isFiltered ? `${shown} of ${words}` : this.isFleet ? `${hostWords}, ${words}` : words);
       this.table.element.parentElement.hidden = !rows.length;
       this.empty.hidden = rows.length > 0;
       if (rows.length) return;
@@ -392,6 +395,7 @@
       this.workers = detail.workers || [];
       if (this.isSplit === null) this.isSplit = this.workers.length > 1 && this.workers.length <= MANY_WORKERS;
       this.history = history;
+      this.split.hidden = this.workers.length < 2;
       this.showWorkers();
       this.showCharts();
       if (report) return;

@@ -5,10 +5,9 @@ const percore = {};
 percore.format = (() => {
   const none = "–";
   const known = (value) => value !== null && value !== undefined && !Number.isNaN(value);
-  const digits = (value) => (Math.abs(value) < 10 ? 1 : 0);
   const number = (value) => (known(value) ? Math.round(value).toLocaleString("en") : none);
   const rate = (value) => (known(value) ? (value < 10 ? value.toFixed(value ? 1 : 0) : number(value)) : none);
-  const percent = (value) => (known(value) ? `${value.toFixed(value ? digits(value) : 0)} %` : none);
+  const percent = (value) => (known(value) ? `${Math.abs(value) < 10 && value ? value.toFixed(1) : number(value)} %` : none);
   const bytes = (value) => {
     if (!known(value)) return none;
     const units = ["B", "KB", "MB", "GB", "TB"];

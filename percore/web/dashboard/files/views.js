@@ -97,7 +97,7 @@ percore.views = (() => {
   class Events {
     constructor() {
       this.list = make("ul", { class: "events", tabindex: "0", "aria-label": "Events" });
-      this.empty = make("p", { class: "empty" }, "Nothing happened since this page's server began to look.");
+      this.empty = make("p", { class: "empty" }, "No events yet.");
       this.element = make("section", { class: "panel", "aria-label": "Events" }, make("header", {}, make("h2", {}, "Events")), this.list, this.empty);
       this.sign = "";
     }
