@@ -7,17 +7,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from percore.errors import UsageError
+from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.commands.arguments import make_parser
+from percore.web.app_metrics import farewell
+from percore.web.app_metrics.collect import AppMetrics
 from percore.web.auth import Access, read_tokens
 from percore.web.dashboard.host_source import start_board
 from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
+from percore.web.pages import MetricsPages, encoded
 from percore.web.server import DEFAULT_PORT, WebSite, is_loopback, make_server
 from percore.web.snapshot import Snapshots, ask_supervisor
 from percore.web.status import answer_status
+
+_OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 def serve_web(arguments: list[str]) -> int:
@@ -25,17 +30,42 @@ def serve_web(arguments: list[str]) -> int:
     tokens = read_tokens(options.token_file) if options.token_file else []
     access = Access(tokens, port=options.port, names=options.allow_host, allows_actions=options.allow_actions)
     home = Home.of_user()
-    server = make_server(WebSite(make_routes(home), access), options.host, options.port)
+    snapshots = Snapshots(home, ask_supervisor)
+    app_metrics = AppMetrics(home, snapshots)
+    pages = MetricsPages(snapshots, app_metrics, with_apps=options.with_apps)
+    server = make_server(WebSite(make_routes(home, snapshots, pages), access), options.host, options.port)
+    farewell.start(home, snapshots, app_metrics, options.scrape_interval)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     log(f"percore web: http://{options.host}:{server.effective_port}/ shows {home.path}")
     server.run()
+    app_metrics.save()
     return 0
 
 
-def make_routes(home: Home) -> Sequence[HttpRoute]:
+def print_metrics(arguments: list[str]) -> int:
+    """Once, from the supervisor; needs no running `percore web`, and takes nothing from one."""
+    parser = make_parser("metrics")
+    parser.add_argument("app", nargs="?", help="the own metrics of this app instead, of all its workers together")
+    parser.add_argument("--by-worker", action="store_true", help="each worker by a label")
+    parser.add_argument("--openmetrics", action="store_true", help="in that format instead of Prometheus' own")
+    options = parser.parse_args(arguments)
+    home = Home.of_user()
     snapshots = Snapshots(home, ask_supervisor)
+    if error := snapshots.get().error:
+        raise PercoreError(error, next="see 'percore list'")
+    pages = MetricsPages(snapshots, AppMetrics(home, snapshots, saves=False))
+    per_worker = options.by_worker or None
+    found = pages.app_families(options.app, per_worker=per_worker) if options.app else pages.families(with_apps=False)
+    if found is None:
+        raise UsageError(f"'{options.app}' has no metrics of its own", next="app_metrics: /metrics in its process file")
+    sys.stdout.write(encoded(found, _OPENMETRICS if options.openmetrics else "").body.decode())
+    return 0
+
+
+def make_routes(home: Home, snapshots: Snapshots, pages: MetricsPages) -> Sequence[HttpRoute]:
     return (
+        *pages.routes(),
         HttpRoute("/health", lambda request: answer_health(snapshots, request), Right.NOTHING),
         HttpRoute("/status", lambda request: answer_status(snapshots, request)),
         *start_board(home, snapshots, lambda request: answer_status(snapshots, request)).routes(),
@@ -55,7 +85,14 @@ def _read_options(arguments: list[str]) -> Any:
     parser.add_argument(
         "--allow-actions", action="store_true", help="let the dashboard reload, restart and scale without a token"
     )
+    parser.add_argument("--with-apps", action="store_true", help="put the apps' own metrics on /metrics as well")
+    parser.add_argument(
+        "--scrape-interval", type=float, default=5.0, metavar="SECONDS",
+        help="how often workers are asked for their own metrics where nobody reads; 0: never (5)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if not (options.scrape_interval == 0 or 1 <= options.scrape_interval <= 3600):
+        raise UsageError("--scrape-interval must be between 1 and 3600 seconds, or 0")
     if not 0 <= options.port < 65536:
         raise UsageError(f"the port must be between 1 and 65535, not '{options.port}'")
     if not is_loopback(options.host) and not options.token_file:

@@ -17,7 +17,7 @@ FRESH_SECONDS = 1.0
 class Snapshot(NamedTuple):
     """`error` says why the supervisor told nothing; the rest is empty then."""
 
-    at: float  # monotonic seconds
+    at: float  # monotonic seconds, when it was begun
     time: float
     error: str
     daemon: Mapping[str, Any]  # `ping`
@@ -31,7 +31,12 @@ class Snapshots:
         self._home = home
         self._ask = ask
         self._lock = threading.Lock()
-        self._last = _nothing("it was not asked yet", -FRESH_SECONDS)
+        self._last = _nothing("the supervisor was not asked yet", -FRESH_SECONDS)
+
+    @property
+    def last(self) -> Snapshot:
+        """Whatever its age: nothing is asked."""
+        return self._last
 
     def get(self) -> Snapshot:
         """Not older than a second."""
@@ -40,15 +45,22 @@ class Snapshots:
                 self._last = self._look()
             return self._last
 
+    def get_after(self, moment: float) -> Snapshot:
+        """Begun after that; waits, where it must, until the supervisor may be asked again."""
+        while (found := self.get()).at <= moment:
+            time.sleep(max(0.0, found.at + FRESH_SECONDS - time.monotonic()))
+        return found
+
     def _look(self) -> Snapshot:
+        at = time.monotonic()
         try:
             daemon = self._ask(self._home, "ping")
             found = self._ask(self._home, "status")
             workers = self._ask(self._home, "describe", selectors=["all"])["workers"]
         except PercoreError as error:
-            return _nothing(error.what, time.monotonic())
+            return _nothing(error.what, at)
         apps = {app["name"]: app for app in found["apps"]}
-        return Snapshot(time.monotonic(), time.time(), "", daemon, apps, workers, found["release"] or "")
+        return Snapshot(at, time.time(), "", daemon, apps, workers, found["release"] or "")
 
 
 def _nothing(error: str, at: float) -> Snapshot:

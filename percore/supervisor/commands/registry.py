@@ -80,6 +80,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "show a live view of all workers, with keys to control them",
         ),
         Verb("web", "percore.web.command:serve_web", "serve metrics, state and health over HTTP, on port 9615"),
+        Verb("metrics", "percore.web.command:print_metrics", "print metrics once, as 'percore web' serves them"),
         Verb("logs", "logs:show_logs", "show the last lines of the logs, then follow them"),
         Verb("flush", "log_admin:flush_logs", "empty the logs and delete their rotated files"),
         Verb("reloadLogs", "log_admin:reload_logs", "reopen logs that were moved or deleted", is_plain=True),

@@ -105,6 +105,9 @@ class Router:
         for slot, generation, *_ in routes if self.listeners else ():
             self._directed[ProbeSource(slot, incoming=False)] = slot, generation
             self._directed[ProbeSource(slot, incoming=True)] = slot, 1 - generation
+        for route in leaving if self.listeners else ():
+            for used in route.used:  # its place may have a new worker already
+                self._directed.setdefault(ProbeSource(route.slot, incoming=True), (route.slot, used))
         serving = self._serving()
         keys = [route.key for route in serving or routes]
         for listener in self.listeners.values():

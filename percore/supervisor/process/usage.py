@@ -23,7 +23,7 @@ class Usage(NamedTuple):
 
 
 def usage_of_tree(pid: int) -> Usage:
-    """Resident memory and CPU time so far of `pid` and its descendants; zero for what is gone."""
+    """Resident memory and CPU time so far of `pid` and its descendants, also of those that ended; zero where it is gone."""
     memory = 0
     ticks = 0
     for member in tree_of(pid):
@@ -32,7 +32,7 @@ def usage_of_tree(pid: int) -> Usage:
                 memory += int(file.read().split()[1]) * _PAGE_BYTES
             with open(f"/proc/{member}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+                ticks += sum(map(int, fields[11:15]))  # its own, and of children that it has waited for
         except (OSError, IndexError):
             continue
     return Usage(memory, ticks / _TICKS_PER_SECOND)

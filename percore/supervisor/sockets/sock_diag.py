@@ -18,6 +18,7 @@ _HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 _SOCKET = struct.Struct("=4B2s2s16s16s12s5I")
 _UNIX_REQUEST, _UNIX_SOCKET_SIZE = struct.Struct("=BBHIIIII"), 16  # struct unix_diag_req, struct unix_diag_msg
 _UNIX_FILE, _SHOW_UNIX_FILE, _ANY_COOKIE = 1, 2, 0xFFFFFFFF
+_ANY_END = struct.pack("=3I", 0, _ANY_COOKIE, _ANY_COOKIE)  # the interface, and the cookie
 
 
 class Waiting(NamedTuple):
@@ -74,6 +75,17 @@ def count_unanswered(pid: int, ports: Collection[int]) -> int:
     except OSError:
         return 0
     return len({inode for member in tree_of(pid) for inode in busy & sockets_of(member).keys()}) if busy else 0
+
+
+def inode_of_connection(client: socket.socket) -> int:
+    """Of the other end of this TCP connection over loopback; 0 until it is accepted. Raises OSError."""
+    (host, port, *_), (server, server_port, *_) = client.getsockname(), client.getpeername()
+    ends = b"".join(socket.inet_pton(client.family, each).ljust(16, b"\0") for each in (server, host))
+    wanted = struct.pack("=4BI", client.family, socket.IPPROTO_TCP, 0, 0, _OPEN) + struct.pack("!2H", server_port, port)
+    for content in _dump(wanted + ends + _ANY_END, is_one=True):
+        if len(content) >= _SOCKET.size:
+            return int(_SOCKET.unpack_from(content)[-1])
+    return 0
 
 
 def file_of_unix(sock: socket.socket) -> int:

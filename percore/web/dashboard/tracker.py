@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from percore.common.typing import Any, NamedTuple, Optional
-from percore.web.dashboard.history import Timelines, Values
+from percore.web.dashboard.history import FIELDS, Timelines, Values
 from percore.web.dashboard.sample import (
     RELOAD_FAILED,
     RELOADED,
@@ -164,8 +164,7 @@ def _happened(before: AppFigures, now: AppFigures) -> Values:
 
 
 def _sum(rows: Sequence[Values]) -> Values:
-    fields = rows[0].keys() if rows else ()
-    return {field: total([row[field] for row in rows]) for field in fields}
+    return {field: total([row.get(field) for row in rows]) for field in FIELDS}
 
 
 def _changes(before: AppFigures, now: AppFigures) -> Iterator[tuple[str, str]]:
