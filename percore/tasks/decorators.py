@@ -59,6 +59,10 @@ HELP = {
     "name": "name of the variable",
     "every": "seconds between two looks",
     "once": "look once; what was told is remembered for the next time",
+    "port": "the port on this machine's loopback",
+    "allow-actions": "let the page reload, restart and scale",
+    "output": "write a report into this file of HTML, which opens without a server",
+    "seconds": "how long to record for the report",
     "page": "a file of HTML to show, instead of percore's",
 }
 

@@ -13,6 +13,7 @@ from percore.deploy.fleet.logs import flush as flush_logs
 from percore.deploy.fleet.logs import logs as show_logs
 from percore.deploy.fleet.troubles import test_targets
 from percore.deploy.fleet.troubles import watch as watch_hosts
+from percore.deploy.fleet_page import serve
 from percore.deploy.job_report import show_jobs
 from percore.deploy.report import Report, print_line
 from percore.deploy.rollout.diff import ChangesPending
@@ -181,6 +182,17 @@ def top(scope: Scope, interval: float = 1.0) -> None:
 def flush(scope: Scope, app: str = "") -> None:
     """Empty the logs of all apps, or of one, on every host, and delete the older ones."""
     flush_logs(scope, Report(), app=app)
+
+
+@host_task()
+def web(
+    scope: Scope, port: int = serve.DEFAULT_PORT, allow_actions: bool = False, output: str = "", seconds: int = 10
+) -> None:
+    """Show all hosts in a browser, served on this machine alone; --output FILE.html writes a report instead."""
+    if output:
+        serve.write_report(scope, Report(), output=output, seconds=seconds)
+    else:
+        serve.serve(scope, Report(), port=port, allow_actions=allow_actions)
 
 
 @host_task()

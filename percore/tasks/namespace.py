@@ -30,6 +30,7 @@ HOST_TASKS = (
     hosts.alert,
     hosts.logs,
     hosts.flush,
+    hosts.web,
     hosts.start,
     hosts.stop,
     hosts.restart,

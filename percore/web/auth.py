@@ -63,8 +63,12 @@ def _token(line: str, path: str) -> Token:
 class Access:
     """`names` are those by which this machine is asked, besides its addresses."""
 
-    def __init__(self, tokens: Sequence[Token], *, port: int, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokens: Sequence[Token], *, port: int, names: Sequence[str] = (), allows_actions: bool = False
+    ) -> None:
+        """`allows_actions`: the supervisor's user may act without a token."""
         self._tokens = tokens
+        self._own_right = Right.ACTIONS if allows_actions else Right.READING
         self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
         self.cookie = f"percore-{port}"  # cookies are not kept apart by port
         self.page_token = secrets.token_urlsafe(24)  # what a page of ours sends with what changes something
@@ -84,7 +88,7 @@ class Access:
                 return right
         if self._tokens or not self._is_this_machine(headers.get("host", "")):
             return Right.NOTHING
-        return Right.READING if peer_uid in (0, os.geteuid()) else Right.FIGURES
+        return self._own_right if peer_uid in (0, os.geteuid()) else Right.FIGURES
 
     def is_refused_by_name(self, headers: Mapping[str, str]) -> bool:
         return not self._tokens and not self._is_this_machine(headers.get("host", ""))

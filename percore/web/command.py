@@ -15,6 +15,7 @@ from percore.supervisor.commands.arguments import make_parser
 from percore.web.app_metrics import farewell
 from percore.web.app_metrics.collect import AppMetrics
 from percore.web.auth import Access, read_tokens
+from percore.web.dashboard.host_source import start_board
 from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
 from percore.web.pages import MetricsPages, encoded
@@ -28,12 +29,12 @@ _OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 def serve_web(arguments: list[str]) -> int:
     options = _read_options(arguments)
     tokens = read_tokens(options.token_file) if options.token_file else []
-    access = Access(tokens, port=options.port, names=options.allow_host)
+    access = Access(tokens, port=options.port, names=options.allow_host, allows_actions=options.allow_actions)
     home = Home.of_user()
     snapshots = Snapshots(home, ask_supervisor)
     app_metrics = AppMetrics(home, snapshots)
     pages = MetricsPages(snapshots, app_metrics, with_apps=options.with_apps)
-    server = make_server(WebSite(make_routes(snapshots, pages), access), options.host, options.port)
+    server = make_server(WebSite(make_routes(home, snapshots, pages), access), options.host, options.port)
     farewell.start(home, snapshots, app_metrics, options.scrape_interval)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -64,12 +65,12 @@ def print_metrics(arguments: list[str]) -> int:
     return 0
 
 
-def make_routes(snapshots: Snapshots, pages: MetricsPages) -> Sequence[HttpRoute]:
+def make_routes(home: Home, snapshots: Snapshots, pages: MetricsPages) -> Sequence[HttpRoute]:
     return (
         *pages.routes(),
         HttpRoute("/health", lambda request: answer_health(snapshots, request), Right.NOTHING),
         HttpRoute("/status", lambda request: answer_status(snapshots, request)),
-        HttpRoute("/", lambda request: answer_status(snapshots, request)),  # where PM2 has it
+        *start_board(home, snapshots, lambda request: answer_status(snapshots, request)).routes(),
     )
 
 
@@ -82,6 +83,9 @@ def _read_options(arguments: list[str]) -> Any:
     )
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name by which browsers ask for this host"
+    )
+    parser.add_argument(
+        "--allow-actions", action="store_true", help="let the dashboard reload, restart and scale without a token"
     )
     parser.add_argument("--with-apps", action="store_true", help="put the apps' own metrics on /metrics as well")
     parser.add_argument(

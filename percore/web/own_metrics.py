@@ -13,8 +13,8 @@ from typing import Any, Callable, NamedTuple, Optional
 from prometheus_client.core import Metric
 
 from percore import __version__
+from percore.common.connections import Connections, count_connections
 from percore.supervisor.base.states import State
-from percore.supervisor.commands.connections import Connections, count_connections
 from percore.supervisor.core.worker.figures import (
     DRAIN_LIMIT,
     DRAINED,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.supervisor.commands.connections import count_connections
+from percore.common.connections import count_connections
 from tests.supervisor.conftest import Supervisor
 from tests.terminal import Terminal
 from tests.waiting import wait_for

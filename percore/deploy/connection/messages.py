@@ -71,6 +71,7 @@ class WorkerStatus(TypedDict):
     env_hash: NotRequired[Word]
     finished: NotRequired[bool]  # it was meant to end, and did so with success
     failure: NotRequired[Line | None]
+    crash_looping: NotRequired[bool]
 
 
 class JobState(TypedDict):
@@ -83,10 +84,29 @@ class AppStatus(TypedDict):
     wanted: Count
     workers: list[WorkerStatus]
     job: NotRequired[JobState | None]
+    release: NotRequired[Line | None]
+    addresses: NotRequired[list[Line]]
+    counts: NotRequired[dict[Name, Count]]  # what happened to it
 
 
 class Status(TypedDict):
     apps: list[AppStatus]
+
+
+class CountedSockets(TypedDict):
+    open: Count
+    queue: Count
+    accepted: Count | None
+
+
+class Figures(TypedDict):
+    """What a page that is always open shows of a host."""
+
+    status: Status
+    daemon: bool
+    connections: dict[Word, CountedSockets]  # by worker id
+    load: Figure
+    memory_used_bytes: Count
 
 
 class CommitFacts(TypedDict):

@@ -13,6 +13,7 @@ from percore.deploy.connection.messages import (
     Diagnosis,
     Done,
     Drift,
+    Figures,
     FoundRelease,
     HistoryAnswer,
     HostFacts,
@@ -40,6 +41,7 @@ class ReplyLimits(NamedTuple):
     streams: bool = False  # it may say as much as it likes
 
 
+LOOK = ReplyLimits(30.0, 60.0)
 QUESTION = ReplyLimits(900.0, 1800.0)
 WORK = ReplyLimits(3600.0, 6 * 3600.0)
 COMMAND = ReplyLimits(3600.0, None, streams=True)
@@ -53,6 +55,7 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "find": (FoundRelease, QUESTION),
     "status": (Current, QUESTION),
     "diagnose": (Diagnosis, QUESTION),
+    "figures": (Figures, LOOK),
     "history": (HistoryAnswer, QUESTION),
     "jobs": (JobsAnswer, QUESTION),
     "ports": (Ports, QUESTION),

@@ -18,12 +18,12 @@ from typing import Any, Callable, Optional, Protocol
 import psutil
 
 from percore.common.app_names import selector_of
+from percore.common.connections import count_connections
 from percore.common.cpus import usable_cores
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import OpenLink
 from percore.supervisor.commands.arguments import make_parser
-from percore.supervisor.commands.connections import count_connections
 from percore.supervisor.commands.monit_log import LogPane
 from percore.supervisor.commands.monit_view import Dashboard, Line
 from percore.supervisor.commands.output import short_size

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
-from percore.supervisor.commands.connections import Connections
+from percore.common.connections import Connections
 from percore.supervisor.commands.output import duration, short_size
 from percore.supervisor.commands.pm2_json import shown_state
 

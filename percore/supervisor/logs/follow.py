@@ -89,12 +89,11 @@ class _FoundLog:
             found.append(self.read(now.first + start, now.first + end))
         return b"".join(found)
 
-    def last_lines(self, count: int, end: int) -> list[bytes]:
-        """Those before this position."""
+    def last_lines(self, count: int, end: int, most: int) -> list[bytes]:
+        """Those before this position, of at most so many bytes."""
         now = self.look()
         parts: list[bytes] = []
         newlines = taken = 0
-        most = max(8 << 20, count * 4096)
         for block in self._blocks_back(now.first, end):
             parts.append(block)
             newlines += block.count(b"\n")
@@ -148,14 +147,14 @@ class Follower:
                 continue
         return b""
 
-    def last_lines(self, count: int) -> list[bytes]:
+    def last_lines(self, count: int, *, most_bytes: int = 0) -> list[bytes]:
         """Lines before the position, at most `count`, from older files too; of very long ones only the end."""
         if count <= 0 or not self._log:
             return []
         for _ in range(5):
             try:
                 with self._log.acting():
-                    return self._log.last_lines(count, self._position)
+                    return self._log.last_lines(count, self._position, most_bytes or max(8 << 20, count * 4096))
             except (_Changed, FileNotFoundError):
                 continue
         return []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from percore.supervisor.commands.connections import Connections
+from percore.common.connections import Connections
 from percore.supervisor.commands.monit import Monitor
 from percore.supervisor.commands.monit_view import Dashboard, cells, fit, plain
 

@@ -10,9 +10,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Optional
 
 from percore.common.procfs import ESTABLISHED, LISTEN, net_sockets, open_sockets_of, tree_of
+from percore.common.typing import Any, NamedTuple, Optional
 
 _COUNTER = b"percore-accepted"  # bindshim.c
 _MOST_BYTES = 64 * 1024  # it is in the first pages of what the library may write

@@ -1,0 +1,1 @@
+"""The dashboard of all hosts of an environment: served on this machine, or written into one file."""
