@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percore.supervisor.commands import connections
+from percore.common import connections
 from percore.supervisor.config.address import Address
 from percore.supervisor.sockets.worker_requests import Request, parse_request
 from percore.supervisor.state import fd_store
