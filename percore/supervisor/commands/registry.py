@@ -125,7 +125,7 @@ def find(name: str) -> Optional[Verb]:
 def place_of(verb: Verb) -> tuple[str, str]:
     """The module in full, and the function."""
     module, _, function = verb.place.partition(":")
-    return module if "." in module else f"percore.supervisor.commands.{module}", function
+    return module if module.startswith("percore.") else f"percore.supervisor.commands.{module}", function
 
 
 def all_names() -> list[str]:
