@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_240,
-    "supervisor/commands": 4_760,
-    "supervisor/config": 3_050,
-    "supervisor": 23_400,
+    "supervisor/commands": 5_420,
+    "supervisor/config": 3_060,
+    "supervisor": 24_180,
     "host": 7_270,
     "deploy": 16_120,
     "tasks": 1_100,

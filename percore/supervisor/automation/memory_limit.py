@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from percore.common.typing import TYPE_CHECKING, Optional
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.core.manager import Manager, Observer
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.process.usage import SHORTEST_SPAN
+
+if TYPE_CHECKING:
+    from percore.supervisor.automation.heap_snapshot import HeapSnapshots
 
 _PERIOD = 1.0
 
@@ -20,6 +24,7 @@ class MemoryLimit(Observer):
         self._loop = loop
         self._manager = manager
         self._is_planned = False
+        self._snapshots: Optional[HeapSnapshots] = None
 
     def apps_changed(self) -> None:
         self._plan(_PERIOD)
@@ -43,7 +48,15 @@ class MemoryLimit(Observer):
             used, limit = worker.child.usage.memory_bytes, worker.config.max_memory_restart or 0
             if used > limit:
                 reason = f"{used >> 20} MB is over its limit of {limit >> 20} MB"
-                self._manager.replace_over_limit(worker, reason)
+                if not (worker.config.heap_snapshots and self._waits_for_snapshot(worker)):
+                    self._manager.replace_over_limit(worker, reason)
             else:
                 wait = min(wait, worker.child.usage.seconds_until(limit))
         self._plan(max(wait, SHORTEST_SPAN))
+
+    def _waits_for_snapshot(self, worker: Worker) -> bool:
+        if self._snapshots is None:
+            from percore.supervisor.automation.heap_snapshot import HeapSnapshots  # few apps ask for one
+
+            self._snapshots = HeapSnapshots(self._loop, self._manager.apps.runtime.environment.home)
+        return self._snapshots.must_wait(worker)

@@ -81,6 +81,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb("web", "percore.web.command:serve_web", "serve metrics, state and health over HTTP, on port 9615"),
         Verb("metrics", "percore.web.command:print_metrics", "print metrics once, as 'percore web' serves them"),
+        Verb("heap", "inspection.commands:take_heap", "write what a Node worker keeps in memory to a file for Chrome"),
+        Verb(
+            "profile",
+            "inspection.commands:take_profile",
+            "write what a worker spends its time on to a file for Chrome or speedscope",
+        ),
         Verb("logs", "logs:show_logs", "show the last lines of the logs, then follow them"),
         Verb("flush", "log_admin:flush_logs", "empty the logs and delete their rotated files"),
         Verb("reloadLogs", "log_admin:reload_logs", "reopen logs that were moved or deleted", is_plain=True),
@@ -119,7 +125,7 @@ def find(name: str) -> Optional[Verb]:
 def place_of(verb: Verb) -> tuple[str, str]:
     """The module in full, and the function."""
     module, _, function = verb.place.partition(":")
-    return module if "." in module else f"percore.supervisor.commands.{module}", function
+    return module if module.startswith("percore.") else f"percore.supervisor.commands.{module}", function
 
 
 def all_names() -> list[str]:
@@ -143,8 +149,8 @@ _INSTEAD = {
     "percore set NAME VALUE, for each": "multiset",
     "pip install percore": "autoinstall",
     "see docs/reference/process-file.md": "examples",
-    "node_args: --cpu-prof, then: percore reload": "profile:cpu",
-    "node_args: --heap-prof, then: percore reload": "profile:mem",
+    "percore profile APP": "profile:cpu",
+    "percore heap APP": "profile:mem",
     "node_args: --inspect, then: percore restart": "inspect",
 }
 

@@ -83,6 +83,9 @@ class AppConfig(NamedTuple):
     restart_delay: Seconds = 0.0
     exp_backoff_restart_delay: Seconds = 0.0
     max_memory_restart: Optional[Bytes] = None
+    heap_snapshots: Live[Count] = (
+        0  # so many files of heaps are kept; one is written before a worker is replaced for its size
+    )
     memory_max: Optional[Bytes] = None  # the kernel lets it have no more
     cron_restart: Live[Optional[Cron]] = None
     watch: Live[tuple[str, ...]] = ()  # paths; empty: off

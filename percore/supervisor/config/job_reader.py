@@ -25,7 +25,7 @@ _OF_APPS = frozenset({
     "instances", "exec_mode", "share_port", "port", "port_per_worker", "listen", "health", "health_host", "instance_var",
     "increment_var", "wait_ready", "listen_timeout", "health_interval", "liveness_timeout", "shutdown_with_message",
     "autostart", "autorestart", "min_uptime", "max_restarts", "restart_delay", "exp_backoff_restart_delay",
-    "max_memory_restart", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "pid_file",
+    "max_memory_restart", "heap_snapshots", "cron_restart", "watch", "ignore_watch", "watch_delay", "depends_on", "pid_file",
 })  # fmt: skip
 """Keys about programs that run all the time."""
 

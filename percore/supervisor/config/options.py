@@ -203,6 +203,7 @@ OPTIONS = (
         jlist=ALWAYS,
         is_setting=True,
     ),
+    Option("heap_snapshots", COUNT, "heap snapshots to keep, each made before a restart for memory", describe=NEVER),
     Option("memory_max", SIZE, "the kernel kills a worker above this size", describe=NEVER),
     Option("cron_restart", SCHEDULE, "replace the workers at these times", ("cron",), short="-c", jlist=ALWAYS),
     Option(

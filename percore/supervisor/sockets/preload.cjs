@@ -3,6 +3,8 @@
 // this process to drain: then each further response says "Connection: close", and once no connection is left the
 // supervisor hears "drained". An app without any signal handler thus loses no request in a reload.
 //
+// Where the debugger is asked for (SIGUSR1), it opens a port that the kernel chooses: each worker has its own, which is not shared.
+//
 // On a full disk it drops what the program says, and counts it, where Node would end the program.
 //
 // Words on the worker socket (percore/supervisor/sockets/broker.py is the other side):
@@ -16,6 +18,9 @@ if (isMainThread && path && token) {
   const fs = require('fs');
   const servers = new Set();
   let isDraining = false;
+
+  const isInspected = /--(inspect|debug)/.test(`${process.execArgv.join(' ')} ${process.env.NODE_OPTIONS || ''}`);
+  if (!isInspected && process.debugPort === 9229) process.debugPort = 0;
 
   const closeAfterResponse = (_request, response) => {
     response.shouldKeepAlive = false;

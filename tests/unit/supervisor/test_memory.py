@@ -25,7 +25,7 @@ def seconds_between_looks(readings_mb: list[int], limit_mb: int) -> list[float]:
         waits.append(seconds)
         looks.append(callback)
 
-    config = SimpleNamespace(max_memory_restart=limit_mb * MB)
+    config = SimpleNamespace(max_memory_restart=limit_mb * MB, heap_snapshots=0)
     worker: Any = SimpleNamespace(is_ready=True, pid=1, child=SimpleNamespace(usage=Sampler()), config=config)
     app = SimpleNamespace(config=config, slots=[SimpleNamespace(worker=worker)])
     manager: Any = SimpleNamespace(apps={"api": app}, replace_over_limit=lambda *_: None)
