@@ -31,6 +31,7 @@ PACKAGES = {
     "openssl": "openssl",
     "pebble": "pebble",
     "lego": "lego",
+    "promtool": "prometheus",
 }
 
 

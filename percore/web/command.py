@@ -34,7 +34,7 @@ def serve_web(arguments: list[str]) -> int:
     app_metrics = AppMetrics(home, snapshots)
     pages = MetricsPages(snapshots, app_metrics, with_apps=options.with_apps)
     server = make_server(WebSite(make_routes(snapshots, pages), access), options.host, options.port)
-    farewell.start(home, snapshots, app_metrics, options.scrape_interval)
+    farewell.start(home, app_metrics, options.scrape_interval)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     systemd.notify("READY=1")

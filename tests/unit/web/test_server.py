@@ -211,8 +211,8 @@ def test_the_kernel_tells_which_user_a_connection_is_of() -> None:
 
 def test_requests_have_bounds_on_size_and_time(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
     start = b"POST /do HTTP/1.1\r\nHost: localhost\r\n"
-    assert exchange(served, start + b"X: " + b"y" * 40_000 + b"\r\n\r\n")[:13] in (b"", b"HTTP/1.0 431 ")
-    assert exchange(served, start + b"Content-Length: 999999\r\n\r\n")[:13] in (b"", b"HTTP/1.0 413 ")
+    assert exchange(served, start + b"X: " + b"y" * 40_000 + b"\r\n\r\n")[9:12] in (b"", b"431")
+    assert exchange(served, start + b"Content-Length: 999999\r\n\r\n")[9:12] in (b"", b"413")
     monkeypatch.setattr("percore.web.server._REQUEST_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", served), timeout=10) as client:
         ended = False
