@@ -17,6 +17,7 @@ from percore.web.app_metrics.collect import AppMetrics
 from percore.web.auth import Access, read_tokens
 from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
+from percore.web.own_metrics import table
 from percore.web.pages import MetricsPages, encoded
 from percore.web.server import DEFAULT_PORT, WebSite, is_loopback, make_server
 from percore.web.snapshot import Snapshots, ask_supervisor
@@ -50,7 +51,11 @@ def print_metrics(arguments: list[str]) -> int:
     parser.add_argument("app", nargs="?", help="the own metrics of this app instead, of all its workers together")
     parser.add_argument("--by-worker", action="store_true", help="each worker by a label")
     parser.add_argument("--openmetrics", action="store_true", help="in that format instead of Prometheus' own")
+    parser.add_argument("--list", action="store_true", help="what there is of percore's own, as a table in Markdown")
     options = parser.parse_args(arguments)
+    if options.list:
+        sys.stdout.write("".join(f"{line}\n" for line in table()))
+        return 0
     home = Home.of_user()
     snapshots = Snapshots(home, ask_supervisor)
     if error := snapshots.get().error:
