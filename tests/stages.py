@@ -171,7 +171,7 @@ LINT = Commands(
         "mypy",
         *(f"mypy --platform {platform} {_CONTROL_SIDE}" for platform in ("win32", "darwin")),
         "lint-imports",
-        f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor {_SHARED}",
+        f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/web {_SHARED}",
     ],
 )
 UNIT = Pytest("unit", 70, "-n 4 tests/unit")

@@ -18,6 +18,7 @@ from percore.web.auth import Access, read_tokens
 from percore.web.dashboard.host_source import start_board
 from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
+from percore.web.own_metrics import table
 from percore.web.pages import MetricsPages, encoded
 from percore.web.server import DEFAULT_PORT, WebSite, is_loopback, make_server
 from percore.web.snapshot import Snapshots, ask_supervisor
@@ -35,7 +36,7 @@ def serve_web(arguments: list[str]) -> int:
     app_metrics = AppMetrics(home, snapshots)
     pages = MetricsPages(snapshots, app_metrics, with_apps=options.with_apps)
     server = make_server(WebSite(make_routes(home, snapshots, pages), access), options.host, options.port)
-    farewell.start(home, snapshots, app_metrics, options.scrape_interval)
+    farewell.start(home, app_metrics, options.scrape_interval)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     systemd.notify("READY=1")
@@ -51,7 +52,11 @@ def print_metrics(arguments: list[str]) -> int:
     parser.add_argument("app", nargs="?", help="the own metrics of this app instead, of all its workers together")
     parser.add_argument("--by-worker", action="store_true", help="each worker by a label")
     parser.add_argument("--openmetrics", action="store_true", help="in that format instead of Prometheus' own")
+    parser.add_argument("--list", action="store_true", help="what there is of percore's own, as a table in Markdown")
     options = parser.parse_args(arguments)
+    if options.list:
+        sys.stdout.write("".join(f"{line}\n" for line in table()))
+        return 0
     home = Home.of_user()
     snapshots = Snapshots(home, ask_supervisor)
     if error := snapshots.get().error:

@@ -185,6 +185,7 @@ def _dropped(known: MetricsSource) -> Samples:
 
 
 APP, WORKER = ("app",), ("app", "worker")
+ENDINGS = {"counter": "_total", "info": "_info"}
 
 METRICS = (
     OwnMetric("percore_build", "info", "Version of percore that serves this page", ("version",), _build),
@@ -246,11 +247,19 @@ def _conflicts(known: MetricsSource) -> Samples:
     return (((name,), count) for name, count in found.items())
 
 
+def table() -> Iterator[str]:
+    """What there is, as docs/reference/metrics.md has it."""
+    yield "| Metric | Type | Labels | Meaning |"
+    yield "| --- | --- | --- | --- |"
+    for each in METRICS:
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        yield f"| `{each.name}{ENDINGS.get(each.kind, '')}` | {each.kind} | {labels} | {each.help} |"
+
+
 def own_families(known: MetricsSource) -> Iterable[Metric]:
     for each in METRICS:
         metric = Metric(each.name, each.help, each.kind, each.unit)
-        ending = {"counter": "_total", "info": "_info"}.get(each.kind, "")
         for values, value in each.samples(known):
-            metric.add_sample(each.name + ending, dict(zip(each.labels, values)), value)
+            metric.add_sample(each.name + ENDINGS.get(each.kind, ""), dict(zip(each.labels, values)), value)
         if metric.samples:
             yield metric

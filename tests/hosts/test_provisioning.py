@@ -16,9 +16,11 @@ import pytest
 from percore.lab import Lab
 from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, Project, set_variables, wait_for
+from tests.hosts.test_sandbox import MOST_EXPOSURE, exposure
 
 POSTGRESQL_PASSWORD = "it's a: 'secret' \\ \"word\"/%"
 REDIS_PASSWORD = 'red is "quoted" \\ /%'
+WEB_TOKEN = "a-token-of-the-vault-00"
 APP_HOST, EDGE_HOST = "node1", "node2"
 SERVER = """\
 const http = require('http'), { Client } = require('pg'), { createClient } = require('redis');
@@ -55,7 +57,7 @@ def bare_project(folder: Path, lab: Lab) -> Project:
     (app / "ecosystem.json").write_text(json.dumps(PROCESSES))
     set_variables(
         made, app_name="shop", app_path="app", health_path="/", redis_password=REDIS_PASSWORD,
-        postgresql_password=POSTGRESQL_PASSWORD, tls_self_signed=True, canary=0,
+        postgresql_password=POSTGRESQL_PASSWORD, tls_self_signed=True, canary=0, web_token=WEB_TOKEN,
     )  # fmt: skip
     return made
 
@@ -64,7 +66,7 @@ def give_roles(made: Project, **of_app: Any) -> None:
     """An app's host with its servers, and a load balancer before it."""
     app, edge = made.lab.host(APP_HOST).address, made.lab.host(EDGE_HOST).address
     set_variables(
-        made, APP_HOST, roles=["base", "node", "python", "redis", "postgresql", "tls", "firewall", "app"],
+        made, APP_HOST, roles=["base", "node", "python", "redis", "postgresql", "tls", "firewall", "app", "monitoring"],
         load_balancers=[edge], **{"nginx_certificate": "", **of_app},
     )  # fmt: skip
     set_variables(
@@ -134,6 +136,18 @@ def test_the_app_finds_its_database_and_its_cache_through_both_web_servers(site:
     assert int(str(second["visits"])) > int(str(first["visits"]))
     assert (first["scheme"], second["scheme"]) == ("http", "https")
     assert first["client"] == second["client"]
+
+
+def test_metrics_and_health_are_read_with_a_token_from_a_unit_that_may_do_little(site: Project) -> None:
+    host, url = site.lab.host(APP_HOST), "http://127.0.0.1:9615"
+    assert json.loads(host.run(f"curl -sf {url}/health")) == {"status": "ok"}
+    assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' {url}/metrics") == "401"
+    metrics = host.run(f"curl -sf -H 'Authorization: Bearer {WEB_TOKEN}' {url}/metrics")
+    assert 'percore_app_workers{app="shop",state="running"} 2.0' in metrics
+    assert 'percore_worker_accept_queue_connections{app="shop",worker="1"} 0.0' in metrics
+    assert host.run("stat -c '%a %U' /etc/percore/web-token").split() == ["600", "percore"]
+    assert WEB_TOKEN not in host.run("ps -eo args")
+    assert exposure(host, "percore-web.service") <= MOST_EXPOSURE
 
 
 def test_a_second_run_of_both_has_nothing_to_do(site: Project) -> None:

@@ -20,12 +20,12 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.web.app_metrics.ledgers import Ledgers
 from percore.web.app_metrics.scrape import SECONDS, Scraped, ScrapeError, scrape
-from percore.web.app_metrics.targets import MetricsTarget, targets_of
+from percore.web.app_metrics.targets import MetricsTarget, leaving_target, targets_of
 from percore.web.snapshot import Snapshot, Snapshots
 
 _THREADS = 8
 _FRESH_SECONDS = 1.0
-FAREWELL_SECONDS = 0.4  # the supervisor waits a little longer
+_LATEST_SECONDS = 0.1  # before a worker ends
 
 
 class ScrapeResult(NamedTuple):
@@ -75,8 +75,7 @@ class AppMetrics:
         configured = {name: each for name, each in self.configured(snapshot).items() if name in snapshot.apps}
         found = {name: targets_of(snapshot.apps[name], worker) for name, worker in configured.items()}
         asked = [(name, target) for name, targets in found.items() for target in targets.targets]
-        results = self._pool.map(lambda pair: self._ask(*pair), asked)
-        self.results = tuple(result for result, (_, target) in zip(results, asked) if not target.is_leaving)
+        self.results = tuple(self._pool.map(lambda pair: self._ask(*pair), asked))
         self.problems = {name: targets.problem for name, targets in found.items() if targets.problem}
         self._tell()
         known = self.ledgers.settle(found)
@@ -121,16 +120,18 @@ class AppMetrics:
         if [each["pid"] for each in here] != [target.pid]:
             raise ScrapeError("it was replaced meanwhile: which worker answered is not known")
 
-    def ask_again(self, app: str, slot: int, pid: int) -> None:
-        """A worker that is about to end, for what it counted since the last round; a failure costs just that."""
-        snapshot = self._snapshots.last
+    def ask_again(self, app: str, slot: int, pid: int, until: float) -> None:
+        """A worker that ends after `until`, for what it counted since the last round; a failure costs just that.
+
+        A connection that comes too late would wait where nobody accepts, so the supervisor would take it for a client's.
+        """
+        snapshot = self._snapshots.last if app in self._snapshots.last.apps else self._snapshots.get()
         worker = self.configured(snapshot).get(app)
-        if worker is None or app not in snapshot.apps:
-            return
-        leaving = {"slot": slot, "pid": pid, "state": "running", "role": "outgoing", "port": snapshot.apps[app]["port"]}
-        with contextlib.suppress(ScrapeError):
-            for target in targets_of({**snapshot.apps[app], "workers": [leaving]}, worker).targets:
-                self._take(app, target, seconds=FAREWELL_SECONDS, is_certain=True)
+        target = leaving_target(snapshot.apps[app], worker, slot, pid) if worker else None
+        seconds = until - time.monotonic() - _LATEST_SECONDS
+        if target and seconds > 0:
+            with contextlib.suppress(ScrapeError):
+                self._take(app, target, seconds=seconds, is_certain=True)
 
     def keep_asking(self, seconds: float) -> None:
         """One round after the other, for the thread that calls it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -76,6 +77,8 @@ def _take(page: MetricsPage, found: Any, *, is_plain: bool) -> None:
 
 def _put(page: MetricsPage, series: Series, sample: Any, kind: str, endings: Iterable[str]) -> None:
     value = float(sample.value)
+    if math.isnan(value) and kind in _ADDED_UP:
+        return  # nothing can be added to it
     if kind == "histogram" and sample.name.endswith("_bucket") and "le" in sample.labels:
         rest = tuple(pair for pair in series.labels if pair[0] != "le")
         page.buckets.setdefault(Series(series.name, rest), {})[sample.labels["le"]] = value

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from percore.common.procfs import sockets_of, tree_of
+from percore.common.procfs import open_sockets_of, tree_of
 from percore.supervisor.sockets.reuseport_bpf import open_from
 from percore.supervisor.sockets.sock_diag import inode_of_connection
 from percore.web.app_metrics.page import MetricsPage, PageError, read_page
@@ -68,9 +68,14 @@ def _body(response: http.client.HTTPResponse, sock: socket.socket, deadline: flo
         if left <= 0:
             raise ScrapeError("the page took too long")
         sock.settimeout(left)
-        body += response.read(_PIECE)
+        part = response.read(_PIECE)
+        if not part and response.length:
+            raise ScrapeError("the page was cut off")
+        body += part
         if len(body) > MOST_BYTES:
             raise ScrapeError(f"the page is larger than {MOST_BYTES >> 20} MB")
+    if not body.endswith(b"\n"):  # the last number may be a part of one
+        raise ScrapeError("the page ends in the middle of a line")
     return bytes(body)
 
 
@@ -78,13 +83,19 @@ def _holder(target: MetricsTarget, sock: socket.socket, deadline: float) -> int:
     """Before anything is asked: a program that has answered may have closed its end. Raises ScrapeError for another worker's."""
     try:
         inode = _accepted_inode(sock, deadline)
-        held = {pid: sockets_of(pid) for pid in tree_of(target.pid)}
+        holders = [pid for pid in tree_of(target.pid) if inode in _sockets_of(pid)]
     except OSError:
         return 0
-    holders = [pid for pid, found in held.items() if inode in found]
-    if inode and not holders and any(held.values()):
+    if not holders:
         raise ScrapeError("another worker answered: it was just replaced")
-    return holders[-1] if holders else 0
+    return holders[-1]
+
+
+def _sockets_of(pid: int) -> dict[int, int]:
+    """Raises PermissionError for those of another user."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return open_sockets_of(pid)
+    return {}
 
 
 def _accepted_inode(sock: socket.socket, deadline: float) -> int:

@@ -23,11 +23,6 @@ class MetricsTarget(NamedTuple):
     source: Optional[ProbeSource] = None
 
     @property
-    def is_leaving(self) -> bool:
-        """Its successor has taken over; it may end at any moment."""
-        return self.source is not None and self.source.incoming
-
-    @property
     def worker(self) -> str:
         """The process, and no other that has its pid later."""
         return worker_id(self.pid)
@@ -48,16 +43,17 @@ def worker_id(pid: int) -> str:
 def targets_of(app: Mapping[str, Any], worker: Mapping[str, Any]) -> Targets:
     """`app` as in `status`; `worker` is one of it as in `describe`."""
     config = worker["config"]
-    running = [each for each in app["workers"] if each["pid"] and each["state"] in ("running", "stopping")]
     living = frozenset(worker_id(each["pid"]) for each in app["workers"] if each["pid"])
-    asked = [each for each in running if each["role"] != "incoming"]
+    asked = [each for each in app["workers"] if each["state"] == "running" and each["role"] == "current"]
     if worker["sharing"] == "none":
         return _of_own_ports(asked, living, config)
     address = _address(app, config.get("app_metrics_port") or app["port"])
     if address is None or address.probe_host is None:
         return Targets((), living, "no worker listens on a TCP port for its metrics" if asked else "")
-    if worker["sharing"].partition(" (")[0] == Mode.STEERED.value:
-        return Targets([_steered(each, address, config) for each in asked], living)
+    if _is_steered(worker):
+        sources = [ProbeSource(each["slot"], incoming=False) for each in asked]
+        found = [_target(each, address.probe_host, address.port, config, at) for each, at in zip(asked, sources)]
+        return Targets(found, living)
     if len(asked) > 1:
         return Targets(
             (), living, f"the port is shared by another method ({worker['sharing']}): nobody can ask one worker"
@@ -74,25 +70,25 @@ def _of_own_ports(asked: Sequence[Mapping[str, Any]], living: frozenset[str], co
     return Targets([_target(each, "127.0.0.1", fixed or each["port"], config) for each in asked], living)
 
 
-def _steered(worker: Mapping[str, Any], address: Address, config: Mapping[str, Any]) -> MetricsTarget:
-    return steered_target(worker["slot"], worker["pid"], address, config, is_leaving=worker["role"] != "current")
+def leaving_target(app: Mapping[str, Any], worker: Mapping[str, Any], slot: int, pid: int) -> Optional[MetricsTarget]:
+    """A worker that leaves is reached where the one that comes was: by the source of the other generation."""
+    config = worker["config"]
+    address = _address(app, config.get("app_metrics_port") or app["port"])
+    if address is None or address.probe_host is None or not _is_steered(worker):
+        return None
+    source = ProbeSource(slot, incoming=True)
+    return _target({"slot": slot, "pid": pid}, address.probe_host, address.port, config, source)
 
 
-def steered_target(
-    slot: int, pid: int, address: Address, config: Mapping[str, Any], *, is_leaving: bool
+def _is_steered(worker: Mapping[str, Any]) -> bool:
+    return bool(worker["sharing"].partition(" (")[0] == Mode.STEERED.value)
+
+
+def _target(
+    worker: Mapping[str, Any], host: str, port: int, config: Mapping[str, Any], source: Optional[ProbeSource] = None
 ) -> MetricsTarget:
-    """A worker that leaves is reached where the one that comes was: by the other generation's source."""
-    source = ProbeSource(slot, incoming=is_leaving)
-    host = address.probe_host or ""
-    return MetricsTarget(slot, pid, host, address.port, config["app_metrics"], _host(config), source)
-
-
-def _target(worker: Mapping[str, Any], host: str, port: int, config: Mapping[str, Any]) -> MetricsTarget:
-    return MetricsTarget(worker["slot"], worker["pid"], host, port, config["app_metrics"], _host(config))
-
-
-def _host(config: Mapping[str, Any]) -> str:
-    return str(config.get("health_host") or "localhost")
+    asked = str(config.get("health_host") or "localhost")
+    return MetricsTarget(worker["slot"], worker["pid"], host, port, config["app_metrics"], asked, source)
 
 
 def _address(app: Mapping[str, Any], port: Optional[int]) -> Optional[Address]:

@@ -53,6 +53,29 @@ def test_the_unit_of_startup_exposes_little(tmp_path: Path, user: str) -> None:
     assert exposure(startup_unit(user), tmp_path) <= MOST_EXPOSURE
 
 
+def web_unit(**variables: object) -> str:
+    state = render({"roles": ["app", "monitoring"], **variables})
+    return content_of(state, "/etc/systemd/system/percore-web.service")
+
+
+@needs_judge
+@pytest.mark.parametrize("user", ["percore", "root"])
+def test_the_unit_of_percore_web_exposes_little(tmp_path: Path, user: str) -> None:
+    assert exposure(web_unit(percore_user=user), tmp_path) <= MOST_EXPOSURE
+
+
+def test_percore_web_gets_its_token_in_a_file_and_its_names_as_words() -> None:
+    unit = web_unit(web_token="t" * 24, web_host="10.0.0.1", web_names=["a b"], web_with_apps=True)
+    [command] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert command == (
+        "ExecStart=/usr/local/bin/percore web --host 10.0.0.1 --port 9615 --scrape-interval 5"
+        ' --token-file /etc/percore/web-token --with-apps --allow-host "a b"'
+    )
+    assert "t" * 24 not in unit
+    state = render({"roles": ["app", "monitoring"], "web_token": "t" * 24, "web_allow_actions": True})
+    assert content_of(state, "/etc/percore/web-token") == f"{'t' * 24} actions\n"
+
+
 @pytest.mark.parametrize("user", ["percore", "root"])
 def test_a_deploy_and_startup_write_the_same_unit(user: str) -> None:
     assert deploy_unit(percore_user=user) == startup_unit(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from percore.common.typing import Any, Callable
@@ -73,8 +74,9 @@ class Farewells:
             return
         self._waiting[pid] = self._loop.later(LONGEST_WAIT, lambda: self._give_up(pid)), end
         self._answers[pid] = len(self._readers)
+        told = {"event": "farewell", "app": app, "slot": slot, "pid": pid, "until": time.monotonic() + LONGEST_WAIT}
         for tell in list(self._readers):
-            tell({"event": "farewell", "app": app, "slot": slot, "pid": pid})
+            tell(told)
 
     def answered(self, pid: int) -> Mapping[str, Any]:
         self._answers[pid] = self._answers.get(pid, 1) - 1
