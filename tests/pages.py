@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from waitress import wasyncore
+
 from percore.web.auth import Access
 from percore.web.dashboard.board import Board
 from percore.web.dashboard.log_lines import LogQuery, LogReply, clean_lines
@@ -78,5 +80,7 @@ def serving(board: Board, *, allows_actions: bool = True) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.effective_port}/"
     finally:
-        server.close()
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))  # in its own thread
         thread.join(10)
+        server.task_dispatcher.shutdown()
+        assert not thread.is_alive()

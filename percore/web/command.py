@@ -75,7 +75,8 @@ def make_routes(home: Home, snapshots: Snapshots, pages: MetricsPages) -> Sequen
         *pages.routes(),
         HttpRoute("/health", lambda request: answer_health(snapshots, request), Right.NOTHING),
         HttpRoute("/status", lambda request: answer_status(snapshots, request)),
-        *start_board(home, snapshots, lambda request: answer_status(snapshots, request)).routes(),
+        *start_board(home, snapshots).routes(),
+        HttpRoute("/", lambda request: answer_status(snapshots, request)),  # where PM2 has it
     )
 
 

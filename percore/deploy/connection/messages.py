@@ -93,22 +93,6 @@ class Status(TypedDict):
     apps: list[AppStatus]
 
 
-class CountedSockets(TypedDict):
-    open: Count
-    queue: Count
-    accepted: Count | None
-
-
-class Figures(TypedDict):
-    """What a page that is always open shows of a host."""
-
-    status: Status
-    daemon: bool
-    connections: dict[Word, CountedSockets]  # by worker id
-    load: Figure
-    memory_used_bytes: Count
-
-
 class CommitFacts(TypedDict):
     """The commit of which a release was made; it is shown, and leads nowhere."""
 

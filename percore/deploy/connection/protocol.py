@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
+from percore.deploy.connection.figures import Figures
 from percore.deploy.connection.messages import (
     Changed,
     CommandEnded,
@@ -13,7 +14,6 @@ from percore.deploy.connection.messages import (
     Diagnosis,
     Done,
     Drift,
-    Figures,
     FoundRelease,
     HistoryAnswer,
     HostFacts,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from percore.deploy.connection.messages import Figures
+from percore.deploy.connection.figures import Figures
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.parallel import try_one
 from percore.web.dashboard.log_lines import MOST_LINES, LogQuery, LogReply, clean_lines

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional
 
-from percore.common.connections import count_connections
 from percore.errors import PercoreError
 from percore.host import diff, facts, replies
 from percore.host import messages as m
@@ -80,17 +78,6 @@ def status(session: Session, request: m.StatusRequest, target: Target) -> replie
         current, found, find_missing(releases, current, found), releases.marks.commit(current),
         names_of(releases, current), read_holders(releases), once_of(releases),
     )  # fmt: skip
-
-
-def figures(session: Session, request: m.FiguresRequest, target: Target) -> replies.FiguresReply:
-    """What a page that is always open asks for every few seconds: no process is started for it."""
-    found = target.status()
-    workers = [worker for app in found["apps"] for worker in app["workers"] if "id" in worker]
-    counted = count_connections(workers)
-    connections = {str(id): replies.CountedConnections(*counts) for id, counts in counted.items()}
-    used = facts.memory_bytes() - (facts.free_memory() or 0)
-    load = round(os.getloadavg()[0], 2)
-    return replies.FiguresReply(found, bool(found.get("daemon", True)), connections, load, max(0, used))
 
 
 def read_history(session: Session, request: m.HistoryRequest, target: Target) -> replies.HistoryReply:

@@ -14,11 +14,11 @@ from percore.host.commands.release import release_command
 from percore.host.diagnosis.diagnose import diagnose
 from percore.host.diagnosis.messages import DiagnoseRequest
 from percore.host.operations.app_control import control, jobs, remove, start, stop
+from percore.host.operations.figures import figures
 from percore.host.operations.look import (
     compare,
     compare_release,
     drift,
-    figures,
     find,
     inspect,
     ports,

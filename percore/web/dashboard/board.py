@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from percore.common.typing import Any, Callable, Optional, Protocol
+from percore.common.typing import Any, Callable, Protocol
 from percore.errors import PercoreError, UsageError
 from percore.web.dashboard.assets import asset_response, page_response
 from percore.web.dashboard.history import SPANS, Timelines
@@ -35,16 +35,12 @@ class BoardSource(Protocol):
 class Board:
     """All that one page shows. Samples come from one thread, questions from others."""
 
-    def __init__(
-        self, title: str, source: BoardSource, *, every: float, is_fleet: bool = False, at_root: Optional[Answer] = None
-    ) -> None:
-        """`at_root` answers programs that ask for /, as PM2's page does."""
+    def __init__(self, title: str, source: BoardSource, *, every: float, is_fleet: bool = False) -> None:
         self.events = EventLog()
         self._history = Timelines()
         self._tracker = Tracker(self._history, self.events, keeps_workers=not is_fleet)
         self._lock = threading.Lock()
         self._source = source
-        self._at_root = at_root or self._answer_snapshot
         self._about = {"title": title, "every": every, "is_fleet": is_fleet}
         self.began_at = 0.0  # of the first look
         self._encoded: dict[Right, bytes] = {}
@@ -99,7 +95,7 @@ class Board:
 
     def routes(self) -> list[HttpRoute]:
         return [
-            HttpRoute("/", lambda request: page_response() if wants_page(request) else self._at_root(request)),
+            HttpRoute("/", lambda _: page_response(), accepts="text/html"),
             HttpRoute("/assets/*", lambda request: asset_response(request.rest), Right.NOTHING),
             HttpRoute("/api/snapshot", _answering(self._answer_snapshot)),
             HttpRoute("/api/app", _answering(self._answer_app)),
@@ -144,10 +140,6 @@ class Board:
         return as_json({"begun": True}, 202)
 
 
-def wants_page(request: HttpRequest) -> bool:
-    return "text/html" in request.headers.get("accept", "")
-
-
 def _answering(answer: Answer) -> Answer:
     """Errors as the page reads them."""
 
@@ -175,5 +167,5 @@ def _number(request: HttpRequest, name: str, usual: float) -> float:
 def _body(request: HttpRequest) -> Mapping[str, Any]:
     try:
         return request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError("the request should be a JSON object") from None

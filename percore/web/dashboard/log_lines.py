@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from percore.common.printable import printable
@@ -11,6 +12,7 @@ from percore.errors import UsageError
 MOST_LINES = 1_000
 LONGEST_LINE = 4_096
 LONGEST_SEARCH = 200
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,40}m")
 STREAMS = ("all", "out", "err")
 
 
@@ -42,9 +44,9 @@ def read_query(given: Mapping[str, str]) -> LogQuery:
 
 
 def clean_lines(lines: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
-    """Without escape sequences, and none longer than a page can show."""
+    """Without colours, other control characters as text, and none longer than a page can show."""
     return [{"stream": stream, "text": _clean(text)} for stream, text in lines]
 
 
 def _clean(text: bytes) -> str:
-    return printable(text[:LONGEST_LINE].decode(errors="replace"))
+    return printable(_COLOUR.sub("", text[:LONGEST_LINE].decode(errors="replace")))
