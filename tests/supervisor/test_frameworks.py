@@ -144,7 +144,7 @@ PROGRAMS = {
     "uvicorn with workers of its own": Program(
         {"app.py": ASGI}, shell(f"{BIN}/uvicorn app:app --port $PORT --workers 2", treekill=False)
     ),
-    "gunicorn": Program({"app.py": WSGI}, shell(f"{BIN}/gunicorn app:app -b 0.0.0.0:$PORT", kill_signal="SIGTERM")),
+    "gunicorn": Program({"app.py": WSGI}, shell(f"{BIN}/gunicorn app:app -b 0.0.0.0:$PORT")),
     "hypercorn": Program({"app.py": ASGI}, shell(f"{BIN}/hypercorn app:app -b 0.0.0.0:$PORT")),
     "granian": Program({"app.py": ASGI}, shell(f"{BIN}/granian app:app --interface asgi --port $PORT")),
     "aiohttp": Program({"app.py": AIOHTTP}, python("app.py")),

@@ -17,6 +17,7 @@ from percore.supervisor.commands.output import duration, size, table
 from percore.supervisor.commands.pm2_json import app_version, fields_of, node_version, pm2_env, shown_state
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.value_types import shown
+from percore.supervisor.process.stop_signal import name_for
 
 
 def describe_workers(arguments: list[str]) -> int:
@@ -36,7 +37,7 @@ def describe_workers(arguments: list[str]) -> int:
 
 
 def description_of(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
-    config = fields_of(worker)
+    config = {"kill_signal": name_for(worker["pid"]), **fields_of(worker)}
     state = shown_state(worker) + (f" ({worker['failure']})" if worker["failure"] else "")
     started = (
         time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(worker["started_time"])) if worker["started_time"] else "-"

@@ -72,7 +72,7 @@ class AppConfig(NamedTuple):
     health_interval: Seconds = 10.0  # between two checks of `health` while the worker runs; 0: only when it starts
     liveness_timeout: Seconds = 30.0  # failing its check, or accepting nothing, for so long: it is replaced; 0: never
     kill_timeout: Seconds = 1.6
-    kill_signal: Signal = "SIGINT"
+    kill_signal: Optional[Signal] = None  # None: what the program is known to stop in order on; SIGINT
     shutdown_with_message: bool = False
     treekill: bool = True
     autostart: bool = True

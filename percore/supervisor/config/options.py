@@ -167,9 +167,8 @@ OPTIONS = (
     Option(
         "kill_signal",
         SIGNAL,
-        "the stop signal",
+        "the stop signal; otherwise the one that the program stops in order on",
         title="stop signal",
-        describe=ALWAYS,
         variable="PM2_KILL_SIGNAL",
         is_setting=True,
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 import time
 from collections.abc import Iterable
 
@@ -139,8 +138,11 @@ class Child:
             with contextlib.suppress(OSError):  # the program has closed its end
                 self.process.channel.send(b'"shutdown"\n')
                 return
+        from percore.supervisor.process.stop_signal import signal_for
+
         spared = self._children.spared(self.process, self.token)
-        self.process.signal(getattr(signal, config.kill_signal), whole_group=config.treekill, spared=spared)
+        number = signal_for(config, self.process.pid)
+        self.process.signal(number, whole_group=config.treekill, spared=spared)
 
     def kill(self) -> None:
         self._orphans.kill()

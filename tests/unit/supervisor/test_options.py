@@ -103,6 +103,7 @@ def test_describe_shows_what_the_app_sets_in_the_units_of_people() -> None:
         "restart_delay": 2.0,
         "depends_on": ["db", "cache"],
         "hooks": ["crash"],
+        "kill_signal": "SIGINT",
     }
     shown = dict(described_options(config))
     assert (shown["max memory"], shown["restart delay"], shown["script args"]) == ("300.0mb", "2 s", "-x y")
