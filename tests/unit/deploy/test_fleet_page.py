@@ -1,4 +1,4 @@
-"""The page of all hosts: what is seen of a host, its logs, and orders. Hosts are simulated; their answers are checked as always."""
+"""The page of all hosts: what is seen of a host, its logs, and orders. Hosts are simulated; what they say is checked as always."""
 
 from __future__ import annotations
 
