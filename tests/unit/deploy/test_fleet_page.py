@@ -1,4 +1,4 @@
-"""The page of all hosts: what is seen of a host, its logs, and orders. Hosts are simulated; what they say is checked as always."""
+"""The page of all hosts: what is seen of a host, its logs, and orders. Hosts are simulated; what they say is checked as ever."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_an_app_has_one_order_at_a_time_and_how_it_ended_is_told() -> None:
     assert [one["app"] for one in orders.running()] == ["shop", "blog"]
     goes_on.set()
     wait_for(lambda: len(events) == 4, "both to end")
-    assert set(events[2:]) == {"good shop reloaded", "bad blog restart failed: a worker failed"}
+    assert set(events[2:]) == {"good shop reload: done", "bad blog restart failed: a worker failed"}
     assert orders.running() == []
 
 
