@@ -14,6 +14,7 @@ from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery, LogReply, clean_lines
 from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import AppFigures, HostSample, MachineFigures, WorkerFigures
+from percore.web.http import HttpRoute
 from percore.web.server import WebSite, make_server
 
 MACHINE = MachineFigures(cores=8, load=1.5, memory_bytes=32 << 30, memory_used_bytes=9 << 30)
@@ -71,10 +72,12 @@ def fill(board: PageBoard, host: str, samples: Sequence[HostSample]) -> None:
 
 
 @contextlib.contextmanager
-def serving(board: PageBoard, *, allows_actions: bool = True) -> Iterator[str]:
+def serving(
+    board: PageBoard, *, allows_actions: bool = True, access: Access | None = None, routes: Sequence[HttpRoute] = ()
+) -> Iterator[str]:
     """Its address."""
-    access = Access([], port=0, allows_actions=allows_actions)
-    server = make_server(WebSite(board.routes(), access), "127.0.0.1", 0)
+    access = access or Access([], port=0, allows_actions=allows_actions)
+    server = make_server(WebSite(routes or board.routes(), access), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

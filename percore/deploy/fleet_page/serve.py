@@ -20,7 +20,7 @@ from percore.errors import PercoreError, UsageError
 from percore.web.auth import Access, Token
 from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.one_file import render_report
-from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right
+from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right, text
 from percore.web.server import WebSite, make_server
 
 LOOPBACK = "127.0.0.1"
@@ -36,7 +36,7 @@ def serve(scope: Scope, report: Report, *, port: int, allow_actions: bool) -> No
     access = Access([token], port=port)
     board = make_board(scope, hosts)
     with closing_hosts(hosts):
-        server = make_server(WebSite([_enter(access, token), *board.routes()], access), LOOPBACK, port)
+        server = make_server(WebSite([enter_route(access, token), *board.routes()], access), LOOPBACK, port)
         watch_into(board, hosts).start()
         said = "with actions" if allow_actions else "to look at; --allow-actions lets it reload, restart and scale"
         report.line(f"{count_hosts(hosts)} of {scope.env}, {said}; Ctrl-C ends it")
@@ -44,13 +44,14 @@ def serve(scope: Scope, report: Report, *, port: int, allow_actions: bool) -> No
         server.run()
 
 
-def _enter(access: Access, token: Token) -> HttpRoute:
+def enter_route(access: Access, token: Token) -> HttpRoute:
     """The printed address: the browser gets a session, and forgets the key."""
 
     def answer(request: HttpRequest) -> HttpResponse:
         cookie = access.log_in(request.rest)
-        headers = [("Location", "/"), *([("Set-Cookie", cookie)] if cookie else [])]
-        return HttpResponse(b"", status=303, headers=headers)
+        if cookie is None:
+            return text("this address is of another run of invoke web: use the one that it printed", 403)
+        return HttpResponse(b"", status=303, headers=(("Location", "/"), ("Set-Cookie", cookie)))
 
     return HttpRoute("/enter/*", answer, Right.NOTHING)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,15 +13,17 @@ import pytest
 
 from percore.deploy.connection import replies
 from percore.deploy.fleet.watch import AWAY, HostView
-from percore.deploy.fleet_page.serve import watch_into
+from percore.deploy.fleet_page.serve import enter_route, watch_into
 from percore.deploy.fleet_page.source import FleetSource, look, sample_of, try_to_look
 from percore.deploy.rollout.host import Host
 from percore.errors import UnreachableError
+from percore.web.auth import Access, Token
 from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery
 from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import WorkerFigures
-from tests.pages import FakeSource, make_app, make_worker
+from percore.web.http import Right
+from tests.pages import FakeSource, make_app, make_worker, serving
 from tests.waiting import wait_for
 
 WORKERS = 8
@@ -178,3 +182,28 @@ def test_a_host_comes_onto_the_page_by_itself_and_goes_when_it_is_lost() -> None
 
 def _lost(op: str, **_: Any) -> dict[str, Any]:
     raise UnreachableError("the link is cut")
+
+
+def test_without_the_key_of_the_printed_address_nothing_is_shown() -> None:
+    token = Token("k" * 32, Right.READING)
+    access = Access([token], port=0)
+    board = PageBoard("production", FakeSource(), every=2.0, is_fleet=True)
+    routes = [enter_route(access, token), *board.routes()]
+    with serving(board, access=access, routes=routes) as url:
+        assert _status(url + "api/snapshot") == 401
+        assert _status(url + "enter/" + "x" * 32) == 403
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        request = urllib.request.Request(url + "enter/" + token.secret, headers={"Accept": "text/html"})
+        with opener.open(request, timeout=10) as page:
+            assert b"<!doctype html>" in page.read()
+        with opener.open(url + "api/snapshot", timeout=10) as answer:
+            assert b'"may_act":false' in answer.read()
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
