@@ -12,7 +12,8 @@ from percore.deploy.fleet.logs import read_line
 from percore.deploy.fleet.watch import UP, HostView
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.parallel import try_one
-from percore.web.dashboard.log_lines import LogQuery, LogReply, clean_lines
+from percore.errors import PercoreError
+from percore.web.dashboard.log_lines import MOST_LINES, LogQuery, LogReply, clean_lines
 from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import AppFigures, HostSample, MachineFigures, WorkerFigures, read_status
 
@@ -56,21 +57,31 @@ class FleetSource:
         self._hosts = {host.name: host for host in hosts}
 
     def read_log(self, host: str, app: AppFigures, worker: WorkerFigures, query: LogQuery) -> LogReply:
-        """`percore logs` on the host. Where several workers write one log, its lines are those of the first."""
+        """Where several workers write one log, its lines are those of the first."""
+        try:
+            lines = self._ask_lines(host, app.name, worker.id, query)
+        except PercoreError:
+            if not query.search:
+                raise
+            every = query._replace(search="", lines=MOST_LINES)  # an older percore there cannot search
+            lines = [line for line in self._ask_lines(host, app.name, worker.id, every) if query.is_in(line[1])]
+        return LogReply(clean_lines(lines[-query.lines :]))
+
+    def _ask_lines(self, host: str, app: str, id: int, query: LogQuery) -> list[tuple[str, bytes]]:
         lines: list[tuple[str, bytes]] = []
-        words = [app.name, "--lines", str(query.lines), "--nostream", "--json"]
+        words = [app, "--lines", str(query.lines), "--nostream", "--json"]
         words += [] if query.stream == "all" else [f"--{query.stream}"]
         words += ["--grep", f"(?i){re.escape(query.search)}"] if query.search else []
 
         def take(event: Mapping[str, Any]) -> None:
             fields = read_line(host, event["text"]).fields if event["event"] == "line" else {}
-            if fields.get("process_id") == worker.id:
+            if fields.get("process_id") == id:
                 stream = "err" if fields.get("type") == "err" else "out"
                 lines.append((stream, fields["message"].encode(errors="replace")))
 
         one = self._hosts[host]
         one.agent.ask("stream", target=one.target(), words=words, on_event=take)
-        return LogReply(clean_lines(lines[-query.lines :]))
+        return lines
 
     def carry_out(self, order: PageOrder) -> str:
         """Over a connection of its own: the lock of the host is held as long as that is open."""

@@ -16,7 +16,7 @@ from percore.deploy.fleet.watch import AWAY, HostView
 from percore.deploy.fleet_page.serve import enter_route, watch_into
 from percore.deploy.fleet_page.source import FleetSource, look, sample_of, try_to_look
 from percore.deploy.rollout.host import Host
-from percore.errors import UnreachableError
+from percore.errors import PercoreError, UnreachableError
 from percore.web.auth import Access, Token
 from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery
@@ -135,6 +135,25 @@ def test_a_log_is_that_of_the_worker_and_the_host_does_the_search() -> None:
     assert found.lines == [{"stream": "out", "text": "one"}, {"stream": "err", "text": "two"}]
     words = host.agent.asked[-1]["words"]
     assert words == ["shop", "--lines", "50", "--nostream", "--json", "--err", "--grep", r"(?i)a\.b"]
+
+
+def test_a_search_also_works_where_an_older_percore_knows_none() -> None:
+    host = FakeHost()
+    host.connect()
+    answer = host.agent.ask
+
+    def refuse(op: str, *, words: list[str], **message: Any) -> dict[str, Any]:
+        if "--grep" in words:
+            raise PercoreError("'percore logs' ended with code 2")
+        return answer(op, words=words, **message)
+
+    host.agent.ask = refuse  # type: ignore[method-assign, assignment]
+    host.agent.lines = [
+        '{"message": "GET /cart", "type": "out", "process_id": 1, "app_name": "shop"}',
+        '{"message": "GET /pay", "type": "out", "process_id": 1, "app_name": "shop"}',
+    ]
+    found = FleetSource([real(host)]).read_log("web1", make_app("shop", []), make_worker(1), LogQuery(50, "CART"))
+    assert [line["text"] for line in found.lines] == ["GET /cart"]
 
 
 def test_an_order_goes_over_a_connection_of_its_own_so_that_the_lock_is_let_go() -> None:
