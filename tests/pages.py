@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from waitress import wasyncore
 
 from percore.web.auth import Access
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery, LogReply, clean_lines
 from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import AppFigures, HostSample, MachineFigures, WorkerFigures
+from percore.web.http import HttpRoute
 from percore.web.server import WebSite, make_server
 
 MACHINE = MachineFigures(cores=8, load=1.5, memory_bytes=32 << 30, memory_used_bytes=9 << 30)
@@ -63,7 +64,7 @@ def usual_sample(step: int = 0) -> HostSample:
     return HostSample([shop, mailer, make_app("blog", [make_worker(0), make_worker(1)])], MACHINE)
 
 
-def fill(board: Board, host: str, samples: Sequence[HostSample]) -> None:
+def fill(board: PageBoard, host: str, samples: Sequence[HostSample]) -> None:
     """As if it had looked every two seconds until now."""
     now = time.time()
     for number, sample in enumerate(samples):
@@ -71,10 +72,12 @@ def fill(board: Board, host: str, samples: Sequence[HostSample]) -> None:
 
 
 @contextlib.contextmanager
-def serving(board: Board, *, allows_actions: bool = True) -> Iterator[str]:
+def serving(
+    board: PageBoard, *, allows_actions: bool = True, access: Access | None = None, routes: Sequence[HttpRoute] = ()
+) -> Iterator[str]:
     """Its address."""
-    access = Access([], port=0, allows_actions=allows_actions)
-    server = make_server(WebSite(board.routes(), access), "127.0.0.1", 0)
+    access = access or Access([], port=0, allows_actions=allows_actions)
+    server = make_server(WebSite(routes or board.routes(), access), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

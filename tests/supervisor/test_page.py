@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.one_file import render_report
 from percore.web.dashboard.orders import PageOrder
 from percore.web.dashboard.sample import HostSample
@@ -65,9 +65,9 @@ def violations(page: Page) -> list[tuple[str, str]]:
     return [(each["id"], each["nodes"][0]["target"]) for each in Axe().run(page).response["violations"]]
 
 
-def make_board(*samples: HostSample, is_fleet: bool = False, every: float = OFTEN) -> tuple[Board, FakeSource]:
+def make_board(*samples: HostSample, is_fleet: bool = False, every: float = OFTEN) -> tuple[PageBoard, FakeSource]:
     source = FakeSource()
-    board = Board("production" if is_fleet else "web1", source, every=every, is_fleet=is_fleet)
+    board = PageBoard("production" if is_fleet else "web1", source, every=every, is_fleet=is_fleet)
     fill(board, "web1", samples or [usual_sample(step) for step in range(60)])
     return board, source
 

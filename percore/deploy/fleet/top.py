@@ -130,7 +130,7 @@ class Top:
         self._screen = screen
         self._wakeup = Wakeup()
         self._board = TopBoard(scope.env, is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
-        self._watch = FleetWatch(hosts, interval, self._wakeup.call)
+        self._watch = FleetWatch(hosts, interval, lambda _: self._wakeup.call())
         self._filter = FilterPrompt(self._board)
         self._log: LogView | None = None
         self._question: Callable[[], None] | None = None

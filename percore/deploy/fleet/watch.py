@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from percore.deploy.connection.messages import AppStatus, Current
 from percore.deploy.rollout.host import Host
@@ -26,15 +26,28 @@ class HostView(NamedTuple):
     state: str = CONNECTING
     reason: str = ""
     apps: Sequence[AppStatus] = ()
+    found: Any = None  # what another `look` than the usual one saw
+
+
+def look_at_apps(host: Host) -> HostView:
+    answer: Current = host.ask("status")
+    return HostView(host.name, UP, "", answer["status"]["apps"])
 
 
 class FleetWatch:
-    """`tell` is called from any thread when something is new."""
+    """`tell` is called from any thread when something is new; `look` asks a host that is connected."""
 
-    def __init__(self, hosts: Sequence[Host], interval: float, tell: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        interval: float,
+        tell: Callable[[HostView], object],
+        look: Callable[[Host], HostView] = look_at_apps,
+    ) -> None:
         self.hosts = {host.name: host for host in hosts}
         self._interval = interval
         self._tell = tell
+        self._look = look
         self._views = {host.name: HostView(host.name) for host in hosts}
         self._ended = threading.Event()
         self._gate = threading.Semaphore(hosts[0].forks if hosts else 1)  # so many connect at the same time
@@ -76,8 +89,7 @@ class FleetWatch:
             host.connect()
         while not self._ended.is_set():
             began = time.monotonic()
-            answer: Current = host.ask("status")
-            self._note(HostView(host.name, UP, "", answer["status"]["apps"]))
+            self._note(self._look(host))
             left = self._interval - (time.monotonic() - began)
             hurry = self._hurry[host.name]
             hurry.wait(max(left, self._interval / 4))
@@ -85,7 +97,7 @@ class FleetWatch:
 
     def _note(self, view: HostView) -> None:
         self._views[view.name] = view
-        self._tell()
+        self._tell(view)
 
 
 def _drop(host: Host) -> None:

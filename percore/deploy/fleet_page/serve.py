@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from percore.deploy.command_line import relative
-from percore.deploy.fleet_page.watch import FleetWatch
+from percore.deploy.fleet.watch import UP, FleetWatch, HostView
+from percore.deploy.fleet_page.source import EVERY_SECONDS, FleetSource, look, sample_of, try_to_look
 from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
@@ -17,9 +18,9 @@ from percore.deploy.rollout.parallel import count_hosts, on_all
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
 from percore.web.auth import Access, Token
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.one_file import render_report
-from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right
+from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right, text
 from percore.web.server import WebSite, make_server
 
 LOOPBACK = "127.0.0.1"
@@ -33,33 +34,40 @@ def serve(scope: Scope, report: Report, *, port: int, allow_actions: bool) -> No
     right = Right.ACTIONS if allow_actions else Right.READING
     token = Token(secrets.token_urlsafe(24), right)
     access = Access([token], port=port)
-    board, watch = make_board(scope, hosts)
+    board = make_board(scope, hosts)
     with closing_hosts(hosts):
-        server = make_server(WebSite([_enter(access, token), *board.routes()], access), LOOPBACK, port)
-        watch.start()
+        server = make_server(WebSite([enter_route(access, token), *board.routes()], access), LOOPBACK, port)
+        watch_into(board, hosts).start()
         said = "with actions" if allow_actions else "to look at; --allow-actions lets it reload, restart and scale"
         report.line(f"{count_hosts(hosts)} of {scope.env}, {said}; Ctrl-C ends it")
         report.line(f"http://{LOOPBACK}:{server.effective_port}/enter/{token.secret}")
         server.run()
 
 
-def _enter(access: Access, token: Token) -> HttpRoute:
+def enter_route(access: Access, token: Token) -> HttpRoute:
     """The printed address: the browser gets a session, and forgets the key."""
 
     def answer(request: HttpRequest) -> HttpResponse:
         cookie = access.log_in(request.rest)
-        headers = [("Location", "/"), *([("Set-Cookie", cookie)] if cookie else [])]
-        return HttpResponse(b"", status=303, headers=headers)
+        if cookie is None:
+            return text("this address is of another run of invoke web: use the one that it printed", 403)
+        return HttpResponse(b"", status=303, headers=(("Location", "/"), ("Set-Cookie", cookie)))
 
     return HttpRoute("/enter/*", answer, Right.NOTHING)
 
 
-def make_board(scope: Scope, hosts: Sequence[Host]) -> tuple[Board, FleetWatch]:
-    """They need each other: looks go to the board, orders to the hosts."""
-    watch = FleetWatch(hosts)
-    board = Board(scope.env, watch, every=watch.every, is_fleet=True)
-    watch.take = board.take
-    return board, watch
+def make_board(scope: Scope, hosts: Sequence[Host]) -> PageBoard:
+    return PageBoard(scope.env, FleetSource(hosts), every=EVERY_SECONDS, is_fleet=True)
+
+
+def watch_into(board: PageBoard, hosts: Sequence[Host]) -> FleetWatch:
+    def look_for_page(host: Host) -> HostView:
+        return HostView(host.name, UP, found=look(host))
+
+    def take(view: HostView) -> None:
+        board.take(view.name, sample_of(view), time.time())
+
+    return FleetWatch(hosts, EVERY_SECONDS, take, look_for_page)
 
 
 def write_report(scope: Scope, report: Report, *, output: str, seconds: int) -> None:
@@ -68,14 +76,18 @@ def write_report(scope: Scope, report: Report, *, output: str, seconds: int) -> 
         raise UsageError(f"--seconds should be a number from 0 to {MOST_RECORDED_SECONDS}")
     path = Path(output)
     hosts = load_hosts(scope)
-    board, watch = make_board(scope, hosts)
+    board = make_board(scope, hosts)
+
+    def look_once(host: Host) -> None:
+        board.take(host.name, try_to_look(host), time.time())
+
     with closing_hosts(hosts):
-        ends_at = time.monotonic() + max(seconds, watch.every)  # figures per second need two looks
+        ends_at = time.monotonic() + max(seconds, EVERY_SECONDS)  # figures per second need two looks
         while True:
-            on_all(hosts, watch.look_once)
+            on_all(hosts, look_once)
             if time.monotonic() >= ends_at:
                 break
-            time.sleep(watch.every - time.time() % watch.every)
+            time.sleep(EVERY_SECONDS - time.time() % EVERY_SECONDS)
     try:
         replace_file(path, render_report(board))
     except OSError as error:

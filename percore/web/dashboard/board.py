@@ -32,7 +32,7 @@ class BoardSource(Protocol):
     def carry_out(self, order: PageOrder) -> str: ...
 
 
-class Board:
+class PageBoard:
     """All that one page shows. Samples come from one thread, questions from others."""
 
     def __init__(self, title: str, source: BoardSource, *, every: float, is_fleet: bool = False) -> None:

@@ -16,7 +16,7 @@ from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.logger import log
 from percore.supervisor.client import user_of
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery, LogReply
 from percore.web.dashboard.log_tail import tail
 from percore.web.dashboard.orders import PageOrder
@@ -28,15 +28,15 @@ EVERY_SECONDS = 2.0
 _COUNTING_SHARE = 0.03
 
 
-def start_board(home: Home, snapshots: Snapshots) -> Board:
+def start_board(home: Home, snapshots: Snapshots) -> PageBoard:
     """It looks at the supervisor from now on, in a thread of its own."""
     source = HostSource(home, snapshots)
-    board = Board(os.uname().nodename, source, every=EVERY_SECONDS)
+    board = PageBoard(os.uname().nodename, source, every=EVERY_SECONDS)
     threading.Thread(target=_sample_for_ever, args=(board, source), daemon=True).start()
     return board
 
 
-def _sample_for_ever(board: Board, source: HostSource) -> None:
+def _sample_for_ever(board: PageBoard, source: HostSource) -> None:
     name = os.uname().nodename
     while True:
         try:

@@ -9,13 +9,13 @@ import re
 
 from percore.common.typing import Any
 from percore.web.dashboard.assets import PAGE, SCRIPTS, STYLES, read_asset
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.history import SPANS
 
 _SPAN = SPANS[0].seconds
 
 
-def render_report(board: Board) -> bytes:
+def render_report(board: PageBoard) -> bytes:
     data = json.dumps(collect(board), separators=(",", ":")).replace("<", "\\u003c")
     styles = [_text(name) for name in STYLES]
     scripts = [_text(name) for name in SCRIPTS]
@@ -28,7 +28,7 @@ def render_report(board: Board) -> bytes:
     return page.replace("</body>", "\n".join([*end, "</body>"])).encode()
 
 
-def collect(board: Board) -> dict[str, Any]:
+def collect(board: PageBoard) -> dict[str, Any]:
     """The answers to all that the page asks, by what it asks: path, host, app."""
     snapshot = {**board.snapshot(), "may_act": False}
     found: dict[str, Any] = {_key("api/snapshot"): snapshot, _key("api/history"): _history(board)}
@@ -41,7 +41,7 @@ def collect(board: Board) -> dict[str, Any]:
     return found
 
 
-def _history(board: Board, *subject: str) -> dict[str, Any]:
+def _history(board: PageBoard, *subject: str) -> dict[str, Any]:
     return board.history(subject, seconds=_SPAN, since=board.began_at - SPANS[0].step, with_parts=False)
 
 

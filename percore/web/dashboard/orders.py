@@ -12,7 +12,6 @@ from percore.errors import PercoreError, UsageError
 from percore.web.dashboard.tracker import BAD, GOOD, NOTE
 
 VERBS = ("reload", "restart", "scale")
-_DONE = {"reload": "reloaded", "restart": "restarted", "scale": "scaled"}
 _MOST_WORKERS = 1_024
 _MOST_AT_ONCE = 8
 _LONGEST_NAME = 300
@@ -68,7 +67,7 @@ class Orders:
     def _run(self, order: PageOrder) -> None:
         kind, text = BAD, f"{order.verb} failed"
         try:
-            kind, text = GOOD, self._carry_out(order) or _DONE[order.verb]
+            kind, text = GOOD, self._carry_out(order) or f"{order.verb}: done"
         except PercoreError as error:
             text = f"{order.verb} failed: {error.what}"
         finally:

@@ -18,7 +18,7 @@ import setuptools
 import percore
 from percore.errors import PercoreError, UsageError
 from percore.web.dashboard import assets
-from percore.web.dashboard.board import Board
+from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery, read_query
 from percore.web.dashboard.log_tail import tail
 from percore.web.dashboard.one_file import render_report
@@ -29,14 +29,20 @@ from tests.waiting import wait_for
 
 
 @pytest.fixture
-def board() -> Board:
-    made = Board("web1", FakeSource(), every=2.0)
+def board() -> PageBoard:
+    made = PageBoard("web1", FakeSource(), every=2.0)
     fill(made, "web1", [usual_sample(step) for step in range(5)])
     return made
 
 
 def ask(
-    board: Board, path: str, *, body: bytes | None = None, accept: str = "", right: Right = Right.READING, **query: str
+    board: PageBoard,
+    path: str,
+    *,
+    body: bytes | None = None,
+    accept: str = "",
+    right: Right = Right.READING,
+    **query: str,
 ) -> HttpResponse:
     """With a body it is a POST."""
     method = "GET" if body is None else "POST"
@@ -55,32 +61,32 @@ def said(response: HttpResponse) -> dict[str, Any]:
 # -- routes ----------------------------------------------------------------------------------------------------------
 
 
-def test_only_an_order_needs_the_right_to_act_and_logs_need_the_right_to_read(board: Board) -> None:
+def test_only_an_order_needs_the_right_to_act_and_logs_need_the_right_to_read(board: PageBoard) -> None:
     needed = {route.path: (route.method, route.needs) for route in board.routes()}
     assert needed.pop("/api/orders") == ("POST", Right.ACTIONS)
     assert needed.pop("/assets/*") == ("GET", Right.NOTHING)
     assert set(needed.values()) == {("GET", Right.READING)}
 
 
-def test_what_a_client_may_not_do_is_not_offered_to_it(board: Board) -> None:
+def test_what_a_client_may_not_do_is_not_offered_to_it(board: PageBoard) -> None:
     offers = [said(ask(board, "/api/snapshot", right=right))["may_act"] for right in (Right.READING, Right.ACTIONS)]
     assert offers == [False, True]
 
 
-def test_a_browser_gets_the_page_and_a_program_what_others_answer(board: Board) -> None:
+def test_a_browser_gets_the_page_and_a_program_what_others_answer(board: PageBoard) -> None:
     assert b"<!doctype html>" in ask(board, "/", accept="text/html,*/*").body
     request = HttpRequest("GET", "/", {}, {"accept": "*/*"}, b"", Right.READING)
     assert find_route(board.routes(), request) == (None, "", False)
 
 
-def test_the_snapshot_has_every_app_and_its_sums(board: Board) -> None:
+def test_the_snapshot_has_every_app_and_its_sums(board: PageBoard) -> None:
     host = said(ask(board, "/api/snapshot"))["hosts"][0]
     shop = next(app for app in host["apps"] if app["name"] == "shop")
     assert (shop["up"], shop["wanted"], shop["open"], shop["memory"]) == (4, 4, 12, 4 * (90 << 20))
     assert [app["problem"] for app in host["apps"]] == ["", "exited with code 1", ""]
 
 
-def test_one_app_is_told_with_its_workers_and_their_history(board: Board) -> None:
+def test_one_app_is_told_with_its_workers_and_their_history(board: PageBoard) -> None:
     workers = said(ask(board, "/api/app", host="web1", app="shop"))["workers"]
     assert [worker["slot"] for worker in workers] == [0, 1, 2, 3]
     history = said(ask(board, "/api/history", host="web1", app="shop", parts="1"))
@@ -104,7 +110,7 @@ def test_one_app_is_told_with_its_workers_and_their_history(board: Board) -> Non
         ("/api/log", {"host": "web1", "app": "shop", "search": "x" * 201}),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_sentence(board: Board, path: str, query: dict[str, str]) -> None:
+def test_what_makes_no_sense_is_refused_in_one_sentence(board: PageBoard, path: str, query: dict[str, str]) -> None:
     response = ask(board, path, **query)
     assert response.status == 400
     assert said(response)["error"]
@@ -132,13 +138,13 @@ def test_an_order_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
         read_order(given)
 
 
-def test_an_order_for_an_app_that_is_not_there_is_refused(board: Board) -> None:
+def test_an_order_for_an_app_that_is_not_there_is_refused(board: PageBoard) -> None:
     body = json.dumps({"host": "web1", "app": "none", "verb": "reload"}).encode()
     assert ask(board, "/api/orders", body=body, right=Right.ACTIONS).status == 400
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 20_000])
-def test_an_order_that_is_no_json_is_refused(board: Board, body: bytes) -> None:
+def test_an_order_that_is_no_json_is_refused(board: PageBoard, body: bytes) -> None:
     assert ask(board, "/api/orders", body=body, right=Right.ACTIONS).status == 400
 
 
@@ -160,7 +166,7 @@ def test_an_app_has_one_order_at_a_time_and_how_it_ended_is_told() -> None:
     assert [one["app"] for one in orders.running()] == ["shop", "blog"]
     goes_on.set()
     wait_for(lambda: len(events) == 4, "both to end")
-    assert set(events[2:]) == {"good shop reloaded", "bad blog restart failed: a worker failed"}
+    assert set(events[2:]) == {"good shop reload: done", "bad blog restart failed: a worker failed"}
     assert orders.running() == []
 
 
@@ -235,7 +241,7 @@ def test_the_page_names_its_own_files_alone_and_they_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["../board.py", "index.html", "uPlot.version", "none.js", "/etc/passwd"])
-def test_no_other_file_is_served(board: Board, name: str) -> None:
+def test_no_other_file_is_served(board: PageBoard, name: str) -> None:
     assert ask(board, f"/assets/{name}").status == 404
 
 
@@ -261,7 +267,7 @@ def test_the_library_of_the_charts_is_the_one_that_the_build_names_or_none(
     assert not list(tmp_path.glob("uPlot*"))
 
 
-def test_a_report_is_one_file_that_asks_nobody_and_whose_policy_names_each_script(board: Board) -> None:
+def test_a_report_is_one_file_that_asks_nobody_and_whose_policy_names_each_script(board: PageBoard) -> None:
     evil = make_app("</script><script>alert(1)</script>", [make_worker(0)])
     board.take("web1", usual_sample()._replace(apps=[evil]), 1_795_990_000.0)
     page = render_report(board).decode()

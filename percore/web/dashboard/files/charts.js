@@ -151,7 +151,7 @@ percore.charts = (() => {
       for (const chart of this.charts) {
         const { key, bars } = chart.kind;
         const lines = bars ? bars.map((name) => ({ name, values: history.values[name] }))
-          : parts.length > 1 ? parts.map(([name, values]) => ({ name, values: values[key] }))
+          : parts.length > 1 ? parts.map(([name, values]) => ({ name: `#${name}`, values: values[key] }))
           : [{ name: "all", values: history.values[key] }];
         chart.update(history.at, lines);
       }
