@@ -267,6 +267,20 @@ class Controlled(TypedDict):
     status: Status
 
 
+class Patched(TypedDict):
+    packages: list[Line]
+    reboot: list[Line]
+    units: list[Line]
+
+
+class BootFound(TypedDict):
+    boot: Word
+
+
+class Proved(TypedDict):
+    missing: list[Line]
+
+
 class Removal(TypedDict):
     steps: list[Line]
     data: Line

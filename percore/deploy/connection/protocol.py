@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 
 from percore.deploy.connection.figures import Figures
 from percore.deploy.connection.messages import (
+    BootFound,
     Changed,
     CommandEnded,
     Compared,
@@ -22,9 +23,11 @@ from percore.deploy.connection.messages import (
     LetGo,
     LogLine,
     Need,
+    Patched,
     Ports,
     Probed,
     Progress,
+    Proved,
     Removal,
     Started,
     TerminalOutput,
@@ -72,6 +75,9 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "stop": (Changed, WORK),
     "start": (WithStatus, WORK),
     "remove": (Removal, WORK),
+    "patch": (Patched, WORK),
+    "reboot": (BootFound, QUESTION),
+    "prove": (Proved, QUESTION),
     "control": (Controlled, COMMAND),
     "activate": (WithStatus, WORK),
     "revert": (WithStatus, WORK),

@@ -38,6 +38,8 @@ from percore.host.operations.switch import (
     revert,
     stage,
 )
+from percore.host.patching.messages import PatchRequest, ProveRequest, RebootRequest
+from percore.host.patching.patch import patch, prove, reboot
 from percore.host.projects.messages import PortsRequest
 from percore.host.release.target import Target
 from percore.host.session import Session, keep, probe, set_up
@@ -106,6 +108,9 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "stop": OnTarget(m.StopRequest, stop),
     "start": OnTarget(m.StartRequest, start),
     "remove": OnTarget(m.RemoveRequest, remove),
+    "patch": OnTarget(PatchRequest, patch),
+    "reboot": OnTarget(RebootRequest, reboot),
+    "prove": OnTarget(ProveRequest, prove),
     "control": OnTarget(m.ControlRequest, control),
     "run": OnTarget(commands.RunRequest, run),
     "exec": Simple(m.ExecRequest, execute),
