@@ -168,7 +168,7 @@ make() { # VERSION
     mkdir -p /root/patched/DEBIAN
     printf 'Package: patched\nVersion: %s\nArchitecture: all\nMaintainer: none\nDescription: test\n' $1 \
         >/root/patched/DEBIAN/control
-    dpkg-deb -q -b /root/patched /srv/repository/patched_$1.deb
+    dpkg-deb -b /root/patched /srv/repository/patched_$1.deb >/dev/null
 }
 mkdir -p /srv/repository && cd /srv/repository
 make 1 && dpkg -i patched_1.deb >/dev/null

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
+from percore.deploy.connection.care_messages import BootFound, Diagnosis, JobsAnswer, Patched, Proved
 from percore.deploy.connection.figures import Figures
 from percore.deploy.connection.messages import (
-    BootFound,
     Changed,
     CommandEnded,
     Compared,
     Controlled,
     Current,
-    Diagnosis,
     Done,
     Drift,
     FoundRelease,
     HistoryAnswer,
     HostFacts,
     Inspected,
-    JobsAnswer,
     LetGo,
     LogLine,
     Need,
-    Patched,
     Ports,
     Probed,
     Progress,
-    Proved,
     Removal,
     Started,
     TerminalOutput,

@@ -28,7 +28,7 @@ class HostView(NamedTuple):
     apps: Sequence[AppStatus] = ()
 
 
-class FleetWatch:
+class LiveHosts:
     """`tell` is called from any thread when something is new."""
 
     def __init__(self, hosts: Sequence[Host], interval: float, tell: Callable[[], object]) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from typing import NamedTuple
 
+from percore.common.typed import Line
 from percore.errors import PreflightError, RolloutError
-from percore.host.patching.messages import (
-    PatchReply,
-    PatchRequest,
-    ProveReply,
-    ProveRequest,
-    RebootReply,
-    RebootRequest,
-)
+from percore.host.messages import TargetPaths
 from percore.host.patching.packages import bring_in, find_upgrades
 from percore.host.patching.restarts import reasons_to_reboot, units_with_replaced_code
 from percore.host.release.running import find_missing
@@ -21,6 +16,43 @@ from percore.host.release.target import Target
 from percore.host.session import Session
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class PatchRequest(NamedTuple):
+    """Upgrade packages; without an `owner`, only tell which. `security`: those of the security archive alone."""
+
+    target: TargetPaths
+    owner: Line = ""
+    security: bool = False
+
+
+class RebootRequest(NamedTuple):
+    """Without an `owner`, only tell which boot this is."""
+
+    target: TargetPaths
+    owner: Line = ""
+
+
+class ProveRequest(NamedTuple):
+    target: TargetPaths
+
+
+class PatchReply(NamedTuple):
+    """`packages` as `name version`; `reboot` says why the host needs one; `units` use files that are gone."""
+
+    packages: list[str]
+    reboot: list[str]
+    units: list[str]
+
+
+class RebootReply(NamedTuple):
+    """`boot` is another one after a reboot."""
+
+    boot: str
+
+
+class ProveReply(NamedTuple):
+    missing: list[str]
 
 
 def patch(session: Session, request: PatchRequest, target: Target) -> PatchReply:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from percore.deploy.connection.messages import BootFound, Patched, Proved
+from percore.deploy.connection.care_messages import BootFound, Patched, Proved
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending, require_answer
 from percore.deploy.rollout.edge.draining import LoadBalancers, open_load_balancers
@@ -32,7 +32,7 @@ HEALTHY_SECONDS = 120.0
 
 
 @dataclass
-class Done:
+class PatchState:
     """What became of the hosts so far."""
 
     patched: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ class _Run:
         self._scope, self._report = scope, report
         self._reboot, self._security = reboot, security
         self._total = total
-        self.done = Done()
+        self.done = PatchState()
 
     def patch_servers(self, hosts: Sequence[Host]) -> None:
         if not hosts:
