@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 5_420,
+    "supervisor/commands": 5_820,
     "supervisor/config": 3_060,
-    "supervisor": 24_180,
+    "supervisor": 24_780,
     "host": 7_900,
     "deploy": 17_900,
     "tasks": 1_100,
