@@ -13,9 +13,10 @@ from percore.deploy.rollout.edge.draining import open_load_balancers
 from percore.deploy.rollout.edge.hand_off import directory_of
 from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
-from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts, require_app
+from percore.deploy.rollout.hosts import closing_hosts, load_hosts, open_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, on_all, stop_at
+from percore.deploy.rollout.placement import require_app
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
 from percore.errors import PartialError, PercoreError, UsageError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from percore.deploy.connection.messages import JobReport
+from percore.deploy.connection.care_messages import JobReport
 from percore.deploy.report import Report
 from percore.deploy.rollout.hosts import ask_all
 from percore.deploy.rollout.parallel import stop_at

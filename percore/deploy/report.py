@@ -116,14 +116,10 @@ class Report:
             ]
             self._line("  " + "  ".join(padded).rstrip(), is_printable=True)
 
-    def json(self, value: object) -> None:
+    def json(self, value: object, *, indent: int | None = 2) -> None:
+        """Without an indent it is a line, one of many."""
         self._ended.set()
-        TERMINAL.line(json.dumps(REDACTOR.value(value), indent=2).replace("\x7f", "\\u007f"), sys.stdout)
-
-    def json_line(self, value: object) -> None:
-        """One of a stream of objects."""
-        self._doing = None
-        TERMINAL.line(json.dumps(REDACTOR.value(value)).replace("\x7f", "\\u007f"), sys.stdout)
+        TERMINAL.line(json.dumps(REDACTOR.value(value), indent=indent).replace("\x7f", "\\u007f"), sys.stdout)
 
     def ask(self, question: str) -> bool:
         """The operator's answer at the terminal; anything but yes is no."""

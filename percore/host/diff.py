@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from percore.common.record_diff import Side, app_changes, diff_text
+from percore.common.records.diff import Side, app_changes, diff_text
 from percore.host.files import read_file
 from percore.host.messages import CompareRequest, Spec
 from percore.host.release.change.handlers import describe

@@ -36,6 +36,8 @@ HELP = {
     "skip-tags": "all but what has one of these tags",
     "yes": "do not ask",
     "check": "only show what would change; exit code 8 when anything would",
+    "reboot": "reboot the hosts that need it",
+    "security": "only what comes from Debian's security archive",
     "diff": "show how files change",
     "app": "only this app",
     "shell": "bash, zsh or fish",

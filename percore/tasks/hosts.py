@@ -20,6 +20,7 @@ from percore.deploy.rollout.diff import ChangesPending
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.verbs import drain as take_out
 from percore.deploy.rollout.verbs import known_release, preview, rollout, set_up
+from percore.deploy.rollout.verbs import patch as bring_up_to_date
 from percore.deploy.run_command import run_command
 from percore.deploy.status import status as show_status
 from percore.tasks.decorators import host_task, local_scope, operator_task, project_of, tasks_of_line
@@ -86,6 +87,12 @@ def drain(context: Context, host: str = "", env: str = "", why: str = "") -> Non
 def undrain(context: Context, host: str = "", env: str = "") -> None:
     """Send a host requests again; also one that a run drained which did not end."""
     take_out.undrain(_scope_of(context, env), Report(), hosts=host)
+
+
+@host_task("yes")
+def patch(scope: Scope, reboot: bool = False, security: bool = False, check: bool = False) -> None:
+    """Upgrade the packages of the hosts one after the other, drained and proven healthy; --reboot where that is needed."""
+    bring_up_to_date.patch(scope, Report(), reboot=reboot, security=security, check=check)
 
 
 @host_task()

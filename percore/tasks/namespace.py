@@ -19,6 +19,7 @@ HOST_TASKS = (
     hosts.unlock,
     hosts.drain,
     hosts.undrain,
+    hosts.patch,
     hosts.history,
     hosts.facts,
     hosts.drift,

@@ -40,6 +40,7 @@ HONEST: dict[str, Any] = {
     "probe": {"probe": {"target": None, "before": PHASE, "during": PHASE}}, "hold": {}, "let_go": {"holder": {}},
     "find": {"release": OLDER, "current": OLD}, "exec": {"code": 0}, "run": {"code": 0},
     "release_command": {"code": 0}, "jobs": {"jobs": []}, "stream": {},
+    "patch": {"packages": [], "reboot": [], "units": []}, "reboot": {"boot": "1"}, "prove": {"missing": []},
     "diagnose": {"findings": [], "certificates": []},
     "history": {"entries": [
         {"at": 1.0, "who": "ann", "what": "deploy", "release": OLD, "former": None, "result": "good"},

@@ -24,7 +24,7 @@ from percore.deploy.rollout import hosts as fleet
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import on_all
 from percore.deploy.rollout.scope import Scope
-from percore.deploy.rollout.verbs import known_release, preview, rollout
+from percore.deploy.rollout.verbs import known_release, patch, preview, rollout
 from percore.errors import PercoreError, UnreachableError
 from tests.deploy.fake_agent import HONEST, OLD, PHASE, STATUS, WORKER, FakeHost, facts, result
 from tests.deploy.project import Project
@@ -44,6 +44,7 @@ VERBS: dict[str, Callable[[Scope, Report], None]] = {
     "lock": lambda scope, report: operations.lock(scope, report, why="work"),
     "unlock": operations.unlock,
     "stop": operations.stop,
+    "patch": lambda scope, report: patch.patch(scope, report, reboot=False, security=False, check=True),
     "doctor": lambda scope, report: doctor.doctor(scope, report, as_json=False),
 }
 USES = {

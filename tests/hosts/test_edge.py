@@ -160,3 +160,72 @@ def test_a_person_drains_a_host_and_it_stays_so_until_it_is_undrained(serving: P
     assert "gone: " in refused
     assert "nothing was changed -> bring it back, or take it out of the group 'edge'" in refused
     assert serving.releases() == before
+
+
+NEW_PACKAGE = r"""
+set -e
+make() { # VERSION
+    mkdir -p /root/patched/DEBIAN
+    printf 'Package: patched\nVersion: %s\nArchitecture: all\nMaintainer: none\nDescription: test\n' $1 \
+        >/root/patched/DEBIAN/control
+    dpkg-deb -b /root/patched /srv/repository/patched_$1.deb >/dev/null
+}
+mkdir -p /srv/repository && cd /srv/repository
+make 1 && dpkg -i patched_1.deb >/dev/null
+make 2
+(cat /root/patched/DEBIAN/control; echo Filename: ./patched_2.deb; echo Size: $(stat -c %s patched_2.deb)
+ echo SHA256: $(sha256sum patched_2.deb | cut -d' ' -f1)) >Packages
+mkdir -p /root/sources && mv /etc/apt/sources.list* /root/sources/ 2>/dev/null || true
+mkdir -p /etc/apt/sources.list.d
+echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list.d/repository.list
+"""
+OLD_PACKAGE = """
+rm -rf /etc/apt/sources.list.d /srv/repository /root/patched
+mv /root/sources/* /etc/apt/ && rmdir /root/sources
+dpkg -P patched >/dev/null; rm -f /run/reboot-required
+"""
+
+
+@contextlib.contextmanager
+def package_to_upgrade(hosts: list[LabHost]) -> Iterator[None]:
+    """Another version of an installed package, in a repository on the host."""
+    try:
+        for host in hosts:
+            host.run(NEW_PACKAGE)
+        yield
+    finally:
+        for host in hosts:
+            host.run(OLD_PACKAGE, check=False)
+
+
+def boot_of(host: LabHost) -> str:
+    return host.run("cat /proc/sys/kernel/random/boot_id")
+
+
+def test_hosts_are_patched_and_rebooted_one_after_the_other_and_nothing_is_lost(
+    serving: Project, edge: LabHost
+) -> None:
+    serving.deploy()
+    hosts = [serving.lab.host(name) for name in ("node2", "node3")]
+    limit = ("--limit", "node2,node3")
+    url = f"http://{edge.address}:{PORT}/"
+    with package_to_upgrade(hosts):
+        hosts[0].run("apt-get update -q; touch /run/reboot-required")
+        told = invoke(serving, "patch", "--check", *limit, expected=8)
+        assert "patched 2" in told
+        assert "to patch: node2" in told
+        assert "no terminal to ask at; nothing was changed -> add --yes" in invoke(serving, "patch", *limit, expected=2)
+        before = [boot_of(host) for host in hosts]
+        with serving.client("tests.hosts.load", "--reconnect", url, url) as counts:
+            said = invoke(serving, "patch", "--reboot", "--yes", *limit)
+        assert [host.run("dpkg-query -W -f '${Version}' patched") for host in hosts] == ["2", "2"]
+        assert [boot_of(host) != former for host, former in zip(hosts, before, strict=True)] == [True, False]
+    steps = ("drain node2", "node2  reboot: an upgrade asks for it", "node2  healthy", "undrain node2", "drain node3")
+    places = [said.index(step) for step in steps]
+    assert places == sorted(places), said
+    assert "patched: 2 hosts, 1 rebooted" in said
+    assert (counts["bad"], counts["lost"]) == (0, 0), counts
+    assert counts["ok"] > 100
+    assert down_at(edge) == []
+    assert serving.releases()
+    assert "1 packages upgraded" in invoke(serving, "history")

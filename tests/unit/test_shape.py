@@ -90,12 +90,12 @@ def lines_below(place: str) -> int:
 # A part that does more may be larger: its figure is changed together with what it does. Why they are as large as they are
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
-    "common": 1_240,
-    "supervisor/commands": 5_420,
+    "common": 1_340,
+    "supervisor/commands": 5_820,
     "supervisor/config": 3_060,
-    "supervisor": 24_180,
-    "host": 7_270,
-    "deploy": 16_120,
+    "supervisor": 24_780,
+    "host": 7_900,
+    "deploy": 17_900,
     "tasks": 1_100,
     "web": 3_250,
     "lab": 850,

@@ -173,29 +173,6 @@ class HistoryEntry(TypedDict):
     commit: NotRequired[CommitFacts | None]
 
 
-class JobRun(TypedDict):
-    started: Moment
-    seconds: Figure | None
-    exit_code: int | None
-    end: Line
-    failed: bool
-    lines: list[Line]
-
-
-class JobReport(TypedDict):
-    name: Line
-    cron: Line
-    timezone: Line | None
-    next: Moment | None
-    running_since: Moment | None
-    skipped: Count
-    last: JobRun | None
-
-
-class JobsAnswer(TypedDict):
-    jobs: list[JobReport]
-
-
 class HistoryAnswer(TypedDict):
     entries: list[HistoryEntry]
 
@@ -219,24 +196,6 @@ class LetGo(TypedDict):
 class ProjectConflict(TypedDict):
     what: Line
     next: Line
-
-
-class HostFinding(TypedDict):
-    what: Line
-    next: Line
-    topic: Line
-    severity: Annotated[str, pattern("a severity", "error|warning|note")]
-
-
-class ShownCertificate(TypedDict):
-    path: Line
-    pem: Line
-    names: list[Line]
-
-
-class Diagnosis(TypedDict):
-    findings: list[HostFinding]
-    certificates: list[ShownCertificate]
 
 
 class Ports(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
+from percore.deploy.connection.care_messages import BootFound, Diagnosis, JobsAnswer, Patched, Proved
 from percore.deploy.connection.figures import Figures
 from percore.deploy.connection.messages import (
     Changed,
@@ -11,14 +12,12 @@ from percore.deploy.connection.messages import (
     Compared,
     Controlled,
     Current,
-    Diagnosis,
     Done,
     Drift,
     FoundRelease,
     HistoryAnswer,
     HostFacts,
     Inspected,
-    JobsAnswer,
     LetGo,
     LogLine,
     Need,
@@ -72,6 +71,9 @@ OPERATIONS: dict[str, tuple[type, ReplyLimits]] = {
     "stop": (Changed, WORK),
     "start": (WithStatus, WORK),
     "remove": (Removal, WORK),
+    "patch": (Patched, WORK),
+    "reboot": (BootFound, QUESTION),
+    "prove": (Proved, QUESTION),
     "control": (Controlled, COMMAND),
     "activate": (WithStatus, WORK),
     "revert": (WithStatus, WORK),

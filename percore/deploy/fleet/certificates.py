@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from percore.common.finding import ERROR, WARNING, Finding
-from percore.deploy.connection.messages import ShownCertificate
+from percore.deploy.connection.care_messages import ShownCertificate
 
 SOON_DAYS = 14
 _DAY = 86400.0

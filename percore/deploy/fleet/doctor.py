@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from percore.common.finding import ERROR, NOTE, WARNING, Finding, are_well
-from percore.deploy.connection.messages import Diagnosis
+from percore.deploy.connection.care_messages import Diagnosis
 from percore.deploy.fleet.control_machine import about_machine, about_secrets
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host

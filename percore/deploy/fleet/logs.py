@@ -14,9 +14,10 @@ from percore.deploy.fleet.merge import LiveMerge, OrderedMerge
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import require_answer
 from percore.deploy.rollout.host import Host
-from percore.deploy.rollout.hosts import closing_hosts, connect_all, hosts_of_app, load_hosts, require_app
+from percore.deploy.rollout.hosts import closing_hosts, connect_all, hosts_of_app, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, stop_at, try_one
+from percore.deploy.rollout.placement import require_app
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.logs.selection import read_moment
@@ -179,7 +180,7 @@ def moment_of(shown: Shown) -> float | None:
 
 def _show(shown: Shown, report: Report, *, as_json: bool) -> None:
     if as_json:
-        report.json_line({"host": shown.host, **(shown.fields or {"notice": shown.text})})
+        report.json({"host": shown.host, **(shown.fields or {"notice": shown.text})}, indent=None)
     else:
         report.log(shown.host, shown.text)
 

@@ -21,7 +21,7 @@ from typing import Any
 from percore.deploy.connection.agent import Remote
 from percore.deploy.fleet.logs import read_line
 from percore.deploy.fleet.top_view import Row, TopBoard
-from percore.deploy.fleet.watch import FleetWatch
+from percore.deploy.fleet.watch import LiveHosts
 from percore.deploy.masking import REDACTOR
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import load_hosts
@@ -29,6 +29,7 @@ from percore.deploy.rollout.parallel import try_one
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.commands.monit_view import Span, plain
+from percore.supervisor.commands.screen import FilterPrompt, draw, make_styles
 
 try:
     import curses
@@ -125,12 +126,10 @@ class LogView:
 
 class Top:
     def __init__(self, screen: Any, scope: Scope, hosts: list[Host], interval: float) -> None:
-        from percore.supervisor.commands.monit import FilterPrompt, make_styles
-
         self._screen = screen
         self._wakeup = Wakeup()
         self._board = TopBoard(scope.env, is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
-        self._watch = FleetWatch(hosts, interval, lambda _: self._wakeup.call())
+        self._watch = LiveHosts(hosts, interval, lambda _: self._wakeup.call())
         self._filter = FilterPrompt(self._board)
         self._log: LogView | None = None
         self._question: Callable[[], None] | None = None
@@ -156,8 +155,6 @@ class Top:
             self._watch.close()
 
     def _turn(self) -> None:
-        from percore.supervisor.commands.monit import draw
-
         self._board.update(self._watch.views())
         draw(self._screen, self._board, self._styles)
         drawn = time.monotonic()

@@ -160,36 +160,14 @@ class TopBoard:
             body = [[span] for span in list(self.log)[-self._page :]]
         else:
             body = self._table(width)
-        head = self._log_head(width) if self.log is not None else self._heads(width)
-        screen = [[Span(self._summary())], head, *body[: self._page]]
+        head = log_head(self.current, width) if self.log is not None else self._heads(width)
+        screen = [[Span(summary_of(self.env, self._views))], head, *body[: self._page]]
         screen += [[] for _ in range(height - 1 - len(screen))]
-        screen = [*screen[: height - 1], [Span(self.message or self._hint(), "" if self.message else "dim")]]
+        screen = [*screen[: height - 1], [Span(self.message or hint_of(self), "" if self.message else "dim")]]
         return [clip_line(line, width) for line in screen]
-
-    def _summary(self) -> str:
-        states = Counter(view.state for view in self._views)
-        workers = [worker for view in self._views for app in view.apps for worker in app["workers"]]
-        down = sum(worker["state"] in ("fatal", "backoff") for worker in workers)
-        memory, cpu = (sum(worker[name] for worker in workers) for name in ("memory_bytes", "cpu_percent"))
-        gone = "".join(f", {states[state]} {state}" for state in (AWAY, CONNECTING) if states[state])
-        failing = f", {down} failing" if down else ""
-        count = f"{states[UP]} of {len(self._views)} hosts{gone}"
-        return (
-            f"{self.env}: {count}; {len(workers)} workers{failing}; cpu {cpu / 100:.1f} cores, mem {short_size(memory)}"
-        )
-
-    def _hint(self) -> str:
-        if self.log is not None:
-            return "q back"
-        chosen = f"  sort: {self.sort}" + (f"  filter: {self.filter}" if self.filter else "")
-        return f"? help  Enter log  l reload  r restart  +- scale  / filter  o sort  q quit{chosen}"
 
     def _heads(self, width: int) -> Line:
         return [Span(fit(" ".join(each.fit(each.column.title) for each in self._placed(width)), width), "head")]
-
-    def _log_head(self, width: int) -> Line:
-        row = self.current
-        return [Span(fit(f"log of {row.name} on {printable(row.host)}" if row else "log", width), "head")]
 
     def _placed(self, width: int) -> list[Placed]:
         """Hosts and workers get what they need, as far as the other columns leave it."""
@@ -236,3 +214,26 @@ def _within(width: int) -> list[TopColumn]:
     while len(chosen) > 2 and sum(column.width + 1 for column in chosen) > width:
         chosen.remove(max(chosen, key=lambda column: column.rank))
     return chosen
+
+
+def log_head(row: Row | None, width: int) -> Line:
+    return [Span(fit(f"log of {row.name} on {printable(row.host)}" if row else "log", width), "head")]
+
+
+def summary_of(env: str, views: Sequence[HostView]) -> str:
+    states = Counter(view.state for view in views)
+    workers = [worker for view in views for app in view.apps for worker in app["workers"]]
+    down = sum(worker["state"] in ("fatal", "backoff") for worker in workers)
+    memory = sum(worker["memory_bytes"] for worker in workers)
+    cores = sum(worker["cpu_percent"] for worker in workers) / 100
+    gone = "".join(f", {states[state]} {state}" for state in (AWAY, CONNECTING) if states[state])
+    failing = f", {down} failing" if down else ""
+    count = f"{states[UP]} of {len(views)} hosts{gone}"
+    return f"{env}: {count}; {len(workers)} workers{failing}; cpu {cores:.1f} cores, mem {short_size(memory)}"
+
+
+def hint_of(board: TopBoard) -> str:
+    if board.log is not None:
+        return "q back"
+    chosen = f"  sort: {board.sort}" + (f"  filter: {board.filter}" if board.filter else "")
+    return f"? help  Enter log  l reload  r restart  +- scale  / filter  o sort  q quit{chosen}"

@@ -34,7 +34,7 @@ def look_at_apps(host: Host) -> HostView:
     return HostView(host.name, UP, "", answer["status"]["apps"])
 
 
-class FleetWatch:
+class LiveHosts:
     """`tell` is called from any thread when something is new; `look` asks a host that is connected."""
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from percore.deploy.command_line import relative
-from percore.deploy.fleet.watch import UP, FleetWatch, HostView
+from percore.deploy.fleet.watch import UP, HostView, LiveHosts
 from percore.deploy.fleet_page.source import EVERY_SECONDS, FleetSource, look, sample_of, try_to_look
 from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
@@ -60,14 +60,14 @@ def make_board(scope: Scope, hosts: Sequence[Host]) -> PageBoard:
     return PageBoard(scope.env, FleetSource(hosts), every=EVERY_SECONDS, is_fleet=True)
 
 
-def watch_into(board: PageBoard, hosts: Sequence[Host]) -> FleetWatch:
+def watch_into(board: PageBoard, hosts: Sequence[Host]) -> LiveHosts:
     def look_for_page(host: Host) -> HostView:
         return HostView(host.name, UP, found=look(host))
 
     def take(view: HostView) -> None:
         board.take(view.name, sample_of(view), time.time())
 
-    return FleetWatch(hosts, EVERY_SECONDS, take, look_for_page)
+    return LiveHosts(hosts, EVERY_SECONDS, take, look_for_page)
 
 
 def write_report(scope: Scope, report: Report, *, output: str, seconds: int) -> None:

@@ -21,7 +21,7 @@ _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][\w.-]*)\s*=")
 
 
 def find_places(settings: AppSettings, variables: Variables, process_file: str) -> dict[str, str]:
-    """By what `record_diff` calls it: a field of an app, `env.NAME`, `health.KEY`; `apps` is the process file."""
+    """By what `records.diff` calls it: a field of an app, `env.NAME`, `health.KEY`; `apps` is the process file."""
     named = {f"health.{key}": name for key, name in _HEALTH.items()}
     named |= {"health": "health_path", "health_host": "server_name", "env.PORT": "port"}
     found = {key: _place(variables, name) for key, name in named.items()}

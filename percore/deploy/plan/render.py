@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.common.bounds import read_file
-from percore.common.record_diff import ALL
+from percore.common.records.diff import ALL
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.host_plan import HostPlan
 from percore.deploy.plan.host_state import HostState

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from percore.common.record_diff import without_apps
+from percore.common.records.diff import without_apps
 from percore.deploy.connection.messages import Compared, FileChange
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.plan.places import find_places

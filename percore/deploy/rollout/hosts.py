@@ -22,7 +22,6 @@ from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, Outcome, on_all, stop_at
 from percore.deploy.rollout.peers import find_monitored, find_peers
 from percore.deploy.rollout.scope import Scope
-from percore.deploy.schema import suggest
 from percore.errors import UsageError
 
 T = TypeVar("T")
@@ -161,13 +160,3 @@ def hosts_of_app(hosts: Sequence[Host], app: str) -> list[Host]:
 def apps_of(host: Host) -> list[str]:
     reply = host.ask("status")
     return [app["name"] for app in reply["status"]["apps"]]
-
-
-def require_app(hosts: Sequence[Host], app: str) -> None:
-    """Some host has it; one where it is not placed is passed over."""
-    if not app:
-        return
-    known = {name for host in hosts for name in apps_of(host)}
-    if app not in known:
-        advice = suggest(app, sorted(known), f"its apps: {', '.join(sorted(known)) or 'none'}")
-        raise UsageError(f"no host of {hosts[0].scope.env} runs an app '{app}'", next=advice)

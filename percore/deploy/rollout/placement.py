@@ -12,10 +12,12 @@ from percore.common.worker_status import is_wanted
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
-from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
+from percore.deploy.rollout.hosts import apps_of, closing_hosts, connect_all, load_hosts
 from percore.deploy.rollout.inspect import Seen
 from percore.deploy.rollout.parallel import on_all
 from percore.deploy.rollout.wanted import WantedHost
+from percore.deploy.schema import suggest
+from percore.errors import UsageError
 
 
 class Told(NamedTuple):
@@ -131,3 +133,13 @@ def describe_placement(seen: Sequence[Seen]) -> list[str]:
         is_hinted = is_singleton and len(on) > 1 and name not in placed
         lines.append(f"{name}: once on each of {len(on)} hosts{hint}" if is_hinted else f"{name}: on {where}")
     return lines
+
+
+def require_app(hosts: Sequence[Host], app: str) -> None:
+    """Some host has it; one where it is not placed is passed over."""
+    if not app:
+        return
+    known = {name for host in hosts for name in apps_of(host)}
+    if app not in known:
+        advice = suggest(app, sorted(known), f"its apps: {', '.join(sorted(known)) or 'none'}")
+        raise UsageError(f"no host of {hosts[0].scope.env} runs an app '{app}'", next=advice)

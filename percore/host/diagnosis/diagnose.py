@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from percore.common import typed
@@ -13,8 +13,8 @@ from percore.common.typed import Line
 from percore.errors import PercoreError
 from percore.host import facts
 from percore.host.diagnosis.firewall import about_firewall
-from percore.host.diagnosis.messages import DiagnoseReply, DiagnoseRequest
-from percore.host.diagnosis.nginx import look_at_nginx
+from percore.host.diagnosis.nginx import ServedCertificate, look_at_nginx
+from percore.host.messages import Port, TargetPaths
 from percore.host.output import Output, TooMuch
 from percore.host.release.plan import sites_here
 from percore.host.release.target import Target
@@ -24,6 +24,18 @@ DOCTOR_SECONDS = 30.0
 _LITTLE_DISK = 512 << 20
 _FEW_INODES = 10_000
 _MOST_FINDINGS = 200
+
+
+class DiagnoseRequest(NamedTuple):
+    """`ports` are those that clients use."""
+
+    target: TargetPaths
+    ports: Sequence[Port] = ()
+
+
+class DiagnoseReply(NamedTuple):
+    findings: list[Finding]
+    certificates: list[ServedCertificate]
 
 
 def diagnose(session: Session, request: DiagnoseRequest, target: Target) -> DiagnoseReply:

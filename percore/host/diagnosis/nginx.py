@@ -12,7 +12,6 @@ from typing import NamedTuple
 from percore.common.finding import ERROR, Finding
 from percore.common.procfs import boot_time
 from percore.errors import PercoreError
-from percore.host.diagnosis.messages import ServedCertificate
 from percore.host.facts import find_program
 from percore.host.paths import open_for_reading
 from percore.host.resources.nginx import serving_workers
@@ -27,6 +26,14 @@ _FIRST_PEM = re.compile(
 _MOST_BYTES = 1 << 20
 _MOST_CERTIFICATES = 100
 _SLACK_SECONDS = 2.0  # a file is written just before the workers that read it start
+
+
+class ServedCertificate(NamedTuple):
+    """The host's own certificate out of a file that NGINX uses, for the names of that server; the control side judges it."""
+
+    path: str
+    pem: str
+    names: Sequence[str]
 
 
 class NginxLook(NamedTuple):

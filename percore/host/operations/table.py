@@ -11,8 +11,7 @@ from percore.host import messages as m
 from percore.host.commands import messages as commands
 from percore.host.commands.console import run
 from percore.host.commands.release import release_command
-from percore.host.diagnosis.diagnose import diagnose
-from percore.host.diagnosis.messages import DiagnoseRequest
+from percore.host.diagnosis.diagnose import DiagnoseRequest, diagnose
 from percore.host.operations.app_control import control, jobs, remove, start, stop
 from percore.host.operations.figures import figures
 from percore.host.operations.look import (
@@ -38,6 +37,7 @@ from percore.host.operations.switch import (
     revert,
     stage,
 )
+from percore.host.patching.patch import PatchRequest, ProveRequest, RebootRequest, patch, prove, reboot
 from percore.host.projects.messages import PortsRequest
 from percore.host.release.target import Target
 from percore.host.session import Session, keep, probe, set_up
@@ -106,6 +106,9 @@ OPERATIONS: dict[str, Union[OnTarget, Simple]] = {
     "stop": OnTarget(m.StopRequest, stop),
     "start": OnTarget(m.StartRequest, start),
     "remove": OnTarget(m.RemoveRequest, remove),
+    "patch": OnTarget(PatchRequest, patch),
+    "reboot": OnTarget(RebootRequest, reboot),
+    "prove": OnTarget(ProveRequest, prove),
     "control": OnTarget(m.ControlRequest, control),
     "run": OnTarget(commands.RunRequest, run),
     "exec": Simple(m.ExecRequest, execute),

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
-from percore.common.record_diff import without_apps
+from percore.common.records.diff import without_apps
 from percore.host.files import read_file, write_file
 from percore.host.messages import Spec
 from percore.host.release.releases import Releases

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from percore.common import typed
-from percore.common.record_diff import set_at
+from percore.common.records.diff import set_at
 from percore.errors import RolloutError
 from percore.host.files import read_file
 from percore.host.messages import Plan, Spec

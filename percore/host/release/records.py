@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any, Optional
 
 from percore.common import typed
-from percore.common.record_diff import without_apps
+from percore.common.records.diff import without_apps
 from percore.host.files import read_file, write_file
 from percore.host.messages import AmendRequest, Plan, StageRequest, TagChoice
 from percore.host.release.placement import encode

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 from percore.common.app_names import DEFAULT_NAMESPACE, full_name, selector_of
-from percore.common.record_hash import record_hashes
+from percore.common.records.hashes import record_hashes
 from percore.common.worker_status import is_job, is_wanted, shortage_of
 from percore.host.files import read_file
 from percore.host.ports import ports_of

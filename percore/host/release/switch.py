@@ -65,7 +65,7 @@ class Activation(Change):
 
     def recheck(self) -> dict[str, Any]:
         """Some time after the switch: every worker still answers, and none had to be started again."""
-        status = self._check_health(load_plan(self.releases, self.record.release).health)
+        status = self.check_now()
         for app in status["apps"]:
             for worker in app["workers"]:
                 if worker.get("unstable_restarts") or worker.get("crash_looping"):
@@ -75,6 +75,10 @@ class Activation(Change):
                     error.detail = "\n".join(self._log_tail(app["name"]))
                     raise error
         return status
+
+    def check_now(self) -> dict[str, Any]:
+        """Of a release that runs already: every worker answers, and the way through NGINX."""
+        return self._check_health(load_plan(self.releases, self.record.release).health)
 
     def _switch(self) -> dict[str, Any]:
         record = self.record

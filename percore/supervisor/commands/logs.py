@@ -17,7 +17,7 @@ from percore.supervisor.client import as_selectors, select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
-from percore.supervisor.logs.selection import LogLine, Selection, read_selection, with_moments
+from percore.supervisor.logs.selection import LogSelection, TimedLine, read_selection, with_moments
 from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper
 
 _POLL_SECONDS = 0.1
@@ -47,16 +47,16 @@ class LogSource:
         if self.follower.problem:
             warn(f"{path} cannot be read: {self.follower.problem}")
 
-    def read(self, selection: Selection) -> list[Line]:
+    def read(self, selection: LogSelection) -> list[Line]:
         lines = with_moments(self.follower.read().splitlines(), self._moment)
         if self.follower.has_lost and not self._has_warned:
             self._has_warned = True
             warn(f"{self.path}: some lines were rotated before they could be shown")
         return self._own(line for line in lines if selection.matches(line))
 
-    def last(self, count: Optional[int], selection: Selection) -> list[Line]:
+    def last(self, count: Optional[int], selection: LogSelection) -> list[Line]:
         """The last `count` of those that are selected; all of them without a count."""
-        if selection == Selection():
+        if selection == LogSelection():
             return self._own(with_moments(self.follower.last_lines(_FEW if count is None else count)))
         lines = self._look_back(count, selection)
         if selection.is_about_time and lines and lines[-1].moment is None:
@@ -64,7 +64,7 @@ class LogSource:
         found = [line for line in lines if selection.has(line)]
         return self._own(found if count is None else found[len(found) - min(len(found), count) :])
 
-    def _look_back(self, count: Optional[int], selection: Selection) -> list[LogLine]:
+    def _look_back(self, count: Optional[int], selection: LogSelection) -> list[TimedLine]:
         """So many lines that those which are wanted are among them."""
         asked = _LEAST_READ
         while True:
@@ -82,14 +82,14 @@ class LogSource:
                 return lines
             asked = min(asked * 4, _MOST_READ)
 
-    def _without_times(self, lines: list[LogLine], selection: Selection) -> list[LogLine]:
+    def _without_times(self, lines: list[TimedLine], selection: LogSelection) -> list[TimedLine]:
         """Its file tells at least when the last one was written."""
         if selection.since is not None and _written_time(self) < selection.since:
             return []
         warn(f"{self.path}: its lines tell no time, so the last ones are shown -> set log_date_format, or time: true")
         return lines
 
-    def _own(self, lines: Iterable[LogLine]) -> list[Line]:
+    def _own(self, lines: Iterable[TimedLine]) -> list[Line]:
         own = [Line(self, line.text, line.moment) for line in lines]
         self._moment = own[-1].moment if own else self._moment
         return own
@@ -139,7 +139,7 @@ def show_logs(arguments: list[str]) -> int:
     return 0
 
 
-def _selection_of(options: Namespace) -> Selection:
+def _selection_of(options: Namespace) -> LogSelection:
     try:
         return read_selection(options.since, options.until, options.grep)
     except ValueError as error:
@@ -161,7 +161,7 @@ def follow(
     options: Namespace,
     sources: dict[str, LogSource],
     write: Callable[[Line], None],
-    selection: Selection,
+    selection: LogSelection,
 ) -> None:
     asked = time.monotonic()
     while True:

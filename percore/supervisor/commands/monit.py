@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional
 
 import psutil
 
@@ -25,8 +25,9 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.client import OpenLink
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.monit_log import LogPane
-from percore.supervisor.commands.monit_view import Dashboard, Line
+from percore.supervisor.commands.monit_view import Dashboard
 from percore.supervisor.commands.output import short_size
+from percore.supervisor.commands.screen import FilterPrompt, draw, make_styles
 
 try:
     import curses
@@ -36,7 +37,7 @@ except ImportError:  # some builds of Python are without it
 _LOG_SECONDS = 0.25
 # Counting the connections of a busy host costs time: it is limited to this share of one core.
 _COUNTING_SHARE = 0.03
-_ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+_ESCAPE = 27
 
 
 def show_monitor(arguments: list[str]) -> int:
@@ -64,46 +65,6 @@ def show_monitor(arguments: list[str]) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         curses.wrapper(lambda screen: Monitor(screen, Home.of_user(), options.interval).run())
     return 0
-
-
-class Board(Protocol):
-    """A screen of lines, of which some may be filtered."""
-
-    message: str
-    filter: str
-    is_ascii: bool
-
-    def set_filter(self, text: str) -> None: ...
-
-    def lines(self, width: int, height: int) -> list[Line]: ...
-
-
-class FilterPrompt:
-    """The filter of a board while it is typed."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self.is_open = False
-
-    def begin(self) -> None:
-        self.is_open = True
-        self._show()
-
-    def take(self, key: int) -> None:
-        board = self._board
-        if key in (*_ENTER, _ESCAPE):
-            self.is_open, board.message = False, ""
-            if key == _ESCAPE:
-                board.set_filter("")
-            return
-        if key in (curses.KEY_BACKSPACE, *_BACKSPACE):
-            board.set_filter(board.filter[:-1])
-        elif 32 <= key < 127:
-            board.set_filter(board.filter + chr(key))
-        self._show()
-
-    def _show(self) -> None:
-        self._board.message = f"/{self._board.filter}"
 
 
 class Monitor:
@@ -272,34 +233,6 @@ class Monitor:
             link.send(op, **arguments)
             self._orders.append(link)
             self._board.message = f"{title}..."
-
-
-def draw(screen: Any, board: Board, styles: Mapping[str, int]) -> None:
-    height, width = screen.getmaxyx()
-    screen.erase()
-    for row, line in enumerate(board.lines(width, height)):
-        column = 0
-        for span in line:
-            text = span.text.encode("ascii", "replace").decode("ascii") if board.is_ascii else span.text
-            # Writing the last cell of a terminal fails after it was written: the cursor has no place to go.
-            with contextlib.suppress(curses.error):
-                screen.addstr(row, column, text, styles[span.style])
-                column = screen.getyx()[1]
-    screen.refresh()
-
-
-def make_styles() -> dict[str, int]:
-    styles = {"": 0, "head": curses.A_REVERSE, "selected": curses.A_BOLD | curses.A_REVERSE, "dim": curses.A_DIM,
-              "good": 0, "warn": curses.A_BOLD, "bad": curses.A_BOLD}  # fmt: skip
-    with contextlib.suppress(curses.error):
-        curses.start_color()
-        curses.use_default_colors()
-        for number, (style, color) in enumerate(
-            {"good": curses.COLOR_GREEN, "warn": curses.COLOR_YELLOW, "bad": curses.COLOR_RED}.items(), 1
-        ):
-            curses.init_pair(number, color, -1)
-            styles[style] = curses.color_pair(number)
-    return styles
 
 
 def host_line(workers: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from percore.common.record_hash import record_hashes
+from percore.common.records.hashes import record_hashes
 from percore.common.typing import Any, NamedTuple, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.environment import filter_environment

@@ -22,12 +22,12 @@ _EPOCH = re.compile(r"@(\d{1,11}(?:\.\d{1,9})?)")
 _FORMS = "10m, 2h, 1d, 14:30, 2026-05-06, 2026-05-06T14:30 or 2026-05-06T14:30:00Z"
 
 
-class LogLine(NamedTuple):
+class TimedLine(NamedTuple):
     text: bytes
     moment: Optional[float]  # its own, or that of the line above; None where there is neither
 
 
-class Selection(NamedTuple):
+class LogSelection(NamedTuple):
     since: Optional[float] = None
     until: Optional[float] = None
     pattern: Optional[re.Pattern[str]] = None
@@ -36,7 +36,7 @@ class Selection(NamedTuple):
     def is_about_time(self) -> bool:
         return self.since is not None or self.until is not None
 
-    def has(self, line: LogLine) -> bool:
+    def has(self, line: TimedLine) -> bool:
         return self.covers(line.moment) and self.matches(line)
 
     def covers(self, moment: Optional[float]) -> bool:
@@ -45,14 +45,14 @@ class Selection(NamedTuple):
             return True
         return (self.since is None or moment >= self.since) and (self.until is None or moment <= self.until)
 
-    def matches(self, line: LogLine) -> bool:
+    def matches(self, line: TimedLine) -> bool:
         return self.pattern is None or bool(self.pattern.search(line.text.decode(errors="replace")))
 
 
-def read_selection(since: str, until: str, grep: str, now: Optional[float] = None) -> Selection:
+def read_selection(since: str, until: str, grep: str, now: Optional[float] = None) -> LogSelection:
     """Empty texts ask for nothing. Raises ValueError that says what is wrong with one."""
     moment = time.time() if now is None else now
-    found = Selection(
+    found = LogSelection(
         read_moment(since, moment) if since else None,
         read_moment(until, moment) if until else None,
         compile_regex(grep) if grep else None,
@@ -81,7 +81,7 @@ def read_moment(text: str, now: float) -> float:
     return moment
 
 
-def with_moments(texts: Iterable[bytes], known: Optional[float] = None) -> list[LogLine]:
+def with_moments(texts: Iterable[bytes], known: Optional[float] = None) -> list[TimedLine]:
     """A line without a time of its own belongs to the one above; those at the beginning to the first that has one."""
     stamps = [(text, read_stamp(text)) for text in texts]
     if known is None:
@@ -89,5 +89,5 @@ def with_moments(texts: Iterable[bytes], known: Optional[float] = None) -> list[
     lines = []
     for text, moment in stamps:
         known = known if moment is None else moment
-        lines.append(LogLine(text, known))
+        lines.append(TimedLine(text, known))
     return lines

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from percore.common.record_diff import without_apps
+from percore.common.records.diff import without_apps
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.rollout.choose import Standing, choose, common_release
 from percore.deploy.rollout.host import Host

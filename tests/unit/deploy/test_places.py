@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.common.record_diff import app_changes
+from percore.common.records.diff import app_changes
 from percore.deploy.inventory import load_inventory
 from percore.deploy.plan.host_plan import make_host_plan
 from percore.deploy.plan.places import find_places

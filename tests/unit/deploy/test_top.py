@@ -11,7 +11,7 @@ import pytest
 
 from percore.deploy.fleet import watch
 from percore.deploy.fleet.top_view import TopBoard
-from percore.deploy.fleet.watch import AWAY, CONNECTING, UP, FleetWatch, HostView
+from percore.deploy.fleet.watch import AWAY, CONNECTING, UP, HostView, LiveHosts
 from percore.errors import UnreachableError
 from tests.waiting import wait_for
 
@@ -126,7 +126,7 @@ def test_a_host_that_goes_away_is_shown_so_and_comes_back_by_itself(monkeypatch:
     log: list[str] = []
     hosts = [FakeHost("web1", log), FakeHost("web2", log)]
     told = threading.Event()
-    looks = FleetWatch(hosts, 0.01, lambda _: told.set())  # type: ignore[arg-type]
+    looks = LiveHosts(hosts, 0.01, lambda _: told.set())  # type: ignore[arg-type]
     looks.start()
 
     def state() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from percore.common.record_hash import record_hashes
+from percore.common.records.hashes import record_hashes
 from percore.host.release.releases import Releases
 from percore.host.release.running import find_deviations, find_missing, own_part, ports_of_app
 

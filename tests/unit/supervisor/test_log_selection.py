@@ -11,7 +11,7 @@ import pytest
 
 from percore.supervisor.commands import logs
 from percore.supervisor.commands.logs import LogSource
-from percore.supervisor.logs.selection import Selection, read_moment, read_selection, with_moments
+from percore.supervisor.logs.selection import LogSelection, read_moment, read_selection, with_moments
 
 NOW = 1_800_000_000.0
 
@@ -130,4 +130,4 @@ def test_no_more_lines_are_looked_through_than_a_host_has_memory_for(
 
 def test_without_a_selection_the_last_lines_are_those_of_the_file(log: Log) -> None:
     log.write(*(f"line {number}" for number in range(100)))
-    assert [line.text for line in log.source.last(2, Selection())] == [b"line 98", b"line 99"]
+    assert [line.text for line in log.source.last(2, LogSelection())] == [b"line 98", b"line 99"]

@@ -1,0 +1,84 @@
+"""A screen of lines in a terminal, drawn with curses: what `percore monit` and `invoke top` share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from percore.supervisor.commands.monit_view import Line
+
+try:
+    import curses
+except ImportError:  # some builds of Python are without it
+    curses = None  # type: ignore[assignment]
+
+_ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+
+
+class LineBoard(Protocol):
+    """A screen of lines, of which some may be filtered."""
+
+    message: str
+    filter: str
+    is_ascii: bool
+
+    def set_filter(self, text: str) -> None: ...
+
+    def lines(self, width: int, height: int) -> list[Line]: ...
+
+
+class FilterPrompt:
+    """The filter of a board while it is typed."""
+
+    def __init__(self, board: LineBoard) -> None:
+        self._board = board
+        self.is_open = False
+
+    def begin(self) -> None:
+        self.is_open = True
+        self._show()
+
+    def take(self, key: int) -> None:
+        board = self._board
+        if key in (*_ENTER, _ESCAPE):
+            self.is_open, board.message = False, ""
+            if key == _ESCAPE:
+                board.set_filter("")
+            return
+        if key in (curses.KEY_BACKSPACE, *_BACKSPACE):
+            board.set_filter(board.filter[:-1])
+        elif 32 <= key < 127:
+            board.set_filter(board.filter + chr(key))
+        self._show()
+
+    def _show(self) -> None:
+        self._board.message = f"/{self._board.filter}"
+
+
+def draw(screen: Any, board: LineBoard, styles: Mapping[str, int]) -> None:
+    height, width = screen.getmaxyx()
+    screen.erase()
+    for row, line in enumerate(board.lines(width, height)):
+        column = 0
+        for span in line:
+            text = span.text.encode("ascii", "replace").decode("ascii") if board.is_ascii else span.text
+            # Writing the last cell of a terminal fails after it was written: the cursor has no place to go.
+            with contextlib.suppress(curses.error):
+                screen.addstr(row, column, text, styles[span.style])
+                column = screen.getyx()[1]
+    screen.refresh()
+
+
+def make_styles() -> dict[str, int]:
+    styles = {"": 0, "head": curses.A_REVERSE, "selected": curses.A_BOLD | curses.A_REVERSE, "dim": curses.A_DIM,
+              "good": 0, "warn": curses.A_BOLD, "bad": curses.A_BOLD}  # fmt: skip
+    with contextlib.suppress(curses.error):
+        curses.start_color()
+        curses.use_default_colors()
+        for number, (style, color) in enumerate(
+            {"good": curses.COLOR_GREEN, "warn": curses.COLOR_YELLOW, "bad": curses.COLOR_RED}.items(), 1
+        ):
+            curses.init_pair(number, color, -1)
+            styles[style] = curses.color_pair(number)
+    return styles
