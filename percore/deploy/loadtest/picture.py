@@ -14,8 +14,7 @@ from percore.deploy.loadtest.spread import WorkerShare
 from percore.errors import PercoreError, UsageError
 
 _LEFT, _WIDTH, _ROW = 240, 420, 22
-_CONVERTERS = (("rsvg-convert", "{svg}", "-o", "{png}"), ("magick", "{svg}", "{png}"), ("convert", "{svg}", "{png}"),
-               ("inkscape", "{svg}", "--export-filename={png}"))  # fmt: skip
+_CONVERTERS = (("rsvg-convert", "{svg}", "-o", "{png}"), ("inkscape", "{svg}", "--export-filename={png}"))
 
 
 def draw(title: str, shares: Sequence[WorkerShare]) -> str:
