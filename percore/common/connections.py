@@ -9,7 +9,7 @@ import itertools
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from percore.common.procfs import ESTABLISHED, LISTEN, net_sockets, open_sockets_of, tree_of
 from percore.common.typing import Any, NamedTuple, Optional
@@ -27,8 +27,8 @@ class Connections(NamedTuple):
     accepted: Optional[int]  # by the processes that are running now; None where they are not counted
 
 
-def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connections]:
-    """By worker id; those whose descriptors we may not look at are left out."""
+def count_connections(workers: Iterable[Mapping[str, Any]], owners: Collection[int] = ()) -> dict[int, Connections]:
+    """By worker id; those whose descriptors we may not look at are left out. `owners` of the library, beside root and us."""
     sockets = {sock.inode: sock for sock in net_sockets("tcp")}
     found = {}
     for worker in workers:
@@ -40,7 +40,7 @@ def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connect
                 continue
             held = [sockets[inode] for inode in inodes if inode in sockets]
             is_open = sum(sock.state == ESTABLISHED for sock in held)
-            counts = [count for pid in tree if (count := accepted_by(pid)) is not None]
+            counts = [count for pid in tree if (count := accepted_by(pid, owners)) is not None]
             # A program that accepts without the C library (Go, io_uring) is not counted: no number is better than a wrong one.
             is_counted = counts and (sum(counts) or not is_open)
             found[worker["id"]] = Connections(
@@ -49,12 +49,12 @@ def count_connections(workers: Iterable[Mapping[str, Any]]) -> dict[int, Connect
     return found
 
 
-def accepted_by(pid: int) -> Optional[int]:
+def accepted_by(pid: int, owners: Collection[int] = ()) -> Optional[int]:
     """What the bind shim counted in this process; None without it, or where we may not look."""
     try:
         with open(f"/proc/{pid}/maps", errors="replace") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             for line in itertools.islice(maps, _MOST_MAPPINGS):
-                if "/bindshim-" in line and " rw-p " in line and _is_placed(line):
+                if "/bindshim-" in line and " rw-p " in line and _is_placed(line, owners):
                     memory.seek(int(line.partition("-")[0], 16))
                     part = memory.read(_MOST_BYTES)
                     place = part.find(_COUNTER)
@@ -65,9 +65,9 @@ def accepted_by(pid: int) -> Optional[int]:
     return None
 
 
-def _is_placed(line: str) -> bool:
+def _is_placed(line: str, owners: Collection[int]) -> bool:
     """True for a mapping of the library that a supervisor put there; a worker may map anything under that name."""
     *_, inode, path = line.rstrip("\n").split(maxsplit=5)
     found = os.lstat(path)
-    is_ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
+    is_ours = found.st_uid in (0, os.geteuid(), *owners) and not found.st_mode & 0o022
     return is_ours and stat.S_ISREG(found.st_mode) and found.st_ino == int(inode)

@@ -65,6 +65,14 @@ HELP = {
     "allow-actions": "let the page reload, restart and scale",
     "output": "write a report into this file of HTML, which opens without a server",
     "seconds": "how long to record for the report",
+    "rate": "requests a second, over all hosts; 0: as many as possible",
+    "duration": "seconds, 1 to 600",
+    "path": "what is requested, beginning with /",
+    "connections": "clients at the same time, over all hosts; at most 1000",
+    "direct": "the app's own port instead of NGINX",
+    "tool": "own: a connection for each request; wrk: more load, over connections that are kept",
+    "svg": "write the spread as a picture to this file",
+    "png": "the same as PNG",
     "page": "a file of HTML to show, instead of percore's",
 }
 

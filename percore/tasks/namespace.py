@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import completion, hosts, init, maintenance, project, secrets
+from percore.tasks import completion, hosts, init, load, maintenance, project, secrets
 from percore.tasks.mistyped import tell_mistyped_words
 
 HOST_TASKS = (
@@ -38,6 +38,7 @@ HOST_TASKS = (
     hosts.reload,
     hosts.scale,
     hosts.describe,
+    load.loadtest,
     hosts.remove,
     hosts.startup,
     hosts.unstartup,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 from percore.lab.host import LabHost
 from tests.hosts.conftest import Project, set_variables, wait_for
 
@@ -41,6 +45,31 @@ def test_doctor_finds_nothing_on_a_fresh_deploy_and_names_what_is_broken_since(d
         in done.stdout
     )
     assert f"problems found: {host.name}" in done.stdout
+
+
+def test_load_spreads_over_all_hosts_and_workers_and_their_sum_is_what_was_sent(deployed: Project) -> None:
+    """Through NGINX, which makes a connection to the app for each request."""
+    assert "there is no terminal to ask at" in deployed.invoke("loadtest", "--env", deployed.env).stdout
+    words = ("--env", deployed.env, "--yes", "--json", "--connections", "12", "--duration", "3")
+    command = [
+        "nsenter",
+        f"--net=/run/netns/{deployed.lab.namespace}",
+        sys.executable,
+        "-m",
+        "invoke",
+        "loadtest",
+        *words,
+    ]
+    done = subprocess.run(command, cwd=deployed.folder, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert {worker["app"] for worker in found["workers"]} == {"boltlink-api"}
+    assert len(found["hosts"]) == 3
+    for host in found["hosts"]:
+        own = [worker["accepted"] for worker in found["workers"] if worker["host"] == host["host"]]
+        assert host["failed"] == {}
+        assert min(own) > 0.3 * max(own)
+        assert 0 <= sum(own) - host["requests"] <= 2 * len(own), "more than two health checks for each worker"
 
 
 def test_an_app_is_scaled_stopped_and_started_on_every_host(deployed: Project) -> None:

@@ -15,7 +15,7 @@ def figures(session: Session, request: m.FiguresRequest, target: Target) -> repl
     """What runs, and the connections of its workers; no process is started for it."""
     found = target.status()
     workers = [worker for app in found["apps"] for worker in app["workers"] if "id" in worker]
-    counted = count_connections(workers)
+    counted = count_connections(workers, {target.supervisor.uid()})
     connections = {str(id): replies.CountedConnections(*counts) for id, counts in counted.items()}
     used = facts.memory_bytes() - (facts.free_memory() or 0)
     load = round(os.getloadavg()[0], 2)
