@@ -61,11 +61,16 @@ def _wait_for(worker: Worker, *, until_stable: bool) -> Job:
     ends = worker.history.restarts
     has_proof = not until_stable or worker.config.shares_port or worker.config.wait_ready
     while not (worker.is_ready and (has_proof or worker.is_stable)):
-        if worker.history.restarts > ends or worker.state in (
-            State.BACKOFF,
-            State.FATAL,
-            State.STOPPED,
-            State.STOPPING,
+        if (
+            worker.is_overdue
+            or worker.history.restarts > ends
+            or worker.state
+            in (
+                State.BACKOFF,
+                State.FATAL,
+                State.STOPPED,
+                State.STOPPING,
+            )
         ):
             if not until_stable and worker.history.last_end.startswith(DONE):
                 return  # PM2's users start programs that do their work and end

@@ -47,7 +47,8 @@ def main() -> None:
     try:
         answer = _over_tls(connection, host, path) if protocol == "https" else _http2(connection, protocol, host, path)
     except (OSError, ValueError) as error:
-        answer = f"! {getattr(error, 'reason', None) or getattr(error, 'strerror', None) or error}"
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        answer = f"! {'it does not speak TLS there' if reason == 'WRONG_VERSION_NUMBER' else reason}"
     os.write(1, f"{answer}\r\n".encode(errors="replace"))
 
 

@@ -44,7 +44,13 @@ class Worker(SimpleNamespace):
 def worker(release: str, state: State) -> Any:
     history = SimpleNamespace(last_end="it broke", last_tail=["x"])
     return Worker(
-        release=release, state=state, number=0, is_stable=True, config=SimpleNamespace(name="web"), history=history
+        release=release,
+        state=state,
+        number=0,
+        is_stable=True,
+        is_overdue=False,
+        config=SimpleNamespace(name="web"),
+        history=history,
     )
 
 

@@ -71,6 +71,7 @@ class WorkerHistory:
         "restarts",
         "started_time",
         "unknown",
+        "was_in_time",
         "was_stable",
     )
 
@@ -82,7 +83,8 @@ class WorkerHistory:
         self.last_tail: list[str] = []  # of the last process that failed
         self.last_delay = 0.0  # seconds, of the last back-off
         self.had_served = False  # the last process was ready before it ended
-        self.was_stable = False  # the same, for `min_uptime`
+        self.was_in_time = False  # a process was ready within its time, since somebody started it
+        self.was_stable = False  # as `had_served`, for `min_uptime`
         self.started_time = 0.0  # wall clock, for people and for the state file
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of the process, or of its end
 

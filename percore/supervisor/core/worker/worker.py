@@ -72,7 +72,7 @@ class WorkerFailed(PercoreError):
     def __init__(self, worker: Worker) -> None:
         history = worker.history
         super().__init__(
-            history.last_end or f"it is {worker.state.value}",
+            (worker.is_overdue and worker.failure) or history.last_end or f"it is {worker.state.value}",
             where=f"{worker.config.name} worker {worker.number}",
             # When another process took the place of the one that failed, the lines of the failed one.
             detail="\n".join(history.last_tail or worker.child.log_tail()),
@@ -104,9 +104,8 @@ class Worker:
         self._owner = owner
         self._loop = runtime.loop.scoped(self._failed_within)
         self._timer = OneTimer(self._loop)
-        self.readiness = Readiness(
-            self._loop, sockets, lambda failure: self.handle(Event.TIMEOUT if failure else Event.READY, failure)
-        )
+        self.is_overdue = False  # it is not ready in time, and goes on
+        self.readiness = Readiness(self._loop, sockets, self._judge)
         self.child = _new_child(self)
         self.liveness = Liveness(runtime.loop, sockets, self)
 
@@ -127,6 +126,16 @@ class Worker:
             self._enter()
             self.has_changed()
 
+    def _judge(self, failure: str) -> None:
+        """Of its readiness. What was never ready in time, such as a program that starts slowly, is not killed for that."""
+        is_first = self.role is WorkerRole.CURRENT and not (self.history.was_in_time or self.config.health)
+        if failure and self.readiness.is_late and is_first:
+            self.is_overdue = True
+            self.failure = f"{failure}; it goes on, and serves when it is"
+            self.has_changed()
+        else:
+            self.handle(Event.TIMEOUT if failure else Event.READY, failure)
+
     def has_changed(self) -> None:
         faults = self.runtime.loop.faults
         faults.contain(f"following {self.config.name} {self.number}", self._owner.worker_changed, self)
@@ -144,6 +153,7 @@ class Worker:
                 self.readiness.begin(child.process.pid, child.token, child.started_at, self.config, self.place,
                                      is_incoming=self.role is WorkerRole.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
+            self.history.was_in_time = not self.is_overdue
             if not self.is_stable:
                 self._timer.set(self.config.min_uptime, self._became_stable)
             self.liveness.begin(self.config)
@@ -198,7 +208,7 @@ class Worker:
 
     def _spawn(self) -> None:
         self.failure = ""
-        self.is_stable = False
+        self.is_stable = self.is_overdue = False
         self.sockets.addresses = []
         self.sockets.mark(drains=False)  # of a worker before it
         self.history.unknown = {}
