@@ -42,7 +42,7 @@ class Worker(SimpleNamespace):
 
 
 def worker(release: str, state: State) -> Any:
-    history = SimpleNamespace(last_end="it broke", last_tail=["x"])
+    history = SimpleNamespace(last_end="it broke", last_tail=["x"], is_overdue=False)
     return Worker(
         release=release,
         state=state,

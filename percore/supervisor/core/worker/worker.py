@@ -72,7 +72,7 @@ class WorkerFailed(PercoreError):
     def __init__(self, worker: Worker) -> None:
         history = worker.history
         super().__init__(
-            (worker.is_overdue and worker.failure) or history.last_end or f"it is {worker.state.value}",
+            (history.is_overdue and worker.failure) or history.last_end or f"it is {worker.state.value}",
             where=f"{worker.config.name} worker {worker.number}",
             # When another process took the place of the one that failed, the lines of the failed one.
             detail="\n".join(history.last_tail or worker.child.log_tail()),
@@ -104,8 +104,7 @@ class Worker:
         self._owner = owner
         self._loop = runtime.loop.scoped(self._failed_within)
         self._timer = OneTimer(self._loop)
-        self.is_overdue = False  # it is not ready in time, and goes on
-        self.readiness = Readiness(self._loop, sockets, self._judge)
+        self.readiness = Readiness(self._loop, sockets, lambda failure: _judge(self, failure))
         self.child = _new_child(self)
         self.liveness = Liveness(runtime.loop, sockets, self)
 
@@ -126,16 +125,6 @@ class Worker:
             self._enter()
             self.has_changed()
 
-    def _judge(self, failure: str) -> None:
-        """Of its readiness. What was never ready in time, such as a program that starts slowly, is not killed for that."""
-        is_first = self.role is WorkerRole.CURRENT and not (self.history.was_in_time or self.config.health)
-        if failure and self.readiness.is_late and is_first:
-            self.is_overdue = True
-            self.failure = f"{failure}; it goes on, and serves when it is"
-            self.has_changed()
-        else:
-            self.handle(Event.TIMEOUT if failure else Event.READY, failure)
-
     def has_changed(self) -> None:
         faults = self.runtime.loop.faults
         faults.contain(f"following {self.config.name} {self.number}", self._owner.worker_changed, self)
@@ -153,7 +142,7 @@ class Worker:
                 self.readiness.begin(child.process.pid, child.token, child.started_at, self.config, self.place,
                                      is_incoming=self.role is WorkerRole.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
-            self.history.was_in_time = not self.is_overdue
+            self.history.was_in_time, self.history.is_overdue = not self.history.is_overdue, False
             if not self.is_stable:
                 self._timer.set(self.config.min_uptime, self._became_stable)
             self.liveness.begin(self.config)
@@ -208,7 +197,7 @@ class Worker:
 
     def _spawn(self) -> None:
         self.failure = ""
-        self.is_stable = self.is_overdue = False
+        self.is_stable = self.history.is_overdue = False
         self.sockets.addresses = []
         self.sockets.mark(drains=False)  # of a worker before it
         self.history.unknown = {}
@@ -270,6 +259,18 @@ class Worker:
     @property
     def pid(self) -> int:
         return self.child.process.pid if self.child.process else 0
+
+
+def _judge(worker: Worker, failure: str) -> None:
+    """Of its readiness. What was never ready in time, such as a program that starts slowly, is not killed for that."""
+    history = worker.history
+    is_first = worker.role is WorkerRole.CURRENT and not (history.was_in_time or worker.config.health)
+    if failure and worker.readiness.is_late and is_first:
+        history.is_overdue = True
+        worker.failure = f"{failure}; it goes on, and serves when it is"
+        worker.has_changed()
+    else:
+        worker.handle(Event.TIMEOUT if failure else Event.READY, failure)
 
 
 def is_finished(worker: Worker) -> bool:
