@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.server
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import wait_for
@@ -86,3 +89,31 @@ def test_a_worker_whose_listening_process_left_its_tree_is_ready(supervisor: Sup
     (supervisor.folder / "go").touch()
     supervisor.apply(fork_app(supervisor, ESCAPED))
     assert supervisor.workers("tick")[0]["state"] == "running"
+
+
+ENCRYPTED = """
+const fs = require('fs');
+const keys = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') };
+const answer = (request, response) => {
+  const name = request.headers.host || request.headers[':authority'];
+  response.writeHead(request.url === '/health' && name === 'shop.example.com' ? 204 : 421).end();
+};
+const make = { https: () => require('https').createServer(keys, answer), h2c: () => require('http2').createServer(answer),
+  h2: () => require('http2').createSecureServer(keys, answer) };
+make[process.env.KIND]().listen(process.env.PORT);
+"""
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [("https", "https"), ("h2", "https"), ("h2c", "h2c")])
+def test_health_is_asked_over_tls_and_over_http_2_by_the_name_of_the_site(
+    supervisor: Supervisor, kind: str, protocol: str
+) -> None:
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=shop.example.com -keyout key.pem -out cert.pem"
+    subprocess.run(["openssl", *words.split()], cwd=supervisor.folder, check=True, capture_output=True)
+    (supervisor.folder / "encrypted.js").write_text(ENCRYPTED)
+    app = supervisor.api(script="encrypted.js", env={"KIND": kind}, health=f"{protocol}://shop.example.com/health")
+    supervisor.apply(app)
+    assert [worker["state"] for worker in supervisor.workers("api")] == ["running", "running"]
+    wrong = app | {"health": f"{protocol}://other.example.com/health", "listen_timeout": 1.5}
+    result = supervisor.apply(wrong, release="r2", check=False)
+    assert f"GET {protocol}://other.example.com/health answered 421" in result["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from percore.supervisor.process.spawn import STORE_FDS
 from tests.supervisor.conftest import Supervisor
+from tests.waiting import wait_for
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose who a worker is")
 
@@ -50,3 +52,17 @@ def test_a_worker_may_be_another_user_and_a_folder_that_is_closed_to_it_is_told(
     closed.mkdir(mode=0o700)
     failed = supervisor.apply(supervisor.singleton(user="nobody", cwd=str(closed)), release="r2", check=False)
     assert f"cannot change to directory {closed}: Permission denied" in failed["error"]
+
+
+def test_a_program_that_is_slower_than_its_time_limit_goes_on_and_serves(supervisor: Supervisor) -> None:
+    slow = "require('fs').watch('.', () => require('fs').existsSync('go') && process.send('ready')); setInterval(() => {}, 999);"
+    (supervisor.folder / "slow.js").write_text(slow)
+    app = [{"name": "slow", "script": "slow.js", "instances": 1, "wait_ready": True, "listen_timeout": 300}]
+    (supervisor.folder / "slow.json").write_text(json.dumps(app))
+    done = supervisor.run("start", "slow.json", check=False)
+    assert done.returncode != 0
+    assert "not ready within 0.3 s (it waited for the ready message); it goes on" in done.stderr
+    [before] = supervisor.pids("slow")
+    (supervisor.folder / "go").touch()
+    wait_for(lambda: [one["state"] for one in supervisor.workers("slow")] == ["running"], "it to serve")
+    assert supervisor.pids("slow") == [before]

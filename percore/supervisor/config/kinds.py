@@ -147,14 +147,17 @@ def signal_name(value: Any) -> str:
     raise Wanted("a signal such as SIGTERM")
 
 
+_HOST_NAME = r"[\w.-]{1,253}(:[0-9]{1,5})?"
+
+
 def url_path(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"/[!-~]*", value):
+    if isinstance(value, str) and re.fullmatch(rf"((https?|h2c)://{_HOST_NAME})?/[!-~]*", value, re.ASCII):
         return value
-    raise Wanted("a path such as /health")
+    raise Wanted("a path such as /health, or an address such as https://localhost/health (http, https or h2c)")
 
 
 def host_name(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,253}(:[0-9]{1,5})?", value, re.ASCII):
+    if isinstance(value, str) and re.fullmatch(_HOST_NAME, value, re.ASCII):
         return value
     raise Wanted("a name such as shop.example.com")
 

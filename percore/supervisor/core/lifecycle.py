@@ -17,6 +17,8 @@ from percore.supervisor.core.slot import Slot
 from percore.supervisor.core.worker.worker import Worker, WorkerFailed
 from percore.supervisor.process.process import DONE
 
+_ENDED = (State.BACKOFF, State.FATAL, State.STOPPED, State.STOPPING)
+
 
 def start(app: App, slots: Optional[Iterable[Slot]] = None, *, until_stable: bool = True) -> Job:
     """Starts the slots (default: all) and waits until each worker is ready; raises WorkerFailed on the first that is not.
@@ -61,12 +63,8 @@ def _wait_for(worker: Worker, *, until_stable: bool) -> Job:
     ends = worker.history.restarts
     has_proof = not until_stable or worker.config.shares_port or worker.config.wait_ready
     while not (worker.is_ready and (has_proof or worker.is_stable)):
-        if worker.history.restarts > ends or worker.state in (
-            State.BACKOFF,
-            State.FATAL,
-            State.STOPPED,
-            State.STOPPING,
-        ):
+        has_ended = worker.history.restarts > ends or worker.state in _ENDED
+        if has_ended or worker.history.is_overdue:
             if not until_stable and worker.history.last_end.startswith(DONE):
                 return  # PM2's users start programs that do their work and end
             raise WorkerFailed(worker)

@@ -83,6 +83,7 @@ class Slot:
             return
         if not self.worker.child.process:
             self.worker.history.failures = Failures()
+            self.worker.history.was_in_time = False
         self.worker.handle(Event.START)
 
     def stop(self) -> None:

@@ -23,16 +23,17 @@ from percore.supervisor.sockets.worker_sockets import WorkerSockets
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.5
 _ATTEMPT_SECONDS = 5.0
+_TLS_ALERT = b"\x15\x03"
 
 
 class WorkerTarget:
     """Where to probe: `source` reaches one worker through a shared port, `queue` is that worker's listening socket.
 
-    `asked` is the name by which it is asked for `health`. `find_other` names another process that listens there instead of the
-    worker; empty when there is none.
+    `health` is a path or an address; of a path, `asked` is the name by which it is asked for. `find_other` names another process
+    that listens there instead of the worker; empty when there is none.
     """
 
-    __slots__ = ("asked", "find_other", "health", "host", "port", "queue", "source")
+    __slots__ = ("asked", "find_other", "health", "host", "port", "protocol", "queue", "source")
 
     def __init__(self, host: str, port: int, *, source: Optional[ProbeSource] = None, health: Optional[str] = None,
                  asked: Optional[str] = None, queue: Optional[socket.socket] = None,
@@ -40,8 +41,10 @@ class WorkerTarget:
         self.host = host
         self.port = port
         self.source = source
-        self.health = health
-        self.asked = asked or "localhost"
+        self.protocol, _, address = (health or "").rpartition("://")
+        name, slash, path = address.partition("/")
+        self.health = health and slash + path
+        self.asked = name or asked or "localhost"
         self.queue = queue
         self.find_other = find_other
 
@@ -105,13 +108,20 @@ class Probe:
         self._loop.watch(sock.fileno(), self._on_connected, writable=True)
 
     def _what(self) -> str:
-        return f"GET {self._target.health}" if self._target.health else f"a connection to port {self._target.port}"
+        address = f"{self._target.protocol}://{self._target.asked}" if self._target.protocol else ""
+        return (
+            f"GET {address}{self._target.health}"
+            if self._target.health
+            else f"a connection to port {self._target.port}"
+        )
 
     def _on_connected(self) -> None:
         assert self._sock
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._again(f"connecting to port {self._target.port}: {os.strerror(code)}")
+        elif self._target.protocol in ("https", "h2c"):
+            self._ask_through_other()
         elif self._target.health:
             first = f"GET {self._target.health} HTTP/1.1\r\nHost: {self._target.asked}\r\n"
             request = f"{first}User-Agent: percore\r\nConnection: close\r\n\r\n"
@@ -120,6 +130,22 @@ class Probe:
             # We say nothing, and at once: a program that serves one client after the other would wait for our word.
             self._talk(lambda sock: sock.shutdown(socket.SHUT_WR), self._succeed)
             self._check_accepted()
+
+    def _ask_through_other(self) -> None:
+        """TLS and HTTP/2 take libraries, or code, that most homes never need."""
+        from percore.supervisor.health.exchange import ask_through
+
+        assert self._sock
+        target = self._target
+        try:
+            answers = ask_through(self._sock, target.protocol, target.asked, target.health or "/")
+        except OSError as error:
+            self._again(f"{self._what()}: {error.strerror}")
+            return
+        self._loop.unwatch(self._sock.fileno())
+        self._sock.close()
+        self._sock = answers
+        self._loop.watch(answers.fileno(), self._on_reply)
 
     def _talk(self, speak: Callable[[socket.socket], object], on_answer: Callable[[], None]) -> None:
         assert self._sock
@@ -157,6 +183,10 @@ class Probe:
         if not end and part and len(self._reply) < 4096:
             return
         words = line.split(None, 2)
+        if line.startswith((b"! ", _TLS_ALERT)):
+            text = "its answer is TLS -> health: https://..." if line[:1] != b"!" else line[2:].decode(errors="replace")
+            self._again(f"{self._what()}: {text}")
+            return
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or len(words[1]) != 3 or not words[1].isdigit():
             self._again(f"{self._what()} was not answered in HTTP")
         elif int(words[1]) >= 400:

@@ -43,6 +43,7 @@ class Readiness:
         self._port: Optional[int] = None  # the one that the app is known by
         self._expected: Collection[Address] = ()  # that its predecessor listens on
         self._has_said = False  # that it is ready
+        self.is_late = False  # its time was over before
         self._timer = OneTimer(loop)
         self._proofs = Proofs(loop, self)
         self._asked: list[Address] = []  # what is to be proved
@@ -52,7 +53,7 @@ class Readiness:
     ) -> None:
         self._pid, self._started_at = pid, started_at
         self._config, self._is_incoming = config, is_incoming
-        self._has_said = False
+        self._has_said = self.is_late = False
         self._port = known_port(config, place)
         if not (config.wait_ready or config.shares_port or config.port is not None):
             self._proofs.ask(())  # that it was executed is all there is to know
@@ -188,6 +189,7 @@ class Readiness:
             waited_for = "the ready message" if config.wait_ready and not self._has_said else "it to listen"
             missing = self._missing() if self._sockets.addresses and waited_for == "it to listen" else ""
             reason = missing or self._proofs.reason or f"it waited for {waited_for}"
+            self.is_late = True
             self._answer(f"not ready within {config.listen_timeout:g} s ({reason})")
 
 

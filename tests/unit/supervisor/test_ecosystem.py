@@ -89,7 +89,11 @@ def test_an_unknown_key_is_a_warning_that_names_the_nearest(tmp_path: Path) -> N
         ("kill_timeout", "soon", "a time such as 10s"),
         ("kill_timeout", -1, "a time such as 10s"),
         ("max_memory_restart", "9" * 400, "a size such as 300M"),
-        ("health", "health", "a path such as /health"),
+        (
+            "health",
+            "health",
+            "a path such as /health, or an address such as https://localhost/health (http, https or h2c)",
+        ),
         ("kill_signal", "SIGNAL", "a signal such as SIGTERM"),
         ("max_restarts", -1, "0 or more"),
         ("instance_var", "A=B", "the name of a variable"),

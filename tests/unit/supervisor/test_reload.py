@@ -43,9 +43,15 @@ class Worker(SimpleNamespace):
 
 
 def worker(release: str, state: State) -> Any:
-    history = SimpleNamespace(last_end="it broke", last_tail=["x"])
+    history = SimpleNamespace(last_end="it broke", last_tail=["x"], is_overdue=False)
     return Worker(
-        release=release, state=state, number=0, is_stable=True, config=SimpleNamespace(name="web"), history=history
+        release=release,
+        state=state,
+        number=0,
+        is_stable=True,
+        is_overdue=False,
+        config=SimpleNamespace(name="web"),
+        history=history,
     )
 
 

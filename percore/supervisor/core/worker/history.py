@@ -66,12 +66,14 @@ class WorkerHistory:
         "exit_code",
         "failures",
         "had_served",
+        "is_overdue",
         "last_delay",
         "last_end",
         "last_tail",
         "restarts",
         "started_time",
         "unknown",
+        "was_in_time",
         "was_stable",
     )
 
@@ -83,7 +85,9 @@ class WorkerHistory:
         self.last_tail: list[str] = []  # of the last process that failed
         self.last_delay = 0.0  # seconds, of the last back-off
         self.had_served = False  # the last process was ready before it ended
-        self.was_stable = False  # the same, for `min_uptime`
+        self.is_overdue = False  # the process is not ready in time, and goes on
+        self.was_in_time = False  # a process was ready within its time, since somebody started it
+        self.was_stable = False  # as `had_served`, for `min_uptime`
         self.started_time = 0.0  # wall clock, for people and for the state file
         self.unknown: Mapping[str, Any] = {}  # what another version wrote of the process, or of its end
 

@@ -74,7 +74,7 @@ class WorkerFailed(PercoreError):
     def __init__(self, worker: Worker) -> None:
         history = worker.history
         super().__init__(
-            history.last_end or f"it is {worker.state.value}",
+            (history.is_overdue and worker.failure) or history.last_end or f"it is {worker.state.value}",
             where=f"{worker.config.name} worker {worker.number}",
             # When another process took the place of the one that failed, the lines of the failed one.
             detail="\n".join(history.last_tail or worker.child.log_tail()),
@@ -106,9 +106,7 @@ class Worker:
         self._owner = owner
         self._loop = runtime.loop.scoped(self._failed_within)
         self._timer = OneTimer(self._loop)
-        self.readiness = Readiness(
-            self._loop, sockets, lambda failure: self.handle(Event.TIMEOUT if failure else Event.READY, failure)
-        )
+        self.readiness = Readiness(self._loop, sockets, lambda failure: _judge(self, failure))
         self.child = _new_child(self)
         self.liveness = Liveness(runtime.loop, sockets, self)
 
@@ -148,6 +146,7 @@ class Worker:
                 self.readiness.begin(child.process.pid, child.token, child.started_at, self.config, self.place,
                                      is_incoming=self.role is WorkerRole.INCOMING)  # fmt: skip
         elif self.state is State.RUNNING:
+            self.history.was_in_time, self.history.is_overdue = not self.history.is_overdue, False
             if not self.is_stable:
                 self._timer.set(self.config.min_uptime, self._became_stable)
             self.liveness.begin(self.config)
@@ -202,7 +201,7 @@ class Worker:
 
     def _spawn(self) -> None:
         self.failure = ""
-        self.is_stable = False
+        self.is_stable = self.history.is_overdue = False
         self.sockets.addresses = []
         self.sockets.mark(drains=False)  # of a worker before it
         self.history.unknown = {}
@@ -266,6 +265,18 @@ class Worker:
     @property
     def pid(self) -> int:
         return self.child.process.pid if self.child.process else 0
+
+
+def _judge(worker: Worker, failure: str) -> None:
+    """Of its readiness. What was never ready in time, such as a program that starts slowly, is not killed for that."""
+    history = worker.history
+    is_first = worker.role is WorkerRole.CURRENT and not (history.was_in_time or worker.config.health)
+    if failure and worker.readiness.is_late and is_first:
+        history.is_overdue = True
+        worker.failure = f"{failure}; it goes on, and serves when it is"
+        worker.has_changed()
+    else:
+        worker.handle(Event.TIMEOUT if failure else Event.READY, failure)
 
 
 def is_finished(worker: Worker) -> bool:
