@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from percore.common.procfs import open_sockets_of, tree_of
 from percore.supervisor.sockets.reuseport_bpf import open_from
-from percore.supervisor.sockets.sock_diag import inode_of_connection
+from percore.supervisor.sockets.sock_diag import find_end
 from percore.web.app_metrics.page import MetricsPage, PageError, read_page
 from percore.web.app_metrics.targets import MetricsTarget
 
@@ -101,9 +101,10 @@ def _sockets_of(pid: int) -> dict[int, int]:
 def _accepted_inode(sock: socket.socket, deadline: float) -> int:
     """Raises OSError where the kernel does not tell, ScrapeError where nobody accepts."""
     wait = _FIRST_LOOK
-    while not (inode := inode_of_connection(sock)):
+    ends = sock.getpeername()[:2], sock.getsockname()[:2]
+    while not (end := find_end(*ends)) or not end.inode:
         if time.monotonic() > deadline:
             raise ScrapeError(f"port {sock.getpeername()[1]} does not accept connections")
         time.sleep(wait)
         wait = min(2 * wait, _LAST_LOOK)
-    return inode
+    return end.inode
