@@ -20,10 +20,11 @@ from percore.web.health import answer_health
 from percore.web.http import HttpRoute, Right
 from percore.web.own_metrics import table
 from percore.web.pages import MetricsPages, encoded
-from percore.web.server import DEFAULT_PORT, WebSite, is_loopback, make_server
+from percore.web.server import DEFAULT_PORT, WebSite, is_address, is_loopback, make_server
 from percore.web.snapshot import Snapshots, ask_supervisor
 from percore.web.status import answer_status
 
+_LOOPBACK = "127.0.0.1"
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
@@ -82,7 +83,7 @@ def make_routes(home: Home, snapshots: Snapshots, pages: MetricsPages) -> Sequen
 
 def _read_options(arguments: list[str]) -> Any:
     parser = make_parser("web")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    parser.add_argument("--host", default=_LOOPBACK, help=f"the address to listen on ({_LOOPBACK})")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"the port ({DEFAULT_PORT})")
     parser.add_argument(
         "--token-file", metavar="FILE", help="file with the tokens, of mode 0600; needed beyond loopback"
@@ -99,6 +100,9 @@ def _read_options(arguments: list[str]) -> Any:
         help="how often workers are asked for their own metrics where nobody reads; 0: never (5)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    options.host = (
+        _LOOPBACK if options.host == "localhost" else options.host
+    )  # one address, not those of both protocols
     if not (options.scrape_interval == 0 or 1 <= options.scrape_interval <= 3600):
         raise UsageError("--scrape-interval must be between 1 and 3600 seconds, or 0")
     if not 0 <= options.port < 65536:
@@ -108,4 +112,6 @@ def _read_options(arguments: list[str]) -> Any:
             f"{options.host} can be reached by others, so a token is needed",
             next="(umask 077; openssl rand -hex 24 > FILE); percore web --token-file FILE",
         )
+    if not is_address(options.host):
+        raise UsageError(f"--host must be an address of this host, not '{options.host}'", next="--host 0.0.0.0, or ::")
     return options

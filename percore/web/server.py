@@ -110,11 +110,16 @@ def _send(response: HttpResponse, start: Start, method: str) -> Iterable[bytes]:
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
-def is_loopback(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    return is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def make_server(site: WebSite, host: str, port: int) -> Any:
@@ -146,7 +151,7 @@ def make_server(site: WebSite, host: str, port: int) -> Any:
         server = create_server(
             site, host=host, port=port, threads=_MOST_THREADS, connection_limit=_MOST_CONNECTIONS,
             max_request_header_size=_LONGEST_HEAD, max_request_body_size=_LONGEST_BODY, channel_timeout=_IDLE_SECONDS,
-            cleanup_interval=5, ident="percore", expose_tracebacks=False, clear_untrusted_proxy_headers=True,
+            cleanup_interval=5, ident="percore", server_name=host, expose_tracebacks=False, clear_untrusted_proxy_headers=True,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", "") or error

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Collection, Iterator
 
 from percore.common.procfs import sockets_of, tree_of
-from percore.common.typing import Any, NamedTuple
+from percore.common.typing import Any, NamedTuple, Optional
 from percore.supervisor.config.address import Address
 
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _ONE, _REQUEST_DUMP, _DONE, _ERROR = 4, 20, 0x1, 0x301, 3, 2
@@ -79,15 +79,22 @@ def count_unanswered(pid: int, ports: Collection[int]) -> int:
     return len({inode for member in tree_of(pid) for inode in busy & sockets_of(member).keys()}) if busy else 0
 
 
-def inode_of_connection(client: socket.socket) -> int:
-    """Of the other end of this TCP connection over loopback; 0 until it is accepted. Raises OSError."""
-    (host, port, *_), (server, server_port, *_) = client.getsockname(), client.getpeername()
-    ends = b"".join(socket.inet_pton(client.family, each).ljust(16, b"\0") for each in (server, host))
-    wanted = struct.pack("=4BI", client.family, socket.IPPROTO_TCP, 0, 0, _OPEN) + struct.pack("!2H", server_port, port)
-    for content in _dump(wanted + ends + _ANY_END, is_one=True):
+class TcpEnd(NamedTuple):
+    """One end of a connection."""
+
+    uid: int
+    inode: int  # 0 until it is accepted
+
+
+def find_end(ours: tuple[str, int], other: tuple[str, int]) -> Optional[TcpEnd]:
+    """The end at the address `ours`; None where it is not there. Raises OSError where the kernel tells nothing."""
+    family = socket.AF_INET6 if ":" in ours[0] else socket.AF_INET
+    hosts = b"".join(socket.inet_pton(family, host).ljust(16, b"\0") for host, _ in (ours, other))
+    wanted = struct.pack("=4BI", family, socket.IPPROTO_TCP, 0, 0, _OPEN) + struct.pack("!2H", ours[1], other[1])
+    for content in _dump(wanted + hosts + _ANY_END, is_one=True):
         if len(content) >= _SOCKET.size:
-            return int(_SOCKET.unpack_from(content)[-1])
-    return 0
+            return TcpEnd(*map(int, _SOCKET.unpack_from(content)[-2:]))
+    return None
 
 
 def file_of_unix(sock: socket.socket) -> int:

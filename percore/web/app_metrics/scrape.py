@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import time
 from typing import NamedTuple
 
 from percore.common.procfs import open_sockets_of, tree_of
 from percore.supervisor.sockets.reuseport_bpf import open_from
-from percore.supervisor.sockets.sock_diag import inode_of_connection
+from percore.supervisor.sockets.sock_diag import find_end
 from percore.web.app_metrics.page import MetricsPage, PageError, read_page
 from percore.web.app_metrics.targets import MetricsTarget
 
@@ -50,7 +51,7 @@ def _ask(target: MetricsTarget, sock: socket.socket, deadline: float) -> Scraped
     holder = _holder(target, sock, deadline)
     at = time.monotonic()
     connection = http.client.HTTPConnection(target.host, target.port)
-    connection.sock = sock
+    connection.sock = sock = _over_tls(sock, target.asked) if target.is_tls else sock
     headers = {"Host": target.asked, "Accept": _ACCEPT, "User-Agent": "percore", "Connection": "close"}
     connection.request("GET", target.path, headers=headers)
     with contextlib.closing(connection.getresponse()) as response:
@@ -59,6 +60,14 @@ def _ask(target: MetricsTarget, sock: socket.socket, deadline: float) -> Scraped
         body = _body(response, sock, deadline)
         content_type = response.headers.get("Content-Type", "")
     return Scraped(target, read_page(body.decode("utf-8", "replace"), content_type), holder, at)
+
+
+def _over_tls(sock: socket.socket, name: str) -> ssl.SSLSocket:
+    """Who the certificate names is not looked at: the kernel has told who answers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock, server_hostname=name.partition(":")[0])
 
 
 def _body(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
@@ -101,9 +110,10 @@ def _sockets_of(pid: int) -> dict[int, int]:
 def _accepted_inode(sock: socket.socket, deadline: float) -> int:
     """Raises OSError where the kernel does not tell, ScrapeError where nobody accepts."""
     wait = _FIRST_LOOK
-    while not (inode := inode_of_connection(sock)):
+    ends = sock.getpeername()[:2], sock.getsockname()[:2]
+    while not (end := find_end(*ends)) or not end.inode:
         if time.monotonic() > deadline:
             raise ScrapeError(f"port {sock.getpeername()[1]} does not accept connections")
         time.sleep(wait)
         wait = min(2 * wait, _LAST_LOOK)
-    return inode
+    return end.inode

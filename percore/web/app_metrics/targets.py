@@ -20,6 +20,7 @@ class MetricsTarget(NamedTuple):
     port: int
     path: str
     asked: str  # the Host
+    is_tls: bool
     source: Optional[ProbeSource] = None
 
     @property
@@ -45,6 +46,8 @@ def targets_of(app: Mapping[str, Any], worker: Mapping[str, Any]) -> Targets:
     config = worker["config"]
     living = frozenset(worker_id(each["pid"]) for each in app["workers"] if each["pid"])
     asked = [each for each in app["workers"] if each["state"] == "running" and each["role"] == "current"]
+    if config["app_metrics"].startswith("h2c://"):
+        return Targets((), living, "metrics are read over HTTP/1, not h2c: set app_metrics_port")
     if worker["sharing"] == "none":
         return _of_own_ports(asked, living, config)
     address = _address(app, config.get("app_metrics_port") or app["port"])
@@ -87,8 +90,10 @@ def _is_steered(worker: Mapping[str, Any]) -> bool:
 def _target(
     worker: Mapping[str, Any], host: str, port: int, config: Mapping[str, Any], source: Optional[ProbeSource] = None
 ) -> MetricsTarget:
-    asked = str(config.get("health_host") or "localhost")
-    return MetricsTarget(worker["slot"], worker["pid"], host, port, config["app_metrics"], asked, source)
+    protocol, _, address = config["app_metrics"].rpartition("://")
+    name, slash, path = address.partition("/")
+    asked = str(name or config.get("health_host") or "localhost")
+    return MetricsTarget(worker["slot"], worker["pid"], host, port, slash + path, asked, protocol == "https", source)
 
 
 def _address(app: Mapping[str, Any], port: Optional[int]) -> Optional[Address]:

@@ -165,6 +165,9 @@ def test_beyond_loopback_a_token_is_needed(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(UsageError, match="can be reached by others, so a token is needed"):
         command._read_options(["--host", host])
+    assert command._read_options(["--host", "localhost"]).host == "127.0.0.1"
+    with pytest.raises(UsageError, match="must be an address of this host, not 'web1'"):
+        command._read_options(["--host", "web1", "--token-file", "x"])
 
 
 # -- over a real connection ----------------------------------------------------------------------------------------------
@@ -203,7 +206,8 @@ def test_the_user_of_the_connection_counts_where_there_is_no_token(
 def test_the_kernel_tells_which_user_a_connection_is_of() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         host, port = client.getsockname()
-        environ = {"REMOTE_ADDR": host, "REMOTE_PORT": str(port), "SERVER_PORT": str(server.getsockname()[1])}
+        name, server_port = server.getsockname()
+        environ = {"REMOTE_ADDR": host, "REMOTE_PORT": str(port), "SERVER_NAME": name, "SERVER_PORT": str(server_port)}
         assert uid_of_client(environ) == os.geteuid()
         assert uid_of_client({**environ, "SERVER_PORT": "1"}) is None
     assert uid_of_client({"REMOTE_ADDR": "10.0.0.1", "REMOTE_PORT": "1", "SERVER_PORT": "2"}) is None

@@ -62,7 +62,15 @@ def test_only_workers_that_serve_are_asked_but_all_that_live_are_known() -> None
     assert len(found.living) == 2
 
 
+def test_an_address_names_the_host_and_whether_it_is_tls() -> None:
+    [found, _] = targets_of(
+        app(), described(app_metrics="https://shop.example.com/a/metrics", health_host="other")
+    ).targets
+    assert (found.asked, found.path, found.is_tls) == ("shop.example.com", "/a/metrics", True)
+
+
 @pytest.mark.parametrize(("made", "of", "said"), [
+    (app(), described(app_metrics="h2c://localhost/metrics"), "over HTTP/1, not h2c"),
     (app(), described("hashed (the kernel takes no program)"), "nobody can ask one worker"),
     (app(addresses=("/run/a.sock",)), described(), "no worker listens on a TCP port for its metrics"),
     (app(), described(app_metrics_port=9000), "no worker listens on a TCP port for its metrics"),
@@ -100,7 +108,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *parts: bytes, wait: float = 0.0)
                 time.sleep(wait)
 
     threading.Thread(target=serve, daemon=True).start()
-    return MetricsTarget(0, 1, "127.0.0.1", server.getsockname()[1], "/metrics", "localhost")
+    return MetricsTarget(0, 1, "127.0.0.1", server.getsockname()[1], "/metrics", "localhost", False)
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
@@ -148,7 +156,7 @@ def test_an_answer_of_another_process_is_not_asked_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, subprocess.Popen(["sleep", "60"]) as other:
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        target = MetricsTarget(0, other.pid, "127.0.0.1", server.getsockname()[1], "/metrics", "localhost")
+        target = MetricsTarget(0, other.pid, "127.0.0.1", server.getsockname()[1], "/metrics", "localhost", False)
         with pytest.raises(ScrapeError, match="another worker answered"):
             scrape(target, 5)
         other.kill()
