@@ -22,6 +22,8 @@ from percore.deploy.command_line import relative
 from percore.deploy.connection import agent, stream
 from percore.deploy.fleet import logs as fleet_logs
 from percore.deploy.fleet.logs import LogWish
+from percore.deploy.fleet_page.serve import write_report
+from percore.deploy.fleet_page.source import FleetSource, look, try_to_look
 from percore.deploy.report import Report
 from percore.deploy.rollout import choose, inspect, stage, wanted
 from percore.deploy.rollout import hosts as fleet
@@ -30,6 +32,8 @@ from percore.deploy.rollout.edge.draining import LoadBalancers
 from percore.deploy.rollout.switch import switch
 from percore.deploy.rollout.verbs import known_release, preview
 from percore.errors import LockedError, PreflightError, RolloutError, UnreachableError, UsageError
+from percore.web.dashboard.log_lines import LogQuery
+from percore.web.dashboard.orders import PageOrder
 from tests.deploy.project import SOURCE, Project
 from tests.waiting import free_port, wait_for
 
@@ -442,6 +446,26 @@ def test_a_file_changed_by_hand_is_set_right(serving: Project) -> None:
     launcher.write_text(text + "# by hand\n")
     serving.deploy()
     assert launcher.read_text() == text
+
+
+def test_the_page_of_all_hosts_shows_what_runs_finds_lines_and_carries_out_orders(serving: Project) -> None:
+    hosts = fleet.load_hosts(serving.scope)
+    source, before = FleetSource(hosts), serving.pids()
+    with fleet.closing_hosts(hosts):
+        sample = try_to_look(hosts[0])
+        web = next(app for app in sample.apps if app.name == "web")
+        assert (sample.problem, web.problem, {worker.pid for worker in web.workers} - before) == ("", "", set())
+        assert all(worker.open is not None for worker in web.workers)
+        found = source.read_log("localhost", web, web.workers[0], LogQuery(search="LISTENING in"))
+        assert [line["text"] for line in found.lines] == [f"listening in {web.release}"]
+        source.carry_out(PageOrder("localhost", "web", "reload"))
+        after = next(app for app in look(hosts[0]).apps if app.name == "web")
+        assert (after.reloads - web.reloads, {worker.pid for worker in after.workers} & before) == (1, set())
+        operations.lock(serving.scope, Report(), why="it is free")  # the order holds no lock any more
+        operations.unlock(serving.scope, Report())
+    path = serving.folder / "report.html"
+    write_report(serving.scope, Report(), output=str(path), seconds=0)
+    assert f'release":"{web.release}' in path.read_text()
 
 
 def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.CaptureFixture[str]) -> None:

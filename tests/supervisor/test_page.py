@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from percore.web.auth import Access
 from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.one_file import render_report
 from percore.web.dashboard.orders import PageOrder
@@ -106,6 +107,15 @@ def test_every_app_stands_with_its_figures_its_problem_and_six_charts(url: str, 
     expect(page.locator(".chart canvas")).to_have_count(6)
     expect(page.locator(".chart", has_text="Connections")).to_contain_text("21")
     expect(page.locator(".events li").first).to_contain_text("1 worker restarted: crash (59 times)")
+
+
+def test_without_the_library_of_the_charts_the_figures_are_there(url: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.route("**/uPlot*", lambda route: route.abort())
+    page.goto(url)
+    expect(page.locator(".chart").first).to_contain_text("The library of the charts is missing in this checkout.")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.close()
 
 
 def test_names_sort_and_the_filter_leaves_what_it_says(url: str, open_page: Open) -> None:
@@ -207,6 +217,18 @@ def test_nothing_is_done_before_it_was_confirmed_and_the_keyboard_is_enough(open
         wait_for(lambda: source.orders, "the order")
         assert source.orders == [PageOrder("web1", "shop", "scale", "6")]
         expect(page.locator(".events")).to_contain_text("scale 6: asked for in the dashboard")
+
+
+def test_a_page_from_before_the_server_was_restarted_still_gives_orders(open_page: Open) -> None:
+    board, source = make_board()
+    access = Access([], port=0, allows_actions=True)
+    with serving(board, access=access) as address:
+        page = open_page(address + "#/app/web1/shop")
+        page.get_by_role("button", name="Reload", exact=True).wait_for()
+        access.page_token = "of another run"
+        page.get_by_role("button", name="Reload", exact=True).click()
+        page.get_by_role("dialog").get_by_role("button", name="Reload").click()
+        wait_for(lambda: source.orders, "the order")
 
 
 def test_without_the_right_there_is_no_button(open_page: Open) -> None:

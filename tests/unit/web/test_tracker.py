@@ -88,6 +88,7 @@ def test_a_host_that_is_gone_keeps_its_last_figures_and_says_so_once() -> None:
     found = tracked(with_apps(shop()), GONE, GONE)
     kept = found.hosts["web1"].sample
     assert (kept.problem, kept.next, len(kept.apps)) == ("no supervisor runs", "percore ping", 1)
+    assert [event["times"] for event in found.events.newest(10)] == [1]
     assert told(with_apps(shop()), GONE, GONE, with_apps(shop())) == [
         "web1: no supervisor runs",
         "web1: answers again",
@@ -134,8 +135,9 @@ def test_an_app_that_is_stopped_has_no_problem_and_one_that_lacks_workers_says_h
     broken = make_worker(1, state="backoff")
     lacking = make_app("shop", [make_worker(0), broken])
     assert app_row(lacking, {})["problem"] == "1 of 2 workers run"
-    assert app_row(lacking._replace(wanted=0), {})["problem"] == ""
-    assert app_row(lacking._replace(workers=[broken._replace(failure="port taken")]), {})["problem"] == "port taken"
+    failed = lacking._replace(workers=[broken._replace(failure="port taken")])
+    assert app_row(failed, {})["problem"] == "port taken"
+    assert app_row(failed._replace(wanted=0), {})["problem"] == ""
 
 
 def test_what_cannot_be_counted_is_not_shown_as_zero() -> None:

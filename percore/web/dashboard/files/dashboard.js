@@ -19,7 +19,9 @@
     return query ? `${path}?${query}` : path;
   };
 
-  class Refused extends Error {}
+  class Refused extends Error {
+    constructor(text, status) { super(text); this.status = status; }
+  }
 
   const fetchJson = async (path, parameters = {}, options = {}) => {
     if (report) return report[[path, parameters.host || "", parameters.app || ""].join("\n")] || {};
@@ -27,9 +29,9 @@
     const timer = setTimeout(() => abort.abort(), PATIENCE);
     try {
       const response = await fetch(address(path, parameters), { ...options, signal: abort.signal, headers: { Accept: "application/json", ...options.headers } });
-      if (response.status === 401) { location.assign("login"); throw new Refused("Log in again."); }
+      if (response.status === 401) { location.assign("login"); throw new Refused("Log in again.", 401); }
       const content = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-      if (!response.ok) throw new Refused(content.next ? `${content.error} → ${content.next}` : content.error);
+      if (!response.ok) throw new Refused(content.next ? `${content.error} → ${content.next}` : content.error, response.status);
       return content;
     } catch (error) {
       if (error instanceof Refused) throw error;
@@ -39,13 +41,20 @@
     }
   };
 
+  const send = async (order) => {
+    if (!state.token) state.token = (await fetchJson("session")).token;
+    await fetchJson("api/orders", {}, { method: "POST", body: JSON.stringify(order), headers: { "Content-Type": "application/json", "X-Percore-Token": state.token } });
+  };
+
   const begin = async (order) => {
     try {
-      if (!state.token) state.token = (await fetchJson("session")).token;
-      await fetchJson("api/orders", {}, { method: "POST", body: JSON.stringify(order), headers: { "Content-Type": "application/json", "X-Percore-Token": state.token } });
+      await send(order).catch((error) => {
+        if (error.status !== 403) throw error;
+        state.token = ""; // the server is another one since the page was opened
+        return send(order);
+      });
       say(`${order.verb} of ${order.app} begun`);
     } catch (error) {
-      state.token = "";
       notice(`${order.verb} of ${order.app}: ${error.message}`);
     }
     refresh();
