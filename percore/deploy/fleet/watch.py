@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from percore.deploy.connection.agent import Remote
 from percore.deploy.connection.messages import AppStatus, Current
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import close_all
@@ -16,6 +17,10 @@ from percore.deploy.rollout.parallel import try_one
 from percore.errors import PercoreError
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 2.0, 15.0
+STALE_SECONDS = 5.0
+"""After so long without an answer a host counts as away: a link may be cut without a word."""
+GIVEN_UP_SECONDS = 20.0
+"""After so long its connection is given up, and made anew."""
 CONNECTING, UP, AWAY = "connecting", "up", "away"
 
 
@@ -27,6 +32,7 @@ class HostView(NamedTuple):
     reason: str = ""
     apps: Sequence[AppStatus] = ()
     found: Any = None  # what another `look` than the usual one saw
+    at: float = 0.0  # when it was seen, by the monotonic clock
 
 
 def look_at_apps(host: Host) -> HostView:
@@ -58,7 +64,17 @@ class LiveHosts:
             threading.Thread(target=self._follow, args=(host,), daemon=True, name=host.name).start()
 
     def views(self) -> list[HostView]:
-        return list(self._views.values())
+        now = time.monotonic()
+        return [self._judged(view, now - view.at) for view in self._views.values()]
+
+    def _judged(self, view: HostView, seconds: float) -> HostView:
+        """One that says nothing any more is away, although nothing has failed yet."""
+        if view.state != UP or seconds < STALE_SECONDS + self._interval:
+            return view
+        if seconds > GIVEN_UP_SECONDS + self._interval and (remote := self.hosts[view.name].remote):
+            self.hosts[view.name].remote = None
+            threading.Thread(target=_close, args=(remote,), daemon=True).start()
+        return HostView(view.name, AWAY, f"no answer for {seconds:.0f} s")
 
     def look_again(self, name: str) -> None:
         """Soon: something was done there."""
@@ -96,12 +112,16 @@ class LiveHosts:
             hurry.clear()
 
     def _note(self, view: HostView) -> None:
-        self._views[view.name] = view
+        self._views[view.name] = view._replace(at=time.monotonic())
         self._tell(view)
 
 
 def _drop(host: Host) -> None:
     remote, host.remote = host.remote, None
     if remote is not None:
-        with contextlib.suppress(PercoreError, OSError):
-            remote.close()
+        _close(remote)
+
+
+def _close(remote: Remote) -> None:
+    with contextlib.suppress(PercoreError, OSError):
+        remote.close()
