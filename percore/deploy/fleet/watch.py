@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from percore.deploy.connection.agent import Remote
 from percore.deploy.connection.messages import AppStatus, Current
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import close_all
@@ -32,7 +31,6 @@ class HostView(NamedTuple):
     reason: str = ""
     apps: Sequence[AppStatus] = ()
     found: Any = None  # what another `look` than the usual one saw
-    at: float = 0.0  # when it was seen, by the monotonic clock
 
 
 def look_at_apps(host: Host) -> HostView:
@@ -55,6 +53,7 @@ class LiveHosts:
         self._tell = tell
         self._look = look
         self._views = {host.name: HostView(host.name) for host in hosts}
+        self._answered: dict[str, float] = {}  # when each did so last, over the connection that it has
         self._ended = threading.Event()
         self._gate = threading.Semaphore(hosts[0].forks if hosts else 1)  # so many connect at the same time
         self._hurry = {host.name: threading.Event() for host in hosts}
@@ -62,19 +61,10 @@ class LiveHosts:
     def start(self) -> None:
         for host in self.hosts.values():
             threading.Thread(target=self._follow, args=(host,), daemon=True, name=host.name).start()
+        threading.Thread(target=self._watch_silence, daemon=True).start()
 
     def views(self) -> list[HostView]:
-        now = time.monotonic()
-        return [self._judged(view, now - view.at) for view in self._views.values()]
-
-    def _judged(self, view: HostView, seconds: float) -> HostView:
-        """One that says nothing any more is away, although nothing has failed yet."""
-        if view.state != UP or seconds < STALE_SECONDS + self._interval:
-            return view
-        if seconds > GIVEN_UP_SECONDS + self._interval and (remote := self.hosts[view.name].remote):
-            self.hosts[view.name].remote = None
-            threading.Thread(target=_close, args=(remote,), daemon=True).start()
-        return HostView(view.name, AWAY, f"no answer for {seconds:.0f} s")
+        return list(self._views.values())
 
     def look_again(self, name: str) -> None:
         """Soon: something was done there."""
@@ -90,6 +80,7 @@ class LiveHosts:
         retry = FIRST_RETRY_SECONDS
         while not self._ended.is_set():
             fault = try_one(host, self._look_while_there)
+            self._answered.pop(host.name, None)
             _drop(host)
             if self._ended.is_set():
                 return
@@ -106,22 +97,33 @@ class LiveHosts:
         while not self._ended.is_set():
             began = time.monotonic()
             self._note(self._look(host))
+            self._answered[host.name] = time.monotonic()
             left = self._interval - (time.monotonic() - began)
             hurry = self._hurry[host.name]
             hurry.wait(max(left, self._interval / 4))
             hurry.clear()
 
+    def _watch_silence(self) -> None:
+        while not self._ended.wait(min(1.0, STALE_SECONDS / 2)):
+            for name, at in list(self._answered.items()):
+                self._judge_silence(name, time.monotonic() - at - self._interval)
+
+    def _judge_silence(self, name: str, seconds: float) -> None:
+        """One that says nothing any more is away, although nothing has failed yet."""
+        if seconds < STALE_SECONDS:
+            return
+        self._note(HostView(name, AWAY, f"no answer for {seconds:.0f} s"))
+        if seconds > GIVEN_UP_SECONDS and self._answered.pop(name, None) is not None:
+            # The thread that waits for its answer connects anew. A goodbye over a dead link may take a while.
+            threading.Thread(target=_drop, args=(self.hosts[name],), daemon=True).start()
+
     def _note(self, view: HostView) -> None:
-        self._views[view.name] = view._replace(at=time.monotonic())
+        self._views[view.name] = view
         self._tell(view)
 
 
 def _drop(host: Host) -> None:
     remote, host.remote = host.remote, None
     if remote is not None:
-        _close(remote)
-
-
-def _close(remote: Remote) -> None:
-    with contextlib.suppress(PercoreError, OSError):
-        remote.close()
+        with contextlib.suppress(PercoreError, OSError):
+            remote.close()
