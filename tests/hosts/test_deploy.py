@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -167,6 +168,10 @@ def test_logs_of_all_hosts_are_merged_and_named(deployed: Project) -> None:
     assert done.returncode == 0, done.stdout
     for host in deployed.lab.hosts:
         assert any(host.name in line and "tick" in line for line in done.stdout.splitlines())
+    words = ("--app", "boltlink-aggregator", "--since", "10m", "--grep", "ti.k", "--json")
+    found = [json.loads(line) for line in deployed.invoke("logs", "--env", deployed.env, *words).stdout.splitlines()]
+    assert {line["host"] for line in found} == {host.name for host in deployed.lab.hosts}
+    assert all("tick" in line.get("message", "tick") for line in found)
 
 
 def test_ops_get_an_edge_configuration_that_names_every_host(deployed: Project) -> None:

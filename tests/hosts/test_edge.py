@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from percore.deploy.report import Report
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.verbs import patch
+from percore.errors import PartialError
 from percore.lab.host import LabHost
 from tests.hosts.conftest import Project, set_variables, wait_for
 from tests.hosts.test_rollout import BROKEN
@@ -203,7 +207,7 @@ def boot_of(host: LabHost) -> str:
 
 
 def test_hosts_are_patched_and_rebooted_one_after_the_other_and_nothing_is_lost(
-    serving: Project, edge: LabHost
+    serving: Project, edge: LabHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving.deploy()
     hosts = [serving.lab.host(name) for name in ("node2", "node3")]
@@ -229,3 +233,15 @@ def test_hosts_are_patched_and_rebooted_one_after_the_other_and_nothing_is_lost(
     assert down_at(edge) == []
     assert serving.releases()
     assert "1 packages upgraded" in invoke(serving, "history")
+
+    invoke(serving, "stop", "--limit", "node2", "--app", "boltlink-api")
+    monkeypatch.chdir(serving.folder)
+    monkeypatch.setattr(patch, "HEALTHY_SECONDS", 0.0)
+    scope = Scope(serving.env, serving.folder, limit="node2,node3", yes=True)
+    with pytest.raises(PartialError, match=r"patched: none; failed: node2 \(drained\); not touched: 1 -> "):
+        patch.patch(scope, Report(), reboot=True, security=False, check=False)
+    assert down_at(edge) == ["node2"], "the load balancer leaves it out until a person says otherwise"
+    assert "it did not come back from patch" in invoke(serving, "status", expected=9)
+    invoke(serving, "start", "--limit", "node2")
+    invoke(serving, "undrain", "--host", "node2")
+    assert down_at(edge) == []

@@ -6,6 +6,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from percore.deploy.fleet import watch
+from percore.deploy.rollout.hosts import load_hosts
+from percore.deploy.rollout.scope import Scope
 from percore.lab.host import LabHost
 from tests.hosts.conftest import Project, set_variables, wait_for
 
@@ -115,3 +120,30 @@ def left_on(host: LabHost) -> list[str]:
     places = "/srv/boltlink /opt/percore /var/lib/percore /usr/local/bin/percore /etc/systemd/system/percore.service"
     sites = "/etc/nginx/sites-available/boltlink /etc/nginx/sites-enabled/boltlink"
     return host.run(f"find {places} {sites} ! -type d 2>/dev/null", check=False).split()
+
+
+def test_a_host_that_is_cut_off_is_shown_as_away_and_comes_back_by_itself(
+    deployed: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(deployed.folder)
+    monkeypatch.setattr(watch, "STALE_SECONDS", 1.0)
+    monkeypatch.setattr(watch, "GIVEN_UP_SECONDS", 2.0)
+    looks = watch.LiveHosts(load_hosts(Scope(deployed.env, deployed.folder)), 0.5, lambda _: None)
+
+    def states() -> dict[str, str]:
+        return {view.name: view.state for view in looks.views()}
+
+    host = deployed.lab.hosts[1]
+    everyone = {each.name: "up" for each in deployed.lab.hosts}
+    looks.start()
+    try:
+        wait_for(lambda: states() == everyone, "all hosts to be seen")
+        host.cut()
+        try:
+            wait_for(lambda: states() == {**everyone, host.name: "away"}, "one to be away")
+            wait_for(lambda: looks.hosts[host.name].remote is None, "its connection to be given up")
+        finally:
+            host.join()
+        wait_for(lambda: states() == everyone, "it to be back", seconds=60)
+    finally:
+        looks.close()

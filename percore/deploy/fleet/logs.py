@@ -140,6 +140,8 @@ def _show_merged(
         fault = try_one(host, lambda each: _ask(each, words(skew), merge, skew))
         if isinstance(fault, PercoreError):
             faults[host.name] = fault
+            if wish.follow:
+                report.warn(f"{fault}; the other hosts are followed")
         merge.end(host.name)
 
     for host in hosts:  # all at once: the first line of one may be later than all of another

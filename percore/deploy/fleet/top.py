@@ -28,8 +28,7 @@ from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.commands.monit_view import Span, plain
-from percore.supervisor.commands.screen import FilterPrompt, draw, make_styles
+from percore.supervisor.commands.screen import FilterPrompt, Span, draw, make_styles, plain
 
 try:
     import curses
@@ -128,7 +127,11 @@ class Top:
     def __init__(self, screen: Any, scope: Scope, hosts: list[Host], interval: float) -> None:
         self._screen = screen
         self._wakeup = Wakeup()
-        self._board = TopBoard(scope.env, is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
+        self._board = TopBoard(
+            scope.env,
+            on_all=scope.command("reload", "--app APP"),
+            is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8",
+        )
         self._watch = LiveHosts(hosts, interval, lambda _: self._wakeup.call())
         self._filter = FilterPrompt(self._board)
         self._log: LogView | None = None

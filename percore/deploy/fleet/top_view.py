@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from percore.common.printable import printable
 from percore.deploy.connection.messages import AppStatus, WorkerStatus
 from percore.deploy.fleet.watch import AWAY, CONNECTING, UP, HostView
-from percore.supervisor.commands.monit_view import Line, Span, cells, clip_line, fit
 from percore.supervisor.commands.output import duration, short_size
+from percore.supervisor.commands.screen import Line, Span, cells, clip_line, fit
 
 _LOG_LINES = 2000
 _STYLES = {"running": "good", "backoff": "bad", "fatal": "bad", "stopped": "dim", "exited": "dim"}
@@ -24,8 +24,6 @@ HELP = (
     "/              show only hosts, apps and states that contain a text; Esc shows all",
     "o  O           sort by the next column, by the one before",
     "q              quit",
-    "",
-    "On all hosts, batch by batch: invoke reload, restart, scale with --app.",
 )
 
 
@@ -92,8 +90,10 @@ SORTS = [column.title for column in COLUMNS if column.order]
 class TopBoard:
     """`update` takes what was seen of the hosts, `lines` returns the screen."""
 
-    def __init__(self, env: str, *, is_ascii: bool = False) -> None:
+    def __init__(self, env: str, *, on_all: str = "", is_ascii: bool = False) -> None:
+        """`on_all` is what to type to reload an app on all hosts."""
         self.env = env
+        self._on_all = on_all
         self.is_ascii = is_ascii
         self.message = ""
         self.filter = ""
@@ -155,7 +155,7 @@ class TopBoard:
             return []
         self._page = max(1, height - 3)
         if self.shows_help:
-            body = [[Span(f"  {text}")] for text in HELP]
+            body = [[Span(f"  {text}")] for text in (*HELP, "", f"On all hosts, batch by batch: {self._on_all}")]
         elif self.log is not None:
             body = [[span] for span in list(self.log)[-self._page :]]
         else:

@@ -16,6 +16,10 @@ from percore.deploy.rollout.parallel import try_one
 from percore.errors import PercoreError
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 2.0, 15.0
+STALE_SECONDS = 5.0
+"""After so long without an answer a host counts as away: a link may be cut without a word."""
+GIVEN_UP_SECONDS = 20.0
+"""After so long its connection is given up, and made anew."""
 CONNECTING, UP, AWAY = "connecting", "up", "away"
 
 
@@ -49,6 +53,7 @@ class LiveHosts:
         self._tell = tell
         self._look = look
         self._views = {host.name: HostView(host.name) for host in hosts}
+        self._answered: dict[str, float] = {}  # when each did so last, over the connection that it has
         self._ended = threading.Event()
         self._gate = threading.Semaphore(hosts[0].forks if hosts else 1)  # so many connect at the same time
         self._hurry = {host.name: threading.Event() for host in hosts}
@@ -56,6 +61,7 @@ class LiveHosts:
     def start(self) -> None:
         for host in self.hosts.values():
             threading.Thread(target=self._follow, args=(host,), daemon=True, name=host.name).start()
+        threading.Thread(target=self._watch_silence, daemon=True).start()
 
     def views(self) -> list[HostView]:
         return list(self._views.values())
@@ -74,6 +80,7 @@ class LiveHosts:
         retry = FIRST_RETRY_SECONDS
         while not self._ended.is_set():
             fault = try_one(host, self._look_while_there)
+            self._answered.pop(host.name, None)
             _drop(host)
             if self._ended.is_set():
                 return
@@ -90,10 +97,25 @@ class LiveHosts:
         while not self._ended.is_set():
             began = time.monotonic()
             self._note(self._look(host))
+            self._answered[host.name] = time.monotonic()
             left = self._interval - (time.monotonic() - began)
             hurry = self._hurry[host.name]
             hurry.wait(max(left, self._interval / 4))
             hurry.clear()
+
+    def _watch_silence(self) -> None:
+        while not self._ended.wait(min(1.0, STALE_SECONDS / 2)):
+            for name, at in list(self._answered.items()):
+                self._judge_silence(name, time.monotonic() - at - self._interval)
+
+    def _judge_silence(self, name: str, seconds: float) -> None:
+        """One that says nothing any more is away, although nothing has failed yet."""
+        if seconds < STALE_SECONDS:
+            return
+        self._note(HostView(name, AWAY, f"no answer for {seconds:.0f} s"))
+        if seconds > GIVEN_UP_SECONDS and self._answered.pop(name, None) is not None:
+            # The thread that waits for its answer connects anew. A goodbye over a dead link may take a while.
+            threading.Thread(target=_drop, args=(self.hosts[name],), daemon=True).start()
 
     def _note(self, view: HostView) -> None:
         self._views[view.name] = view

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from percore.supervisor.client import user_of
-from percore.supervisor.commands.monit_view import Dashboard, Span, plain
+from percore.supervisor.commands.monit_view import Dashboard
+from percore.supervisor.commands.screen import Span, plain
 from percore.supervisor.logs.follow import Follower
 
 _FIRST_LOG_LINES = 100

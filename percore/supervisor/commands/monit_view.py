@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
@@ -11,6 +9,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from percore.common.connections import Connections
 from percore.supervisor.commands.output import duration, short_size
 from percore.supervisor.commands.pm2_json import shown_state
+from percore.supervisor.commands.screen import Line, Span, cells, clip_line, fit
 
 _HISTORY = 60
 _GRAPH_WIDTH = 8
@@ -31,14 +30,6 @@ HELP = (
     "",
     "connections: accepted: total of the running processes; conns: open now; queue: not yet accepted",
 )
-
-
-class Span(NamedTuple):
-    text: str
-    style: str = ""  # or head, selected, good, warn, bad, dim
-
-
-Line = list[Span]
 
 
 class Column(NamedTuple):
@@ -248,47 +239,3 @@ def style_of(worker: Mapping[str, Any]) -> str:
     if state in ("errored", "crash-looping", "waiting restart"):
         return "bad"
     return "dim" if state == "stopped" else "warn"
-
-
-# -- cells: a character takes none, one or two ------------------------------------------------------------------------
-
-
-def cells(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
-
-
-def clip(text: str, width: int) -> str:
-    if cells(text) <= width:
-        return text
-    end = min(len(text), width)
-    while cells(text[:end]) > width:
-        end -= 1
-    return text[:end]
-
-
-def fit(text: str, width: int, *, left: bool = True) -> str:
-    text = clip(text, width)
-    blanks = " " * (width - cells(text))
-    return text + blanks if left else blanks + text
-
-
-def clip_line(line: Line, width: int) -> Line:
-    clipped = []
-    for span in line:
-        text = clip(span.text, width)
-        clipped.append(Span(text, span.style))
-        width -= cells(text)
-    return clipped
-
-
-# Escape sequences of a log must not reach the terminal: they would move the cursor under the view.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-
-
-def plain(line: str) -> str:
-    text = _ESCAPES.sub("", line).expandtabs(4)
-    return "".join(char if char.isprintable() else " " for char in text)

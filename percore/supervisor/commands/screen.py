@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import unicodedata
 from collections.abc import Mapping
-from typing import Any, Protocol
-
-from percore.supervisor.commands.monit_view import Line
+from typing import Any, NamedTuple, Protocol
 
 try:
     import curses
@@ -14,6 +14,14 @@ except ImportError:  # some builds of Python are without it
     curses = None  # type: ignore[assignment]
 
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+
+
+class Span(NamedTuple):
+    text: str
+    style: str = ""  # or head, selected, good, warn, bad, dim
+
+
+Line = list[Span]
 
 
 class LineBoard(Protocol):
@@ -82,3 +90,47 @@ def make_styles() -> dict[str, int]:
             curses.init_pair(number, color, -1)
             styles[style] = curses.color_pair(number)
     return styles
+
+
+# -- cells: a character takes none, one or two ------------------------------------------------------------------------
+
+
+def cells(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def clip(text: str, width: int) -> str:
+    if cells(text) <= width:
+        return text
+    end = min(len(text), width)
+    while cells(text[:end]) > width:
+        end -= 1
+    return text[:end]
+
+
+def fit(text: str, width: int, *, left: bool = True) -> str:
+    text = clip(text, width)
+    blanks = " " * (width - cells(text))
+    return text + blanks if left else blanks + text
+
+
+def clip_line(line: Line, width: int) -> Line:
+    clipped = []
+    for span in line:
+        text = clip(span.text, width)
+        clipped.append(Span(text, span.style))
+        width -= cells(text)
+    return clipped
+
+
+# Escape sequences of a log must not reach the terminal: they would move the cursor under the view.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+def plain(line: str) -> str:
+    text = _ESCAPES.sub("", line).expandtabs(4)
+    return "".join(char if char.isprintable() else " " for char in text)

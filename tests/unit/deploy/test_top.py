@@ -146,3 +146,37 @@ def test_a_host_that_goes_away_is_shown_so_and_comes_back_by_itself(monkeypatch:
         assert "close web2" in log
     finally:
         looks.close()
+
+
+def test_a_host_whose_link_is_cut_without_a_word_is_away_and_its_connection_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "GIVEN_UP_SECONDS", 0.3)
+    log: list[str] = []
+    closed = threading.Event()
+
+    class SilentHost(FakeHost):
+        def connect(self) -> None:
+            super().connect()
+            self.remote = SimpleNamespace(close=lambda **_: closed.set())  # type: ignore[assignment]
+
+        def ask(self, op: str) -> Any:
+            if len(log) == 1:
+                log.append("cut")
+                return super().ask(op)
+            if log[-1] == "cut":
+                closed.wait(20)
+                raise UnreachableError("it was closed", where=self.name)
+            return super().ask(op)
+
+    looks = LiveHosts([SilentHost("web1", log)], 0.01, lambda _: None)  # type: ignore[list-item]
+    looks.start()
+    try:
+        wait_for(lambda: looks.views()[0].reason.startswith("no answer for"), "it to be away")
+        assert looks.views()[0].state == AWAY
+        wait_for(lambda: looks.views()[0].state == UP and log[-1] == "connect web1", "it to be back")
+        assert closed.is_set()
+    finally:
+        looks.close()

@@ -9,7 +9,8 @@ import pytest
 
 from percore.common.connections import Connections
 from percore.supervisor.commands.monit import Monitor
-from percore.supervisor.commands.monit_view import Dashboard, cells, fit, plain
+from percore.supervisor.commands.monit_view import Dashboard
+from percore.supervisor.commands.screen import cells, fit, plain
 
 
 def worker(number: int, name: str = "api", **fields: Any) -> dict[str, Any]:

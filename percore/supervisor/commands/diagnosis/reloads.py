@@ -42,7 +42,7 @@ def _why_not_shared(app: AppFacts) -> Iterator[Finding]:
 
 
 def _what_was_cut(app: AppFacts) -> Iterator[Finding]:
-    seconds, signal = app.setting("kill_timeout"), app.setting("kill_signal")
+    seconds, signal = app.setting("kill_timeout"), app.setting("kill_signal") or "its stop signal"
     kills, limits = app.count(KILLED), app.count(DRAIN_LIMIT)
     ended = app.count(DRAINED) + limits
     if kills and kills >= _OFTEN * ended:
