@@ -168,8 +168,28 @@ def bench_deploy(context: Context, only: str = "", json: str = "", quick: bool =
         sys.exit(error.exit_code)
 
 
+@task(
+    pre=[developer_tools],
+    name="scaling",
+    help={
+        "workers": "the most workers; otherwise twice the cores",
+        "json": "write the figures to this file, and the plot beside it as SVG",
+        "quick": "rough, one round",
+    },
+)
+def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bool = False) -> None:
+    """Requests a second for 1 to n workers, beside PM2 and plain processes behind NGINX; see docs/benchmarks.md."""
+    from tests.bench.scaling.run import run
+
+    try:
+        run(workers, json, quick=quick)
+    except PercoreError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
 namespace = make_namespace(__file__)
 for own in (check, test, soak):
     namespace.add_task(own)
 namespace.add_collection(Collection("lab", up, down, ssh))
-namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy))
+namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import http.client
 import os
 import shutil
 import socket
@@ -52,6 +54,13 @@ setTimeout(() => {
   if (BREAK !== 'main') http.createServer((_, answer) => answer.end('{}')).listen(PORT);
   const brief = http.createServer().listen(OTHER, () => brief.close());
 }, 300);
+"""
+FIRST_ALONE = """
+const http = require('http');
+const { NODE_APP_INSTANCE, PORT, OTHER } = process.env;
+http.createServer((_, answer) => answer.end('{}')).listen(PORT);
+const own = http.createServer((request, answer) => (request.url === '/crash' ? process.exit(3) : answer.end('{}')));
+if (NODE_APP_INSTANCE === '0') own.listen(OTHER);
 """
 OUTGOING = """
 const http = require('http'), net = require('net');
@@ -110,6 +119,15 @@ def test_an_address_that_another_worker_opens_while_one_connects_there_is_the_ap
         assert [question.split()[0] for question in asked] == [b"connect"] * 4
 
 
+def ask(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def is_refused(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(5)
@@ -152,6 +170,25 @@ def test_what_is_closed_is_closed_and_a_stopped_app_holds_no_port(supervisor: Su
         assert supervisor.run("start", "api", check=False).returncode != 0
     supervisor.run("restart", "api")
     assert not is_refused(supervisor.port)
+
+
+def test_an_address_of_one_worker_is_reached_at_that_worker_alone_also_while_it_starts_again(
+    supervisor: Supervisor,
+) -> None:
+    """Such as one for metrics. In the queue of another worker clients would wait for ever."""
+    (supervisor.folder / "first.js").write_text(FIRST_ALONE)
+    other = free_port()
+    supervisor.apply(supervisor.api(script="first.js", instances=3, env={"OTHER": str(other)}))
+    before = supervisor.pids("api")
+    for _ in range(2):
+        for _ in range(20):
+            assert ask(other, "/") == b"{}"
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask(other, "/crash")
+    wait_for(lambda: supervisor.pids("api")[0] not in (0, None, before[0]), "the first worker to be there again")
+    assert ask(other, "/") == b"{}"
+    assert supervisor.pids("api")[1:] == before[1:]
+    assert "it accepts no connections" not in supervisor.log()
 
 
 def test_an_address_that_a_restart_moved_away_from_is_let_go(supervisor: Supervisor) -> None:

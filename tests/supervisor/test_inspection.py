@@ -45,6 +45,9 @@ def test_heap_and_profile_of_each_worker_are_written_while_it_serves_and_the_ins
     assert all(json.loads(path.read_text())["samples"] for path in profiles)
     for pid in before:
         wait_for(lambda pid=pid: len(listening(pid)) == 1, "the inspector to be closed")
+    told = "".join(path.read_text() for path in (supervisor.home / "logs").glob("api-error-*.log"))
+    assert "Debugger listening on ws://127.0.0.1:" in told
+    assert "127.0.0.1:9229/" not in told, "the port would be shared by the workers"
     status = json.loads(supervisor.run("status", "--json").stdout)
     assert len(status["apps"][0]["addresses"]) == 1
 

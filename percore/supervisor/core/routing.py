@@ -32,6 +32,7 @@ class SlotRoute(NamedTuple):
     is_ready: bool
     is_healthy: bool
     used: frozenset[int]  # the generations that have a worker
+    addresses: frozenset[Address] = frozenset()  # that its worker listens on
 
     @property
     def key(self) -> SocketKey:
@@ -67,6 +68,7 @@ class Router:
         self._routes: Sequence[SlotRoute] = ()
         self._leaving: Sequence[SlotRoute] = ()
         self._directed: dict[ProbeSource, SocketKey] = {}
+        self._slots_at: dict[Address, set[int]] = {}  # whose workers listen there, or did last
         self._attached_at = 0.0
 
     def open(self, address: Address, slots: int, rights: Rights) -> Listener:
@@ -78,6 +80,7 @@ class Router:
     def drop(self, address: Address) -> None:
         """No worker listens there any more, not even one that was given its socket and never used it."""
         dropped = self.listeners.pop(address)
+        self._slots_at.pop(address, None)
         self.steer(self._routes, self._leaving)
         dropped.close(with_workers=True)
 
@@ -109,11 +112,19 @@ class Router:
             for used in route.used:  # its place may have a new worker already
                 self._directed.setdefault(ProbeSource(route.slot, incoming=True), (route.slot, used))
         serving = self._serving()
-        keys = [route.key for route in serving or routes]
+        for address in self.listeners:
+            if there := {route.slot for route in routes if address in route.addresses}:
+                self._slots_at[address] = there
         for listener in self.listeners.values():
-            listener.steer(keys, self._directed)
+            listener.steer(self._keys_at(listener.address, serving or routes), self._directed)
         steered = [listener for listener in self.listeners.values() if listener.steered]
-        self._balancer.watch([listener.socket_for(*route.key).fileno() for listener in steered for route in serving])
+        self._balancer.watch(
+            [
+                listener.socket_for(*key).fileno()
+                for listener in steered
+                for key in self._keys_at(listener.address, serving)
+            ]
+        )
         self._watch_over(steered)
 
     def _watch_over(self, steered: Sequence[Listener]) -> None:
@@ -134,19 +145,30 @@ class Router:
         ready = [route for route in self._routes if route.is_ready]
         return [route for route in ready if route.is_healthy] or ready
 
+    def _keys_at(self, address: Address, routes: Sequence[SlotRoute]) -> list[SocketKey]:
+        """Those whose workers listen there: the others would never accept. While none does, where one did, and will again."""
+        if there := [route.key for route in routes if address in route.addresses]:
+            return there
+        last = self._slots_at.get(address, ())
+        return [route.key for route in self._routes if route.slot in last] or [route.key for route in routes]
+
     def _balance(self) -> tuple[int, ...]:
         """Reads the accept queues, and steers new connections to the shortest; returns the length of each."""
         now = time.monotonic()
-        ready = [route.key for route in self._routes if route.is_ready]
+        ready = [route for route in self._routes if route.is_ready]
         steered = [listener for listener in self.listeners.values() if listener.steered]
-        lengths = [{key: listener.queue_length(*key) for key in ready} for listener in steered]
-        for key in ready:
-            self._owner.note_queue(key[0], sum(by_key[key] for by_key in lengths), now)  # which may make one unhealthy
+        lengths = [
+            {key: listener.queue_length(*key) for key in self._keys_at(listener.address, ready)} for listener in steered
+        ]
+        for slot, generation in (route.key for route in ready):
+            length = sum(by_key.get((slot, generation), 0) for by_key in lengths)
+            self._owner.note_queue(slot, length, now)  # which may make one unhealthy
         again = now - self._attached_at > _REATTACH_SECONDS
-        serving = [route.key for route in self._serving()]
+        serving = self._serving()
         for listener, by_key in zip(steered, lengths):
-            shortest = min((by_key[key] for key in serving), default=0)
-            listener.steer([key for key in serving if by_key[key] == shortest], self._directed, again=again)
+            keys = self._keys_at(listener.address, serving)
+            shortest = min((by_key.get(key, 0) for key in keys), default=0)
+            listener.steer([key for key in keys if by_key.get(key, 0) == shortest], self._directed, again=again)
         if again:
             self._attached_at = now
         return tuple(length for by_key in lengths for length in by_key.values())

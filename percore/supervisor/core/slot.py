@@ -73,8 +73,9 @@ class Slot:
         used = {one.sockets.generation for one in self.workers if one.child.process or one is self.incoming}
         is_ready = worker.state is State.RUNNING
         return SlotRoute(
-            self.number, worker.sockets.generation, is_ready, not worker.liveness.unhealthy, frozenset(used)
-        )
+            self.number, worker.sockets.generation, is_ready, not worker.liveness.unhealthy, frozenset(used),
+            frozenset(worker.sockets.addresses),
+        )  # fmt: skip
 
     def start(self) -> None:
         self.wanted = True

@@ -36,10 +36,12 @@ def exchange(sock: socket.socket, path: str, message: str) -> str:
 
 def frame(content: bytes) -> bytes:
     """A whole text message, masked, as a client must."""
-    length = len(content)
-    size = bytes([0x80 | length]) if length < 126 else bytes([0x80 | 126]) + length.to_bytes(2, "big")
-    if length >= 1 << 16:
-        size = bytes([0x80 | 127]) + length.to_bytes(8, "big")
+    length, masked = len(content), 0x80
+    if length < 126:
+        size = bytes([masked | length])
+    else:
+        mark, width = (126, 2) if length < 1 << 16 else (127, 8)
+        size = bytes([masked | mark]) + length.to_bytes(width, "big")
     mask = os.urandom(4)
     return bytes([0x80 | _TEXT]) + size + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(content))
 
