@@ -26,6 +26,7 @@ from percore.supervisor.state.predecessor import find_predecessor
 
 # After running so long, a fault of ours is no reason to stay away.
 _SOUND_SECONDS = 5.0
+_SETTLED_SECONDS = 1.0
 
 
 def run(home: Home, held: int, taken: Optional[Ends] = None) -> None:
@@ -37,6 +38,7 @@ def run(home: Home, held: int, taken: Optional[Ends] = None) -> None:
     rlimits.take_descriptors()
     rlimits.give_memory_back()
     loop = Loop()
+    loop.when_awake(_SETTLED_SECONDS, rlimits.give_memory_back)  # what the first apps needed
     found = find_predecessor(home, taken)
     manager = Manager(loop, Persistence(loop, home, found.state, found.store))
     service = Service(loop, home, held, manager, own_log)

@@ -103,7 +103,7 @@ NODE = (
     node_tool("http-server", args="-p PORT"),
     node_tool("serve", args="-l PORT --no-port-switching"),
     node_tool("json-server", args="--port PORT db.json", files={"db.json": '{"a": [{"id": 1}]}'}, path="/a"),
-    node_tool("vite", args="--port PORT --strictPort --host 127.0.0.1"),
+    node_tool("vite", args="--port PORT --strictPort --host 127.0.0.1 --bypass-lock"),
     node_tool("node-red", args="--port PORT --userDir ./red flows.json", files={"flows.json": "[]"}, listen_timeout="60s"),
     node_tool("npm start", "express", script="npm", args="start",
               files={"package.json": '{"name": "p", "scripts": {"start": "node app.js"}}',

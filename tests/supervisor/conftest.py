@@ -207,7 +207,7 @@ class Load:
                 response = connection.getresponse()
                 response.read()
                 self.counts["ok" if response.status == 200 else "bad"] += 1
-                if response.will_close:
+                if response.will_close or not keeps:  # bun and gevent do not repeat that they close
                     connection.close()
                     connection = None
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
