@@ -50,7 +50,7 @@ def enter_route(access: Access, token: Token) -> HttpRoute:
     def answer(request: HttpRequest) -> HttpResponse:
         cookie = access.log_in(request.rest)
         if cookie is None:
-            return text("this address is of another run of invoke web: use the one that it printed", 403)
+            return text("this address is of another run: use the one that was printed last", 403)
         return HttpResponse(b"", status=303, headers=(("Location", "/"), ("Set-Cookie", cookie)))
 
     return HttpRoute("/enter/*", answer, Right.NOTHING)
