@@ -8,6 +8,7 @@ from percore.common.finding import NOTE, WARNING, Finding
 from percore.supervisor.commands.diagnosis.apps import AppFacts, times
 from percore.supervisor.commands.diagnosis.ports import listening_ports
 from percore.supervisor.core.worker.figures import DRAIN_LIMIT, DRAINED, KILLED
+from percore.supervisor.process.stop_signal import name_for
 
 STEERED = "steered"
 _OFTEN = 0.05
@@ -42,7 +43,8 @@ def _why_not_shared(app: AppFacts) -> Iterator[Finding]:
 
 
 def _what_was_cut(app: AppFacts) -> Iterator[Finding]:
-    seconds, signal = app.setting("kill_timeout"), app.setting("kill_signal") or "its stop signal"
+    seconds = app.setting("kill_timeout")
+    signal = app.setting("kill_signal") or name_for(app.workers[0]["pid"] or 0)
     kills, limits = app.count(KILLED), app.count(DRAIN_LIMIT)
     ended = app.count(DRAINED) + limits
     if kills and kills >= _OFTEN * ended:
