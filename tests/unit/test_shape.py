@@ -91,11 +91,11 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 5_820,
+    "supervisor/commands": 5_840,
     "supervisor/config": 3_060,
-    "supervisor": 24_780,
+    "supervisor": 25_000,
     "host": 7_900,
-    "deploy": 17_900,
+    "deploy": 18_450,
     "tasks": 1_100,
     "web": 3_250,
     "lab": 850,

@@ -10,7 +10,6 @@ import contextlib
 import locale
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -28,7 +27,7 @@ from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.commands.screen import FilterPrompt, Span, draw, make_styles, plain
+from percore.supervisor.commands.screen import FilterPrompt, Span, Wakeup, draw, is_ascii_only, make_styles, plain
 
 try:
     import curses
@@ -60,29 +59,6 @@ def top(scope: Scope, *, interval: float = 1.0) -> None:
     os.environ.setdefault("ESCDELAY", "25")  # milliseconds for which Esc might be the beginning of an arrow key
     with contextlib.suppress(KeyboardInterrupt):
         curses.wrapper(lambda screen: Top(screen, scope, hosts, interval).run())
-
-
-class Wakeup:
-    """A pipe that ends a wait: for signals, and for threads that have something to show."""
-
-    def __init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()
-        for end in (self._read_end, self._write_end):
-            os.set_blocking(end, False)
-
-    def fileno(self) -> int:
-        return self._read_end
-
-    def for_signals(self) -> int:
-        return self._write_end
-
-    def call(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is about to be read
-            os.write(self._write_end, b"\0")
-
-    def take(self) -> None:
-        with contextlib.suppress(OSError):
-            os.read(self._read_end, 65536)
 
 
 class LogView:
@@ -130,7 +106,7 @@ class Top:
         self._board = TopBoard(
             scope.env,
             on_all=scope.command("reload", "--app APP"),
-            is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8",
+            is_ascii=is_ascii_only(),
         )
         self._watch = LiveHosts(hosts, interval, lambda _: self._wakeup.call())
         self._filter = FilterPrompt(self._board)
@@ -142,8 +118,7 @@ class Top:
         self._keys = self._make_keys()
 
     def run(self) -> None:
-        former = signal.set_wakeup_fd(self._wakeup.for_signals(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGWINCH, lambda *_: None)
+        self._wakeup.hear_signals()
         self._screen.nodelay(True)
         self._screen.keypad(True)
         with contextlib.suppress(curses.error):
@@ -153,7 +128,7 @@ class Top:
             while self._is_running:
                 self._turn()
         finally:
-            signal.set_wakeup_fd(former)
+            self._wakeup.end()
             self._leave_log()
             self._watch.close()
 

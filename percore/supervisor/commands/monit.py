@@ -27,7 +27,7 @@ from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.monit_log import LogPane
 from percore.supervisor.commands.monit_view import Dashboard
 from percore.supervisor.commands.output import short_size
-from percore.supervisor.commands.screen import FilterPrompt, draw, make_styles
+from percore.supervisor.commands.screen import FilterPrompt, draw, is_ascii_only, make_styles
 
 try:
     import curses
@@ -72,7 +72,7 @@ class Monitor:
         self._screen = screen
         self._home = home
         self._interval = interval
-        self._board = Dashboard(is_ascii=locale.nl_langinfo(locale.CODESET).upper() != "UTF-8")
+        self._board = Dashboard(is_ascii=is_ascii_only())
         self._looks = OpenLink(home)
         self._orders: list[OpenLink] = []  # one each, so that a long reload does not block other requests
         self._logs = LogPane(self._board)

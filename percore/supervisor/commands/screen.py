@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import locale
+import os
 import re
+import signal
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +17,39 @@ except ImportError:  # some builds of Python are without it
     curses = None  # type: ignore[assignment]
 
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+
+
+class Wakeup:
+    """A pipe that ends a wait: for signals, and for threads that have something to show."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        for end in (self._read_end, self._write_end):
+            os.set_blocking(end, False)
+
+    def fileno(self) -> int:
+        return self._read_end
+
+    def hear_signals(self) -> None:
+        """A window that changes its size ends a wait as well."""
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGWINCH, lambda *_: None)
+
+    def end(self) -> None:
+        signal.set_wakeup_fd(-1)
+
+    def call(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is about to be read
+            os.write(self._write_end, b"\0")
+
+    def take(self) -> None:
+        with contextlib.suppress(OSError):
+            os.read(self._read_end, 65536)
+
+
+def is_ascii_only() -> bool:
+    """What the terminal shows, by its locale."""
+    return locale.nl_langinfo(locale.CODESET).upper() != "UTF-8"
 
 
 class Span(NamedTuple):
