@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percore.deploy.loadtest.clients import Wish
+from percore.deploy.loadtest.clients import LoadWish
 from percore.deploy.loadtest.verb import LoadOptions
 from percore.deploy.loadtest.verb import loadtest as send
 from percore.deploy.report import Report
@@ -16,5 +16,5 @@ def loadtest(
     tool: str = "own", json: bool = False, svg: str = "", png: str = "",
 ) -> None:  # fmt: skip
     """Send load to the hosts, and show how requests spread over hosts and workers, by the workers' own counters."""
-    options = LoadOptions(Wish(connections, duration, rate), path, direct, tool, json, svg, png)
+    options = LoadOptions(LoadWish(connections, duration, rate), path, direct, tool, json, svg, png)
     send(scope, Report(quiet=json), options)

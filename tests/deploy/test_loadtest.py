@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.loadtest.clients import Wish
+from percore.deploy.loadtest.clients import LoadWish
 from percore.deploy.loadtest.verb import LoadOptions, loadtest
 from percore.deploy.report import Report
 from tests.deploy.project import Project
@@ -17,7 +17,7 @@ def test_the_sum_over_the_workers_is_what_was_sent(
     serving: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     svg = tmp_path / "spread.svg"
-    wish = Wish(connections=8, seconds=2.0)
+    wish = LoadWish(connections=8, seconds=2.0)
     options = LoadOptions(wish, "/", direct=True, tool="own", json=True, svg=str(svg), png="")
     capsys.readouterr()
     loadtest(serving.scope, Report(quiet=True), options)

@@ -17,7 +17,7 @@ _LONGEST_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
-class Place:
+class LoadTarget:
     """Where requests go: one host."""
 
     host: str  # its name in the inventory
@@ -51,7 +51,7 @@ class HostLoad:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LoadWish:
     """How much load: at most so many requests a second (0: as many as the connections carry), for so long."""
 
     connections: int
@@ -59,12 +59,12 @@ class Wish:
     rate: float = 0.0
 
 
-def send_load(places: Sequence[Place], wish: Wish) -> dict[str, HostLoad]:
+def send_load(places: Sequence[LoadTarget], wish: LoadWish) -> dict[str, HostLoad]:
     """By host. The hosts are asked in turn."""
     return asyncio.run(_send(places, wish))
 
 
-async def _send(places: Sequence[Place], wish: Wish) -> dict[str, HostLoad]:
+async def _send(places: Sequence[LoadTarget], wish: LoadWish) -> dict[str, HostLoad]:
     loads = {place.host: HostLoad() for place in places}
     turns = itertools.cycle(places)
     began = time.monotonic()
@@ -85,7 +85,7 @@ async def _send(places: Sequence[Place], wish: Wish) -> dict[str, HostLoad]:
     return loads
 
 
-def _moments(wish: Wish, began: float) -> Iterator[float]:
+def _moments(wish: LoadWish, began: float) -> Iterator[float]:
     """When each request is due; the clients share them."""
     for number in itertools.count():
         moment = began + number / wish.rate if wish.rate else 0.0
@@ -94,7 +94,7 @@ def _moments(wish: Wish, began: float) -> Iterator[float]:
         yield moment
 
 
-async def _ask(place: Place, load: HostLoad) -> None:
+async def _ask(place: LoadTarget, load: HostLoad) -> None:
     load.sent += 1
     began = time.monotonic()
     try:
@@ -109,7 +109,7 @@ async def _ask(place: Place, load: HostLoad) -> None:
             load.faults[f"status {status}"] += 1
 
 
-async def _exchange(place: Place) -> int:
+async def _exchange(place: LoadTarget) -> int:
     """The status of one answer, read to its end."""
     context = _unverified() if place.tls else None
     reader, writer = await asyncio.open_connection(

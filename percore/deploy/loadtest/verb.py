@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy.connection.figures import Figures
-from percore.deploy.loadtest.clients import HostLoad, Place, Wish, send_load
+from percore.deploy.loadtest.clients import HostLoad, LoadTarget, LoadWish, send_load
 from percore.deploy.loadtest.picture import draw, find_converter, write_picture, write_png
 from percore.deploy.loadtest.spread import WorkerShare, compare, shares_of, total
 from percore.deploy.loadtest.wrk import send_wrk
@@ -29,7 +29,7 @@ _TOOLS = {"own": send_load, "wrk": send_wrk}
 
 @dataclass(frozen=True)
 class LoadOptions:
-    wish: Wish
+    wish: LoadWish
     path: str
     direct: bool
     tool: str
@@ -81,7 +81,7 @@ def check(options: LoadOptions) -> None:
         find_converter()
 
 
-def place_of(host: Host, options: LoadOptions) -> Place:
+def place_of(host: Host, options: LoadOptions) -> LoadTarget:
     """Nothing but a host of the inventory: NGINX on it, or with --direct the app."""
     settings = host.settings
     site = None if options.direct else settings.site
@@ -89,7 +89,7 @@ def place_of(host: Host, options: LoadOptions) -> Place:
     port = settings.port if options.direct else site.tls_port if site and tls else settings.shown_port
     if port is None:
         raise UsageError("the app has no port", where=host.name, next="set port in the inventory")
-    return Place(host.name, host.url_host, port, tls, settings.asked_host or host.url_host, options.path)
+    return LoadTarget(host.name, host.url_host, port, tls, settings.asked_host or host.url_host, options.path)
 
 
 def keeps_connections(host: Host) -> bool:
@@ -98,7 +98,7 @@ def keeps_connections(host: Host) -> bool:
     return bool(site and site.keepalive)
 
 
-def tell(places: Sequence[Place], scope: Scope, report: Report, options: LoadOptions) -> None:
+def tell(places: Sequence[LoadTarget], scope: Scope, report: Report, options: LoadOptions) -> None:
     wish = options.wish
     rate = f"{wish.rate:g} requests a second" if wish.rate else "as many requests as possible"
     kind = "connections that are kept (wrk)" if options.tool == "wrk" else "clients, a connection for each request"

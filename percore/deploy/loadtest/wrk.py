@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from percore.common.passwords import for_programs
-from percore.deploy.loadtest.clients import HostLoad, Place, Wish
+from percore.deploy.loadtest.clients import HostLoad, LoadTarget, LoadWish
 from percore.errors import PercoreError, UsageError
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -32,7 +32,7 @@ class WrkLoad(HostLoad):
         return self.percentiles.get(share)
 
 
-def send_wrk(places: Sequence[Place], wish: Wish) -> dict[str, HostLoad]:
+def send_wrk(places: Sequence[LoadTarget], wish: LoadWish) -> dict[str, HostLoad]:
     program = shutil.which("wrk")
     if program is None:
         raise UsageError("wrk is not installed here", next="apt install wrk, or leave --tool out")
@@ -43,7 +43,7 @@ def send_wrk(places: Sequence[Place], wish: Wish) -> dict[str, HostLoad]:
         return dict(pool.map(lambda place: (place.host, _run(program, place, share, wish.seconds)), places))
 
 
-def _run(program: str, place: Place, connections: int, seconds: float) -> HostLoad:
+def _run(program: str, place: LoadTarget, connections: int, seconds: float) -> HostLoad:
     words = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-H", f"Host: {place.asked_host}"]
     try:
         done = subprocess.run(

@@ -39,6 +39,28 @@ class SlotRoute(NamedTuple):
         return self.slot, self.generation
 
 
+class SlotsAt:
+    """Which slots have workers that listen on an address: the others would never accept a connection to it."""
+
+    def __init__(self) -> None:
+        self._last: dict[Address, frozenset[int]] = {}
+
+    def note(self, address: Address, routes: Sequence[SlotRoute]) -> None:
+        if there := frozenset(route.slot for route in routes if address in route.addresses):
+            self._last[address] = there
+
+    def forget(self, address: Address) -> None:
+        self._last.pop(address, None)
+
+    def keys(self, address: Address, routes: Sequence[SlotRoute], everyone: Sequence[SlotRoute]) -> list[SocketKey]:
+        """Of `routes`. While none of them is there, of `everyone` where one was, and will be again."""
+        if not routes:
+            return []
+        there = [route for route in routes if address in route.addresses]
+        last = self._last.get(address, ())
+        return [route.key for route in there or [route for route in everyone if route.slot in last] or routes]
+
+
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -68,7 +90,7 @@ class Router:
         self._routes: Sequence[SlotRoute] = ()
         self._leaving: Sequence[SlotRoute] = ()
         self._directed: dict[ProbeSource, SocketKey] = {}
-        self._slots_at: dict[Address, set[int]] = {}  # whose workers listen there, or did last
+        self._slots_at = SlotsAt()
         self._attached_at = 0.0
 
     def open(self, address: Address, slots: int, rights: Rights) -> Listener:
@@ -80,7 +102,7 @@ class Router:
     def drop(self, address: Address) -> None:
         """No worker listens there any more, not even one that was given its socket and never used it."""
         dropped = self.listeners.pop(address)
-        self._slots_at.pop(address, None)
+        self._slots_at.forget(address)
         self.steer(self._routes, self._leaving)
         dropped.close(with_workers=True)
 
@@ -113,16 +135,15 @@ class Router:
                 self._directed.setdefault(ProbeSource(route.slot, incoming=True), (route.slot, used))
         serving = self._serving()
         for address in self.listeners:
-            if there := {route.slot for route in routes if address in route.addresses}:
-                self._slots_at[address] = there
+            self._slots_at.note(address, routes)
         for listener in self.listeners.values():
-            listener.steer(self._keys_at(listener.address, serving or routes), self._directed)
+            listener.steer(self._slots_at.keys(listener.address, serving or routes, self._routes), self._directed)
         steered = [listener for listener in self.listeners.values() if listener.steered]
         self._balancer.watch(
             [
                 listener.socket_for(*key).fileno()
                 for listener in steered
-                for key in self._keys_at(listener.address, serving)
+                for key in self._slots_at.keys(listener.address, serving, self._routes)
             ]
         )
         self._watch_over(steered)
@@ -145,20 +166,14 @@ class Router:
         ready = [route for route in self._routes if route.is_ready]
         return [route for route in ready if route.is_healthy] or ready
 
-    def _keys_at(self, address: Address, routes: Sequence[SlotRoute]) -> list[SocketKey]:
-        """Those whose workers listen there: the others would never accept. While none does, where one did, and will again."""
-        if there := [route.key for route in routes if address in route.addresses]:
-            return there
-        last = self._slots_at.get(address, ())
-        return [route.key for route in self._routes if route.slot in last] or [route.key for route in routes]
-
     def _balance(self) -> tuple[int, ...]:
         """Reads the accept queues, and steers new connections to the shortest; returns the length of each."""
         now = time.monotonic()
         ready = [route for route in self._routes if route.is_ready]
         steered = [listener for listener in self.listeners.values() if listener.steered]
         lengths = [
-            {key: listener.queue_length(*key) for key in self._keys_at(listener.address, ready)} for listener in steered
+            {key: listener.queue_length(*key) for key in self._slots_at.keys(listener.address, ready, self._routes)}
+            for listener in steered
         ]
         for slot, generation in (route.key for route in ready):
             length = sum(by_key.get((slot, generation), 0) for by_key in lengths)
@@ -166,7 +181,7 @@ class Router:
         again = now - self._attached_at > _REATTACH_SECONDS
         serving = self._serving()
         for listener, by_key in zip(steered, lengths):
-            keys = self._keys_at(listener.address, serving)
+            keys = self._slots_at.keys(listener.address, serving, self._routes)
             shortest = min((by_key.get(key, 0) for key in keys), default=0)
             listener.steer([key for key in keys if by_key.get(key, 0) == shortest], self._directed, again=again)
         if again:

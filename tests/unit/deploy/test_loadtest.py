@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from percore.deploy.loadtest.clients import Place, Wish, send_load
+from percore.deploy.loadtest.clients import LoadTarget, LoadWish, send_load
 from percore.deploy.loadtest.picture import draw, write_picture
 from percore.deploy.loadtest.spread import WorkerShare, compare, shares_of, total
 from percore.deploy.loadtest.verb import LoadOptions, check
@@ -65,13 +65,13 @@ def serving() -> Iterator[tuple[int, list[object]]]:
         thread.join()
 
 
-def place(port: int, path: str = "/", host: str = "web1") -> Place:
-    return Place(host, "127.0.0.1", port, False, "example.org", path)
+def place(port: int, path: str = "/", host: str = "web1") -> LoadTarget:
+    return LoadTarget(host, "127.0.0.1", port, False, "example.org", path)
 
 
 def test_each_request_is_one_connection_and_every_one_is_counted() -> None:
     with serving() as (port, accepted):
-        load = send_load([place(port)], Wish(4, 0.5))["web1"]
+        load = send_load([place(port)], LoadWish(4, 0.5))["web1"]
     assert load.sent == len(accepted) == len(load.took) > 10
     assert not load.faults
     assert 0 < (load.percentile(0.5) or 0) <= (load.percentile(0.99) or 0) <= (load.percentile(1.0) or 0) < 5
@@ -79,17 +79,17 @@ def test_each_request_is_one_connection_and_every_one_is_counted() -> None:
 
 def test_a_rate_is_kept_and_hosts_are_asked_in_turn() -> None:
     with serving() as (port, _):
-        loads = send_load([place(port, host="a"), place(port, host="b")], Wish(10, 1.0, rate=40))
+        loads = send_load([place(port, host="a"), place(port, host="b")], LoadWish(10, 1.0, rate=40))
     assert (loads["a"].sent, loads["b"].sent) == (20, 20)
 
 
 def test_what_fails_is_counted_by_its_kind() -> None:
     with serving() as (port, _):
-        load = send_load([place(port, "/none")], Wish(1, 1.0, rate=5))["web1"]
+        load = send_load([place(port, "/none")], LoadWish(1, 1.0, rate=5))["web1"]
     assert load.faults == {"status 404": 5}
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        load = send_load([place(closed.getsockname()[1])], Wish(1, 1.0, rate=5))["web1"]
+        load = send_load([place(closed.getsockname()[1])], LoadWish(1, 1.0, rate=5))["web1"]
     assert sum(load.faults.values()) == load.sent == 5
     assert load.percentile(0.5) is None
 
@@ -127,15 +127,15 @@ def test_the_spread_is_what_each_worker_accepted_meanwhile() -> None:
         ({"path": "http://other.example/"}, "--path must begin with one /"),
         ({"path": "//other.example/"}, "--path must begin with one /"),
         ({"path": "/a b\r\nHost: x"}, "--path must begin with one /"),
-        ({"wish": Wish(20, 601)}, "--duration must be between 1 and 600 seconds"),
-        ({"wish": Wish(0, 10)}, "--connections must be between"),
-        ({"wish": Wish(1, 10, -1)}, "--rate must be between"),
+        ({"wish": LoadWish(20, 601)}, "--duration must be between 1 and 600 seconds"),
+        ({"wish": LoadWish(0, 10)}, "--connections must be between"),
+        ({"wish": LoadWish(1, 10, -1)}, "--rate must be between"),
         ({"tool": "ab"}, "--tool must be one of own, wrk"),
     ],
 )
 def test_only_bounded_load_on_a_path_of_a_host_is_sent(changes: dict[str, Any], said: str) -> None:
     usual: dict[str, Any] = {
-        "wish": Wish(20, 10),
+        "wish": LoadWish(20, 10),
         "path": "/",
         "direct": False,
         "tool": "own",

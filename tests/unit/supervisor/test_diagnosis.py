@@ -179,9 +179,9 @@ def test_what_a_reload_had_to_cut_is_told_with_how_often() -> None:
     killed, drained = reasons(cut)
     assert killed.what == "api was killed 4 times, because it had not ended 5 s after it was told to"
     assert drained.what.startswith("api still had open connections 2 times")
-    assert (
-        "end at its stop signal within kill_timeout (1.6 s)" in reasons(app("api", 1, counts={"killed": 1}))[0].next
-    ), "the default is known"
+    assert "end at SIGINT within kill_timeout (1.6 s)" in reasons(app("api", 1, counts={"killed": 1}))[0].next, (
+        "the default is known"
+    )
     assert not reasons(app("api", 2, counts={"killed": 1, "drain_limit": 2, "drained": 100}))
 
 
