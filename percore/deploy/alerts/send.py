@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 import uuid
@@ -71,7 +72,7 @@ def _run(event: Alert, command: str, project: Path) -> str:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """With what it started, where there are process groups."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         process.kill()
     else:
         os.killpg(process.pid, signal.SIGKILL)
