@@ -43,7 +43,7 @@ def weigh(*_):
     os.rename(place + ".new", place)
 signal.signal(signal.SIGRTMIN, weigh)
 from percore.supervisor.core.worker import drain
-drain._LIMIT_SECONDS = 1.0
+drain._LIMIT_SECONDS = drain._PATIENCE_SECONDS = 1.0
 """
 
 

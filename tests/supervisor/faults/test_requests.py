@@ -120,8 +120,8 @@ configs = st.fixed_dictionaries(
     {"name": scalars, "script": st.just("600"), "cwd": st.just("/"), **BOUNDED},
     optional={field: values for field in AppConfig._fields if field not in (*BOUNDED, "name", "script", "cwd")},
 )
-# What ends the supervisor, or is the business of other tests.
-ENDS = ("kill", "leave", "update")
+# What ends the supervisor, answers when something happens, or is the business of other tests.
+ENDS = ("kill", "leave", "update", "farewells")
 
 
 @st.composite

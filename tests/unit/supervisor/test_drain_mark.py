@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -67,7 +68,7 @@ class Program:
                 connection, _ = self._broker.accept()
             except OSError:
                 return
-            with connection:
+            with connection, contextlib.suppress(ConnectionError):  # the program may have ended meanwhile
                 if connection.recv(4096).startswith(b"bind"):
                     socket.send_fds(connection, [b"take\n"], [self._listener.socket_for(0, 0).fileno()])
                 else:
