@@ -174,8 +174,8 @@ LINT = Commands(
         f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/web {_SHARED}",
     ],
 )
-UNIT = Pytest("unit", 70, "-n 4 tests/unit")
+UNIT = Pytest("unit", 125, "-n 4 tests/unit")
 # Programs that start, drain and end wait more than they work.
-SUPERVISOR = Pytest("supervisor", 400, "-n 4 --dist worksteal tests/supervisor tests/oracle")
+SUPERVISOR = Pytest("supervisor", 600, "-n 4 --dist worksteal tests/supervisor tests/oracle")
 # Hosts mostly boot and wait as well. The tests of a file share their hosts; each process has labs of its own.
-HOSTS = Pytest("hosts", 1200, "-n 3 --dist loadfile tests/hosts tests/deploy")
+HOSTS = Pytest("hosts", 1900, "-n 3 --dist loadfile tests/hosts tests/deploy")
