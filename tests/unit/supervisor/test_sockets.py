@@ -16,13 +16,12 @@ from percore.supervisor.sockets import reuseport_bpf, unix
 from percore.supervisor.sockets.listener import Listener
 from percore.supervisor.sockets.reuseport_bpf import ProbeSource, open_from
 from percore.supervisor.sockets.sharing import Mode, Sharing, find_sharing
+from tests.waiting import free_port
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
