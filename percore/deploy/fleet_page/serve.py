@@ -75,6 +75,8 @@ def write_report(scope: Scope, report: Report, *, output: str, seconds: int) -> 
     if not 0 <= seconds <= MOST_RECORDED_SECONDS:
         raise UsageError(f"--seconds should be a number from 0 to {MOST_RECORDED_SECONDS}")
     path = Path(output)
+    if not path.parent.is_dir():
+        raise UsageError(f"--output: there is no directory {path.parent}", next="make it, or name another file")
     hosts = load_hosts(scope)
     board = make_board(scope, hosts)
 

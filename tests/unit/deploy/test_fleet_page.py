@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,10 +14,12 @@ import pytest
 
 from percore.deploy.connection import replies
 from percore.deploy.fleet.watch import AWAY, HostView
+from percore.deploy.fleet_page import serve
 from percore.deploy.fleet_page.serve import enter_route, watch_into
 from percore.deploy.fleet_page.source import FleetSource, look, sample_of, try_to_look
+from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
-from percore.errors import PercoreError, UnreachableError
+from percore.errors import PercoreError, UnreachableError, UsageError
 from percore.web.auth import Access, Token
 from percore.web.dashboard.board import PageBoard
 from percore.web.dashboard.log_lines import LogQuery
@@ -226,3 +229,10 @@ def _status(url: str) -> int:
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
+
+
+def test_a_report_is_refused_before_any_host_is_asked_where_its_directory_is_missing(tmp_path: Path) -> None:
+    scope: Any = None  # nothing is asked of it
+    with pytest.raises(UsageError, match="there is no directory .*none -> make it"):
+        serve.write_report(scope, Report(quiet=True), output=str(tmp_path / "none" / "report.html"), seconds=2)
+    assert not (tmp_path / "none").exists()
