@@ -233,6 +233,6 @@ def _status(url: str) -> int:
 
 def test_a_report_is_refused_before_any_host_is_asked_where_its_directory_is_missing(tmp_path: Path) -> None:
     scope: Any = None  # nothing is asked of it
-    with pytest.raises(UsageError, match="there is no directory .*none -> make it"):
+    with pytest.raises(UsageError, match=r"there is no directory .*none -> make it"):
         serve.write_report(scope, Report(quiet=True), output=str(tmp_path / "none" / "report.html"), seconds=2)
     assert not (tmp_path / "none").exists()
