@@ -11,7 +11,7 @@ import pytest
 
 from tests.bench.supervisor.sides import Pm2, get, install_pm2
 from tests.supervisor.conftest import Supervisor
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_for
 
 WEB = """
 const { SECRET, PERCORE_APP } = process.env;
@@ -52,7 +52,7 @@ def test_apps_are_taken_over_one_by_one_and_one_that_fails_runs_in_pm2_again(sup
     assert "web is taken over; it was down for" in done.stdout
     assert "only could not be started" in done.stderr
     assert get(pm2.port) == b"web s3cret"
-    assert get(other).startswith(b"pm2")
+    wait_for(lambda: get(other).startswith(b"pm2"), "PM2's app: PM2 does not wait until it listens")
     assert {worker["name"] for worker in pm2.listed()} == {"only"}
     assert {worker["name"] for worker in json.loads(supervisor.run("jlist").stdout)} == {"web"}
     assert file.stat().st_mode & 0o777 == 0o600

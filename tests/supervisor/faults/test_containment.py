@@ -167,8 +167,8 @@ def test_variables_that_no_program_can_be_given_fail_that_worker_alone(superviso
     with same_daemon(supervisor):
         supervisor.ask("start", apps=[*apps, supervisor.singleton(name="good")])
         assert supervisor.pids("good")[0]
-        for app in apps:
-            assert "variable" in failure_of(supervisor, app["name"])
+        for app in apps:  # it is tried again and again; while it starts, nothing has failed
+            wait_for(lambda name=app["name"]: "variable" in failure_of(supervisor, name), "its failure")
         supervisor.run("delete", "/bad/")
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -72,6 +73,18 @@ def lightest(supervisor: Supervisor, pid: int) -> Weight:
     return Weight(*map(min, zip(*looks)))
 
 
+def must_not_grow(supervisor: Supervisor, daemon: int, run_rounds: Callable[[], int]) -> None:
+    """`run_rounds` returns their number. What is left behind is so each time; what was made once, such as a cache, only once."""
+    before = lightest(supervisor, daemon)
+    rounds = run_rounds()
+    after = lightest(supervisor, daemon)
+    try:
+        has_not_grown(before, after, rounds)
+    except AssertionError:
+        again = run_rounds()
+        has_not_grown(after, lightest(supervisor, daemon), again)
+
+
 def has_not_grown(before: Weight, after: Weight, rounds: int) -> None:
     assert (after.blocks - before.blocks) / rounds < MOST_BLOCKS, (before, after)
     assert (after.size - before.size) / rounds < MOST_BYTES, (before, after)
@@ -117,20 +130,26 @@ def test_memory_and_descriptors_are_the_same_after_many(supervisor: Supervisor, 
     supervisor.apply(app if what == "reloads" else supervisor.singleton(args=["exec sleep 1000"], min_uptime=0.0))
     rounds, warm_up = (ROUNDS, WARM_UP) if what == "restarts" else (ROUNDS // 3, WARM_UP // 4)
     ask(supervisor, warm_up, op=what[:-1], selector="all")
-    before = lightest(supervisor, daemon)
-    ask(supervisor, rounds, op=what[:-1], selector="all")
-    has_not_grown(before, lightest(supervisor, daemon), rounds)
+
+    def run_rounds() -> int:
+        ask(supervisor, rounds, op=what[:-1], selector="all")
+        return rounds
+
+    must_not_grow(supervisor, daemon, run_rounds)
 
 
 def test_memory_and_descriptors_are_the_same_after_ten_thousand_requests(supervisor: Supervisor) -> None:
     daemon = start_weighing_itself(supervisor)
     supervisor.apply(supervisor.singleton(args=["exec sleep 1000"]))
     ask(supervisor, 1000, op="describe", selector="all")
-    before = lightest(supervisor, daemon)
-    for _ in range(20):
-        ask(supervisor, 5 * ROUNDS, op="describe", selector="all")
-        ask(supervisor, 3 * ROUNDS, op="ping")
-    has_not_grown(before, lightest(supervisor, daemon), 20 * 8 * ROUNDS)
+
+    def run_rounds() -> int:
+        for _ in range(20):
+            ask(supervisor, 5 * ROUNDS, op="describe", selector="all")
+            ask(supervisor, 3 * ROUNDS, op="ping")
+        return 20 * 8 * ROUNDS
+
+    must_not_grow(supervisor, daemon, run_rounds)
 
 
 def test_memory_and_descriptors_are_the_same_after_many_crashes(supervisor: Supervisor) -> None:
@@ -150,6 +169,4 @@ def test_memory_and_descriptors_are_the_same_after_many_crashes(supervisor: Supe
         return ends() - first
 
     await_ends(WARM_UP)
-    before = lightest(supervisor, daemon)
-    rounds = await_ends(2 * ROUNDS)
-    has_not_grown(before, lightest(supervisor, daemon), rounds)
+    must_not_grow(supervisor, daemon, lambda: await_ends(2 * ROUNDS))
