@@ -1,4 +1,4 @@
-"""percore's unit on the three generations of Debian: what it forbids, and that no request is lost for it."""
+"""Debian 11, 12 and 13 as hosts: deploys, percore's unit, what it forbids, and that no request is lost for it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ SERVER = (
     "require('http').createServer((ask, answer) => answer.end(String(process.getuid()))).listen(process.env.PORT);\n"
 )
 NAMESPACES = "unshare --user true"
+CERTIFICATE = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=a -keyout /root/key -out /root/edge.pem"
 
 
 def exposure(host: LabHost, unit: str = "percore.service") -> float:
@@ -64,6 +65,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         place = made.folder / "roles" / "percore" / "templates"
         place.mkdir()
         shutil.copy(OLDER, place / "percore.service.j2")
+        set_variables(made, edge_certificate="/root/edge.pem", edge_keepalive=4)
         made.deploy()
         shutil.rmtree(place)
         yield made
@@ -95,6 +97,20 @@ def test_a_deploy_forbids_what_no_app_needs_and_neither_that_nor_anything_after_
     status = fields(host, worker)
     assert (status["CapBnd"], status["NoNewPrivs"], status["Seccomp"]) == ("0" * 16, "1", "2")
     assert re.search(r"Max core file size +0 ", host.run(f"cat /proc/{main_pid(host)}/limits"))
+
+
+def test_the_nginx_of_this_debian_accepts_the_load_balancers_file(project: Project) -> None:
+    host, directory = project.lab.hosts[0], project.folder / "build" / "nginx" / project.env
+    text = (directory / "boltlink.conf").read_text().replace("default_server", "")
+    (host.root / "root/edge.conf").write_text(text)
+    (host.root / "root/nginx.conf").write_text("events {} http { include /root/edge.conf; }\n")
+    host.run(f"{CERTIFICATE}; cat /root/key >>/root/edge.pem; nginx -t -c /root/nginx.conf")
+
+
+def test_a_release_is_rolled_back(project: Project) -> None:
+    releases = project.releases()
+    assert project.invoke("rollback", "--env", project.env).returncode == 0
+    assert project.releases().isdisjoint(releases)
 
 
 def test_what_was_forbidden_serves_again_after_a_reboot(project: Project) -> None:

@@ -1,6 +1,6 @@
 """What runs on hosts, under every Python it promises to run under that is found here: 3.9, 3.11 and 3.13.
 
-Where one is missing the test says so; Debian 11 (3.9) and 13 (3.13) are in tests/hosts/test_suites.py.
+Where one is missing the test says so; Debian 11 (3.9) and 13 (3.13) are in tests/hosts/test_sandbox.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     """A supervisor whose daemon and commands run under another Python, with nothing installed but percore's own code."""
     python = find_python(request.param)
     if not python:
-        pytest.skip(f"Python {request.param} is not on this machine; tests/hosts/test_suites.py runs it on Debian")
+        pytest.skip(f"Python {request.param} is not on this machine; tests/hosts/test_sandbox.py runs it on Debian")
     root = tmp_path / "percore"
     root.mkdir()
     shutil.copytree(ROOT / "percore", root / "percore", ignore=shutil.ignore_patterns("__pycache__", "deploy", "lab"))
