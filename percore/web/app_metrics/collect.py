@@ -47,7 +47,8 @@ class AppMetrics:
         self._rounds = threading.Lock()
         self._done_at = -_FRESH_SECONDS
         self._answers: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # one of each worker at a time
-        self._told: set[str] = set()  # problems that were logged
+        self._latest: set[str] = set()  # problems of the last round
+        self._told: set[str] = set()  # those that were logged
 
     def configured(self, snapshot: Snapshot) -> dict[str, Mapping[str, Any]]:
         """The apps that have metrics, each with one of its workers as `describe` shows it."""
@@ -85,12 +86,13 @@ class AppMetrics:
         self.ledgers.save_if_due()
 
     def _tell(self) -> None:
-        """Each problem once, until it is gone."""
+        """Each problem once, until it is gone. A worker that is replaced while it is asked has none in the next round."""
         problems = {f"{name}: {problem}" for name, problem in self.problems.items()}
         problems |= {f"{each.app} {each.slot}: {each.problem}" for each in self.results if each.problem}
-        for problem in sorted(problems - self._told):
+        lasting = problems & self._latest
+        for problem in sorted(lasting - self._told):
             log(f"percore web: no metrics of {problem}")
-        self._told = problems
+        self._latest, self._told = problems, lasting
 
     def _ask(self, app: str, target: MetricsTarget) -> ScrapeResult:
         try:

@@ -15,7 +15,7 @@ from percore.supervisor.core.worker.figures import Counts, Farewells
 from percore.web import snapshot as snapshot_module
 from percore.web.app_metrics import collect
 from percore.web.app_metrics.page import read_page
-from percore.web.app_metrics.scrape import Scraped
+from percore.web.app_metrics.scrape import Scraped, ScrapeError
 from percore.web.snapshot import Snapshots
 
 PAGE = "# TYPE requests_total counter\nrequests_total 5\n"
@@ -83,6 +83,26 @@ def test_an_answer_of_which_nobody_knows_whose_it_was_is_not_counted(
     metrics.refresh()
     assert total(metrics) == []
     assert "it was replaced meanwhile" in metrics.results[0].problem
+
+
+def test_a_problem_is_logged_once_and_only_where_the_next_round_has_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics, _ = rounds(tmp_path, monkeypatch, OURS, holder=OURS)
+    read, said = collect.scrape, []
+    failures = iter(["replaced", "", "refused", "refused", "refused", ""])
+
+    def scrape(*words: Any) -> Scraped:
+        if failure := next(failures):
+            raise ScrapeError(failure)
+        return read(*words)
+
+    monkeypatch.setattr(collect, "scrape", scrape)
+    monkeypatch.setattr(collect, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(collect, "log", said.append)
+    for _ in range(6):
+        metrics.refresh()
+    assert said == ["percore web: no metrics of shop 0: refused"]
 
 
 # -- what the supervisor does for them -----------------------------------------------------------------------------------
