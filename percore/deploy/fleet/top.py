@@ -27,7 +27,16 @@ from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.parallel import try_one
 from percore.deploy.rollout.scope import Scope
 from percore.errors import PercoreError, UsageError
-from percore.supervisor.commands.screen import FilterPrompt, Span, Wakeup, draw, is_ascii_only, make_styles, plain
+from percore.supervisor.commands.screen import (
+    FilterPrompt,
+    Span,
+    Wakeup,
+    board_keys,
+    draw,
+    is_ascii_only,
+    make_styles,
+    plain,
+)
 
 try:
     import curses
@@ -152,20 +161,9 @@ class Top:
     def _make_keys(self) -> dict[int, Callable[[], None]]:
         board = self._board
         keys: dict[int, Callable[[], None]] = {
-            curses.KEY_UP: lambda: board.move(-1),
-            ord("k"): lambda: board.move(-1),
-            curses.KEY_DOWN: lambda: board.move(1),
-            ord("j"): lambda: board.move(1),
-            curses.KEY_PPAGE: lambda: board.move_page(-1),
-            curses.KEY_NPAGE: lambda: board.move_page(1),
-            curses.KEY_HOME: lambda: board.move(-len(board.rows)),
-            curses.KEY_END: lambda: board.move(len(board.rows)),
+            **board_keys(board, self._filter),
             ord("o"): lambda: board.sort_by(1),
             ord("O"): lambda: board.sort_by(-1),
-            ord("/"): self._filter.begin,
-            ord("?"): self._toggle_help,
-            ord("h"): self._toggle_help,
-            _ESCAPE: self._clear,
             ord("l"): lambda: self._ask_for("reload", "reload {app} on {host}"),
             ord("r"): lambda: self._ask_for("restart", "restart {app} on {host}"),
             ord("+"): lambda: self._ask_for("scale", "one worker more of {app} on {host}", "+1"),
@@ -201,13 +199,6 @@ class Top:
 
     def _quit(self) -> None:
         self._is_running = False
-
-    def _clear(self) -> None:
-        self._board.shows_help = False
-        self._board.set_filter("")
-
-    def _toggle_help(self) -> None:
-        self._board.shows_help = not self._board.shows_help
 
     # -- on the selected worker ----------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.commands.monit_log import LogPane
 from percore.supervisor.commands.monit_view import Dashboard
 from percore.supervisor.commands.output import short_size
-from percore.supervisor.commands.screen import FilterPrompt, draw, is_ascii_only, make_styles
+from percore.supervisor.commands.screen import FilterPrompt, board_keys, draw, is_ascii_only, make_styles
 
 try:
     import curses
@@ -156,14 +156,10 @@ class Monitor:
     def _make_keys(self) -> dict[int, Callable[[], None]]:
         board = self._board
         keys: dict[int, Callable[[], None]] = {
-            curses.KEY_UP: lambda: board.move(-1), ord("k"): lambda: board.move(-1),
-            curses.KEY_DOWN: lambda: board.move(1), ord("j"): lambda: board.move(1),
-            curses.KEY_PPAGE: lambda: board.move_page(-1), curses.KEY_NPAGE: lambda: board.move_page(1),
-            curses.KEY_HOME: lambda: board.move(-len(board.workers)), curses.KEY_END: lambda: board.move(len(board.workers)),
-            ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit, ord("/"): self._filter.begin, _ESCAPE: self._clear,
+            **board_keys(board, self._filter),
+            ord("o"): board.sort_by_next, ord("q"): self._quit, 3: self._quit,
             ord("+"): lambda: self._sure("one worker more of", lambda: self._scale("+1"), but_not_of="cluster"),
             ord("-"): lambda: self._sure("one worker fewer of", lambda: self._scale("-1")),
-            ord("?"): self._toggle_help, ord("h"): self._toggle_help,
         }  # fmt: skip
         orders = (("l", "reload", False), ("r", "restart", True), ("s", "stop", True), ("t", "start_selected", False))
         for key, op, asks in orders:
@@ -186,13 +182,6 @@ class Monitor:
 
     def _quit(self) -> None:
         self._is_running = False
-
-    def _clear(self) -> None:
-        self._board.shows_help = False
-        self._board.set_filter("")
-
-    def _toggle_help(self) -> None:
-        self._board.shows_help = not self._board.shows_help
 
     def _make_order(self, op: str, *, is_whole: bool, asks: bool) -> Callable[[], None]:
         verb = op.partition("_")[0]

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 try:
@@ -17,6 +17,7 @@ except ImportError:  # some builds of Python are without it
     curses = None  # type: ignore[assignment]
 
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13), (8, 127)
+_ALL_ROWS = 1_000_000  # more than a board has
 
 
 class Wakeup:
@@ -66,8 +67,13 @@ class LineBoard(Protocol):
     message: str
     filter: str
     is_ascii: bool
+    shows_help: bool
 
     def set_filter(self, text: str) -> None: ...
+
+    def move(self, step: int) -> None: ...
+
+    def move_page(self, direction: int) -> None: ...
 
     def lines(self, width: int, height: int) -> list[Line]: ...
 
@@ -98,6 +104,29 @@ class FilterPrompt:
 
     def _show(self) -> None:
         self._board.message = f"/{self._board.filter}"
+
+
+def board_keys(board: LineBoard, prompt: FilterPrompt) -> dict[int, Callable[[], None]]:
+    """The keys that every board has: moving, the filter, the help."""
+
+    def clear() -> None:
+        board.shows_help = False
+        board.set_filter("")
+
+    def toggle_help() -> None:
+        board.shows_help = not board.shows_help
+
+    return {
+        **dict.fromkeys((curses.KEY_UP, ord("k")), lambda: board.move(-1)),
+        **dict.fromkeys((curses.KEY_DOWN, ord("j")), lambda: board.move(1)),
+        curses.KEY_PPAGE: lambda: board.move_page(-1),
+        curses.KEY_NPAGE: lambda: board.move_page(1),
+        curses.KEY_HOME: lambda: board.move(-_ALL_ROWS),
+        curses.KEY_END: lambda: board.move(_ALL_ROWS),
+        ord("/"): prompt.begin,
+        _ESCAPE: clear,
+        **dict.fromkeys(map(ord, "?h"), toggle_help),
+    }
 
 
 def draw(screen: Any, board: LineBoard, styles: Mapping[str, int]) -> None:
