@@ -50,7 +50,9 @@ def serve_web(arguments: list[str]) -> int:
 def print_metrics(arguments: list[str]) -> int:
     """Once, from the supervisor; needs no running `percore web`, and takes nothing from one."""
     parser = make_parser("metrics")
-    parser.add_argument("app", nargs="?", help="the own metrics of this app instead, of all its workers together")
+    parser.add_argument(
+        "app", metavar="APP", nargs="?", help="the own metrics of this app instead, of all its workers together"
+    )
     parser.add_argument("--by-worker", action="store_true", help="each worker by a label")
     parser.add_argument("--openmetrics", action="store_true", help="in that format instead of Prometheus' own")
     parser.add_argument("--list", action="store_true", help="what there is of percore's own, as a table in Markdown")

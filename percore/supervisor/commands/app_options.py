@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from percore.errors import UsageError
-from percore.supervisor.commands.arguments import Parser
+from percore.supervisor.commands.arguments import APP_SECTION, Parser
 from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, MODIFIERS, OPTIONS, Option, option_of
 from percore.supervisor.config.process_file import absolute
 from percore.supervisor.config.records import recorded_as
@@ -35,7 +35,7 @@ _REMOVABLE = (ARGUMENTS, NAMES, PATTERNS, SIZE, SCHEDULE, CODES, ADDRESSES, VARI
 
 
 def add_app_options(parser: Parser) -> None:
-    group = parser.add_argument_group("the app", "every key of a process file: docs/reference/process-file.md")
+    group = parser.add_argument_group(APP_SECTION, "every key of a process file: docs/reference/process-file.md")
     for option in (*OPTIONS, *MODIFIERS):
         if option.is_typed:
             _add(group, option)

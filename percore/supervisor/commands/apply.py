@@ -23,7 +23,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 def make_apply_parser() -> Parser:
     parser = make_parser("apply")
-    parser.add_argument("file")
+    parser.add_argument("file", metavar="FILE", help="a process file, or - for one on stdin")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument(
         "--check",
@@ -31,8 +31,8 @@ def make_apply_parser() -> Parser:
         action="store_true",
         help="only print what would change; exit code 8 when something would",
     )
-    parser.add_argument("--release", default="", metavar="ID")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--release", default="", metavar="ID", help="note this release id with the apps")
+    parser.add_argument("--json", action="store_true", help="print each event and the result as a line of JSON")
     add_replace_option(parser)
     return parser
 

@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
 
 from percore.errors import UsageError, nearest
-from percore.supervisor.commands.registry import find
+from percore.supervisor.commands.registry import GROUPS, Verb, find, place_of
 
 _MARK = "\0"  # no argument of a program can hold it
+_DESCRIBE = "\0describe"
+APP_SECTION = "the app"
 
 
 class Name(str):
     """A word after `--`: never an option or a file, whatever it looks like."""
+
+
+class ArgumentHelp(NamedTuple):
+    """A word or an option of a command, as `--help` shows it."""
+
+    spellings: tuple[str, ...]  # of an option; none for a word
+    value: str  # what is typed for it; empty for a switch
+    help: str
+    choices: tuple[str, ...]
+    section: str  # `the app` for the keys of a process file; otherwise empty
+
+
+class CommandHelp(NamedTuple):
+    """A command of `percore` and what can be typed after it: for completion, man pages and the reference."""
+
+    name: str
+    aliases: tuple[str, ...]
+    group: str
+    summary: str
+    usage: str
+    words: tuple[ArgumentHelp, ...]
+    options: tuple[ArgumentHelp, ...]
+
+
+class _Described(Exception):
+    def __init__(self, parser: Parser) -> None:
+        super().__init__()
+        self.parser = parser
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,25 +62,46 @@ class Parser(argparse.ArgumentParser):
     def command(self) -> str:
         return self.prog.partition(" ")[2]
 
+    def usage_line(self) -> str:
+        """`percore NAME WORDS [options]`."""
+        words = [_word(action) for action in self._actions if not action.option_strings]
+        has_options = len(self._option_string_actions) > len(("-h", "--help"))
+        return self.usage or " ".join([self.prog, *words, *(["[options]"] if has_options else [])])
+
     def parse_args(self, arguments: Sequence[str]) -> Any:  # type: ignore[override]
         """The options, and in `rest` what follows `--`. Raises UsageError."""
         own = list(arguments)
+        if own == [_DESCRIBE]:
+            raise _Described(self)
+        self.usage = self.usage_line()
         behind: list[str] = []
         if "--" in own:
             place = own.index("--")
             own, behind = own[:place], own[place + 1 :]
         marked = [] if self.hands_on else [_MARK + word for word in behind]
-        found, left = self.parse_known_intermixed_args(self._glued(own) + marked)
+        glued = self._glued(own)
+        self._refuse_unknown(glued)
+        found, left = self.parse_known_intermixed_args(glued + marked)
         for name, value in vars(found).items():
             setattr(found, name, _unmarked(value))
         for word in left:
             if not word.startswith("-"):
                 self.error(f"'{word.lstrip(_MARK)}' is an unexpected argument")
-            like = nearest(word.partition("=")[0], list(self._option_string_actions))
-            hint = f"did you mean {like}?" if like else f"{self.prog} --help"
-            raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
+            self._refuse_option(word)
         found.rest = tuple(behind)
         return found
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        """Before argparse says what else is missing; whoever asks for help gets it."""
+        names = [word.partition("=")[0] for word in words if word.startswith("--")]
+        unknown = [name for name in names if name not in self._option_string_actions]
+        if unknown and not {"-h", "--help"} & set(words):
+            self._refuse_option(unknown[0])
+
+    def _refuse_option(self, word: str) -> NoReturn:
+        like = nearest(word.partition("=")[0], list(self._option_string_actions))
+        hint = f"did you mean {like}?" if like else f"{self.prog} --help"
+        raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
 
     def _glued(self, arguments: list[str]) -> list[str]:
         """`--node-args --inspect` as `--node-args=--inspect`: argparse would take the value for another option."""
@@ -80,4 +132,55 @@ def make_parser(name: str, *, usage: str = "", hands_on: bool = False) -> Parser
     assert command, f"'{name}' is no command"
     parser = Parser(prog=f"percore {name}", description=command.summary, allow_abbrev=False, usage=usage or None)
     parser.hands_on = hands_on
+    parser._positionals.title, parser._optionals.title = "arguments", "options"
     return parser
+
+
+def all_commands() -> list[CommandHelp]:
+    """Every command, in the order of `percore --help`."""
+    return [_describe(group, verb) for group, verbs in GROUPS.items() for verb in verbs]
+
+
+def _describe(group: str, verb: Verb) -> CommandHelp:
+    name, *aliases = verb.names.split()
+    parser = parser_of(verb)
+    found = [_argument(action, part.title or "") for part in parser._action_groups for action in part._group_actions]
+    shown = [argument for argument in found if argument.help != argparse.SUPPRESS]
+    return CommandHelp(
+        name,
+        tuple(aliases),
+        group,
+        verb.summary,
+        parser.usage_line(),
+        tuple(argument for argument in shown if not argument.spellings),
+        tuple(argument for argument in shown if argument.spellings),
+    )
+
+
+def parser_of(verb: Verb) -> Parser:
+    """The very parser that answers `percore COMMAND --help`: it is made where the command is."""
+    name = verb.names.split()[0]
+    if verb.is_plain:
+        return make_parser(name)
+    module, function = place_of(verb)
+    try:
+        getattr(import_module(module), function)([_DESCRIBE])
+    except _Described as described:
+        return described.parser
+    raise AssertionError(f"'{name}' has no parser")
+
+
+def _argument(action: argparse.Action, section: str) -> ArgumentHelp:
+    choices = tuple(map(str, action.choices or ()))
+    own = section if section == APP_SECTION else ""
+    value = _value_of(action) if action.nargs != 0 else ""
+    return ArgumentHelp(tuple(action.option_strings), value, action.help or "", choices, own)
+
+
+def _word(action: argparse.Action) -> str:
+    value = _value_of(action)
+    return {"?": f"[{value}]", "*": f"[{value} ...]", "+": f"{value} ..."}.get(str(action.nargs), value)
+
+
+def _value_of(action: argparse.Action) -> str:
+    return str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())

@@ -22,7 +22,7 @@ from percore.supervisor.process.stop_signal import name_for
 
 def describe_workers(arguments: list[str]) -> int:
     parser = make_parser("describe")
-    parser.add_argument("selector", help="name, id, namespace, /regex/ or all")
+    parser.add_argument("selector", metavar="TARGET", help="name, id, namespace, /regex/ or all")
     options = parser.parse_args(arguments)
     try:
         workers = select_workers(*as_selectors([options.selector]))
@@ -94,7 +94,7 @@ def memory_cap(worker: Mapping[str, Any]) -> str:
 
 def print_env(arguments: list[str]) -> int:
     parser = make_parser("env")
-    parser.add_argument("selector", help="id or name of a worker")
+    parser.add_argument("selector", metavar="TARGET", help="id or name of a worker")
     for worker in select_workers(parser.parse_args(arguments).selector, with_env=True)[:1]:
         parts = tuple(worker["config"].get("filter_env", ()))
         for name, value in sorted({**filter_environment(worker["base_env"], parts), **pm2_env(worker)["env"]}.items()):
@@ -105,7 +105,9 @@ def print_env(arguments: list[str]) -> int:
 
 def print_pids(arguments: list[str]) -> int:
     parser = make_parser("pid")
-    parser.add_argument("selector", nargs="?", default="all", help="name, id, namespace, /regex/ or all")
+    parser.add_argument(
+        "selector", metavar="TARGET", nargs="?", default="all", help="name, id, namespace, /regex/ or all"
+    )
     for worker in select_workers(*as_selectors([parser.parse_args(arguments).selector])):
         print(worker["pid"])
     return 0
@@ -113,7 +115,7 @@ def print_pids(arguments: list[str]) -> int:
 
 def print_ids(arguments: list[str]) -> int:
     parser = make_parser("id")
-    parser.add_argument("selector", help="name or namespace")
+    parser.add_argument("selector", metavar="TARGET", help="name or namespace")
     selector = parser.parse_args(arguments).selector
     found = [(worker["id"], worker["name"], worker["namespace"]) for worker in select_workers()]
     ids = [id for id, name, namespace in found if selector in (namespace, *names_of(name, namespace))]

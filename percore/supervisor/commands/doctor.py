@@ -50,7 +50,7 @@ _SECRETS = (
 
 def examine(arguments: list[str]) -> int:
     parser = make_parser("doctor")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print facts, sizing and findings as JSON")
     options = parser.parse_args(arguments)
     home = Home.of_user()
     answer = ask_or_nothing("describe", selector="all")

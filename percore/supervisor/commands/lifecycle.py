@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percore.common.typing import TYPE_CHECKING
+from percore.common.typing import TYPE_CHECKING, Optional
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import (
@@ -54,11 +54,11 @@ def reload_apps(arguments: list[str]) -> int:
     return replace_workers("reload", arguments)
 
 
-def make_replace_parser(op: str) -> Parser:
+def make_replace_parser(name: str, targets: str = "TARGET ...") -> Parser:
     from percore.supervisor.commands.app_options import add_app_options, add_replace_option
     from percore.supervisor.commands.arguments import make_parser
 
-    parser = make_parser(op, usage=f"percore {op} TARGET ... [options] [-- ARGUMENTS]", hands_on=True)
+    parser = make_parser(name, usage=f"percore {name} {targets} [options] [-- ARGUMENTS]", hands_on=True)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=_SELECTOR)
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
@@ -70,7 +70,7 @@ def make_replace_parser(op: str) -> Parser:
     return parser
 
 
-def replace_workers(op: str, arguments: list[str]) -> int:
+def replace_workers(op: str, arguments: list[str], parser: Optional[Parser] = None) -> int:
     """`restart` and `reload`: apps that are known, with the given changes; those of a file as it says, missing ones too."""
     from percore.supervisor.commands.app_options import changed_fields, join_codes, written_keys
     from percore.supervisor.commands.arguments import Name
@@ -81,7 +81,7 @@ def replace_workers(op: str, arguments: list[str]) -> int:
         shell_environment,
     )
 
-    parser = make_replace_parser(op)
+    parser = parser or make_replace_parser(op)
     options = parser.parse_args(join_codes(arguments))
     if not options.targets:  # `restart -- -x`: without a target before it, it is one
         options.targets, options.rest = list(map(Name, options.rest)), ()
@@ -123,21 +123,20 @@ def start_or_reload(arguments: list[str]) -> int:
 
 
 def start_file(name: str, how: str, arguments: list[str]) -> int:
-    from percore.supervisor.commands.arguments import make_parser
+    from percore.supervisor.commands.app_options import join_codes
     from percore.supervisor.commands.targets import is_file
 
-    parser = make_parser(name, usage=f"percore {name} FILE [options of '{how}']")
-    files = [word for word in arguments if is_file(word)]
-    if not files and "--help" not in arguments and "-h" not in arguments:
+    parser = make_replace_parser(name, "FILE")
+    if not any(map(is_file, parser.parse_args(join_codes(arguments)).targets)):
         parser.error("a process file is required")
-    return replace_workers(how, arguments)
+    return replace_workers(how, arguments, parser)
 
 
 def scale_app(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("scale")
-    parser.add_argument("name")
+    parser.add_argument("name", metavar="NAME", help="name of one app")
     parser.add_argument(
         "count", metavar="N|+N|-N|max", help="number of workers, how many to add or remove, or one per core"
     )

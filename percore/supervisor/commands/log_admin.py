@@ -24,7 +24,7 @@ def flush_logs(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("flush")
-    parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
+    parser.add_argument("selectors", nargs="*", metavar="TARGET", help="name, id, namespace, /regex/ or all")
     selectors = parser.parse_args(arguments).selectors
     workers = [worker for selector in as_selectors(selectors or ["all"]) for worker in select_workers(selector)]
     paths = {path: user_of(worker) for worker in workers for path in _paths(worker)}

@@ -97,7 +97,7 @@ class LogSource:
 
 def make_logs_parser() -> Parser:
     parser = make_parser("logs")
-    parser.add_argument("selectors", nargs="*", metavar="selector", help="name, id, namespace, /regex/ or all")
+    parser.add_argument("selectors", nargs="*", metavar="TARGET", help="name, id, namespace, /regex/ or all")
     parser.add_argument(
         "--lines", type=int, metavar="N", help="first print this many lines of each log (15; all with --since); 0: none"
     )

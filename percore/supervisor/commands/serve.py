@@ -18,14 +18,14 @@ from percore.supervisor.config.process_file import static_app
 
 def make_serve_parser() -> Parser:
     parser = make_parser("serve")
-    parser.add_argument("path", nargs="?", default=".", help="the directory (.)")
-    parser.add_argument("port", nargs="?", help="8080")
-    parser.add_argument("--port", dest="port_option", metavar="PORT")
+    parser.add_argument("path", metavar="DIRECTORY", nargs="?", default=".", help="the directory (.)")
+    parser.add_argument("port", metavar="PORT", nargs="?", help="the port (8080)")
+    parser.add_argument("--port", dest="port_option", metavar="PORT", help="the port, as an option")
     parser.add_argument("--host", help="the address to listen on (0.0.0.0)")
     parser.add_argument("--name", help="name of the app (static-page-server-PORT)")
     parser.add_argument("--spa", action="store_true", help="serve the home page for every path without a file")
     parser.add_argument("--ftp", action="store_true", help="list directories without index.html")
-    parser.add_argument("--basic-auth-username", metavar="NAME")
+    parser.add_argument("--basic-auth-username", metavar="NAME", help="ask for a name and a password: this name")
     parser.add_argument(
         "--basic-auth-password", metavar="PASSWORD", help="or in the variable PM2_SERVE_BASIC_AUTH_PASSWORD"
     )

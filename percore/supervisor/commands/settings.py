@@ -14,14 +14,15 @@ from percore.supervisor.commands.output import say
 from percore.supervisor.config.options import BY_NAME, OPTIONS
 
 SETTINGS = tuple(option.key for option in OPTIONS if option.is_setting)
+_NAME = "a key that may mean the same for every app: docs/reference/tools.md"
 # Settings of PM2's module for log rotation.
 _OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
 
 
 def set_setting(arguments: list[str]) -> int:
     parser = make_parser("set")
-    parser.add_argument("name")
-    parser.add_argument("value")
+    parser.add_argument("name", metavar="NAME", help=_NAME)
+    parser.add_argument("value", metavar="VALUE", help="as in a process file")
     options = parser.parse_args(arguments)
     name = known_name(options.name)
     value = checked(name, options.value)
@@ -32,7 +33,7 @@ def set_setting(arguments: list[str]) -> int:
 
 def unset_setting(arguments: list[str]) -> int:
     parser = make_parser("unset")
-    parser.add_argument("name")
+    parser.add_argument("name", metavar="NAME", help=_NAME)
     name = known_name(parser.parse_args(arguments).name)
     write({key: value for key, value in read_settings().items() if key != name})
     return 0
@@ -40,7 +41,7 @@ def unset_setting(arguments: list[str]) -> int:
 
 def print_settings(arguments: list[str]) -> int:
     parser = make_parser("get")
-    parser.add_argument("name", nargs="?")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this one")
     given = parser.parse_args(arguments).name
     settings = read_settings()
     if given:

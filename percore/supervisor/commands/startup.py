@@ -86,7 +86,9 @@ def parse(name: str, arguments: list[str]) -> Any:
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser(name)
-    parser.add_argument("platform", nargs="?", default="systemd", help="systemd is the only supported one")
+    parser.add_argument(
+        "platform", metavar="systemd", nargs="?", default="systemd", help="the only supported service manager"
+    )
     parser.add_argument("-u", "--user", default=pwd.getpwuid(os.geteuid()).pw_name, help="user of the supervisor")
     parser.add_argument("--hp", metavar="DIRECTORY", help="home of that user; otherwise as in the password file")
     parser.add_argument("--service-name", metavar="NAME", help="the unit's name; otherwise percore, or percore-USER")
