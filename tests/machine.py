@@ -21,6 +21,8 @@ PACKAGES = {
     "zsh": "zsh",
     "fish": "fish",
     "tcsh": "tcsh",
+    "man": "man-db",
+    "mandoc": "mandoc",
     "sshd": "openssh-server",
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",

@@ -150,34 +150,11 @@ def on_path(supervisor: Supervisor, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_offers_commands_options_and_names(
-    supervisor: Supervisor, on_path: dict[str, str], shell: str
-) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+def test_completion_is_told_the_names_and_ids_of_what_runs(supervisor: Supervisor) -> None:
+    assert supervisor.run("completion", "names").stdout == "all\n"
     supervisor.run("start", write(supervisor, sleeper("some-app")))
-    script = supervisor.run("completion", shell).stdout
-    ask = {
-        "bash": 'COMP_WORDS=(percore {words}); COMP_CWORD={last}; _percore; echo "${{COMPREPLY[@]}}"',
-        "zsh": "compadd() {{ shift; [[ $1 == found ]] && print -- $found || print -- $@ }}\n"
-        "words=(percore {words}); CURRENT={place}; _percore",
-        "fish": "complete -C 'percore {words}'",
-    }[shell]
-    before = {"bash": "", "zsh": "compdef() { }; _files() { };\n", "fish": ""}[shell]
-
-    def complete(*words: str) -> str:
-        typed = " ".join(words)
-        text = f"{before}{script}\n{ask.format(words=typed, last=len(words), place=len(words) + 1)}"
-        done = subprocess.run(
-            [shell, "-c", text], env=on_path, capture_output=True, text=True, timeout=60, cwd=supervisor.folder
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "reload" in complete("rel")
-    assert "some-app" in complete("reload", "some")
-    assert "--max-memory-restart" in complete("start", "--max")
+    assert supervisor.run("completion", "names").stdout == "all\ndefault\nsome-app\n"
+    assert supervisor.run("completion", "ids").stdout == "0\n"
 
 
 def test_everyday_scripts_for_pm2_run_through_the_alias(supervisor: Supervisor, on_path: dict[str, str]) -> None:

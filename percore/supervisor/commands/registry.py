@@ -101,7 +101,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("unset", "settings:unset_setting", "remove a default"),
         Verb(
             "completion",
-            "completion:print_completion",
+            "completions.command:print_completion",
             "print shell completion for bash, zsh or fish",
             reads_home=False,
         ),
