@@ -47,22 +47,24 @@ _NO_SUPERVISOR = "no supervisor runs -> percore ping starts one, which restores 
 
 def show_status(arguments: list[str]) -> int:
     if "--json" not in arguments:
-        return list_apps(arguments)
+        return list_apps(arguments, "status")
     result = ask_or_nothing("status") or {"release": None, "apps": [], "daemon": False}
     print(json.dumps({key: value for key, value in result.items() if key not in ("event", "ok")}))
     return 0
 
 
-def list_apps(arguments: list[str]) -> int:
+def list_apps(arguments: list[str], name: str = "list") -> int:
     if not arguments:
         print_list()
         return 0
     from percore.supervisor.commands.arguments import make_parser
 
-    parser = make_parser("list")
+    parser = make_parser(name)
     parser.add_argument("-m", "--mini-list", action="store_true", help="a few lines for each worker instead of a table")
     parser.add_argument("--sort", metavar="FIELD[:desc]", default="id", help=", ".join(_ORDERS))
     parser.add_argument("--watch", action="store_true", help="refresh it continuously")
+    if name == "status":
+        parser.add_argument("--json", action="store_true", help="print what the supervisor knows, as JSON")
     options = parser.parse_args(arguments)
     order_by(options.sort, [])
     while True:
@@ -80,8 +82,8 @@ def show_jobs(arguments: list[str]) -> int:
     from percore.supervisor.commands.arguments import make_parser
 
     parser = make_parser("jobs")
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these jobs, with their last lines")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.add_argument("--run", action="store_true", help="run these jobs now")
     options = parser.parse_args(arguments)
     if options.run:
