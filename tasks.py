@@ -89,6 +89,14 @@ def docs_build(context: Context, serve: str = "") -> None:
     sys.exit(code)
 
 
+@developer_task
+def recording(context: Context) -> None:
+    """Draw the terminal of the README anew, from a deploy to three lab hosts; as root on Linux."""
+    from tests.site.recording import record
+
+    print_line(f"drawn: {record().relative_to(PROJECT)}")
+
+
 LAB_HELP = {
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
@@ -208,6 +216,6 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
 namespace = make_namespace(__file__)
 for own in (check, test, soak):
     namespace.add_task(own)
-namespace.add_collection(Collection("docs", docs_build))
+namespace.add_collection(Collection("docs", docs_build, recording))
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))

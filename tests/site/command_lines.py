@@ -9,11 +9,10 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 from unittest import mock
 
 import tomllib
-from invoke.collection import Collection
 from invoke.parser import Parser as TaskParser
 from invoke.program import Program
 
@@ -53,7 +52,15 @@ def check_script(text: str) -> None:
     done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
     if done.returncode:
         raise WrongCommandError(done.stderr.strip())
-    for words in commands_of(text):
+    _check_commands(text)
+
+
+def _check_commands(text: str) -> None:
+    try:
+        found = list(commands_of(text))
+    except ValueError as error:
+        raise WrongCommandError(str(error)) from None
+    for words in found:
         check_words(words)
 
 
@@ -64,7 +71,7 @@ def check_within(command: str) -> None:
     fault: WrongCommandError | None = None
     for text in (plain, *(numbered + " 1" * more for more in range(3))):
         try:
-            return check_script(text)
+            return _check_commands(text)
         except WrongCommandError as error:
             fault = fault or error
     words = plain.split()
@@ -164,24 +171,18 @@ def parser_of(verb: Verb) -> arguments.Parser:
 
 
 def check_tasks(program: str, words: list[str]) -> None:
-    namespace = _own_tasks() if program == "invoke" else tasks.namespace
-    contexts = copy.deepcopy(namespace).to_contexts()  # a parser takes the help out of them
     try:
-        # `--help` alone wants a task behind it, which invoke finds out later.
-        TaskParser(initial=copy.deepcopy(_options_of_invoke()), contexts=contexts).parse_argv(words)
+        _task_parser(program).parse_argv(words)
     except Exception as error:
         raise WrongCommandError(str(error)) from None
 
 
 @functools.cache
-def _own_tasks() -> Collection:
-    """What `invoke` has in an app's own repository."""
-    return make_namespace(str(ROOT / "tasks.py"))
-
-
-@functools.cache
-def _options_of_invoke() -> Any:
-    return Program().initial_context
+def _task_parser(program: str) -> TaskParser:
+    """`invoke` is typed in an app's own repository, `./run` in a clone."""
+    namespace = make_namespace(str(ROOT / "tasks.py")) if program == "invoke" else tasks.namespace
+    contexts = copy.deepcopy(namespace).to_contexts()  # it takes the help out of them
+    return TaskParser(initial=Program().initial_context, contexts=contexts)
 
 
 def check_packages(words: Sequence[str]) -> None:
