@@ -80,6 +80,31 @@ def share(context: Context) -> None:
     write_share()
 
 
+@task(
+    pre=[developer_tools],
+    name="build",
+    default=True,
+    help={"serve": "show it at this address instead, and follow changes: 127.0.0.1:8000"},
+)
+def docs_build(context: Context, serve: str = "") -> None:
+    """Make a site of docs/, in build/site; a wrong link is an error."""
+    from tests.site import build
+
+    directory = PROJECT / "build/site"
+    code = build.serve(serve) if serve else build.build(directory)
+    if not serve and not code:
+        print_line(f"the site is in {directory.relative_to(PROJECT)} -> open {directory / 'index.html'}")
+    sys.exit(code)
+
+
+@developer_task
+def recording(context: Context) -> None:
+    """Draw the terminal of the README anew, from a deploy to three lab hosts; as root on Linux."""
+    from tests.site.recording import record
+
+    print_line(f"drawn: {record().relative_to(PROJECT)}")
+
+
 LAB_HELP = {
     "hosts": "how many hosts, 1 to 200",
     "suite": "bullseye, bookworm or trixie",
@@ -199,5 +224,6 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
 namespace = make_namespace(__file__)
 for own in (check, test, soak, share):
     namespace.add_task(own)
+namespace.add_collection(Collection("docs", docs_build, recording))
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))

@@ -172,6 +172,7 @@ LINT = Commands(
         *(f"mypy --platform {platform} {_CONTROL_SIDE}" for platform in ("win32", "darwin")),
         "lint-imports",
         f"vermin -q -t=3.9- --no-tips --violations percore/host percore/supervisor percore/web {_SHARED}",
+        "python -m tests.site.build",
     ],
 )
 UNIT = Pytest("unit", 125, "-n 4 tests/unit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar, get_type_hints
@@ -233,9 +233,12 @@ SHARED = Kind(
 )
 
 
-def require_keys(mapping: dict[str, Any], known: Sequence[str], path: str, where: str) -> None:
-    """Raises UsageError for a key that is not known, with the nearest one."""
-    for key in mapping:
+def require_keys(mapping: Mapping[Any, Any], known: Sequence[str], path: str, where: str) -> dict[str, Any]:
+    """The mapping. Raises UsageError for a key that is not known, with the nearest one."""
+    # YAML 1.1, which inventories are, reads the key `on` as true.
+    found = {"on" if key is True and "on" in known else key: value for key, value in mapping.items()}
+    for key in found:
         if key not in known:
             advice = suggest(key, known, f"known keys: {', '.join(known)}")
             raise UsageError(f"key '{path + '.' if path else ''}{key}' is not known", where=where, next=advice)
+    return found

@@ -185,6 +185,9 @@ def top(scope: Scope, interval: float = 1.0) -> None:
     show_top(scope, interval=interval)
 
 
+top.aliases = ("monit",)  # the parser sees no alias that only a collection knows
+
+
 @host_task("yes")
 def flush(scope: Scope, app: str = "") -> None:
     """Empty the logs of all apps, or of one, on every host, and delete the older ones."""

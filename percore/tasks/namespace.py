@@ -68,7 +68,7 @@ def make_namespace(tasks_file: str) -> Collection:
     tell_mistyped_words(directory)
     namespace = Collection(*HOST_TASKS, *PROJECT_TASKS)
     namespace.add_task(hosts.execute, name="exec")
-    namespace.add_task(hosts.top, aliases=("monit",))
+    namespace.add_task(hosts.top)
     namespace.add_collection(Collection("secrets", *SECRET_TASKS))
     namespace.add_collection(Collection("maintenance", maintenance.on, maintenance.off))
     namespace.configure({"percore": {"project": str(directory)}})

@@ -53,8 +53,7 @@ def read_targets(variables: VariableSource) -> tuple[AlertTarget, ...]:
 
 
 def _read_target(written: Any, name: str, where: str) -> AlertTarget:
-    entry: Mapping[str, Any] = schema.MAPPING.read(written, f"variable '{name}'", where)
-    schema.require_keys(dict(entry), _KEYS, name, where)
+    entry = schema.require_keys(schema.MAPPING.read(written, f"variable '{name}'", where), _KEYS, name, where)
     if ("to" in entry) == ("run" in entry):
         raise UsageError(f"{name} needs either 'to' or 'run'", where=where, next="name an address, or a command")
     on = _EVENTS.read(entry["on"], f"variable '{name}.on'", where) if "on" in entry else tuple(KINDS)

@@ -248,7 +248,7 @@ def _read_hook(name: str, written: Any, where: str) -> HookCommand:
     """A line, or a mapping of `run` and `on`."""
     if not isinstance(written, dict):
         return HookCommand(_COMMAND.read(written, f"hook '{name}'", where))
-    schema.require_keys(written, ("run", "on"), f"hooks.{name}", where)
+    written = schema.require_keys(written, ("run", "on"), f"hooks.{name}", where)
     line = _COMMAND.read(written.get("run"), f"'run' of hook '{name}'", where)
     verbs = _HOOK_VERBS.read(written.get("on", "deploy"), f"'on' of hook '{name}'", where)
     if name in _OF_DEPLOYS and set(verbs) != {"deploy"}:

@@ -291,7 +291,7 @@ def test_the_page_on_several_projects_sets_what_there_is_and_types_what_can_be_t
     assert len(blocks) == 3
     for block in blocks:
         assert set(yaml.safe_load(block)) <= known
-    verbs = re.findall(r"^\./run (\S+) --env production$", page, re.M)
+    verbs = re.findall(r"^invoke (\S+) --env production$", page, re.M)
     assert verbs == ["deploy", "remove"]
     assert set(verbs) <= set(tasks.namespace.task_names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from percore.deploy import schema
 from percore.errors import UsageError
@@ -62,3 +63,10 @@ def test_a_value_that_does_not_fit_is_told_with_its_name_and_place(
         kind.read(value, "x", "all.yml:3")
     assert caught.value.what.startswith(told)
     assert caught.value.where == "all.yml:3"
+
+
+def test_the_key_on_is_read_as_it_is_written_though_yaml_means_true() -> None:
+    read = yaml.safe_load("{run: x, on: [deploy]}")
+    assert schema.require_keys(read, ("run", "on"), "hooks.failed", "here") == {"run": "x", "on": ["deploy"]}
+    with pytest.raises(UsageError, match=r"key 'otel\.True' is not known"):
+        schema.require_keys({True: 1}, ("endpoint",), "otel", "here")

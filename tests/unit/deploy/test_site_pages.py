@@ -37,7 +37,7 @@ def test_every_command_of_the_page_is_one_that_invoke_takes() -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     for line in lines:
         program, *words = shlex.split(line)
-        assert program == "./run"
+        assert program == "invoke"
         parser.parse_argv(words)
     assert len(lines) >= 6
 
