@@ -183,11 +183,16 @@ def test_a_port_that_was_not_found_tells_whether_it_must_be_checked(
     assert f"({note})\n" in capsys.readouterr().out
 
 
+def setting(directory: Path, name: str) -> Any:
+    """What is proposed for a variable of the inventory."""
+    return next((one.value for one in detect(directory).settings if one.name == name), None)
+
+
 def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -> None:
     files = copy.deepcopy(APPS["a script that builds before it starts"][0])
-    assert detect(write(tmp_path / "a", files)).build_command == "npm run build:ts"
+    assert setting(write(tmp_path / "a", files), "build_command") == "npm run build:ts"
     files["package.json"]["scripts"]["build"] = "tsc"
-    assert detect(write(tmp_path / "b", files)).build_command == ""
+    assert setting(write(tmp_path / "b", files), "build_command") is None
 
 
 def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
