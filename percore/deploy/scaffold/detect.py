@@ -83,6 +83,7 @@ class Detected:
     port: Found
     health: Found | None
     is_python: bool
+    is_es_module: bool = False
     settings: tuple[Setting, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -108,6 +109,7 @@ def detect(directory: Path) -> Detected:
         port=_port(source),
         health=_health(source),
         is_python=source.is_python and not source.is_node,
+        is_es_module=source.package.get("type") == "module",
         settings=tuple(_settings(source, name, beside)),
         notes=tuple(frameworks.notes(source)),
     )

@@ -102,7 +102,9 @@ def process_file(app: Detected) -> tuple[str, str]:
     if app.is_python:
         return "ecosystem.yml", yaml.safe_dump({"apps": apps}, sort_keys=False, width=1000)
     text = "".join(f"    {{\n{_keys(entry)}    }},\n" for entry in apps)
-    return "ecosystem.config.js", f"module.exports = {{\n  apps: [\n{text}  ],\n}};\n"
+    # In a package of ES modules, `.js` would be one, too, without `module`.
+    name = "ecosystem.config.cjs" if app.is_es_module else "ecosystem.config.js"
+    return name, f"module.exports = {{\n  apps: [\n{text}  ],\n}};\n"
 
 
 def _entry(program: DetectedProgram, app: Detected) -> dict[str, object]:
