@@ -23,6 +23,9 @@ Say = Callable[[str], None]
 
 BUILD_SECONDS = 1800
 OUTPUT_LINES = 15
+CAUSE_LINES = 6
+_CAUSE = re.compile(r"(?:error|failed|cannot|missing)\b\W*\w{3,}", re.IGNORECASE)
+"""What npm and others say first, before a page about their options or a long trace."""
 _LONGEST_LINE = 4096
 _ADVICE = {127: "install what it calls, or change the command"}  # what a shell says of a command that it does not find
 
@@ -92,7 +95,7 @@ class Commands:
         )
 
     def _start(self, words: Sequence[str], what: str) -> tuple[int, Sequence[str]]:
-        """Its exit code and its last lines. A program that takes too long ends with all that it started."""
+        """Its exit code and the lines to show. A program that takes too long ends with all that it started."""
         try:
             process = subprocess.Popen(
                 list(words), cwd=self.directory, env=dict(self.env), stdin=subprocess.DEVNULL,
@@ -104,11 +107,29 @@ class Commands:
             ) from None
         with process, _ending(process, what):
             assert process.stdout is not None
-            lines = deque(
-                (text for line in process.stdout if (text := line[:_LONGEST_LINE].decode(errors="replace").rstrip())),
-                OUTPUT_LINES,
-            )
-            return process.wait(), lines
+            lines = _LinesToShow()
+            for line in process.stdout:
+                lines.add(line[:_LONGEST_LINE].decode(errors="replace").rstrip())
+            return process.wait(), lines.shown
+
+
+class _LinesToShow:
+    """Of an output without end: the first lines that name a cause, and the last ones."""
+
+    def __init__(self) -> None:
+        self._causes: list[str] = []
+        self._last: deque[str] = deque(maxlen=OUTPUT_LINES)
+
+    def add(self, line: str) -> None:
+        if not line:
+            return
+        if len(self._last) == OUTPUT_LINES and len(self._causes) < CAUSE_LINES and _CAUSE.search(self._last[0]):
+            self._causes.append(self._last[0])
+        self._last.append(line)
+
+    @property
+    def shown(self) -> list[str]:
+        return [*self._causes, *(["..."] if self._causes else []), *self._last]
 
 
 @contextlib.contextmanager

@@ -200,7 +200,7 @@ def run_manager(manager: PackageManager, arguments: list[str], commands: Command
     """CI keeps pnpm from asking before it replaces what is installed."""
     own = commands.without("NODE_ENV")
     own = own.knowing(CI="true") if manager.name == "pnpm" else own
-    own.run([manager.name, *arguments], next=f"if {manager.name} itself is missing: npm install -g {manager.package}")
+    own.run([manager.name, *arguments])
 
 
 def _words(manager: PackageManager, commands: Commands) -> tuple[str, ...] | None:

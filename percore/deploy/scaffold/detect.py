@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from percore.common import names
 from percore.deploy.build.app import PROCESS_FILES
 from percore.deploy.build.package_manager import recognize
+from percore.deploy.scaffold import frameworks
+from percore.deploy.scaffold.frameworks import Beside, Setting, dotted
 from percore.deploy.scaffold.source import AppSource, Found
 from percore.errors import PercoreError
 
@@ -35,7 +37,7 @@ _HEALTH = re.compile(
     rf"['\"`](?P<path>(?:/api|/v1|/api/v1)?/{_WORD})/?['\"`]"
 )
 _HEALTH_IN_CONTROLLER = re.compile(rf"@Controller\(['\"]/?(?P<path>{_WORD})['\"]\)")
-_HEALTH_IN_DJANGO = re.compile(rf"\bpath\(['\"](?P<path>{_WORD}/?)['\"]")
+_HEALTH_IN_DJANGO = re.compile(rf"\bpath\(r?['\"](?P<path>{_WORD}/?)['\"]")
 _HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WORD})(?:/route|/index)?\.[jt]sx?$")
 
 _ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
@@ -67,6 +69,7 @@ class DetectedProgram:
     script: str
     is_web: bool = True
     flags: str = ""
+    keys: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ class Detected:
     port: Found
     health: Found | None
     is_python: bool
-    build_command: str = ""
-    release_command: str = ""
+    is_es_module: bool = False
+    settings: tuple[Setting, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def port_note(self) -> str:
@@ -96,17 +100,25 @@ class Detected:
 def detect(directory: Path) -> Detected:
     source = AppSource(directory)
     name = _name(source)
+    beside = list(_beside(source))
     return Detected(
         name=name,
         tools=_tools(source),
         process_file=next((file for file in PROCESS_FILES if source.has(file)), ""),
-        programs=tuple(_programs(source, name)),
+        programs=(_main(source, name), *(_program_beside(source, name, one) for one in beside)),
         port=_port(source),
         health=_health(source),
         is_python=source.is_python and not source.is_node,
-        build_command=_start(source)[0],
-        release_command=dict(_procfile(source)).get("release", ""),
+        is_es_module=source.package.get("type") == "module",
+        settings=tuple(_settings(source, name, beside)),
+        notes=tuple(frameworks.notes(source)),
     )
+
+
+def _settings(source: AppSource, name: str, beside: list[Beside]) -> Iterator[Setting]:
+    if build := _start(source)[0]:
+        yield Setting("build_command", build, "found in package.json")
+    yield from frameworks.settings(source, name, beside, dict(_procfile(source)).get("release", ""))
 
 
 def _name(source: AppSource) -> str:
@@ -135,13 +147,24 @@ def _tools(source: AppSource) -> str:
 # -- programs --------------------------------------------------------------------------------------------------------
 
 
-def _programs(source: AppSource, name: str) -> Iterator[DetectedProgram]:
-    """The web app, and what a Procfile starts beside it."""
+def _main(source: AppSource, name: str) -> DetectedProgram:
     procfile = dict(_procfile(source))
-    yield _node_program(source, name, procfile["web"]) if "web" in procfile else _web(source, name)
+    return _node_program(source, name, procfile["web"]) if "web" in procfile else _web(source, name)
+
+
+def _beside(source: AppSource) -> Iterator[Beside]:
+    """What a Procfile starts beside the web app; without one, what the frameworks need."""
+    procfile = dict(_procfile(source))
     for kind, command in procfile.items():
         if kind not in ("web", "release") and names.is_path_word(kind):
-            yield _node_program(source, f"{name}-{kind}", command, is_web=False)
+            yield Beside(kind, command)
+    if not procfile:
+        yield from frameworks.beside(source)
+
+
+def _program_beside(source: AppSource, name: str, one: Beside) -> DetectedProgram:
+    made = _node_program(source, f"{name}-{one.kind}", one.command, is_web=False)
+    return replace(made, keys=one.keys)
 
 
 def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
@@ -161,6 +184,8 @@ def _web(source: AppSource, name: str) -> DetectedProgram:
 
 def _of_package(source: AppSource, name: str) -> DetectedProgram:
     """The script that starts the built app, else `main` of package.json."""
+    if frameworks.is_next_standalone(source):
+        return DetectedProgram(name, f"./{frameworks.NEXT_STANDALONE}")
     if command := _start(source)[1]:
         return _node_program(source, name, command)
     for framework, script in _WITHOUT_START.items():
@@ -174,10 +199,9 @@ def _of_package(source: AppSource, name: str) -> DetectedProgram:
 
 def _start(source: AppSource) -> tuple[str, str]:
     """What builds and what starts the app, of a script such as `npm run build:ts && fastify start dist/app.js`."""
-    scripts = source.package.get("scripts")
-    known = scripts if isinstance(scripts, dict) else {}
-    commands = [known.get(key) for key in ("start:prod", "start:production", "start")]
-    command = next((text.strip() for text in commands if isinstance(text, str) and text.strip()), "")
+    known = source.scripts
+    commands = [known.get(key, "") for key in ("start:prod", "start:production", "start")]
+    command = next(filter(None, commands), "")
     *first, last = (part.strip() for part in command.split("&&"))
     if not first or not all(map(_BUILDS.search, first)):
         return "", command
@@ -208,13 +232,13 @@ def _python_command(source: AppSource) -> str:
     """With the server that is among its dependencies."""
     if source.has("manage.py"):
         for kind in ("wsgi", "asgi"):
-            module = next((name for name in source.sources if name.endswith(f"/{kind}.py")), "")
-            if module and (command := _serve(source, f"{_module(module)}:application", is_async=kind == "asgi")):
+            path = next((name for name in source.sources if name.endswith(f"/{kind}.py")), "")
+            if path and (command := _serve(source, f"{dotted(path)}:application", is_async=kind == "asgi")):
                 return command
     for pattern, is_async in ((_ASGI, True), (_WSGI, False)):
         for match, place in source.search(pattern):
             if place.partition(":")[0].endswith(".py"):
-                return _serve(source, f"{_module(place.partition(':')[0])}:{match['name']}", is_async=is_async)
+                return _serve(source, f"{dotted(place.partition(':')[0])}:{match['name']}", is_async=is_async)
     return ""
 
 
@@ -223,11 +247,6 @@ def _serve(source: AppSource, target: str, *, is_async: bool) -> str:
     if is_async:
         return f"uvicorn {target} --port $PORT" if has_uvicorn else ""
     return f"gunicorn {target} --bind 127.0.0.1:$PORT" if "gunicorn" in source.dependencies else ""
-
-
-def _module(path: str) -> str:
-    """Its dotted name; `src` of a src layout is no package."""
-    return path.removesuffix(".py").removeprefix("src/").replace("/", ".")
 
 
 # -- port and health path ---------------------------------------------------------------------------------------------
@@ -254,8 +273,7 @@ def _port(source: AppSource) -> Found:
 
 def _started(source: AppSource) -> list[str]:
     """The files that package.json starts, where they have no ending."""
-    scripts = source.package.get("scripts")
-    commands = [str(command) for command in scripts.values()] if isinstance(scripts, dict) else []
+    commands = source.scripts.values()
     found = [match["script"].removeprefix("./") for command in commands if (match := _NODE.fullmatch(command))]
     return [name for name in found if source.has(name) and name not in source.sources]
 

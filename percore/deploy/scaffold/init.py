@@ -141,6 +141,10 @@ def _show(app: Detected, report: Report) -> None:
     report.line(f"port     {app.port.value} ({app.port.place or app.port_note})")
     health = f"{app.health.value} ({app.health.place})" if app.health else "none found; a connection is enough"
     report.line(f"health   {health}")
+    for setting in app.settings:
+        report.line(f"set      {setting.name}: {texts.scalar(setting.value)} ({setting.note})")
+    for note in app.notes:
+        report.warn(note)
 
 
 def _show_next(wish: InitWish, tasks: str, report: Report) -> None:

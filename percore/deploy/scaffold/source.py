@@ -70,6 +70,18 @@ class AppSource:
     def is_python(self) -> bool:
         return any(map(self.has, ("requirements.txt", "pyproject.toml", "manage.py", "Pipfile")))
 
+    @property
+    def scripts(self) -> dict[str, str]:
+        """Of package.json."""
+        return {
+            name: line.strip() for name, line in _mapping(self.package.get("scripts")).items() if isinstance(line, str)
+        }
+
+    @property
+    def production_dependencies(self) -> set[str]:
+        """Of package.json: what is left of them on hosts."""
+        return set(_mapping(self.package.get("dependencies")))
+
     @cached_property
     def dependencies(self) -> set[str]:
         """The names of what it needs, of either language, in lower case."""

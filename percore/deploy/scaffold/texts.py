@@ -55,7 +55,7 @@ all:
 def hosts_file(env: str, hosts: list[str], inventory: str) -> str:
     if not hosts:
         return NO_HOSTS.format(env=env, inventory=inventory)
-    lines = "".join(f"    {_scalar(host)}:\n" for host in hosts)
+    lines = "".join(f"    {scalar(host)}:\n" for host in hosts)
     return f"# The hosts of {env}: {inventory} shows them.\napp:\n  hosts:\n{lines}"
 
 
@@ -63,14 +63,14 @@ def variables(app: Detected, app_path: str, version: str) -> str:
     """The app's variables, each with where its value was found."""
     health = app.health
     lines = [
-        f"app_name: {_scalar(app.name)}",
-        f"app_path: {_scalar(app_path)} # as seen from tasks.py",
+        f"app_name: {scalar(app.name)}",
+        f"app_path: {scalar(app_path)} # as seen from tasks.py",
         f"port: {app.port.value} # {app.port_note}",
-        f"health_path: {_scalar(health.value)} # found in {health.place}"
+        f"health_path: {scalar(health.value)} # found in {health.place}"
         if health
         else "# health_path: /health # a path that answers with a status below 400; without it, a connection is enough",
-        *([f"build_command: {_scalar(app.build_command)} # found in package.json"] if app.build_command else []),
-        *([f"release_command: {_scalar(app.release_command)} # found in Procfile"] if app.release_command else []),
+        *(f"{one.name}: {scalar(one.value)} # {one.note}" for one in app.settings),
+        *(f"# {note}" for note in app.notes),
         f'percore_version: "~={version}" # refuse to run with another',
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -78,7 +78,7 @@ def variables(app: Detected, app_path: str, version: str) -> str:
 
 def group_vars(app: Detected, app_path: str, user: str, version: str, explain: str) -> str:
     head = f"# What is deployed. {explain} shows all variables.\n"
-    login = [f"ansible_user: {_scalar(user)}", "ansible_become: true"] if user else LOGIN
+    login = [f"ansible_user: {scalar(user)}", "ansible_become: true"] if user else LOGIN
     lines = [line for line in login if user != "root" or "become" not in line]
     return head + variables(app, app_path, version) + "\n" + "".join(f"{line}\n" for line in lines)
 
@@ -88,7 +88,7 @@ def local_inventory(app: Detected, app_path: str, version: str) -> str:
     return LOCAL.format(variables=indented.rstrip("\n"))
 
 
-def _scalar(text: str) -> str:
+def scalar(text: object) -> str:
     """As YAML writes it on one line."""
     return yaml.safe_dump(text, width=10_000, default_flow_style=True, allow_unicode=True).removesuffix("...\n").strip()
 
@@ -102,7 +102,9 @@ def process_file(app: Detected) -> tuple[str, str]:
     if app.is_python:
         return "ecosystem.yml", yaml.safe_dump({"apps": apps}, sort_keys=False, width=1000)
     text = "".join(f"    {{\n{_keys(entry)}    }},\n" for entry in apps)
-    return "ecosystem.config.js", f"module.exports = {{\n  apps: [\n{text}  ],\n}};\n"
+    # In a package of ES modules, `.js` would be one, too, without `module`.
+    name = "ecosystem.config.cjs" if app.is_es_module else "ecosystem.config.js"
+    return name, f"module.exports = {{\n  apps: [\n{text}  ],\n}};\n"
 
 
 def _entry(program: DetectedProgram, app: Detected) -> dict[str, object]:
@@ -112,10 +114,10 @@ def _entry(program: DetectedProgram, app: Detected) -> dict[str, object]:
     if program.is_web:
         health = {"health": app.health.value} if app.health else {}
         return {**entry, "exec_mode": "cluster", "instances": "max", **health, "env": {"PORT": int(app.port.value)}}
-    return {**entry, "exec_mode": "fork", "instances": 1}
+    return {**entry, "exec_mode": "fork", "instances": 1, **program.keys}
 
 
 def _keys(entry: dict[str, object]) -> str:
-    notes = {'"max"': " // one per core", "1": " // runs once"}
+    notes = {'"max"': " // one per core", "1": " // runs once", "60000": " // a job that runs gets so long to end"}
     lines = [(key, json.dumps(value)) for key, value in entry.items()]
     return "".join(f"      {key}: {value},{notes.get(value, '')}\n" for key, value in lines)

@@ -145,9 +145,14 @@ _EVALUATE = "const v = require('vm').runInNewContext(require('fs').readFileSync(
 # TypeScript is read by Node itself, or by a compiler that the project has.
 _IMPORT = """
 const { createRequire, Module } = require('module');
+// An ES module that sets module.exports sets those of `node -e`.
+const refuseNothing = (exported, path) => {
+  if (Object.keys(exported).length || !/\\bmodule\\.exports\\b/.test(require('fs').readFileSync(path, 'utf8'))) return exported;
+  throw new Error('module.exports does nothing in an ES module ("type": "module" in package.json): name the file .cjs');
+};
 const read = async (path) => {
   if (!/\\.[cm]?ts$/.test(path) || process.features.typescript || process.versions.bun) {
-    return import(require('url').pathToFileURL(path));
+    return refuseNothing(await import(require('url').pathToFileURL(path)), path);
   }
   const its = createRequire(path);
   const have = (name) => { try { return its(name); } catch (e) { if (e.code !== 'MODULE_NOT_FOUND') throw e; } };

@@ -133,6 +133,19 @@ def test_a_failing_build_ends_with_its_own_last_lines(project: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+def test_a_failing_build_shows_the_cause_that_a_page_of_advice_follows(project: Path) -> None:
+    """As `npm ci` does where the lock file does not fit: the cause, then all its options."""
+    options = "".join(f"echo npm error --option-{number}; " for number in range(60))
+    cause = "echo 'npm error code EUSAGE'; echo npm error; echo 'npm error Missing: left-pad@1.3.0 from lock file'; "
+    (project / "web" / "fail.sh").write_text(f"echo added; {cause}{options}exit 1")
+    with pytest.raises(BuildError) as caught:
+        make(project, build_command="sh fail.sh")
+    lines = caught.value.detail.splitlines()
+    assert "npm error Missing: left-pad@1.3.0 from lock file" in lines
+    assert lines[-1] == "npm error --option-59"
+    assert len(lines) <= commands.CAUSE_LINES + 1 + commands.OUTPUT_LINES
+
+
 def test_a_build_that_leaves_no_script_is_told_with_the_app(project: Path) -> None:
     with pytest.raises(BuildError, match=r"ecosystem\.json: the build left no 'dist/web\.js', which app 'web' runs"):
         make(project, build_command="true")

@@ -123,6 +123,44 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         },
         ["./index.js"], "3210", "",
     ),
+    "a Next.js app with a server of its own": (
+        {
+            "package.json": {"scripts": {"start": "next start"}, "dependencies": {"next": "16"}},
+            "next.config.ts": "const config = {\n  output: 'standalone',\n};\n",
+        },
+        ["./.next/standalone/server.js"], "3000", "",
+    ),
+    "workers beside a NestJS app": (
+        {
+            "package.json": {
+                "type": "module",
+                "scripts": {
+                    "start:prod": "node dist/main", "start:worker": "nest start --entryFile worker",
+                    "start:worker:prod": "node dist/worker", "scheduler": "node dist/scheduler.js", "jobs": "nodemon jobs.js",
+                    "worker:dev": "node --watch w.js",
+                },
+            },
+        },
+        ["./dist/main.js", "./dist/worker.js", "./dist/scheduler.js"], "5000", "",
+    ),
+    "FastAPI with Celery and a schedule": (
+        {
+            "requirements.txt": "fastapi\nuvicorn\ncelery[redis]\n", "api/main.py": "app = FastAPI()\n",
+            "api/queue.py": "queue = Celery('api')\nqueue.conf.beat_schedule = {}\n",
+        },
+        [
+            "uvicorn api.main:app --port $PORT", "celery --app api.queue worker",
+            "celery --app api.queue beat --schedule data/celerybeat-schedule",
+        ],
+        "8000", "",
+    ),
+    "Django with Celery": (
+        {
+            "manage.py": "", "requirements.txt": "Django\ngunicorn\ncelery\n", "site1/wsgi.py": "",
+            "site1/celery.py": 'app = Celery("site1")\n',
+        },
+        ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT", "celery --app site1 worker"], "8000", "",
+    ),
     "a script in Python without a framework": ({"main.py": "", "requirements.txt": ""}, ["./main.py"], "5000", ""),
     "nothing at all": ({}, ["./server.js"], "5000", ""),
 }  # fmt: skip
@@ -150,7 +188,7 @@ def test_what_init_writes_is_read_by_a_deploy(tmp_path: Path, kind: str) -> None
     assert (variables["ansible_user"], variables["ansible_become"]) == ("deployer", True)
     settings = read_settings(variables, app)
     assert (settings.path, settings.port, settings.health_path or "") == (app / ".", int(port), health)
-    process_file = next(app.glob("ecosystem.*"))
+    process_file = next(app.glob("ecosystem.*"))  # .cjs in a package of ES modules
     apps = load_process_file(str(process_file)).apps
     assert len(apps) == len(scripts)
     assert (apps[0].mode, apps[0].env["PORT"]) == ("cluster", port)
@@ -183,11 +221,16 @@ def test_a_port_that_was_not_found_tells_whether_it_must_be_checked(
     assert f"({note})\n" in capsys.readouterr().out
 
 
+def setting(directory: Path, name: str) -> Any:
+    """What is proposed for a variable of the inventory."""
+    return next((one.value for one in detect(directory).settings if one.name == name), None)
+
+
 def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -> None:
     files = copy.deepcopy(APPS["a script that builds before it starts"][0])
-    assert detect(write(tmp_path / "a", files)).build_command == "npm run build:ts"
+    assert setting(write(tmp_path / "a", files), "build_command") == "npm run build:ts"
     files["package.json"]["scripts"]["build"] = "tsc"
-    assert detect(write(tmp_path / "b", files)).build_command == ""
+    assert setting(write(tmp_path / "b", files), "build_command") is None
 
 
 def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
@@ -197,6 +240,79 @@ def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) 
         "release_command: node migrate.js # found in Procfile\n"
         in (app / "inventories/production/group_vars/all.yml").read_text()
     )
+
+
+def proposed(directory: Path, files: Files) -> dict[str, Any]:
+    return {one.name: one.value for one in detect(write(directory, files)).settings}
+
+
+DJANGO: Files = {
+    "manage.py": "", "requirements.txt": "Django\n", "site1/wsgi.py": "",
+    "site1/settings.py": (
+        "ALLOWED_HOSTS = ['shop.example.com', 'www.example.com']\n"
+        "DATABASES = {'default': {\n  'NAME': BASE_DIR / 'db.sqlite3',\n}}\n"
+        "STATIC_URL = 'assets/'\nSTATIC_ROOT = BASE_DIR / 'staticfiles'\n"
+    ),
+}  # fmt: skip
+
+
+def test_a_django_app_is_migrated_and_its_static_files_are_collected_and_served_by_nginx(tmp_path: Path) -> None:
+    assert proposed(tmp_path, DJANGO) == {
+        "build_command": "python3 manage.py collectstatic --noinput",
+        "nginx_static": {"/assets": "staticfiles"},
+        "health_host": "shop.example.com",
+        "release_command": "python3 manage.py migrate --noinput",
+    }
+
+
+@pytest.mark.parametrize("line", ["STATIC_ROOT = '/var/www/static'", 'STATIC_ROOT = os.environ["STATIC_ROOT"]', ""])
+def test_static_files_that_are_outside_of_the_app_are_nothing_that_nginx_serves_from_a_release(
+    tmp_path: Path, line: str
+) -> None:
+    files = {**DJANGO, "site1/settings.py": f"STATIC_URL = '/static/'\n{line}\n"}
+    assert "nginx_static" not in proposed(tmp_path, files)
+
+
+def test_what_would_be_lost_with_a_release_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = write(tmp_path, {**DJANGO, "site1/settings.py": "N = {'NAME': os.path.join(BASE_DIR, 'db.sqlite3')}\n"})
+    init(InitWish("production", app, app), Report())
+    told = capsys.readouterr().err
+    assert "site1/settings.py:1: each release would have a db.sqlite3 of its own" in told
+    assert "site1/settings.py has no STATIC_ROOT" in told
+    assert "# site1/settings.py:1: each" in (app / "inventories/production/group_vars/all.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"requirements.txt": "alembic\n", "alembic.ini": ""}, "alembic upgrade head"),
+        (
+            {"package.json": {"scripts": {"migrate": "node dist/migrate.js"}}},
+            "node dist/migrate.js",
+        ),
+        (
+            {"package.json": {"scripts": {"migrate:deploy": "prisma migrate deploy"}, "dependencies": {"prisma": "6"}}},
+            "prisma migrate deploy",
+        ),
+        ({"package.json": {"scripts": {"migrate:deploy": "x up"}, "devDependencies": {"x": "1"}}}, None),
+        ({"package.json": {"scripts": {"migrate": "prisma migrate dev"}, "dependencies": {"prisma": "6"}}}, None),
+        ({"package.json": {"scripts": {"migrate": "ts-node m.ts"}, "dependencies": {"ts-node": "1"}}}, None),
+        ({**DJANGO, "Procfile": "release: ./release.sh\n"}, "./release.sh"),
+    ],
+)
+def test_migrations_that_hosts_can_run_are_the_release_command(
+    tmp_path: Path, files: Files, command: str | None
+) -> None:
+    assert proposed(tmp_path, files).get("release_command") == command
+
+
+def test_a_worker_gets_time_to_end_its_job_and_a_schedule_is_on_one_host(tmp_path: Path) -> None:
+    app = write(tmp_path, APPS["FastAPI with Celery and a schedule"][0])
+    init(InitWish("production", app, app), Report(quiet=True))
+    _, worker, beat = load_process_file(str(app / "ecosystem.yml")).apps
+    assert (worker.kill_timeout, beat.kill_timeout) == (60.0, 1.6)
+    found = proposed(app, {})
+    assert (found["placement"], found["shared"]) == ({f"{worker.name.removesuffix('-worker')}-beat": "one"}, ["data"])
 
 
 def test_the_example_of_the_env_file_has_the_variables_of_every_app(tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_every_form_gives_the_same_app(tmp_path: Path, name: str, text: str) -> 
     assert (app.name, app.script, app.cwd) == ("a", "a.js", str(tmp_path))
 
 
+def test_module_exports_in_an_es_module_is_an_error_that_says_how_to_name_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "package.json", '{"type": "module"}')
+    path = write(tmp_path, "ecosystem.config.js", "module.exports = { apps: [{ name: 'a', script: 'a.js' }] };")
+    with pytest.raises(UsageError, match=r"does nothing in an ES module .*: name the file \.cjs"):
+        load_process_file(path)
+
+
 def test_an_unknown_key_is_a_warning_that_names_the_nearest(tmp_path: Path) -> None:
     loaded = load_process_file(
         write(tmp_path, "x.json", '{"apps": [{"name": "a", "script": "a.js", "instancess": 2}]}')

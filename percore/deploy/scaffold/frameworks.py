@@ -1,0 +1,182 @@
+"""What frameworks need beside the web app: workers, a schedule, migrations, static files; as their own guides lay them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from percore.common import names
+from percore.deploy.scaffold.source import AppSource
+
+
+class Setting(NamedTuple):
+    """A variable of the inventory, and where or why."""
+
+    name: str
+    value: Any
+    note: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A program beside the web app, with keys of its own in the process file."""
+
+    kind: str
+    command: str
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return dict(_ENDS_JOBS) if _WORKER.fullmatch(self.kind) else {}
+
+    @property
+    def is_for_fleet(self) -> bool:
+        """What starts jobs by time starts each of them twice if it runs twice."""
+        return bool(_CLOCK.fullmatch(self.kind))
+
+
+DATA = "data"
+"""The directory that a proposal puts into `shared`: a release belongs to root."""
+
+_ENDS_JOBS = {"kill_timeout": 60000}
+"""What a job that runs gets to end; then it is killed."""
+
+_WORKER = re.compile(r"workers?|queues?|jobs|consumers?")
+_CLOCK = re.compile(r"beat|clock|cron|scheduler")
+_BESIDE = re.compile(
+    r"(?:start:|run:)?(?P<kind>workers?|queues?|jobs|consumers?|scheduler|cron)(?P<built>:prod|:production)?$"
+)
+_MIGRATES = re.compile(
+    r"(?:db:)?(?:migrate(?::(?:deploy|prod|production|up|latest))?|migrations?:run(?::prod|:production)?)$"
+)
+_ONLY_HERE = re.compile(r"\b(?:migrate dev|--watch|watch|nodemon|ts-node(?:-dev)?|nest start)\b")
+_CELERY = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:celery\.)?Celery\(")
+_BEAT = re.compile(r"\bbeat_schedule\b|\bCELERY_BEAT_SCHEDULE\b|\badd_periodic_task\(|['\"]django_celery_beat['\"]")
+_STANDALONE = re.compile(r"\boutput\s*:\s*['\"]standalone['\"]")
+_STATIC_ROOT = re.compile(r"^STATIC_ROOT\s*=.*?['\"](?P<path>[\w./-]+)['\"]\s*\)*\s*(?:#.*)?$")
+_STATIC_URL = re.compile(r"^STATIC_URL\s*=\s*['\"]/?(?P<path>[\w./-]+?)/?['\"]")
+_SQLITE = re.compile(r"['\"]NAME['\"]\s*:\s*(?:os\.path\.join\(\s*)?BASE_DIR\s*[/,]\s*['\"](?P<file>[^'\"/]+)['\"]")
+_ALLOWED = re.compile(r"^ALLOWED_HOSTS\s*=\s*[\[(]\s*['\"](?P<host>[A-Za-z0-9][A-Za-z0-9.-]*)['\"]")
+
+NEXT_STANDALONE = ".next/standalone/server.js"
+
+
+def is_next_standalone(source: AppSource) -> bool:
+    """`next start` refuses such a build; it has a server of its own."""
+    configs = [f"next.config.{ending}" for ending in ("ts", "js", "mjs", "cjs")]
+    return "next" in source.dependencies and any(source.search(_STANDALONE, configs))
+
+
+# -- programs beside the web app ---------------------------------------------------------------------------------------
+
+
+def beside(source: AppSource) -> Iterator[Beside]:
+    yield from _scripts_beside(source)
+    yield from _celery(source)
+
+
+def _scripts_beside(source: AppSource) -> Iterator[Beside]:
+    """Scripts such as `start:worker` of package.json; that for production wins."""
+    found: dict[str, tuple[bool, str]] = {}
+    for name, command in source.scripts.items():
+        match = _BESIDE.fullmatch(name)
+        if match and not _ONLY_HERE.search(command):
+            found[match["kind"]] = max(found.get(match["kind"], (False, "")), (bool(match["built"]), command))
+    for kind, (_, command) in found.items():
+        yield Beside(kind, command)
+
+
+def _celery(source: AppSource) -> Iterator[Beside]:
+    if not source.is_python or "celery" not in source.dependencies:
+        return
+    match, place = next(source.search(_CELERY, _python_sources(source)), (None, ""))
+    if match is None:
+        return
+    app = _celery_app(source, place.partition(":")[0])
+    yield Beside("worker", f"celery --app {app} worker")
+    if next(source.search(_BEAT, _python_sources(source)), None):
+        yield Beside("beat", f"celery --app {app} beat --schedule {DATA}/celerybeat-schedule")
+
+
+def _celery_app(source: AppSource, path: str) -> str:
+    """Celery itself looks for `celery` below a package, as Django projects have it."""
+    if path.endswith("/celery.py"):
+        return dotted(path.removesuffix("/celery.py"))
+    return dotted(path)
+
+
+def _python_sources(source: AppSource) -> list[str]:
+    return [name for name in source.sources if name.endswith(".py")]
+
+
+def dotted(path: str) -> str:
+    """Its dotted name; `src` of a src layout is no package."""
+    return path.removesuffix(".py").removeprefix("src/").replace("/", ".")
+
+
+# -- variables of the inventory ----------------------------------------------------------------------------------------
+
+
+def settings(source: AppSource, name: str, programs: list[Beside], release: str) -> Iterator[Setting]:
+    """`release` is that of a Procfile."""
+    yield from _django_settings(source)
+    yield from [Setting("release_command", release, "found in Procfile")] if release else _migrations(source)
+    once = {f"{name}-{one.kind}": "one" for one in programs if one.is_for_fleet}
+    if once:
+        yield Setting("placement", once, "once for all hosts, not once on each")
+    if any(f"{DATA}/" in one.command for one in programs):
+        yield Setting("shared", [DATA], "outlives releases, and the app may write there")
+
+
+def _migrations(source: AppSource) -> Iterator[Setting]:
+    if source.has("manage.py") and "django" in source.dependencies:
+        yield Setting("release_command", "python3 manage.py migrate --noinput", "migrations of Django")
+        return
+    if source.is_python and source.has("alembic.ini"):
+        yield Setting("release_command", "alembic upgrade head", "found alembic.ini")
+        return
+    for name, command in source.scripts.items():
+        if _MIGRATES.fullmatch(name) and _runs_on_hosts(source, command):
+            yield Setting("release_command", command, f"script {name} of package.json")
+            return
+
+
+def _runs_on_hosts(source: AppSource, command: str) -> bool:
+    """They have no dependencies for development, and nothing may ask there."""
+    program = command.split()[0] if command.split() else ""
+    has_it = program in ("node", "sh", "bash") or program in source.production_dependencies
+    return has_it and not _ONLY_HERE.search(command)
+
+
+def _django_settings(source: AppSource) -> Iterator[Setting]:
+    if not source.has("manage.py"):
+        return
+    where = [name for name in _python_sources(source) if re.search(r"(?:^|/)settings(?:/\w+)?\.py$", name)]
+    root, place = _first(source, _STATIC_ROOT, where)
+    if root:
+        yield Setting("build_command", "python3 manage.py collectstatic --noinput", f"STATIC_ROOT in {place}")
+        url, _ = _first(source, _STATIC_URL, where)
+        if url and not root.startswith("/") and names.is_inner_path(root):
+            yield Setting("nginx_static", {f"/{url}": root}, f"NGINX serves what collectstatic finds: {place}")
+    host, place = _first(source, _ALLOWED, where)
+    if host not in ("", "localhost"):
+        yield Setting("health_host", host, f"the app answers to its own names only: {place}")
+
+
+def notes(source: AppSource) -> Iterator[str]:
+    """What nobody but the owner of the app can set right."""
+    where = [name for name in _python_sources(source) if "settings" in name] if source.has("manage.py") else []
+    file, place = _first(source, _SQLITE, where)
+    if file:
+        yield (
+            f'{place}: each release would have a {file} of its own: write BASE_DIR / "{DATA}" / "{file}", '
+            f"and shared: [{DATA}] in the inventory"
+        )
+    if where and not _first(source, _STATIC_ROOT, where)[0]:
+        yield f"{where[0]} has no STATIC_ROOT: without it nothing collects the static files (python3 manage.py collectstatic)"
+
+
+def _first(source: AppSource, pattern: re.Pattern[str], where: list[str]) -> tuple[str, str]:
+    match, place = next(source.search(pattern, where), (None, ""))
+    return (match.group(1), place) if match else ("", "")
