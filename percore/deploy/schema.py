@@ -211,6 +211,14 @@ PATH = matching("an absolute path without '..', and not /", names.is_absolute_pa
 SAFE_PATH = matching("an absolute path without '..', of letters, digits and . _ - + @ : ~", names.is_safe_path)
 
 
+_IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE_HOST = r"(?=[^/]*[.:]|localhost/)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+IMAGE_REPOSITORY = matching(
+    "the name of an image without a tag, such as registry.example.com/team/shop",
+    lambda text: re.fullmatch(rf"(?=.{{1,200}}$)(?:{_IMAGE_HOST}/)?{_IMAGE_PART}(?:/{_IMAGE_PART})*", text),
+)
+
+
 def lists_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
     """One, or a list of them."""
     return Kind(

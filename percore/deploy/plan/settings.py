@@ -108,6 +108,7 @@ class AppSettings:
     placement: Annotated[Mapping[str, str], _PLACEMENT]
     ask_before_switch: Annotated[bool, schema.FLAG]
     release_command: ReleaseCommand | None
+    image_repository: Annotated[str | None, schema.optional(schema.IMAGE_REPOSITORY)]
 
     @property
     def has_systemd(self) -> bool:
