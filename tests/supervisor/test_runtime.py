@@ -93,6 +93,40 @@ def test_output_of_all_apps_is_ours_and_it_ends_with_the_code_of_the_app_that_fa
     assert not (tmp_path / "home" / "state.json").exists()
 
 
+def test_a_job_runs_at_once_where_something_else_watches_the_clock_and_its_end_is_that_of_the_container(
+    runtime: Any, tmp_path: Path
+) -> None:
+    jobs = [
+        {**sh("backup", "echo $LEVEL $OTHER; exit 3", env={"LEVEL": "file", "OTHER": "file"}), "cron": "0 4 * * *"},
+        {**sh("other", "echo other"), "cron": "0 4 * * *"},
+    ]
+    name = write(tmp_path, "apps.json", json.dumps({"jobs": jobs}))
+    options = ("--only", "backup", "--run-jobs", "--keep-env", "LEVEL,OTHER")
+    started = runtime(name, *options, env={"LEVEL": "container"})
+    assert started.end() == 3
+    assert started.lines() == ["container file"]  # what the container does not set is that of the file
+    jobs[0]["stop_exit_codes"] = [3]
+    name = write(tmp_path, "apps.json", json.dumps({"jobs": jobs}))
+    assert runtime(name, *options).end() == 0
+
+
+def test_a_probe_learns_when_all_workers_are_ready(runtime: Any, tmp_path: Path) -> None:
+    script = 'while ! test -e go; do sleep 0.05; done; python3 -c \'import os, socket; s = socket.socket(1, 2); \
+s.connect(os.environ["NOTIFY_SOCKET"]); s.send(b"READY=1")\'; echo told; sleep 60'
+    started = runtime(apps(tmp_path, sh("one", script, wait_ready=True), sh("two", "echo up; sleep 60")))
+    started.wait_for_line("up")
+
+    def ready(*names: str) -> tuple[int, str]:
+        words = [*PERCORE, "ready", *names]
+        done = subprocess.run(words, env=started.env, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout
+
+    wait_for(lambda: ready("one") == (1, "one: 0 of 1 workers run\n"), "one that has not said so")
+    assert ready("three") == (1, "three: there is no such app\n")
+    (tmp_path / "go").touch()
+    wait_for(lambda: ready() == (0, "ready\n"), "all of them")
+
+
 def test_a_script_in_several_workers_serves_reloads_and_stops_within_its_time(runtime: Any, tmp_path: Path) -> None:
     port = free_port()
     write(tmp_path, "server.js", SERVER)

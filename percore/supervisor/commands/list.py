@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from percore.common.printable import printable
 from percore.common.typing import Any, Callable, Optional
+from percore.common.worker_status import is_job, shortage_of
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ask_or_nothing, is_running, select_workers, was_running
@@ -51,6 +52,22 @@ def show_status(arguments: list[str]) -> int:
     result = ask_or_nothing("status") or {"release": None, "apps": [], "daemon": False}
     print(json.dumps({key: value for key, value in result.items() if key not in ("event", "ok")}))
     return 0
+
+
+def tell_ready(arguments: list[str]) -> int:
+    """Of the apps that are named, or of all; one that was meant to end and did so is ready."""
+    from percore.supervisor.commands.arguments import make_parser
+
+    parser = make_parser("ready", usage="percore ready [NAME ...]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these apps")
+    names = parser.parse_args(arguments).names
+    found = ask_or_nothing("status")
+    apps = [app for app in (found or {"apps": []})["apps"] if not names or app["name"] in names]
+    unknown = sorted({*names} - {app["name"] for app in apps})
+    faults = [fault for app in apps if not is_job(app) and (fault := shortage_of(app))]
+    faults += [f"{name}: there is no such app" for name in unknown] or ([] if apps else ["no app runs"])
+    print("\n".join(map(printable, faults)) or "ready")
+    return 1 if faults else 0
 
 
 def list_apps(arguments: list[str], name: str = "list") -> int:

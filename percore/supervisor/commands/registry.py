@@ -66,6 +66,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
     "Looking": (
         Verb("list ls l ps", "list:list_apps", "show a table of all workers"),
         Verb("status", "list:show_status", "show a table of all workers, or JSON with --json"),
+        Verb("ready", "list:tell_ready", "end with 0 when all workers are ready; for probes of containers"),
         Verb("jobs", "list:show_jobs", "show when each job runs next and how its last run ended; --run runs it now"),
         Verb("jlist", "pm2_json:print_jlist", "print all workers as JSON, in PM2's form", is_plain=True),
         Verb("prettylist", "pm2_json:print_prettylist", "print the same, formatted as Node prints it", is_plain=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -31,6 +32,10 @@ def make_runtime_parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="a process file, or a script; arguments of the script follow --")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
+    parser.add_argument(
+        "--keep-env", metavar="A,B", default="", help="variables of the container that win over those of the file"
+    )
+    parser.add_argument("--run-jobs", action="store_true", help="run jobs now instead of at their times, and end")
     parser.add_argument("--no-auto-exit", action="store_true", help="keep running when no app runs any more")
     parser.add_argument("--auto-exit", action="store_true", help="the default")
     parser.add_argument("--timestamp", action="store_true", help="the time before each line")
@@ -79,12 +84,20 @@ def read_apps(options: Any) -> list[AppConfig]:
             raise UsageError("arguments of an app belong in the process file", where=options.file)
         apps = load_files([options.file], options.env_name, options.only, written)
         refuse_missing_scripts(apps)
-        return apps
+        kept = {*re.findall(r"[^,\s]+", options.keep_env)} & {*os.environ}
+        apps = [app._replace(env={name: app.env[name] for name in app.env if name not in kept}) for app in apps]
+        return [run_once(app) for app in apps] if options.run_jobs else apps
     if not os.path.isfile(options.file):
         raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")
     if options.rest:
         written["args"] = list(options.rest)
     return [make_script_app(options.file, written)]
+
+
+def run_once(app: AppConfig) -> AppConfig:
+    """What runs at its times and ends, as an app that starts now: something else watches the clock."""
+    is_timed = app.is_job or (app.cron_restart is not None and not app.autorestart)
+    return app._replace(job_cron=None, cron_restart=None, autostart=True) if is_timed else app
 
 
 def become_supervisor(plan: dict[str, Any], home: Home) -> None:

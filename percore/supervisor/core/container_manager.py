@@ -58,4 +58,5 @@ def code_of(worker: Worker) -> Optional[int]:
         return NOTHING_ONLINE
     if worker.state in HAS_PROCESS or worker.state is State.BACKOFF:
         return None
-    return worker.history.exit_code if worker.state is State.EXITED else 0
+    code = worker.history.exit_code if worker.state is State.EXITED else 0
+    return 0 if code in worker.config.stop_exit_codes else code
