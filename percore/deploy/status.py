@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from percore import __version__
-from percore.common.versions import is_newer
 from percore.deploy.build.git import describe_commit
+from percore.deploy.plan.version import is_newer
 from percore.deploy.report import WORKER_HEADS, Report, moment, worker_rows
 from percore.deploy.rollout.edge.load_balancers import Entry, find_drained
 from percore.deploy.rollout.host import Host
@@ -99,9 +99,7 @@ def _print_status(entries: Sequence[Mapping[str, Any]], scope: Scope, report: Re
 def _tell_version(running: str | None, scope: Scope) -> Iterator[str]:
     """Where the supervisor is of another version than this control machine."""
     if running and running != __version__:
-        advice = (
-            f"pip install 'percore[deploy]=={running}'" if is_newer(running, __version__) else scope.command("deploy")
-        )
+        advice = f"pip install 'percore[deploy]=={running}'" if is_newer(running) else scope.command("deploy")
         yield f"the supervisor runs version {running}, this is version {__version__} -> {advice}"
 
 

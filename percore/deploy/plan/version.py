@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from percore import __version__
 from percore.deploy import schema
@@ -34,6 +34,14 @@ def any_like(version: str) -> str:
     """Of the same major version, and not older than this minor one: what docs/upgrading.md promises to be compatible."""
     parsed = Version(version)
     return f"~={parsed.major}.{parsed.minor}"
+
+
+def is_newer(version: str) -> bool:
+    """Than this one; not so what a host says that is no version."""
+    try:
+        return Version(version) > Version(__version__)
+    except InvalidVersion:
+        return False
 
 
 def _way_up(specifier: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 
 from percore import __version__
 from percore.common.typing import Any
-from percore.common.versions import is_newer
 from percore.errors import PercoreError
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import is_running, request
@@ -22,10 +22,14 @@ def difference(running: Mapping[str, Any]) -> str:
         return ""
     advice = (
         f"pip install percore=={version}, or take the supervisor back with: percore update"
-        if is_newer(version, __version__)
+        if _numbers(version) > _numbers(__version__)
         else "percore update"
     )
     return f"the supervisor runs version {version}, this command is version {__version__} -> {advice}"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def warn_of_difference() -> None:
