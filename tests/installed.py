@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,18 +18,57 @@ SOURCES = (
 )  # fmt: skip
 
 
+EPOCH = "1767225600"
+"""The time of the files in what is built here: the same sources make the same archives."""
+
+_BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+_MADE = ROOT / "build" / "wheels"
+
+
 def build_wheel(directory: Path) -> Path:
-    """From a copy, as a build leaves files behind."""
-    source = directory / "source"
-    source.mkdir(parents=True)
+    """A copy of the wheel in `directory`. It is built once for the same sources, whoever asks."""
+    _MADE.mkdir(parents=True, exist_ok=True)
+    with _MADE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with tempfile.TemporaryDirectory() as place:
+            source = copy_sources(Path(place) / "source")
+            made = _MADE / hash_of(source)
+            if not made.is_dir():
+                shutil.rmtree(_MADE)
+                build(source, "wheel", Path(place) / "made")
+                shutil.copytree(Path(place) / "made", made)
+    directory.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(next(made.glob("percore-*.whl")), directory))
+
+
+def copy_sources(target: Path) -> Path:
+    """As a build leaves files behind."""
+    target.mkdir(parents=True)
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         else:
-            shutil.copy(ROOT / name, source)
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", directory]
-    subprocess.run([*words, source], check=True, timeout=300)
-    return next(directory.glob("percore-*.whl"))
+            shutil.copy(ROOT / name, target)
+    return target
+
+
+def hash_of(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(source: Path, kind: str, target: Path, **variables: str) -> Path:
+    """A `wheel` or `sdist`, with the setuptools of this environment: nothing is fetched."""
+    target.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD, f"build_{kind}", str(target)], cwd=source, env=env, text=True, check=False,
+        timeout=300, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return next(target.glob("percore-*"))
 
 
 def install(directory: Path, extras: str = "") -> Path:

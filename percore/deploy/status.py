@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from percore import __version__
 from percore.deploy.build.git import describe_commit
+from percore.deploy.plan.version import is_newer
 from percore.deploy.report import WORKER_HEADS, Report, moment, worker_rows
 from percore.deploy.rollout.edge.load_balancers import Entry, find_drained
 from percore.deploy.rollout.host import Host
@@ -48,6 +50,7 @@ def _status_entry(host: Host, reply: Mapping[str, Any] | None, drained: Sequence
     found = {
         "host": host.name,
         "reachable": False,
+        "percore": None,
         "release": None,
         "commit": None,
         "apps": [],
@@ -66,6 +69,7 @@ def _status_entry(host: Host, reply: Mapping[str, Any] | None, drained: Sequence
     return {
         **found,
         "reachable": True,
+        "percore": reply["status"].get("version"),
         "release": reply["current"],
         "commit": reply.get("commit"),
         "apps": apps,
@@ -84,11 +88,19 @@ def _print_status(entries: Sequence[Mapping[str, Any]], scope: Scope, report: Re
         rows += found or [[entry["host"], "nothing runs" if entry["reachable"] else "unreachable", *[""] * 10]]
     report.table(WORKER_HEADS, rows)
     for entry in entries:
-        for text in [*entry["missing"], *(_tell_drained(each, entry["host"], scope) for each in entry["drained"])]:
+        drained = (_tell_drained(each, entry["host"], scope) for each in entry["drained"])
+        for text in [*entry["missing"], *_tell_version(entry["percore"], scope), *drained]:
             report.host(entry["host"], text)
     commits = {entry["release"]: describe_commit(entry["commit"]) for entry in entries if entry["commit"]}
     for release, commit in commits.items():
         report.line(f"release {release}: commit {commit}")
+
+
+def _tell_version(running: str | None, scope: Scope) -> Iterator[str]:
+    """Where the supervisor is of another version than this control machine."""
+    if running and running != __version__:
+        advice = f"pip install 'percore[deploy]=={running}'" if is_newer(running) else scope.command("deploy")
+        yield f"the supervisor runs version {running}, this is version {__version__} -> {advice}"
 
 
 def _tell_drained(drained: Mapping[str, Any], host: str, scope: Scope) -> str:

@@ -69,9 +69,7 @@ def run(arguments: list[str]) -> int:
         return 0 if arguments else 2
     name = arguments[0]
     if name in ("--version", "-v", "-V"):
-        from percore import __version__
-
-        print(__version__)
+        print_version()
         return 0
     verb = find(name)
     if verb is None:
@@ -89,6 +87,14 @@ def run(arguments: list[str]) -> int:
     module, function = place_of(verb)
     code: int = getattr(import_module(module), function)(arguments[1:])
     return code
+
+
+def print_version() -> None:
+    from percore import __version__
+    from percore.supervisor.commands.version import warn_of_difference
+
+    print(__version__, flush=True)
+    warn_of_difference()
 
 
 def refuse_unknown(name: str) -> NoReturn:

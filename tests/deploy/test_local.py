@@ -472,7 +472,7 @@ def test_status_in_json_has_the_promised_names(serving: Project, capsys: pytest.
     capsys.readouterr()
     status.status(serving.scope, Report(), as_json=True)
     (host,) = json.loads(capsys.readouterr().out)
-    assert set(host) == {"host", "reachable", "release", "commit", "apps", "missing", "drained"}
+    assert set(host) == {"host", "reachable", "percore", "release", "commit", "apps", "missing", "drained"}
     assert host["missing"] == host["drained"] == []
     assert [app["name"] for app in host["apps"]] == ["web", "tick"]
     worker_names = {"slot", "pid", "state", "release", "port", "memory_bytes", "cpu_percent", "uptime_seconds"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,16 +26,6 @@ def shop(tmp_path: Path, commands: Path) -> Iterator[Repository]:
     yield repository
     if (directory / "inventories" / "local.yml").exists():
         repository.type("invoke stop --env local")
-
-
-def test_the_wheel_has_roles_templates_tasks_and_the_library_of_both_architectures(commands: Path) -> None:
-    names = set(zipfile.ZipFile(next(commands.parents[1].glob("percore-*.whl"))).namelist())
-    shipped = "percore/deploy/shipped"
-    assert {
-        f"{shipped}/roles/app/role.yml", f"{shipped}/templates/nginx-site.conf.j2", "percore/tasks/hosts.py",
-        "percore/supervisor/sockets/bindshim-x86_64.so", "percore/supervisor/sockets/bindshim-aarch64.so",
-    } <= names  # fmt: skip
-    assert not [name for name in names if name.startswith(("tests", "examples"))]
 
 
 def test_two_commands_make_an_app_serve_on_this_machine(shop: Repository) -> None:

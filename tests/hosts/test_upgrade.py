@@ -1,7 +1,6 @@
 """A host that an earlier version of percore deployed to is brought to this one, and back, while its clients go on asking.
 
-The earlier version is whole, its control side included: `versions/COMMIT.tar.xz` is `git archive COMMIT percore roles templates
-tasks.py`, so nothing has to be fetched and a shallow clone will do.
+The earlier version is whole, its control side included: tests/hosts/versions.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ from percore.lab import Lab
 from percore.lab.host import LabHost
 from tests.hosts.conftest import ROOT, wait_for
 from tests.hosts.rehearsal import Rehearsal
-
-VERSIONS = sorted((Path(__file__).parent / "versions").glob("*.tar.xz"))
-SHIM = ["-shared", "-fPIC", "-nostdlib", "-O2", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
+from tests.hosts.versions import VERSIONS, unpack
 
 
 class Upgrade(Rehearsal):
@@ -44,11 +41,7 @@ class Upgrade(Rehearsal):
 
     def unpack(self, archive: Path) -> None:
         """The earlier checkout, its C library compiled, with this project's app and inventory in it."""
-        with tarfile.open(archive) as tar:
-            tar.extractall(self.checkout, filter="data")
-        supervisor = self.checkout / "percore" / "supervisor"
-        shim = supervisor / f"bindshim-{platform.machine()}.so"
-        subprocess.run(["cc", *SHIM, "-o", str(shim), str(supervisor / "bindshim.c")], check=True)
+        unpack(archive, self.checkout)
         shutil.copytree(self.folder / "roles" / "rehearsal", self.checkout / "roles" / "rehearsal")
         for name in ("app", "inventories", ".lab"):
             (self.checkout / name).symlink_to(self.folder / name)

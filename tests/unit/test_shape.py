@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 6_320,
+    "supervisor/commands": 6_350,
     "supervisor/config": 3_060,
-    "supervisor": 25_560,
+    "supervisor": 25_580,
     "host": 7_900,
     "deploy": 19_250,
     "tasks": 1_100,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from percore import __version__
 from percore.deploy import schema
@@ -19,11 +20,33 @@ def require_version(variables: VariableSource) -> None:
         fits = SpecifierSet(specifier).contains(__version__, prereleases=True)
     except InvalidSpecifier:
         raise UsageError(
-            f"percore_version {written!r} is no version", where=where, next='write "0.1.0", "~=0.1.0" or ">=0.1,<0.3"'
+            f"percore_version {written!r} is no version", where=where, next='write "1.0.0", "~=1.0" or ">=1.2,<3"'
         ) from None
     if not fits:
         raise PreflightError(
             f"this project asks for percore {written}, and this is {__version__}",
             where=where,
-            next=f"pip install 'percore[deploy]{specifier}', or see docs/upgrading.md",
+            next=f"pip install 'percore[deploy]{specifier}'{_way_up(specifier)}, or see docs/upgrading.md",
         )
+
+
+def any_like(version: str) -> str:
+    """Of the same major version, and not older than this minor one: what docs/upgrading.md promises to be compatible."""
+    parsed = Version(version)
+    return f"~={parsed.major}.{parsed.minor}"
+
+
+def is_newer(version: str) -> bool:
+    """Than this one; not so what a host says that is no version."""
+    try:
+        return Version(version) > Version(__version__)
+    except InvalidVersion:
+        return False
+
+
+def _way_up(specifier: str) -> str:
+    """Where the project asks for an older one, its hosts can also be upgraded."""
+    asked = [Version(each.version.removesuffix(".*")) for each in SpecifierSet(specifier)]
+    if all(Version(__version__) > each for each in asked):
+        return f', or write "{any_like(__version__)}" there to upgrade the hosts'
+    return ""

@@ -6,6 +6,7 @@ import json
 
 import yaml
 
+from percore.deploy.plan.version import any_like
 from percore.deploy.scaffold.detect import Detected, DetectedProgram
 
 TASKS = '''\
@@ -71,7 +72,7 @@ def variables(app: Detected, app_path: str, version: str) -> str:
         else "# health_path: /health # a path that answers with a status below 400; without it, a connection is enough",
         *(f"{one.name}: {scalar(one.value)} # {one.note}" for one in app.settings),
         *(f"# {note}" for note in app.notes),
-        f'percore_version: "~={version}" # refuse to run with another',
+        f'percore_version: "{any_like(version)}" # refuse to run with another',
     ]
     return "".join(f"{line}\n" for line in lines)
 

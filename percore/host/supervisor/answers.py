@@ -50,6 +50,7 @@ _WORKER: dict[str, Check] = {
 }
 _MAY_LACK: dict[str, Check] = {
     "daemon": lambda value: isinstance(value, bool),
+    "version": _or_none(_is_text),
     "release": _or_none(_is_text),
     "source": _is_text,
     "namespace": _is_text,

@@ -90,6 +90,8 @@ class Supervisor(NamedTuple):
             return {"release": None, "apps": [], "daemon": False}
         answer = self._ask_daemon("status")  # without the command between, which costs a process
         found = answer.result if answer else {}
+        if found and "version" not in found and (told := self._ask_daemon("ping")):  # an older one
+            found["version"] = told.result.get("version")
         return parse_status(found or decode_or_none(self.ask("status", "--json").encode()))
 
     def jobs(self, names: Sequence[str]) -> list[Any]:

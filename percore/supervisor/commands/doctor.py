@@ -26,6 +26,7 @@ from percore.supervisor.commands.diagnosis.workers import about_workers
 from percore.supervisor.commands.host_facts import Facts, Sizing, read_facts, recommend
 from percore.supervisor.commands.list import print_list
 from percore.supervisor.commands.output import short_size
+from percore.supervisor.commands.version import difference
 from percore.supervisor.logs.files import last_lines
 
 _MB = 1 << 20
@@ -56,12 +57,18 @@ def examine(arguments: list[str]) -> int:
     answer = ask_or_nothing("describe", selector="all")
     faults = answer.get("faults") if answer else None
     workers = answer["workers"] if answer else []
-    supervisor = supervisor_pid()
+    running = ask_or_nothing("ping")
+    supervisor = int(running["pid"]) if running else 0
     facts = read_facts(home, pids_of(workers, supervisor))
     limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
     own = sum(worker["memory_bytes"] for worker in workers)
     sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
-    findings = [*about_host(facts), *about_faults(faults, home), *about_apps(apps_of(workers), facts)]
+    findings = [
+        *about_host(facts),
+        *about_version(running),
+        *about_faults(faults, home),
+        *about_apps(apps_of(workers), facts),
+    ]
     if options.json:
         print(
             json.dumps(
@@ -90,11 +97,6 @@ def about_apps(apps: Sequence[AppFacts], facts: Facts) -> Iterator[Finding]:
 
 def pids_of(workers: Sequence[dict[str, Any]], supervisor: int) -> list[int]:
     return [pid for pid in (*(worker["pid"] for worker in workers), supervisor) if pid]
-
-
-def supervisor_pid() -> int:
-    answer = ask_or_nothing("ping")
-    return int(answer["pid"]) if answer else 0
 
 
 def describe(facts: Facts, home: Home, pid: int) -> Iterator[str]:
@@ -135,6 +137,12 @@ def advise(sizing: Sizing, workers: Sequence[dict[str, Any]]) -> Iterator[str]:
         own = [worker for worker in workers if worker["name"] == name]
         used = max(worker["memory_bytes"] for worker in own)
         yield f"         {name} has {len(own)} workers, of which the largest uses {short_size(used)}"
+
+
+def about_version(running: Optional[dict[str, Any]]) -> Iterator[Finding]:
+    if running and (text := difference(running)):
+        what, _, advice = text.partition(" -> ")
+        yield Finding(what, advice, "supervisor")
 
 
 def about_faults(faults: Optional[dict[str, Any]], home: Home) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ask_or_nothing, is_running, select_workers, was_running
 from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
 from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
+from percore.supervisor.commands.version import warn_of_difference
 
 Worker = Mapping[str, Any]
 
@@ -49,8 +50,9 @@ _NO_SUPERVISOR = "no supervisor runs -> percore ping starts one, which restores 
 def show_status(arguments: list[str]) -> int:
     if "--json" not in arguments:
         return list_apps(arguments, "status")
-    result = ask_or_nothing("status") or {"release": None, "apps": [], "daemon": False}
-    print(json.dumps({key: value for key, value in result.items() if key not in ("event", "ok")}))
+    result = ask_or_nothing("status") or {"release": None, "apps": [], "daemon": False, "version": None}
+    print(json.dumps({key: value for key, value in result.items() if key not in ("event", "ok")}), flush=True)
+    warn_of_difference()
     return 0
 
 
@@ -155,6 +157,7 @@ def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
         warn(_NO_SUPERVISOR)
     if sys.stdout.isatty():
         print(colour(host_line(), "dim"))
+    warn_of_difference()
     for worker in workers:
         if worker["failure"] and worker["wanted"]:
             print(printable(f"{worker['name']} {worker['slot']}: {worker['failure']}"))

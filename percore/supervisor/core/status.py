@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from percore import __version__
 from percore.common.app_names import names_of, plain_name
 from percore.common.typing import Any
 from percore.errors import UsageError, nearest
@@ -32,6 +33,7 @@ def status(apps: Apps) -> dict[str, Any]:
     return {
         "release": apps.release or None,
         "daemon": True,
+        "version": __version__,
         "apps": [_app_status(app) for app in apps.values()],
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from percore import __version__
 from percore.common import typed
 from percore.deploy import status
 from percore.deploy.build.git import Commit
@@ -46,6 +47,7 @@ def test_status_names_the_commit_of_each_release(tmp_path: Path, capsys: pytest.
     entry = {
         "host": "web1",
         "reachable": True,
+        "percore": __version__,
         "release": RELEASE,
         "commit": COMMIT._asdict(),
         "apps": [],
@@ -53,4 +55,13 @@ def test_status_names_the_commit_of_each_release(tmp_path: Path, capsys: pytest.
         "drained": [],
     }
     status._print_status([entry, {**entry, "host": "web2"}], Scope("production", tmp_path), Report())
-    assert capsys.readouterr().out.count(f"release {RELEASE}: commit 1f0c2d3 main, with uncommitted changes") == 1
+    shown = capsys.readouterr().out
+    assert shown.count(f"release {RELEASE}: commit 1f0c2d3 main, with uncommitted changes") == 1
+    assert "version" not in shown
+    status._print_status([{**entry, "percore": "0.1.0"}, {**entry, "percore": "99.1"}], Scope("eu", tmp_path), Report())
+    ours = f"this is version {__version__} -> "
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if ours in line]
+    assert told == [
+        f"web1  the supervisor runs version 0.1.0, {ours}{Scope('eu', tmp_path).command('deploy')}",
+        f"web1  the supervisor runs version 99.1, {ours}pip install 'percore[deploy]==99.1'",
+    ]

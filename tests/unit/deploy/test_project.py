@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 import tasks
+from percore import __version__
 from percore.deploy.build.app import build
 from percore.deploy.command_line import to_type
 from percore.deploy.inventory import find_inventory
 from percore.deploy.plan.host_plan import make_plan
+from percore.deploy.plan.version import any_like
 from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.shipped import UsedFile, shipped_directory, used_files
@@ -182,10 +184,24 @@ def test_another_version_refuses_before_anything_and_names_the_one_to_install(
     told = r"eu.yml:4, host web1: this project asks for percore ~=0.2, and this is 0.1.0 -> pip install 'percore\[deploy\]~=0.2'"
     with pytest.raises(PreflightError, match=told):
         asked(tmp_path, '"~=0.2"')
-    with pytest.raises(PreflightError, match=r"percore\[deploy\]==0.1.1'"):
+    with pytest.raises(PreflightError, match=r"percore\[deploy\]==0.1.1', or see"):
         asked(tmp_path, "0.1.1")
     with pytest.raises(UsageError, match="percore_version 'newest' is no version"):
         asked(tmp_path, "newest")
+
+
+@pytest.mark.parametrize("version", ["~=0.1.0", "0.1.0", ">=0.1,<0.3", "==0.1.*"])
+def test_a_project_of_an_earlier_version_is_told_how_its_hosts_are_upgraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("percore.deploy.plan.version.__version__", "1.3.2")
+    with pytest.raises(PreflightError, match=r'or write "~=1.3" there to upgrade the hosts, or see docs/upgrading.md'):
+        asked(tmp_path, f'"{version}"')
+
+
+def test_what_init_writes_takes_this_version_and_later_ones_of_the_same_major(tmp_path: Path) -> None:
+    assert [any_like(version) for version in ("1.0.0", "1.3.2", "2.0.1")] == ["~=1.0", "~=1.3", "~=2.0"]
+    asked(tmp_path, f'"{any_like(__version__)}"')
 
 
 # -- what of a project is no part of the app --------------------------------------------------------------------------------
