@@ -91,12 +91,12 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 5_840,
+    "supervisor/commands": 5_890,
     "supervisor/config": 3_060,
-    "supervisor": 25_050,
+    "supervisor": 25_110,
     "host": 7_900,
-    "deploy": 19_250,
-    "tasks": 1_100,
+    "deploy": 20_950,
+    "tasks": 1_130,
     "web": 3_250,
     "lab": 850,
 }
