@@ -46,6 +46,7 @@ HOST_TASKS = (
 PROJECT_TASKS = (
     project.build,
     project.nginx,
+    project.kube,
     project.inventory,
     project.explain,
     project.roles,

@@ -6,6 +6,7 @@ from invoke.context import Context
 
 from percore.deploy.inventory import export, load_inventory
 from percore.deploy.inventory.patterns import select
+from percore.deploy.kubernetes import measured, verb
 from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report
 from percore.deploy.rollout.edge.hand_off import hand_over
@@ -26,6 +27,26 @@ def build(context: Context, env: str = "") -> None:
 def nginx(context: Context, env: str = "") -> None:
     """Write what a load balancer in front of the hosts needs, for NGINX and HAProxy, and show what changed. Asks no host."""
     hand_over(scope_of(context, env), Report())
+
+
+@operator_task
+def kube(
+    context: Context,
+    env: str = "",
+    check: bool = False,
+    with_secrets: bool = False,
+    print_secret: bool = False,
+    from_running: bool = False,
+    seconds: int = 10,
+) -> None:
+    """Write the app as manifests for Kubernetes to build/kubernetes/ENV, and show what changed. Asks no host."""
+    scope, report = scope_of(context, env), Report()
+    if print_secret:
+        verb.print_secrets(scope)
+        return
+    uses = measured.measure(scope, report, seconds=max(1, seconds)) if from_running else {}
+    measured.show_use(uses, report)
+    verb.write_manifests(scope, report, check=check, with_secrets=with_secrets, uses=uses)
 
 
 @operator_task

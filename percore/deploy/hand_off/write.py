@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from percore.deploy.hand_off.compare import changes
 from percore.deploy.hand_off.files import SUMS, Files, read_sums
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+UNTOLD = "0" * 64
+"""Instead of the hash of a file that holds secrets."""
+
+Meaning = Callable[[Files, Files, Sequence[str]], Sequence[str]]
+"""What the change of these files means: of the former ones and those that are wanted, the names that differ."""
+
 
 @dataclass(frozen=True)
 class Written:
-    """`files` are other ones now; `meaning` is what that means to NGINX; `edited` were changed by hand since."""
+    """`files` are other ones now; `meaning` is what that means; `edited` were changed by hand since."""
 
     files: tuple[str, ...]
     meaning: tuple[str, ...]
@@ -21,17 +29,33 @@ class Written:
 
 
 def write_files(directory: Path, files: Files) -> Written:
+    found = compare_files(directory, files, nginx_changes)
+    bring_files(directory, files, found)
+    return found
+
+
+def compare_files(directory: Path, files: Files, meaning: Meaning) -> Written:
+    """What `bring_files` would change; nothing is written."""
     former = _read_former(directory, files)
     sums = read_sums(former.get(SUMS, b"").decode(errors="replace"))
     different = [name for name in sorted({*former, *files}) if former.get(name) != files.get(name)]
-    edited = [name for name, digest in sums.items() if name in former and _digest(former[name]) != digest]
-    for name in different:
+    told = {name: digest for name, digest in sums.items() if name in former and digest != UNTOLD}
+    edited = [name for name, digest in told.items() if _digest(former[name]) != digest]
+    changed = tuple(name for name in different if name != SUMS)
+    return Written(changed, tuple(meaning(former, files, different)), tuple(edited))
+
+
+def bring_files(directory: Path, files: Files, found: Written, private: Collection[str] = ()) -> None:
+    """`private` are for their owner alone."""
+    for name in (*found.files, SUMS) if found.files else ():
         if name in files:
-            replace_file(directory / name, files[name])
+            replace_file(directory / name, files[name], mode=0o600 if name in private else None)
         else:
             (directory / name).unlink()
-    meaning = [text for name in different for text in _meaning_of(name, former, files)]
-    return Written(tuple(name for name in different if name != SUMS), tuple(meaning), tuple(edited))
+
+
+def nginx_changes(former: Files, wanted: Files, different: Sequence[str]) -> list[str]:
+    return [text for name in different for text in _meaning_of(name, former, wanted)]
 
 
 def _read_former(directory: Path, files: Files) -> dict[str, bytes]:
@@ -55,12 +79,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Whoever reads it has the old one or the new one, on every system."""
+def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Whoever reads it has the old one or the new one, on every system. Without a mode it is as any new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        unfinished.write_bytes(content)
+        descriptor = os.open(unfinished, _NEW_FILE, 0o666 if mode is None else mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -60,9 +61,14 @@ def tell_ready(arguments: list[str]) -> int:
     """Of the apps that are named, or of all; one that was meant to end and did so is ready."""
     from percore.supervisor.commands.arguments import make_parser
 
-    parser = make_parser("ready", usage="percore ready [NAME ...]")
+    parser = make_parser("ready", usage="percore ready [NAME ...] [--wait-for HOST:PORT]")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these apps")
-    names = parser.parse_args(arguments).names
+    parser.add_argument("--wait-for", metavar="HOST:PORT", action="append", help="wait until this accepts a connection")
+    options = parser.parse_args(arguments)
+    names = options.names
+    if options.wait_for:
+        wait_for_addresses(options.wait_for)
+        return 0
     found = ask_or_nothing("status")
     apps = [app for app in (found or {"apps": []})["apps"] if not names or app["name"] in names]
     unknown = sorted({*names} - {app["name"] for app in apps})
@@ -70,6 +76,21 @@ def tell_ready(arguments: list[str]) -> int:
     faults += [f"{name}: there is no such app" for name in unknown] or ([] if apps else ["no app runs"])
     print("\n".join(map(printable, faults)) or "ready")
     return 1 if faults else 0
+
+
+def wait_for_addresses(addresses: Sequence[str]) -> None:
+    """However long it takes: who called it has a limit of his own."""
+    import socket
+
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise UsageError(f"--wait-for must be HOST:PORT, not '{address}'", where="ready")
+        print(f"waiting for {printable(address)}", flush=True)
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=_REDRAW_SECONDS):
+                break
+            time.sleep(_REDRAW_SECONDS)
 
 
 def list_apps(arguments: list[str], name: str = "list") -> int:

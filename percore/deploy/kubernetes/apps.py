@@ -1,0 +1,138 @@
+"""From the apps of a process file to workloads: which kind each is, how many pods and workers, and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from percore.common.app_names import names_of
+from percore.deploy.kubernetes.environment import Environment
+from percore.deploy.kubernetes.model import ONCE, SERVERS, SINGLE, TIMED, Project, Workload
+from percore.deploy.kubernetes.names import object_names
+from percore.deploy.kubernetes.quantities import find_resources
+from percore.deploy.kubernetes.settings import PodSettings
+from percore.errors import UsageError
+from percore.supervisor.config.address import parse_address
+from percore.supervisor.config.app import AppConfig, port_in
+from percore.supervisor.config.kinds import CLUSTER
+
+
+@dataclass(frozen=True)
+class AppOfFile:
+    """An app as the process file has it, and as this environment wants it; on so many hosts it runs today."""
+
+    raw: AppConfig
+    config: AppConfig
+    hosts: int
+    is_single: bool  # `placement` says so, or the job's `where`
+
+
+def make_workloads(
+    project: Project, apps: Sequence[AppOfFile], environments: Mapping[str, Environment]
+) -> list[Workload]:
+    names = object_names(app.config.name for app in apps)
+    found = [_make(project, app, names[app.config.name], apps, environments[app.config.name]) for app in apps]
+    by_name = {workload.config.name: workload for workload in found}
+    return [_with_needs(workload, by_name) for workload in found]
+
+
+def _make(project: Project, app: AppOfFile, name: str, apps: Sequence[AppOfFile], environment: Environment) -> Workload:
+    config = app.config
+    if any(mark in config.name for mark in ", \t\n"):
+        raise UsageError(
+            f"app '{config.name}' cannot be named by --only", next="give it a name without blanks and commas"
+        )
+    pod = project.wished.of_app(names_of(config.name, config.namespace), is_shared=config.mode == CLUSTER)
+    ports = find_ports(app, apps, pod)
+    workers = _workers(config, pod)
+    kind = kind_of(app, pod, ports)
+    return Workload(
+        config=config,
+        name=name,
+        kind=kind,
+        replicas=_replicas(app, pod, kind),
+        workers=workers,
+        port=ports[0] if ports else None,
+        more_ports=ports[1:],
+        pod=pod,
+        resources=find_resources(config, pod, workers),
+        plain=environment.plain,
+        secret_keys=environment.secret_keys,
+        arguments=arguments_of(app, kind, workers, environment),
+    )
+
+
+def is_timed(config: AppConfig) -> bool:
+    """It runs at its times and ends."""
+    return config.is_job or (config.cron_restart is not None and not config.autorestart)
+
+
+def kind_of(app: AppOfFile, pod: PodSettings, ports: Sequence[int]) -> str:
+    config = app.config
+    if is_timed(config):
+        return TIMED
+    if not config.autorestart:
+        return ONCE
+    if app.is_single:
+        return SINGLE
+    is_wanted_often = pod.replicas is not None or pod.autoscale is not None or (bool(ports) and app.hosts > 1)
+    return SERVERS if config.mode == CLUSTER or is_wanted_often else SINGLE
+
+
+def _replicas(app: AppOfFile, pod: PodSettings, kind: str) -> int:
+    return (pod.replicas or max(2, app.hosts)) if kind == SERVERS else 1
+
+
+def has_port_each(config: AppConfig) -> bool:
+    """Its workers have ports of their own: a Service reaches one port of a pod."""
+    return config.port_per_worker or config.increment_var == "PORT"
+
+
+def _workers(config: AppConfig, pod: PodSettings) -> int | str:
+    if pod.workers_per_pod is not None:
+        return pod.workers_per_pod
+    return 1 if has_port_each(config) else config.instances
+
+
+def find_ports(app: AppOfFile, apps: Sequence[AppOfFile], pod: PodSettings) -> tuple[int, ...]:
+    """Where it listens. PORT is given to every app, so it says something only of those that share one, or name it."""
+    config = app.config
+    if pod.port is not None:
+        return (pod.port,) if pod.port else ()
+    if is_timed(config) or not config.autorestart:
+        return ()
+    raw = app.raw
+    says_so = bool(raw.port or raw.env.get("PORT") or raw.health or raw.app_metrics)
+    is_only = sum(other.config.autorestart and not is_timed(other.config) for other in apps) == 1
+    known = config.port or port_in(config.env.get("PORT", ""))
+    listens = [port for address in config.listen if (port := parse_address(address).port)]
+    first = [known] if known and (config.mode == CLUSTER or says_so or is_only) else []
+    return tuple(dict.fromkeys([*first, *listens]))
+
+
+# -- arguments -----------------------------------------------------------------------------------------------------------
+
+
+def arguments_of(app: AppOfFile, kind: str, workers: int | str, environment: Environment) -> tuple[str, ...]:
+    """What follows the image's entry point: this app alone, and what this environment wants otherwise than the file."""
+    raw, config = app.raw, app.config
+    found = ["--only", config.name]
+    kept = sorted(name for name in raw.env if name in environment.plain or name in environment.secret_keys)
+    found += ["--keep-env", ",".join(kept)] if kept else []
+    found += ["--run-jobs"] if kind == TIMED else []
+    found += ["--json"] if config.log_type == "json" else []
+    found += [f"--instances={workers}"] if workers != raw.instances else []
+    found += [f"--port={config.port}"] if config.port and config.port != raw.port else []
+    found += [f"--health={config.health}"] if config.health and config.health != raw.health else []
+    if config.health_host and config.health_host != raw.health_host:
+        found.append(f"--health-host={config.health_host}")
+    found += ["--depends-on=null"] if config.depends_on else []  # they run in pods of their own
+    found += ["--heap-snapshots=0"] if config.heap_snapshots else []  # the home is in the pod's memory
+    found += ["--no-watch"] if config.watch else []  # the files of an image stay as they are
+    return tuple(found)
+
+
+def _with_needs(workload: Workload, others: Mapping[str, Workload]) -> Workload:
+    """It waits for the Services of what it depends on; others are started before, or cannot be waited for."""
+    needs = [others[name] for name in workload.config.depends_on if name in others]
+    return replace(workload, waits_for=tuple(f"{need.name}:{need.port}" for need in needs if need.port))

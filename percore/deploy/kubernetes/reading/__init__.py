@@ -1,0 +1,1 @@
+"""From the hosts of an environment and the built apps to projects."""
