@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -17,9 +18,13 @@ from percore.common.printable import lines_of, printable, printable_lines
 from percore.common.worker_status import count_up, is_job
 from percore.deploy.masking import REDACTOR
 from percore.deploy.terminal import TERMINAL, paint, shows_progress
+from percore.deploy.waiting import waiting_text
 from percore.errors import PercoreError
 
 SILENCE_SECONDS = 2.0
+
+PLAIN_SILENCE_SECONDS = 15.0
+"""Where nothing can be overwritten, as in the log of a CI job, a line stays; hosts that are waited for are named there, too."""
 
 _HOST_SHADES = ("cyan", "yellow", "green", "magenta", "blue")
 _DIFF_SHADES = {"+++": "bold", "---": "bold", "@@ ": "cyan", "+": "green", "-": "red"}
@@ -54,8 +59,7 @@ class Report:
         self._doing: str | None = "waiting for the hosts"  # None: nothing that is worth a word
         self._ended = threading.Event()
         self.phases: list[ReportPhase] = []
-        if shows_progress():
-            threading.Thread(target=self._break_silence, daemon=True).start()
+        threading.Thread(target=_break_silence, args=(weakref.ref(self),), daemon=True).start()
 
     def phase(self, name: str, text: str = "") -> None:
         """A new chapter of the story: build, connect, stage, ..."""
@@ -132,13 +136,27 @@ class Report:
         if not self.is_quiet:
             _write(text, sys.stdout, shade, is_printable=is_printable)
 
-    def _break_silence(self) -> None:
-        """Nothing stays silent: say what is still being done."""
-        while not self._ended.wait(0.5):
-            if self._doing and time.monotonic() - self._last >= SILENCE_SECONDS:
-                seconds = time.monotonic() - self._started
-                TERMINAL.progress(printable(REDACTOR.text(f"... {self._doing}, {seconds:.0f} s so far")))
-        TERMINAL.clear()
+    def tell_waiting(self) -> threading.Event | None:
+        """Nothing stays silent: say what is still being done, and which hosts are waited for. None at the end."""
+        if self._ended.is_set():
+            return None
+        waiting, silent = waiting_text(), time.monotonic() - self._last
+        text = f"... {self._doing}: {waiting}" if waiting else f"... {self._doing}"
+        text = printable(REDACTOR.text(f"{text}, {time.monotonic() - self._started:.0f} s so far"))
+        if self._doing and shows_progress() and silent >= SILENCE_SECONDS:
+            TERMINAL.progress(text)
+        elif self._doing and waiting and silent >= PLAIN_SILENCE_SECONDS:
+            self._last = time.monotonic()
+            TERMINAL.line(text, sys.stderr)
+        return self._ended
+
+
+def _break_silence(of: weakref.ref[Report]) -> None:
+    """As long as there is the report."""
+    while (report := of()) is not None and (ended := report.tell_waiting()) is not None:
+        del report
+        ended.wait(0.5)
+    TERMINAL.clear()
 
 
 def _diff_shade(line: str) -> str:

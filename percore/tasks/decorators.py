@@ -20,7 +20,7 @@ from percore.deploy.interrupts import exit_code_of, unwind_when_told
 from percore.deploy.inventory import name_of
 from percore.deploy.report import be_verbose, print_error, print_line
 from percore.deploy.rollout.scope import FORKS, Scope
-from percore.errors import PercoreError
+from percore.errors import PercoreError, UsageError
 from percore.host.tags import Selection
 from percore.tasks.environments import choose_environment
 
@@ -164,6 +164,8 @@ SCOPE: dict[str, object] = {"yes": False, "tags": "", "skip_tags": "", "limit": 
 def make_scope(
     project: Path, env: str, limit: str, forks: int, yes: bool = False, tags: str = "", skip_tags: str = ""
 ) -> Scope:
+    if forks < 1:
+        raise UsageError(f"--forks {forks} works on no host", next="--forks 1 or more")
     selection = Selection(*([tag.strip() for tag in words.split(",") if tag.strip()] for words in (tags, skip_tags)))
     return dataclasses.replace(local_scope(project, env), limit=limit, forks=forks, selection=selection, yes=yes)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from percore.tasks import completion, hosts, init, load, maintenance, project, secrets
+from percore.tasks import apps, completion, hosts, init, load, maintenance, project, secrets
 from percore.tasks.mistyped import tell_mistyped_words
 
 HOST_TASKS = (
@@ -32,16 +32,16 @@ HOST_TASKS = (
     hosts.logs,
     hosts.flush,
     hosts.web,
-    hosts.start,
-    hosts.stop,
-    hosts.restart,
-    hosts.reload,
-    hosts.scale,
-    hosts.describe,
+    apps.start,
+    apps.stop,
+    apps.restart,
+    apps.reload,
+    apps.scale,
+    apps.describe,
     load.loadtest,
-    hosts.remove,
-    hosts.startup,
-    hosts.unstartup,
+    apps.remove,
+    apps.startup,
+    apps.unstartup,
 )
 PROJECT_TASKS = (
     project.build,

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from percore.deploy.inventory import export, load_inventory
-from percore.deploy.inventory.patterns import select
-from percore.deploy.kubernetes import measured, verb
-from percore.deploy.plan import explain as explanation
 from percore.deploy.report import Report
-from percore.deploy.rollout.edge.hand_off import hand_over
 from percore.deploy.rollout.scope import Scope
-from percore.deploy.rollout.verbs import rollout
 from percore.deploy.shipped import UsedFile, shipped_directory, used_files
 from percore.tasks.decorators import local_scope, operator_task, project_of
 from percore.tasks.environments import choose_environment
@@ -20,12 +14,16 @@ from percore.tasks.environments import choose_environment
 @operator_task
 def build(context: Context, env: str = "") -> None:
     """Build the artifact and the load balancer's configuration, and touch no host."""
+    from percore.deploy.rollout.verbs import rollout
+
     rollout.build_only(scope_of(context, env), Report())
 
 
 @operator_task
 def nginx(context: Context, env: str = "") -> None:
     """Write what a load balancer in front of the hosts needs, for NGINX and HAProxy, and show what changed. Asks no host."""
+    from percore.deploy.rollout.edge.hand_off import hand_over
+
     hand_over(scope_of(context, env), Report())
 
 
@@ -40,6 +38,8 @@ def kube(
     seconds: int = 10,
 ) -> None:
     """Write the app as manifests for Kubernetes to build/kubernetes/ENV, and show what changed. Asks no host."""
+    from percore.deploy.kubernetes import measured, verb
+
     scope, report = scope_of(context, env), Report()
     if print_secret:
         verb.print_secrets(scope)
@@ -54,6 +54,9 @@ def inventory(
     context: Context, env: str = "", graph: bool = False, list: bool = False, host: str = "", limit: str = "all"
 ) -> None:
     """Show the hosts and groups of an environment, or with --list and --host their variables, as ansible-inventory does."""
+    from percore.deploy.inventory import export, load_inventory
+    from percore.deploy.inventory.patterns import select
+
     report, found = Report(), load_inventory(scope_of(context, env).inventory_path)
     hosts = select(found, limit)
     if host:
@@ -68,6 +71,9 @@ def inventory(
 @operator_task
 def explain(context: Context, host: str, env: str = "", var: str = "", json: bool = False) -> None:
     """Show every layer that sets a host's variables, with file and line; the last one wins. Asks no host."""
+    from percore.deploy.inventory import load_inventory
+    from percore.deploy.plan import explain as explanation
+
     scope = scope_of(context, env)
     found = load_inventory(scope.inventory_path)
     explained = explanation.explain(found, host, scope.project, env=scope.env, variable=var or None)

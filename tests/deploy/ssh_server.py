@@ -34,7 +34,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PidFile none
-MaxStartups 100
+MaxStartups {max_startups}
 LogLevel VERBOSE
 """
 
@@ -151,11 +151,11 @@ def public_key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path) -> Iterator[SshServer]:
+def running_server(folder: Path, *, max_startups: str = "100") -> Iterator[SshServer]:
     server = SshServer(folder, free_port())
     server.make_keys()
     config = folder / "sshd_config"
-    config.write_text(CONFIGURATION.format(folder=folder, port=server.port))
+    config.write_text(CONFIGURATION.format(folder=folder, port=server.port, max_startups=max_startups))
     was_there = PRIVILEGE_SEPARATION.exists() or os.geteuid() != 0
     PRIVILEGE_SEPARATION.mkdir(exist_ok=True) if not was_there else None
     with (folder / "log").open("wb") as log:

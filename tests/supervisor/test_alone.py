@@ -47,7 +47,7 @@ def test_it_works_alone_in_an_empty_home(percore: Path, tmp_path: Path) -> None:
 def test_it_brings_nothing_of_the_deploy_side(percore: Path) -> None:
     python = percore.parent / "python"
     missing = (
-        "import importlib.util as u; print([name for name in ('fabric', 'jinja2', 'invoke') if u.find_spec(name)])"
+        "import importlib.util as u; print([name for name in ('paramiko', 'jinja2', 'invoke') if u.find_spec(name)])"
     )
     assert subprocess.run([python, "-c", missing], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -43,9 +43,12 @@ class Remote:
         self._lines = Lines(channel)
         self._closed = threading.Event()
         self._is_lost = False  # nothing is to be heard from there any more
-        self._refused: PercoreError | None = None  # why nothing more is believed
+        self._refused: PercoreError | None = (
+            None  # why nothing is asked any more: a late answer would be taken for the next one
+        )
         self._said_before = b""  # the last line before the greeting
         self._is_greeted = False
+        self._is_told = False  # the facts: from now on it says that it lives
         self._asking = threading.Lock()
         deadline = time.monotonic() + GREETING_SECONDS
         if address.become and address.become_password:
@@ -58,6 +61,7 @@ class Remote:
         if not is_there:
             self._send(bootstrap.packed())
         self.facts: dict[str, Any] = self._read_facts(deadline)
+        self._is_told = True
         self.clock_skew: float = self.facts["time"] - time.time()  # seconds; the line's way here is in it
         threading.Thread(target=self._keep_alive, daemon=True).start()
 
@@ -75,6 +79,11 @@ class Remote:
                 return self._answer(op, parts or {}, on_event)
             except WrongReply as wrong:
                 raise self._refuse(f"its agent answered '{op}' {wrong}") from None
+            except PercoreError:
+                raise
+            except BaseException:
+                self._refused = UnreachableError(f"its answer to '{op}' was not read to its end", where=self.host)
+                raise
             finally:
                 LOG.info("%s: %s took %.3f s", self.host, op, time.monotonic() - began)
                 LOG.debug("%s: %s was %d bytes", self.host, op, len(line))
@@ -167,7 +176,7 @@ class Remote:
     def _read_line(self, deadline: float) -> bytes:
         """A whole line; an unfinished last one is why the host ended."""
         try:
-            line = self._lines.next(deadline)
+            line = self._next_line(deadline)
         except TimeoutError:
             if not self._is_greeted:
                 self._is_lost = True
@@ -184,6 +193,16 @@ class Remote:
             raise self._lost(said.decode(errors="replace"))
         return line
 
+    def _next_line(self, deadline: float) -> bytes:
+        """Before its facts no agent says that it lives: a host that is busy has all the time that there is for them."""
+        while True:
+            try:
+                return self._lines.next(deadline)
+            except TimeoutError:
+                asks = not self._is_greeted and (self._said_before or self._lines.rest())
+                if self._is_told or asks or time.monotonic() >= deadline:  # it listens, or the login shell does
+                    raise
+
     def _refuse(self, what: str) -> PercoreError:
         """Nothing more from there is believed, and the agent is told to end: it rolls back what was not confirmed."""
         self._is_lost = True
@@ -193,7 +212,8 @@ class Remote:
 
     def _lost(self, said: str) -> PercoreError:
         self._is_lost = True
-        return explain_loss(self.address, (self._channel.complaint() or said).strip())
+        self._refused = explain_loss(self.address, (self._channel.complaint() or said).strip())
+        return self._refused
 
 
 def connect(address: HostAddress, *, project: Path, package_path: str = "") -> Remote:

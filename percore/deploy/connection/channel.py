@@ -29,22 +29,36 @@ class Channel(Protocol):
     def complaint(self) -> str: ...
 
 
+class Complaints:
+    """The end of a program's standard error. A second question for the password means that the first was wrong."""
+
+    def __init__(self, on_refusal: Callable[[], object]) -> None:
+        self._said = bytearray()
+        self._on_refusal = on_refusal
+
+    def add(self, piece: bytes) -> None:
+        self._said += piece
+        if self._said.count(SUDO_PROMPT.encode()) > 1:
+            self._on_refusal()
+        del self._said[:-MOST_COMPLAINT]
+
+    def text(self) -> str:
+        return self._said.decode(errors="replace").replace(SUDO_PROMPT, "")
+
+
 class StandardError:
-    """The program's standard error. A second question for the password means that the first was wrong."""
+    """Complaints that a thread reads."""
 
     def __init__(self, pieces: Iterator[bytes], on_refusal: Callable[[], object]) -> None:
-        self._said = bytearray()
-        self._reader = threading.Thread(target=self._read, args=(pieces, on_refusal), daemon=True)
+        self._complaints = Complaints(on_refusal)
+        self._reader = threading.Thread(target=self._read, args=(pieces,), daemon=True)
         self._reader.start()
 
-    def _read(self, pieces: Iterator[bytes], on_refusal: Callable[[], object]) -> None:
+    def _read(self, pieces: Iterator[bytes]) -> None:
         with contextlib.suppress(OSError, EOFError, ValueError):
             for piece in pieces:
-                self._said += piece
-                if self._said.count(SUDO_PROMPT.encode()) > 1:
-                    on_refusal()
-                del self._said[:-MOST_COMPLAINT]
+                self._complaints.add(piece)
 
     def text(self) -> str:
         self._reader.join(1.0)
-        return self._said.decode(errors="replace").replace(SUDO_PROMPT, "")
+        return self._complaints.text()

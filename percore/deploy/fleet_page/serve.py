@@ -24,7 +24,6 @@ from percore.web.http import HttpRequest, HttpResponse, HttpRoute, Right, text
 from percore.web.server import WebSite, make_server
 
 LOOPBACK = "127.0.0.1"
-DEFAULT_PORT = 9616
 MOST_RECORDED_SECONDS = 300
 
 

@@ -11,7 +11,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from percore.common.printable import printable
 from percore.deploy.report import Report
-from percore.errors import PartialError, PercoreError
+from percore.deploy.waiting import waiting_for
+from percore.errors import PartialError, PercoreError, PreflightError
 
 Faults = dict[str, PercoreError]
 """By the name of the host."""
@@ -45,22 +46,37 @@ def on_all(items: Iterable[I], work: Callable[[I], T]) -> Outcome[T]:
     """
     items = list(items)
     done: dict[str, T | PercoreError] = {}
-    gate = threading.Semaphore(items[0].forks if items else 1)
+    left = iter(items)  # one item is taken by one thread: under CPython this needs no lock
 
-    def run(item: I) -> None:
-        with gate:
-            done[item.name] = try_one(item, work)
+    with waiting_for([item.name for item in items]) as waiting:
 
-    threads = [threading.Thread(target=run, args=(item,), daemon=True, name=item.name) for item in items]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        def run() -> None:
+            for item in left:
+                with waiting.on(item.name):
+                    done[item.name] = try_one(item, work)
+
+        for thread in _start_threads(run, min(len(items), items[0].forks) if items else 0):
+            thread.join()
     ordered = [(item.name, done[item.name]) for item in items if item.name in done]
     return Outcome(
         {name: result for name, result in ordered if not isinstance(result, PercoreError)},
         {name: result for name, result in ordered if isinstance(result, PercoreError)},
     )
+
+
+def _start_threads(run: Callable[[], None], count: int) -> list[threading.Thread]:
+    """As many as the machine allows: each goes on until nothing is left."""
+    threads: list[threading.Thread] = []
+    for number in range(max(count, 0)):
+        thread = threading.Thread(target=run, daemon=True, name=f"hosts-{number}")
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not threads:
+                raise PreflightError(f"this machine starts no more threads: {error}", next="see ulimit -u") from None
+            break
+        threads.append(thread)
+    return threads
 
 
 def try_one(item: I, work: Callable[[I], T]) -> T | PercoreError:

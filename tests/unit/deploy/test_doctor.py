@@ -81,13 +81,13 @@ def test_of_the_control_machine_old_libraries_little_disk_and_a_missing_ssh_are_
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     scope = Scope("local", tmp_path)
-    versions = {"fabric": "1.14.0"}
+    versions = {"paramiko": "1.14.0"}
     monkeypatch.setattr(control_machine.importlib.metadata, "version", lambda name: versions.get(name, "99.0"))
     monkeypatch.setattr(control_machine.shutil, "which", lambda _: None)
     monkeypatch.setattr(
         control_machine.shutil, "disk_usage", lambda _: type("U", (), {"free": 5 << 20, "total": 1 << 40})
     )
     old, ssh, disk = control_machine.about_machine(scope)
-    assert old.what == "fabric 1.14.0 is here, and percore needs fabric>=3.2"
+    assert old.what == "paramiko 1.14.0 is here, and percore needs paramiko>=3.2"
     assert (ssh.severity, ssh.topic) == (NOTE, "ssh")
     assert disk.what.startswith("only 5 MB are free")

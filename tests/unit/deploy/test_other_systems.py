@@ -20,7 +20,7 @@ WITHOUT_POSIX = """
 import builtins, importlib, os, pkgutil, select, signal, socket, sys
 
 # Libraries have their own ways on each system: they are imported as they are here.
-import invoke, invoke.main, fabric, paramiko, jinja2.sandbox, yaml, pathspec, packaging.specifiers, semantic_version
+import invoke, invoke.main, paramiko, jinja2.sandbox, yaml, pathspec, packaging.specifiers, semantic_version
 import cryptography.hazmat.primitives.ciphers, concurrent.futures, getpass, tarfile, tempfile, uuid, zipfile, difflib
 
 MODULES = {"fcntl", "pwd", "grp", "resource", "termios", "tty", "pty"}

@@ -20,6 +20,7 @@ from percore.common.bounds import read_file
 from percore.common.names import is_ssh_host, is_ssh_user
 from percore.common.passwords import for_programs
 from percore.deploy.connection.openssh.percent_signs import expand, expand_all, fill, percent_signs, quoted, split_paths
+from percore.deploy.connection.openssh.same_for_all import shared_options
 from percore.errors import PercoreError, PreflightError, UsageError
 
 SECONDS = 10
@@ -68,6 +69,11 @@ class Route:
     silence_seconds: int
 
     @property
+    def banner_seconds(self) -> int:
+        """A host that took the connection and is busy may take longer for its first word."""
+        return 3 * self.seconds
+
+    @property
     def known_name(self) -> str:
         """What the host is called in known_hosts."""
         return self.known_as or (self.host if self.port == 22 else f"[{self.host}]:{self.port}")
@@ -81,7 +87,7 @@ class Route:
 def find_route(wish: Wish) -> Route:
     """Raises UsageError for what ssh does not understand, PreflightError for a named key or known_hosts file that is missing."""
     _refuse_unsafe(wish.host, wish.user)
-    options = _ask_ssh(wish) if shutil.which("ssh") else _read_config(wish)
+    options = (shared_options(wish, _ask_ssh) or _ask_ssh(wish)) if shutil.which("ssh") else _read_config(wish)
     route = _make_route(wish, options)
     _refuse_unsafe(route.host, route.user)
     signs = percent_signs(wish.host, route.host, route.port, route.user, route.known_as)

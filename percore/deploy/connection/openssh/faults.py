@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 
@@ -13,10 +14,22 @@ from percore.errors import PercoreError, PreflightError, UnreachableError
 MANY = 5
 """Most servers end a connection after six tries."""
 
+CROWDED = "kex_exchange_identification"
+"""What OpenSSH's client, as a proxy, says of a server that hung up before its first word."""
+
+_OUR_LIMITS = {
+    errno.EMFILE: ("this process may open no more files", "ulimit -n 4096, then try again; or --limit fewer hosts"),
+    errno.ENFILE: ("this machine opens no more files", "see /proc/sys/fs/file-max, or --limit fewer hosts"),
+    errno.EAGAIN: ("this machine starts no more processes", "see ulimit -u, or --limit fewer hosts"),
+}
+"""What is no fault of the host."""
+
 
 def explain(host: str, route: Route, error: Exception) -> PercoreError:
     from paramiko import AuthenticationException, BadHostKeyException
 
+    if (limit := _our_limit(error)) is not None:
+        return PreflightError(limit[0], where=host, next=limit[1])
     place = f"{route.host}:{route.port}"
     files = route.known_hosts[0] if route.known_hosts else "~/.ssh/known_hosts"
     name = route.known_name
@@ -41,12 +54,18 @@ def explain(host: str, route: Route, error: Exception) -> PercoreError:
     if isinstance(error, AuthenticationException):
         return _explain_refusal(host, place, route, error)
     if "banner" in text or "No existing session" in text:
-        text = f"no SSH server answered within {route.seconds} s"
+        text = f"no SSH server answered within {route.banner_seconds} s, or it ended the connection (MaxStartups)"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     reason = re.sub(r"^\[Errno [^]]*\] ", "", reason)
     return UnreachableError(
         f"{place} does not answer: {reason}", where=host, next="check that it is up, then try again"
     )
+
+
+def _our_limit(error: Exception) -> tuple[str, str] | None:
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        return "this machine starts no more threads", "see ulimit -u, or --limit fewer hosts"
+    return _OUR_LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def _explain_refusal(host: str, place: str, route: Route, error: Exception) -> PercoreError:

@@ -34,31 +34,25 @@ _SIGNATURES = (
 """Of an authority: OpenSSH's CASignatureAlgorithms, which have no SHA-1."""
 
 
-def trust_host_keys(client: Any, route: Route, known: Known) -> None:
+def check_host_key(route: Route, known: Known, key: Any) -> None:
     """What is not known is refused, or added where the configuration allows that."""
-    from paramiko import BadHostKeyException, HostKeys, MissingHostKeyPolicy, SSHException
+    from paramiko import BadHostKeyException, HostKeys, SSHException
 
-    _warn_once(known.passed_over)
-
-    class HostKeyPolicy(MissingHostKeyPolicy):  # type: ignore[misc]
-        def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-            verdict, why = _judge(route, known, key)
-            if verdict == "known":
-                return
-            if verdict == "revoked":
-                raise SSHException(f"{REVOKED} in {why[0]}")
-            if verdict == "changed":
-                raise BadHostKeyException(hostname, key, key)
-            if not (route.accept_new and route.known_hosts):
-                raise SSHException(f"{NOT_KNOWN}{'; '.join(['', *why, *known.passed_over[:3]])}")
-            name = HostKeys.hash_host(route.known_name) if route.hash_names else route.known_name
-            _append_line(route.known_hosts[0], f"{name} {key.get_name()} {key.get_base64()}\n")
-
-    client.set_missing_host_key_policy(HostKeyPolicy())
+    verdict, why = _judge(route, known, key)
+    if verdict == "known":
+        return
+    if verdict == "revoked":
+        raise SSHException(f"{REVOKED} in {why[0]}")
+    if verdict == "changed":
+        raise BadHostKeyException(route.host, key, key)
+    if not (route.accept_new and route.known_hosts):
+        raise SSHException(f"{NOT_KNOWN}{'; '.join(['', *why, *known.passed_over[:3]])}")
+    name = HostKeys.hash_host(route.known_name) if route.hash_names else route.known_name
+    _append_line(route.known_hosts[0], f"{name} {key.get_name()} {key.get_base64()}\n")
 
 
-def transport_factory(known: Known) -> Any:
-    """Asks for what is known first: a host has keys of several kinds, and shows one."""
+def transport_kind(known: Known) -> Any:
+    """A transport that asks for what is known first: a host has keys of several kinds, and shows one."""
     from paramiko import Transport
 
     kinds = [kind for written in (*known.keys, *known.elsewhere) for kind in _signatures(written)]
@@ -191,7 +185,7 @@ def _unread(path: str, reason: str) -> PreflightError:
 _warned: set[str] = set()
 
 
-def _warn_once(sentences: Iterable[str]) -> None:
+def warn_once(sentences: Iterable[str]) -> None:
     """Hosts share their files: each line is warned about once."""
     for sentence in sentences:
         if sentence not in _warned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import functools
 import hashlib
 import hmac
 import os
@@ -49,13 +50,13 @@ class Known:
 def find_known(paths: Iterable[str], name: str, bare_name: str = "") -> Known:
     """The keys of `name`, a host or `[host]:port`, and where it has none, of `bare_name`. A revoked one is none of them."""
     known = Known()
-    for line in (line for path in paths for line in _lines(path)):
-        if isinstance(line, str):
-            known.passed_over.append(line)
-        elif names_match(line.names, name):
-            _add(known, known.keys, line)
-        elif bare_name and names_match(line.names, bare_name):
-            _add(known, known.elsewhere, line)
+    for file in map(_read, paths):
+        known.passed_over += file.passed_over
+        for line in file.candidates(name.lower(), bare_name.lower()):
+            if names_match(line.names, name):
+                _add(known, known.keys, line)
+            elif bare_name and names_match(line.names, bare_name):
+                _add(known, known.elsewhere, line)
     if known.keys:
         known.elsewhere.clear()
     return known
@@ -92,6 +93,39 @@ def _hash_matches(written: str, name: str) -> bool:
     except ValueError:
         return False
     return hmac.compare_digest(hmac.new(salt, name.lower().encode(), hashlib.sha1).digest(), digest)
+
+
+class _KnownFile:
+    """One file. A line that names hosts plainly is found by their names: hundreds of hosts look at hundreds of lines."""
+
+    def __init__(self, lines: Iterable[KnownKey | str]) -> None:
+        self.passed_over: list[str] = []
+        self._lines: list[KnownKey] = []
+        self._by_name: dict[str, list[int]] = {}  # positions; under "" those of which each must be looked at
+        for line in lines:
+            if isinstance(line, str):
+                self.passed_over.append(line)
+                continue
+            for name in [""] if set(line.names) & set("|*?!") else line.names.lower().split(","):
+                self._by_name.setdefault(name, []).append(len(self._lines))
+            self._lines.append(line)
+
+    def candidates(self, *names: str) -> Iterator[KnownKey]:
+        found = {position for name in ("", *names) for position in self._by_name.get(name, ())}
+        return (self._lines[position] for position in sorted(found))
+
+
+def _read(path: str) -> _KnownFile:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _KnownFile(_lines(path))
+    return _read_once(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(path: str, stamp: tuple[int, int, int]) -> _KnownFile:
+    return _KnownFile(_lines(path))
 
 
 def _lines(path: str) -> Iterator[KnownKey | str]:

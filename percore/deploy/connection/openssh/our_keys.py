@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
+import functools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -119,14 +121,13 @@ class _KeyFiles:
         """A new key object; None for what cannot be used, so that the others are tried."""
         if path not in self._loaded:
             self._loaded[path] = self._read(path) if os.path.isfile(path) and not _is_public(path) else None
-        private = self._loaded[path]
-        return _as_key(private) if private is not None else None
+        return copy.copy(self._loaded[path])
 
     def _read(self, path: str) -> Any:
         from cryptography.exceptions import UnsupportedAlgorithm
 
         try:
-            return _read_private(read_file(path))
+            return _make_key(read_file(path))
         except _Locked:
             self.locked.append(path)
         except OSError as error:
@@ -153,13 +154,15 @@ def _read_private(content: bytes) -> Any:
         raise
 
 
-def _as_key(private: Any) -> Any:
-    """Whatever form it lay in, the library under Fabric reads OpenSSH's. Raises ValueError for a kind it does not know."""
+@functools.lru_cache(maxsize=8)
+def _make_key(content: bytes) -> Any:
+    """Whatever form it lies in, paramiko reads OpenSSH's. Raises ValueError for a kind it does not know."""
     import io
 
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
     from paramiko import ECDSAKey, Ed25519Key, RSAKey
 
+    private = _read_private(content)
     kind = wire_format(private.public_key())[4:].split(b"\0")[0]
     maker = RSAKey if b"rsa" in kind else ECDSAKey if b"ecdsa" in kind else Ed25519Key
     text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
