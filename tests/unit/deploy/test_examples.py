@@ -52,7 +52,7 @@ def proposal(name: str, tmp_path: Path) -> Path:
 
 
 def process_file(app: Path) -> Path:
-    return next(app.glob("ecosystem.*"))
+    return next(iter(app.glob("ecosystem.*")))
 
 
 def apps_of(app: Path) -> list[dict[str, Any]]:
