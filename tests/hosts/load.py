@@ -1,6 +1,7 @@
 """Clients for the lab's network: ask every URL again and again until told to stop, then print what happened as JSON.
 
-Run inside the lab's namespace: `load.py [--reconnect] URL...`; SIGTERM ends it. Standard library only.
+Run inside the lab's namespace: `load.py [--reconnect] URL...`; SIGTERM ends it. Standard library only. `http://NAME@ADDRESS/`
+asks ADDRESS for the site NAME.
 
 With --reconnect a kept connection that was closed before any byte of an answer came is opened again, once, as browsers do: an
 NGINX that is reloaded closes its idle connections, and one of them may be about to be used.
@@ -28,6 +29,7 @@ def main() -> None:
     def ask(url: str, keeps: bool) -> None:
         parts = urlsplit(url)
         connection, was_used = None, False
+        site = {"Host": parts.username} if parts.username else {}
         while not stop.is_set():
             try:
                 if connection is None:
@@ -35,7 +37,9 @@ def main() -> None:
                         http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10),
                         False,
                     )
-                connection.request("GET", "/", headers={} if keeps else {"Connection": "close"})
+                connection.request(
+                    "GET", parts.path or "/", headers={**site, **({} if keeps else {"Connection": "close"})}
+                )
                 response = connection.getresponse()
                 body, was_used = response.read(), True
                 counts["ok" if response.status == 200 else "bad"] += 1

@@ -11,7 +11,7 @@ from percore.common import names
 from percore.deploy.build.app import PROCESS_FILES
 from percore.deploy.build.package_manager import recognize
 from percore.deploy.scaffold import frameworks
-from percore.deploy.scaffold.frameworks import Beside, Setting, dotted
+from percore.deploy.scaffold.frameworks import Beside, Proposal, dotted
 from percore.deploy.scaffold.source import AppSource, Found
 from percore.errors import PercoreError
 
@@ -84,7 +84,7 @@ class Detected:
     health: Found | None
     is_python: bool
     is_es_module: bool = False
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[Proposal, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,9 +115,9 @@ def detect(directory: Path) -> Detected:
     )
 
 
-def _settings(source: AppSource, name: str, beside: list[Beside]) -> Iterator[Setting]:
+def _settings(source: AppSource, name: str, beside: list[Beside]) -> Iterator[Proposal]:
     if build := _start(source)[0]:
-        yield Setting("build_command", build, "found in package.json")
+        yield Proposal("build_command", build, "found in package.json")
     yield from frameworks.settings(source, name, beside, dict(_procfile(source)).get("release", ""))
 
 

@@ -11,7 +11,7 @@ from percore.common import names
 from percore.deploy.scaffold.source import AppSource
 
 
-class Setting(NamedTuple):
+class Proposal(NamedTuple):
     """A variable of the inventory, and where or why."""
 
     name: str
@@ -94,7 +94,7 @@ def _celery(source: AppSource) -> Iterator[Beside]:
     if match is None:
         return
     app = _celery_app(source, place.partition(":")[0])
-    yield Beside("worker", f"celery --app {app} worker")
+    yield Beside("worker", f"celery --app {app} worker --loglevel INFO")
     if next(source.search(_BEAT, _python_sources(source)), None):
         yield Beside("beat", f"celery --app {app} beat --schedule {DATA}/celerybeat-schedule")
 
@@ -118,27 +118,27 @@ def dotted(path: str) -> str:
 # -- variables of the inventory ----------------------------------------------------------------------------------------
 
 
-def settings(source: AppSource, name: str, programs: list[Beside], release: str) -> Iterator[Setting]:
+def settings(source: AppSource, name: str, programs: list[Beside], release: str) -> Iterator[Proposal]:
     """`release` is that of a Procfile."""
     yield from _django_settings(source)
-    yield from [Setting("release_command", release, "found in Procfile")] if release else _migrations(source)
+    yield from [Proposal("release_command", release, "found in Procfile")] if release else _migrations(source)
     once = {f"{name}-{one.kind}": "one" for one in programs if one.is_for_fleet}
     if once:
-        yield Setting("placement", once, "once for all hosts, not once on each")
+        yield Proposal("placement", once, "once for all hosts, not once on each")
     if any(f"{DATA}/" in one.command for one in programs):
-        yield Setting("shared", [DATA], "outlives releases, and the app may write there")
+        yield Proposal("shared", [DATA], "outlives releases, and the app may write there")
 
 
-def _migrations(source: AppSource) -> Iterator[Setting]:
+def _migrations(source: AppSource) -> Iterator[Proposal]:
     if source.has("manage.py") and "django" in source.dependencies:
-        yield Setting("release_command", "python3 manage.py migrate --noinput", "migrations of Django")
+        yield Proposal("release_command", "python3 manage.py migrate --noinput", "migrations of Django")
         return
     if source.is_python and source.has("alembic.ini"):
-        yield Setting("release_command", "alembic upgrade head", "found alembic.ini")
+        yield Proposal("release_command", "alembic upgrade head", "found alembic.ini")
         return
     for name, command in source.scripts.items():
         if _MIGRATES.fullmatch(name) and _runs_on_hosts(source, command):
-            yield Setting("release_command", command, f"script {name} of package.json")
+            yield Proposal("release_command", command, f"script {name} of package.json")
             return
 
 
@@ -149,19 +149,19 @@ def _runs_on_hosts(source: AppSource, command: str) -> bool:
     return has_it and not _ONLY_HERE.search(command)
 
 
-def _django_settings(source: AppSource) -> Iterator[Setting]:
+def _django_settings(source: AppSource) -> Iterator[Proposal]:
     if not source.has("manage.py"):
         return
     where = [name for name in _python_sources(source) if re.search(r"(?:^|/)settings(?:/\w+)?\.py$", name)]
     root, place = _first(source, _STATIC_ROOT, where)
     if root:
-        yield Setting("build_command", "python3 manage.py collectstatic --noinput", f"STATIC_ROOT in {place}")
+        yield Proposal("build_command", "python3 manage.py collectstatic --noinput", f"STATIC_ROOT in {place}")
         url, _ = _first(source, _STATIC_URL, where)
         if url and not root.startswith("/") and names.is_inner_path(root):
-            yield Setting("nginx_static", {f"/{url}": root}, f"NGINX serves what collectstatic finds: {place}")
+            yield Proposal("nginx_static", {f"/{url}": root}, f"NGINX serves what collectstatic finds: {place}")
     host, place = _first(source, _ALLOWED, where)
     if host not in ("", "localhost"):
-        yield Setting("health_host", host, f"the app answers to its own names only: {place}")
+        yield Proposal("health_host", host, f"the app answers to its own names only: {place}")
 
 
 def notes(source: AppSource) -> Iterator[str]:

@@ -17,6 +17,7 @@ namespace = make_namespace(__file__)
 
 ENV_EXAMPLE = """\
 # Copy to .env.{env}, which git should ignore. A deploy gives these variables to every worker of this environment.
+# Remove what your app does not read, and DATABASE_URL and REDIS_URL if the roles postgresql and redis are used: these set them.
 NODE_ENV=production
 DATABASE_URL=postgresql://user:password@db.example.com:5432/{name}
 REDIS_URL=redis://redis.example.com:6379

@@ -149,7 +149,7 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
             "api/queue.py": "queue = Celery('api')\nqueue.conf.beat_schedule = {}\n",
         },
         [
-            "uvicorn api.main:app --port $PORT", "celery --app api.queue worker",
+            "uvicorn api.main:app --port $PORT", "celery --app api.queue worker --loglevel INFO",
             "celery --app api.queue beat --schedule data/celerybeat-schedule",
         ],
         "8000", "",
@@ -159,7 +159,7 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
             "manage.py": "", "requirements.txt": "Django\ngunicorn\ncelery\n", "site1/wsgi.py": "",
             "site1/celery.py": 'app = Celery("site1")\n',
         },
-        ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT", "celery --app site1 worker"], "8000", "",
+        ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT", "celery --app site1 worker --loglevel INFO"], "8000", "",
     ),
     "a script in Python without a framework": ({"main.py": "", "requirements.txt": ""}, ["./main.py"], "5000", ""),
     "nothing at all": ({}, ["./server.js"], "5000", ""),
