@@ -91,11 +91,11 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 5_980,
-    "supervisor/config": 3_060,
-    "supervisor": 25_190,
+    "supervisor/commands": 6_200,
+    "supervisor/config": 3_100,
+    "supervisor": 25_460,
     "host": 7_900,
-    "deploy": 18_450,
+    "deploy": 18_570,
     "tasks": 1_100,
     "web": 3_250,
     "lab": 850,
