@@ -114,6 +114,15 @@ LAB_HELP = {
 lab_task = functools.partial(operator_task, help=LAB_HELP)
 
 
+@developer_task
+def reference(context: Context) -> None:
+    """Write the generated parts of the reference pages anew, from the tables in the code."""
+    from tests.reference import pages
+
+    for path in pages.write():
+        print_line(f"written: {path.relative_to(PROJECT)}")
+
+
 @lab_task
 def up(context: Context, hosts: int = 3, suite: str = "bookworm", bare: bool = False) -> None:
     """Boot real Linux hosts on this machine and write inventories/lab.yml."""
@@ -224,6 +233,6 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
 namespace = make_namespace(__file__)
 for own in (check, test, soak, share):
     namespace.add_task(own)
-namespace.add_collection(Collection("docs", docs_build, recording))
+namespace.add_collection(Collection("docs", docs_build, recording, reference))
 namespace.add_collection(Collection("lab", up, down, ssh))
 namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))

@@ -7,7 +7,7 @@ class PercoreError(Exception):
     """An error that the operator can act on; printed as one line, never as a traceback.
 
     `what` is the sentence; `where` a file and key, or a host; `next` the command or edit that helps.
-    `exit_code` follows the table in docs/reference/exit-codes.md.
+    `exit_code` follows the table of `supervisor/commands/help/exit_codes`.
     """
 
     exit_code = 1

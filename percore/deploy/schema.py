@@ -55,7 +55,7 @@ class VariableSource(Protocol):
 
 
 @cache
-def _kinds(made: Any) -> dict[str, Kind[Any]]:
+def kinds_of(made: Any) -> dict[str, Kind[Any]]:
     """Of the fields that are annotated with one, by name."""
     hints = get_type_hints(made, include_extras=True)
     found = ((name, kind) for name, hint in hints.items() for kind in getattr(hint, "__metadata__", ()))
@@ -64,7 +64,7 @@ def _kinds(made: Any) -> dict[str, Kind[Any]]:
 
 def read_fields(made: Any, variables: VariableSource) -> dict[str, Any]:
     """The values of a dataclass's settings: fields annotated with the kind that reads them."""
-    return {name: read_variable(variables, kind.variable or name, kind) for name, kind in _kinds(made).items()}
+    return {name: read_variable(variables, kind.variable or name, kind) for name, kind in kinds_of(made).items()}
 
 
 def read_variable(variables: VariableSource, name: str, kind: Kind[T]) -> T:

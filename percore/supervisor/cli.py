@@ -62,6 +62,9 @@ def _report_output(error: OSError) -> int:
 
 def run(arguments: list[str]) -> int:
     arguments, is_silent = take_silent(arguments)
+    if arguments == ["help", "exit-codes"]:
+        print_exit_codes()
+        return 0
     if arguments[:1] == ["help"] and len(arguments) > 1:
         arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("help", "--help", "-h"):
@@ -134,7 +137,15 @@ def print_help() -> None:
         for verb in verbs:
             name, *aliases = verb.names.split()
             print(f"  {name + (' (' + ', '.join(aliases) + ')' if aliases else ''):<34} {verb.summary}")
-    print("\npercore help COMMAND shows its options; -s (--silent) anywhere prints only results and errors")
+    print("\npercore help COMMAND shows its options, percore help exit-codes what an exit code means")
+    print("-s (--silent) anywhere prints only results and errors")
+
+
+def print_exit_codes() -> None:
+    from percore.supervisor.commands.help.exit_codes import EXIT_CODES
+
+    for code in EXIT_CODES:
+        print(f"{code.number:>3}  {code.meaning}\n     hosts: {code.state}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.hosts.reader import Reader, steps_of
 from tests.supervisor.conftest import Supervisor
-from tests.unit.supervisor.test_commands_page import PAGE
 
-GUIDE = PAGE.parents[1] / "how-to" / "several-projects.md"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "how-to" / "several-projects.md"
 
 
 def command(folder: Path) -> Path:
@@ -24,7 +24,7 @@ def command(folder: Path) -> Path:
 
 
 def test_the_page_on_several_projects_says_what_happens(supervisor: Supervisor) -> None:
-    env = {**os.environ, "PERCORE_HOME": str(supervisor.home), "PYTHONPATH": str(PAGE.parents[2])}
+    env = {**os.environ, "PERCORE_HOME": str(supervisor.home), "PYTHONPATH": str(ROOT)}
     env["PATH"] = f"{command(supervisor.folder / 'bin')}:{env['PATH']}"
     with Reader(supervisor.folder, env, {}) as reader:
         reader.follow(steps_of(GUIDE.read_text(), "By hand"))

@@ -9,7 +9,8 @@ from typing import Any
 
 from percore.deploy.inventory import Inventory
 from percore.deploy.inventory.export import to_json
-from percore.deploy.plan.host_plan import inventory_variables, make_host_plan, own_variables
+from percore.deploy.plan.help.meanings import meanings_in
+from percore.deploy.plan.host_plan import HostPlan, inventory_variables, make_host_plan, own_variables
 from percore.deploy.plan.variables import Variables, resolve_variables
 from percore.deploy.report import Report
 from percore.deploy.schema import suggest
@@ -29,7 +30,7 @@ class Setting:
 
 
 def explain(inventory: Inventory, host: str, project: Path, *, env: str, variable: str | None = None) -> dict[str, Any]:
-    """By variable: its `layers`, the last of which wins, and what that `value` becomes, or the `fault` of its template."""
+    """By variable: its `layers`, of which the last wins, its `value` or the `fault` of its template, and its `meaning`."""
     plan = make_host_plan(host, inventory, env=env, project=project)
     resolved = resolve_variables(plan)
     found: dict[str, list[Setting]] = {}
@@ -50,13 +51,21 @@ def explain(inventory: Inventory, host: str, project: Path, *, env: str, variabl
             next=suggest(variable, found, "see all: leave --var out"),
         )
     names = sorted(found) if variable is None else [variable]
-    return {name: _entry(found[name], name, resolved) for name in names}
+    meanings = _meanings(plan)
+    return {name: {**_entry(found[name], name, resolved), **meanings.get(name, {})} for name in names}
+
+
+def _meanings(plan: HostPlan) -> dict[str, dict[str, str]]:
+    """As an entry's part, for the variables of roles that say it."""
+    return {name: {"meaning": text} for role in plan.roles for name, text in meanings_in(role.file).items()}
 
 
 def show(explained: dict[str, Any], report: Report) -> None:
     """The table for people: the winner is marked."""
     for name, entry in explained.items():
         report.line(f"{name}: {_text(entry['value']) if 'value' in entry else entry['fault']}")
+        if "meaning" in entry:
+            report.line(f"    {entry['meaning']}")
         layers = entry["layers"]
         width = max(len(layer["place"]) for layer in layers)
         for layer in layers:

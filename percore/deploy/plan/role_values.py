@@ -13,7 +13,7 @@ from percore.deploy.schema import Kind, checked, pattern
 def check_item(item_kind: str, item: Mapping[str, Any], where: str) -> None:
     """The values of an item, or of a handler, whose templates are resolved: what becomes a path or a word on the host."""
     for key, value in item.items():
-        kind = _VALUES.get(f"{item_kind}.{key}") or _VALUES.get(key)
+        kind = VALUES.get(f"{item_kind}.{key}") or VALUES.get(key)
         if kind is not None:
             kind.read(value, key, f"{where}.{key}")
 
@@ -43,7 +43,7 @@ _GROUPS = checked("a list of groups", lambda value: isinstance(value, list) and 
 _PATHS = checked("a list of absolute paths", lambda value: isinstance(value, list) and all(map(_is_path, value)))
 
 
-_VALUES: Mapping[str, Kind[Any]] = {
+VALUES: Mapping[str, Kind[Any]] = {
     "commands.name": _TEXT,
     "copy": _INNER,
     "creates": _PATH,

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from percore.errors import UsageError, nearest
+from percore.supervisor.commands.help.notes import note_of
 from percore.supervisor.commands.registry import GROUPS, Verb, find, place_of
 
 _MARK = "\0"  # no argument of a program can hold it
@@ -36,6 +37,8 @@ class CommandHelp(NamedTuple):
     aliases: tuple[str, ...]
     group: str
     summary: str
+    more: str  # sentences that follow the summary
+    codes: tuple[str, ...]  # exit codes beside 0: `1: what failed`
     usage: str
     words: tuple[ArgumentHelp, ...]
     options: tuple[ArgumentHelp, ...]
@@ -130,7 +133,14 @@ def make_parser(name: str, *, usage: str = "", hands_on: bool = False) -> Parser
     """`hands_on`: what follows `--` are arguments of an app."""
     command = find(name)
     assert command, f"'{name}' is no command"
-    parser = Parser(prog=f"percore {name}", description=command.summary, allow_abbrev=False, usage=usage or None)
+    note = note_of(command.names.split()[0])
+    parser = Parser(
+        prog=f"percore {name}",
+        description=f"{command.summary}. {note.more}" if note.more else command.summary,
+        epilog=f"exit code {note.codes}" if note.codes else None,
+        allow_abbrev=False,
+        usage=usage or None,
+    )
     parser.hands_on = hands_on
     parser._positionals.title, parser._optionals.title = "arguments", "options"
     return parser
@@ -151,6 +161,8 @@ def _describe(group: str, verb: Verb) -> CommandHelp:
         tuple(aliases),
         group,
         verb.summary,
+        note_of(name).more,
+        tuple(filter(None, note_of(name).codes.split("; "))),
         parser.usage_line(),
         tuple(argument for argument in shown if not argument.spellings),
         tuple(argument for argument in shown if argument.spellings),

@@ -18,7 +18,7 @@ class Verb(NamedTuple):
 
 
 GROUPS: dict[str, tuple[Verb, ...]] = {
-    "Life": (
+    "Controlling apps": (
         Verb("start", "start:start_apps", "start a script, a command line, a process file, or stopped apps"),
         Verb("stop", "lifecycle:stop_apps", "stop apps; they stay known"),
         Verb("restart", "lifecycle:restart_apps", "stop, then start"),
@@ -56,14 +56,14 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("runtime", "runtime:run_in_foreground", "run a process file or a script as the program of a container"),
         Verb("daemon", "startup:run_daemon", "run the supervisor in the foreground (for service units)", is_plain=True),
     ),
-    "Boot": (
+    "Starting at boot": (
         Verb("save dump", "save:save_apps", "save the list of apps for resurrect"),
         Verb("resurrect", "save:resurrect_apps", "start the saved apps that are not known any more", is_plain=True),
         Verb("cleardump", "save:clear_dump", "delete the saved list", is_plain=True),
         Verb("startup", "startup:add_startup", "let systemd start the supervisor at boot", reads_home=False),
         Verb("unstartup", "startup:remove_startup", "stop systemd from starting it at boot", reads_home=False),
     ),
-    "Looking": (
+    "Inspecting apps": (
         Verb("list ls l ps", "list:list_apps", "show a table of all workers"),
         Verb("status", "list:show_status", "show a table of all workers, or JSON with --json"),
         Verb("ready", "list:tell_ready", "end with 0 when all workers are ready; for probes of containers"),
@@ -93,7 +93,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("reloadLogs", "log_admin:reload_logs", "reopen logs that were moved or deleted", is_plain=True),
         Verb("logrotate", "log_admin:explain_logrotate", "explain how logs rotate", is_plain=True),
     ),
-    "Help": (
+    "Help and settings": (
         Verb("doctor", "doctor:examine", "check the host and the workers; each finding says what to type"),
         Verb("report", "doctor:print_report", "print what a bug report needs, without secrets", is_plain=True),
         Verb("init ecosystem", "init:write_process_file", "write a first process file", reads_home=False),

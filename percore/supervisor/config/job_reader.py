@@ -4,21 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from percore.common.typing import Any
+from percore.common.typing import Any, NamedTuple
 from percore.errors import UsageError
 from percore.supervisor.config import kinds
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_reader import key_name, make_app
 from percore.supervisor.config.formats import line_of, shown
 from percore.supervisor.config.kinds import FORK
-from percore.supervisor.config.value_types import milliseconds, schedule
+from percore.supervisor.config.value_types import Reader, milliseconds, schedule
 
-_KEYS = {
-    "cron": ("job_cron", schedule),
-    "timezone": ("job_timezone", kinds.zone),
-    "overlap": ("job_overlap", kinds.KINDS["Overlap"]),
-    "timeout": ("job_timeout", milliseconds),
-    "where": ("job_where", kinds.KINDS["Where"]),
+
+class JobKey(NamedTuple):
+    field: str  # of AppConfig
+    read: Reader
+    help: str
+    default: str
+
+
+JOB_KEYS = {
+    "cron": JobKey("job_cron", schedule, "when it runs, as `cron_restart`", "required"),
+    "timezone": JobKey(
+        "job_timezone",
+        kinds.zone,
+        "time zone of these times, such as `Europe/Berlin` (package `tzdata` on the host)",
+        "that of the host",
+    ),
+    "overlap": JobKey(
+        "job_overlap",
+        kinds.KINDS["Overlap"],
+        "when its time comes while it still runs: `forbid` leaves that time out; `queue` runs it once more afterwards, "
+        "however many times came",
+        "forbid",
+    ),
+    "timeout": JobKey(
+        "job_timeout",
+        milliseconds,
+        "a run that takes longer is stopped as `percore stop` does, and has failed",
+        "none",
+    ),
+    "where": JobKey(
+        "job_where",
+        kinds.KINDS["Where"],
+        "`each`: on every host of a fleet; `one`: on one host. The variable `placement` of the inventory wins",
+        "each",
+    ),
 }
 
 _OF_APPS = frozenset({
@@ -44,12 +73,12 @@ def make_job(written: Mapping[str, Any], *, path: str, number: int, **more: Any)
     """As `make_app`."""
     title = f"job '{written.get('name')}'" if written.get("name") else f"job {number}"
     fields = {}
-    for key, (field, read) in _KEYS.items():
+    for key, job_key in JOB_KEYS.items():
         if written.get(key) is not None:
-            fields[field] = _read(written, key, read, path, title)
+            fields[job_key.field] = _read(written, key, job_key.read, path, title)
     if not fields.get("job_cron"):
         raise UsageError(f"{title} has no 'cron'", where=path, next="say when it runs, such as cron: '30 4 * * *'")
-    rest = {key: value for key, value in written.items() if key not in _KEYS}
+    rest = {key: value for key, value in written.items() if key not in JOB_KEYS}
     for key in rest:
         if key_name(key) in _OF_APPS:
             raise UsageError(

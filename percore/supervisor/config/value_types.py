@@ -259,35 +259,41 @@ class ValueType(NamedTuple):
     to_json: Reader = lambda value: value  # in `jlist`
     split: Splitter = lambda written: written  # a value of the command line, as a process file has it
     is_path: bool = False
+    words: str = "a text"  # what it takes, for people
 
 
 TEXT = ValueType(text)
-FLAG = ValueType(flag)
-COUNT = ValueType(count, "N")
-DURATION = ValueType(milliseconds, "MS", lambda seconds: f"{seconds:g} s", lambda seconds: round(1000 * seconds))
+FLAG = ValueType(flag, words="true or false")
+COUNT = ValueType(count, "N", words="a whole number, 0 or more")
+DURATION = ValueType(
+    milliseconds, "MS", lambda seconds: f"{seconds:g} s", lambda seconds: round(1000 * seconds),
+    words="milliseconds, or a time such as 10s",
+)  # fmt: skip
 # PM2 counts seconds on its command line, and milliseconds in a file.
 DELAY = DURATION._replace(split=lambda written: f"{written}s" if re.fullmatch(r"[\d.]+", written) else written)
-SIZE = ValueType(memory, "SIZE", lambda size: f"{size / 1048576:.1f}mb" if size else "-")
+SIZE = ValueType(
+    memory, "SIZE", lambda size: f"{size / 1048576:.1f}mb" if size else "-", words="bytes, or a size such as 300M"
+)
 SIZE_OR_0 = SIZE._replace(read=bytes_or_none)
-PATH = ValueType(text, is_path=True)
-LOG_FILE = ValueType(log_path, is_path=True)
-ARGUMENTS = ValueType(words, "TEXT", lambda words: " ".join(words) or "-", list)
-NAMES = ValueType(names, to_json=list, split=split_at_spaces)
-PATTERNS = ValueType(globs_or_regexes, to_json=list, split=split_at_spaces)
-VARIABLE = ValueType(variable)
-APP_NAME = ValueType(app_name)
-INSTANCES = ValueType(instances, "N|max|-N")
-MODE = ValueType(mode, "fork|cluster")
-ADDRESSES = ValueType(listen_addresses, "ADDRESS", to_json=list)
-CODES = ValueType(numbers, "CODES", to_json=list, split=split_at_commas)
-PORT = ValueType(port, "PORT")
-SCHEDULE = ValueType(schedule, "CRON")
-SIGNAL = ValueType(signal_name)
-URL_PATH = ValueType(url_path, "PATH")
-HOST_NAME = ValueType(host_name, "NAME")
-DATE_FORMAT = ValueType(date_format)
-HOOKS = ValueType(hooks)
-WATCHED = PATTERNS._replace(read=watched)
-COMBINED_LOG = LOG_FILE._replace(read=combined_log)
-LOG_SIZE = SIZE._replace(read=log_size)
-VARIABLES = NAMES._replace(read=variables)
+PATH = ValueType(text, is_path=True, words="a path")
+LOG_FILE = ValueType(log_path, is_path=True, words="a path; false or `/dev/null`: none")
+ARGUMENTS = ValueType(words, "TEXT", lambda words: " ".join(words) or "-", list, words="a list, or words of a text")
+NAMES = ValueType(names, to_json=list, split=split_at_spaces, words="a list, or one")
+PATTERNS = ValueType(globs_or_regexes, to_json=list, split=split_at_spaces, words="paths and patterns, or one")
+VARIABLE = ValueType(variable, words="the name of a variable")
+APP_NAME = ValueType(app_name, words="a name")
+INSTANCES = ValueType(instances, "N|max|-N", words="a whole number, `max`, or -n")
+MODE = ValueType(mode, "fork|cluster", words="cluster or fork")
+ADDRESSES = ValueType(listen_addresses, "ADDRESS", to_json=list, words="an address, or a list of them")
+CODES = ValueType(numbers, "CODES", to_json=list, split=split_at_commas, words="a number, or a list of them")
+PORT = ValueType(port, "PORT", words="1 to 65535")
+SCHEDULE = ValueType(schedule, "CRON", words="a cron expression; 0 or false: none")
+SIGNAL = ValueType(signal_name, words="the name of a signal")
+URL_PATH = ValueType(url_path, "PATH", words="a path such as /health, or an address")
+HOST_NAME = ValueType(host_name, "NAME", words="a name")
+DATE_FORMAT = ValueType(date_format, words="a format, or true")
+HOOKS = ValueType(hooks, words="a mapping of events")
+WATCHED = PATTERNS._replace(read=watched, words="true, false, or a list of paths")
+COMBINED_LOG = LOG_FILE._replace(read=combined_log, words="a path, or true")
+LOG_SIZE = SIZE._replace(read=log_size, words="0, or a size of at least 64K")
+VARIABLES = NAMES._replace(read=variables, words="a list of parts of names, or true")

@@ -1,4 +1,4 @@
-"""docs/how-to/tls.md and the table of the site's variables: what they say can be typed, and is what the code does."""
+"""docs/how-to/tls.md: what it says can be typed, and is what the code does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from percore.tasks import make_namespace
 from tests.nginx import PROJECT, Nginx, make_pair, render_site, text_of
 
 PAGE = (PROJECT / "docs" / "how-to" / "tls.md").read_text()
-REFERENCE = (PROJECT / "docs" / "reference" / "deploy.md").read_text()
 
 
 def blocks(kind: str) -> list[str]:
@@ -54,16 +53,3 @@ def test_every_example_of_the_page_makes_a_site_that_nginx_takes(tmp_path: Path,
     made.write(text_of(state))
     if shutil.which("nginx"):
         made.judge()
-
-
-def test_the_table_of_the_site_has_each_variable_of_the_role_with_its_default() -> None:
-    table = REFERENCE.split("## The site\n")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE))
-    shipped = yaml.safe_load((PROJECT / "roles" / "nginx" / "role.yml").read_text())["defaults"]
-    assert {*rows} == {*shipped} - {"nginx"}
-    for name, default in rows.items():
-        if name != "nginx_replaces":
-            written = "" if default == "empty" else default.strip("`")
-            assert yaml.safe_load(str(shipped[name])) == (
-                yaml.safe_load(written) if "{{" not in written else written
-            ), name

@@ -48,8 +48,9 @@ def test_the_inventory_is_shown_and_a_limit_without_hosts_is_one_line() -> None:
 
 def test_explain_names_every_layer_and_the_winner() -> None:
     code, shown, _ = run("explain", "--env", "local", "--host", "localhost", "--var", "health_path")
-    first, second, third = [line.split() for line in shown.splitlines()]
+    first, meaning, second, third = [line.split() for line in shown.splitlines()]
     assert (code, first) == (0, ["health_path:", '"/health"'])
+    assert meaning[:4] == ["requested", "from", "every", "worker"]
     assert second[0].startswith("roles/app/role.yml:")
     assert third[0] == ">"
     assert third[1].startswith("inventories/local.yml:")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from percore.supervisor.commands.describe import described_options
 from percore.supervisor.commands.output import js_literal
 from percore.supervisor.commands.pm2_json import options_in_json
 from percore.supervisor.commands.start import make_start_parser
-from percore.supervisor.config.app import LIVE_FIELDS, AppConfig
+from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_reader import settle
 from percore.supervisor.config.options import MODIFIERS, OPTIONS, Option, option_of
 from percore.supervisor.config.process_file import load_process_file
-from percore.supervisor.config.value_types import FLAG, SIZE, SIZE_OR_0
+from percore.supervisor.config.value_types import FLAG
 
 
 def written(*arguments: str) -> dict[str, Any]:
@@ -47,46 +46,6 @@ def test_each_field_of_an_app_has_one_option() -> None:
     own = {"env", "source", "release", "unknown"}  # those are no options
     own |= {field for field in AppConfig._fields if field.startswith("job_")}  # nor those of jobs
     assert sorted(option.field for option in OPTIONS) == sorted(set(AppConfig._fields) - own)
-
-
-# -- the page -----------------------------------------------------------------------------------------------------------
-
-PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "process-file.md").read_text()
-ROWS = {row[0].strip("`"): row for line in PAGE.splitlines() if len(row := re.split(r" ?\| ?", line)[1:-1]) == 3}
-WORKED_OUT = ("script", "name", "cwd", "interpreter")  # where the file does not say it
-
-
-def on_the_page(option: Option) -> str:
-    """A default as the page writes it; empty where words tell what is done without a value."""
-    if option.default is None or option.default in ((), {}, "") or option.key in WORKED_OUT:
-        return ""
-    if option.type in (SIZE, SIZE_OR_0) or option.key == "log_max_size":
-        return next(
-            f"{option.default >> bits}{unit}" for unit, bits in (("G", 30), ("M", 20)) if option.default >> bits
-        )
-    if isinstance(option.default, float):
-        days = f"{option.default / 86400:g}d"
-        return "" if not option.default else days if option.default >= 86400 else f"{option.default:g} s"
-    return str(option.default).lower() if isinstance(option.default, bool) else str(option.default)
-
-
-@by_key((*OPTIONS, *MODIFIERS))
-def test_the_page_of_process_files_has_a_row_with_the_aliases_and_the_default(option: Option) -> None:
-    _, meaning, default = ROWS[option.key]
-    assert [name for name in option.aliases if f"`{name}`" not in meaning] == []
-    assert on_the_page(option) in default
-
-
-def test_the_page_names_no_key_that_is_none() -> None:
-    keys = {option.key for option in (*OPTIONS, *MODIFIERS)}
-    assert set(ROWS) - keys == {"Key", "---", "env", "env_NAME", "env_file"}
-
-
-def test_the_page_says_which_keys_take_effect_without_new_workers() -> None:
-    sentence = re.search(r"Changes of (.*?)\s+take\s+effect", PAGE, re.DOTALL)
-    assert sentence
-    assert set(re.findall(r"`(\w+)`", sentence[1])) == {option.key for option in OPTIONS if option.is_live}
-    assert set(LIVE_FIELDS) >= {"source", "unknown"}
 
 
 # -- what is shown ------------------------------------------------------------------------------------------------------

@@ -1,17 +1,14 @@
-"""What percore's own metrics are called, and the page that says so."""
+"""What percore's own metrics are called."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from percore.supervisor.core.worker import figures
-from percore.web.own_metrics import METRICS, MetricsSource, own_families, table
+from percore.web.own_metrics import METRICS, MetricsSource, own_families
 from percore.web.pages import encoded
 from percore.web.snapshot import Snapshot
-
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 def source(**changes: Any) -> MetricsSource:
@@ -25,11 +22,6 @@ def source(**changes: Any) -> MetricsSource:
         **changes,
     }
     return MetricsSource(Snapshot(time.monotonic(), 0.0, "", {}, {"shop": app}, [], ""), {})
-
-
-def test_the_page_of_metrics_has_the_table_of_the_code() -> None:
-    written = PAGE.read_text().partition("--list` -->\n")[2].partition("<!-- end of the table -->")[0]
-    assert written.splitlines() == list(table()), "percore metrics --list prints the table"
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:
