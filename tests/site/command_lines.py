@@ -24,11 +24,14 @@ from tests.site.blocks import ROOT
 
 # Programs of the system that pages tell a reader to type. Another one is a mistake, or one more for this list.
 _SYSTEM = """
-. [ apt apt-get brew cat cd chmod cp curl docker echo eval export false git grep head journalctl kill ln ls mkdir mv node npm
-openssl pipx pm2 ps python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask
+. [ apt apt-get brew cat cd chmod cp curl docker echo eval export false git grep head journalctl kill kubectl ln ls mkdir mv node
+npm openssl pipx pm2 ps python python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask uv
 """
 _OF_OTHER_TOOLS = "ansible ansible-inventory ansible-playbook ansible-vault cap kamal supervisorctl supervisord"
 KNOWN = frozenset(f"{_SYSTEM} {_OF_OTHER_TOOLS}".split())
+
+_TOPICS = (["exit-codes"],)
+"""Of `percore help`, beside commands."""
 
 _BEFORE_A_COMMAND = ("do", "then", "else", "sudo", "exec", "time", "nohup", "!", "{", "if", "while")
 _WITHOUT_A_COMMAND = ("done", "fi", "}", "for")
@@ -67,7 +70,8 @@ def check_within(command: str) -> None:
         except WrongCommandError as error:
             fault = fault or error
     words = plain.split()
-    if fault and not (words[0] == "percore" and (words[1:2] == ["COMMAND"] or instead_of(words[1]))):
+    is_general = not words[1:] or words[1].startswith("-") or words[1] == "COMMAND"  # of whichever command
+    if fault and not is_general and not (words[0] == "percore" and instead_of(words[1])):
         raise fault
     return None
 
@@ -123,7 +127,7 @@ def check_words(words: Sequence[str]) -> None:
 
 def check_percore(words: list[str]) -> None:
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
+        words = [] if words[1:] in _TOPICS else [*words[1:2], "--help"]
     if not words or words[0] in ("--help", "-h", "--version", "-v"):
         return
     try:

@@ -26,7 +26,7 @@ from percore.supervisor.config.process_file import load_process_file
 from tests.site.blocks import ROOT, Block
 from tests.site.command_lines import check_script
 
-TOOLS = ("Ansible", "Capistrano", "Docker", "Kamal", "PM2", "Prometheus", "supervisord")
+TOOLS = ("Ansible", "Capistrano", "Docker", "Kamal", "Kubernetes", "PM2", "Prometheus", "supervisord")
 """A block of another tool has a title that begins with it: `title="Kamal: config/deploy.yml"`."""
 OUTPUT = ("text", "doctor")
 """Kinds of blocks that nobody types."""
