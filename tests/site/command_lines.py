@@ -8,8 +8,6 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import NoReturn
 from unittest import mock
 
 import tomllib
@@ -20,17 +18,20 @@ import tasks
 from percore.errors import PercoreError
 from percore.supervisor import cli
 from percore.supervisor.commands import arguments
-from percore.supervisor.commands.registry import Verb, find, instead_of, place_of
+from percore.supervisor.commands.registry import find, instead_of
 from percore.tasks import init, make_namespace
 from tests.site.blocks import ROOT
 
 # Programs of the system that pages tell a reader to type. Another one is a mistake, or one more for this list.
 _SYSTEM = """
-. [ apt apt-get brew cat cd chmod cp curl docker echo eval export false git grep journalctl kill ln ls mkdir mv node npm openssl
-pipx pm2 ps python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask
+. [ apt apt-get brew cat cd chmod cp curl docker echo eval export false git grep head journalctl kill kubectl ln ls mkdir mv node
+npm openssl pipx pm2 ps python python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask uv
 """
 _OF_OTHER_TOOLS = "ansible ansible-inventory ansible-playbook ansible-vault cap kamal supervisorctl supervisord"
 KNOWN = frozenset(f"{_SYSTEM} {_OF_OTHER_TOOLS}".split())
+
+_TOPICS = (["exit-codes"],)
+"""Of `percore help`, beside commands."""
 
 _BEFORE_A_COMMAND = ("do", "then", "else", "sudo", "exec", "time", "nohup", "!", "{", "if", "while")
 _WITHOUT_A_COMMAND = ("done", "fi", "}", "for")
@@ -39,12 +40,6 @@ _ENDS = frozenset({";", "&&", "||", "|", "&", "(", ")", ";;"})
 
 class WrongCommandError(Exception):
     pass
-
-
-class _MadeError(BaseException):
-    def __init__(self, parser: arguments.Parser) -> None:
-        super().__init__()
-        self.parser = parser
 
 
 def check_script(text: str) -> None:
@@ -75,7 +70,8 @@ def check_within(command: str) -> None:
         except WrongCommandError as error:
             fault = fault or error
     words = plain.split()
-    if fault and not (words[0] == "percore" and (words[1:2] == ["COMMAND"] or instead_of(words[1]))):
+    is_general = not words[1:] or words[1].startswith("-") or words[1] == "COMMAND"  # of whichever command
+    if fault and not is_general and not (words[0] == "percore" and instead_of(words[1])):
         raise fault
     return None
 
@@ -131,7 +127,7 @@ def check_words(words: Sequence[str]) -> None:
 
 def check_percore(words: list[str]) -> None:
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
+        words = [] if words[1:] in _TOPICS else [*words[1:2], "--help"]
     if not words or words[0] in ("--help", "-h", "--version", "-v"):
         return
     try:
@@ -152,22 +148,7 @@ def _parse(words: list[str]) -> None:
     if verb.is_plain:
         arguments.make_parser(words[0]).parse_args(words[1:])
         return
-    parser_of(verb).parse_args(words[1:])
-
-
-def parser_of(verb: Verb) -> arguments.Parser:
-    """The one that the command makes; nothing is done."""
-
-    def show(parser: arguments.Parser, words: Sequence[str]) -> NoReturn:
-        raise _MadeError(parser)
-
-    module, function = place_of(verb)
-    with mock.patch.object(arguments.Parser, "parse_args", show):
-        try:
-            getattr(import_module(module), function)(["--help"])
-        except _MadeError as made:
-            return made.parser
-    raise WrongCommandError(f"'percore {verb.names}' did not read its arguments")
+    arguments.parser_of(verb).parse_args(words[1:])
 
 
 def check_tasks(program: str, words: list[str]) -> None:

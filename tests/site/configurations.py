@@ -10,7 +10,7 @@ import io
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from percore.supervisor.config.process_file import load_process_file
 from tests.site.blocks import ROOT, Block
 from tests.site.command_lines import check_script
 
-TOOLS = ("Ansible", "Capistrano", "Docker", "Kamal", "PM2", "Prometheus", "supervisord")
+TOOLS = ("Ansible", "Capistrano", "Docker", "Kamal", "Kubernetes", "PM2", "Prometheus", "supervisord")
 """A block of another tool has a title that begins with it: `title="Kamal: config/deploy.yml"`."""
 OUTPUT = ("text", "doctor")
 """Kinds of blocks that nobody types."""
@@ -106,9 +106,16 @@ def check_yaml(block: Block, directory: Path) -> None:
     elif {*content} <= {*ROLE_KEYS} and {"description", "scope", "defaults", "files", "requires"} & {*content}:
         _nothing(parse_role("shown", content, directory=directory))
     elif _is_inventory(content):
-        check_inventory(block.text, directory)
+        check_inventory(block.text, directory, roles=_roles_on_the_page(block))
     else:
         check_inventory(_with_hosts(block.text), directory)
+
+
+def _roles_on_the_page(block: Block) -> list[str]:
+    """Those of one's own, which the page shows in another block."""
+    page = ROOT / block.place.partition(":")[0]
+    named = re.findall(r"title=\"roles/([\w-]+)/role\.yml", page.read_text())
+    return [name for name in named if not (ROOT / "roles" / name).exists()]
 
 
 def _is_inventory(content: Mapping[str, Any]) -> bool:
@@ -121,7 +128,7 @@ def _with_hosts(text: str) -> str:
     return "\n".join([*lines, *(f"    {line}" for line in text.splitlines()), ""])
 
 
-def check_inventory(text: str, directory: Path, name: str = "production.yml") -> None:
+def check_inventory(text: str, directory: Path, name: str = "production.yml", roles: Iterable[str] = ()) -> None:
     """As a run reads it, without a warning, and with variables alone that something reads."""
     text = _SEALED.sub(rf"\1\2{_VALUE}\n", text)
     if "hosts:" not in text and name.endswith(".yml"):
@@ -131,6 +138,9 @@ def check_inventory(text: str, directory: Path, name: str = "production.yml") ->
     inventories = directory / "project" / "inventories"
     (inventories / "group_vars").mkdir(parents=True)
     (inventories / name).write_text(text)
+    for role in roles:
+        (inventories.parent / "roles" / role).mkdir(parents=True)
+        (inventories.parent / "roles" / role / "role.yml").touch()
     more = {key: value for key, value in left_out.items() if not re.search(rf"\b{key} ?[:=]", text)}
     (inventories / "group_vars" / "all.yml").write_text(yaml.safe_dump(more))
     secrets = re.search(r"^ *secrets: \[(.*)\]", text, re.MULTILINE)

@@ -20,8 +20,21 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security-policy.md",
 }
+SECTIONS = {"How-to": "how-to", "Reference": "reference", "Explanation": "explanation", "Coming from": "coming-from"}
+"""Of the menu, and where their pages are: one that mkdocs.yml does not name comes last."""
+
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+
+
+def on_config(config: Any) -> Any:
+    named = set(re.findall(r"[\w/-]+\.md", repr(config["nav"])))
+    for section in config["nav"]:
+        [(title, entries)] = section.items()
+        if title in SECTIONS:
+            found = sorted((ROOT / "docs" / SECTIONS[title]).glob("*.md"))
+            entries += [page for path in found if (page := str(path.relative_to(ROOT / "docs"))) not in named]
+    return config
 
 
 def on_files(files: Files, *, config: Any) -> Files:

@@ -37,6 +37,8 @@ createServer((request, response) => response.end('Hello\\n')).listen(process.env
 """
 _COLOURS = {"red": "#ff7b72", "green": "#56d364", "brown": "#e3b341", "yellow": "#e3b341", "blue": "#79c0ff",
             "magenta": "#d2a8ff", "cyan": "#76e3ea", "black": "#8b949e", "default": "#e6edf3"}  # fmt: skip
+_FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+_BLANK = "\N{NO-BREAK SPACE}"  # browsers draw no two others side by side
 _WIDTH, _HEIGHT, _MARGIN = 7.83, 18, 16
 
 
@@ -107,7 +109,7 @@ def draw(terminal: Terminal) -> str:
 <title id="title">A terminal: a deploy to three hosts, a broken one that is rolled back, and the app that still answers</title>
 <desc id="text">{words}</desc>
 <rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>
-<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="13" style="white-space: pre">
+<g font-family="{_FONT}" font-size="13">
 {rows}
 </g>
 </svg>

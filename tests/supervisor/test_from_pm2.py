@@ -31,6 +31,6 @@ def test_every_command_of_the_page_exists_and_every_missing_one_of_pm2_is_told_w
     here = re.findall(r"`(?:sudo )?percore ([\w:-]+)", PAGE)
     assert len(here) > 10
     assert [name for name in here if find(name) is None] == []
-    missing = re.findall(r"\| (`pm2 .*?) \|", PAGE.split("## What is not there")[1])
+    missing = re.findall(r"\| (`pm2 .*?) \|", PAGE.split("## What is missing")[1])
     names = {word for row in missing for word in re.findall(r"`(?:pm2 )?([\w:]+)", row)} - {"reload", "io"}
     assert [name for name in names if find(name) is None and not instead_of(name)] == []

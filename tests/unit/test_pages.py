@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.supervisor.rows import rows_named
 from tests.site.blocks import ROOT, Block, blocks_of, commands_within, name_of, pages, sentences_of
 from tests.site.command_lines import WrongCommandError, check_script, check_within
 from tests.site.configurations import WrongConfigurationError, check_block
@@ -130,3 +131,16 @@ def test_a_file_that_nothing_could_read_is_found(kind: str, text: str, told: str
 def test_a_file_of_another_tool_is_none_of_percores() -> None:
     assert isinstance(WrongConfigurationError("x"), Exception)
     check_block(Block("page.md:1", "yaml", "Kamal: config/deploy.yml", "service: shop\n"), Path("/nowhere"))
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    measured = (ROOT / "docs/benchmarks.md").read_text().splitlines()
+    shown = [line for line in (ROOT / "README.md").read_text().splitlines() if "`./run bench." in line]
+    assert len(shown) >= 5
+    for row in shown:
+        what, ours, theirs, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        [found] = [line for line in measured if line.startswith("| ") and what == line.split("|")[1].strip()]
+        figures = [cell.strip().partition(" (")[0] for cell in found.split("|")]
+        assert {each.removesuffix(" MB") for each in (ours, theirs)} <= {*figures}, row
+        for named in re.findall(r"bench\.supervisor --only ([\w-]+)", row):
+            assert [each.what for each in rows_named(named)] == [what], row
