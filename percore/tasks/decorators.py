@@ -63,7 +63,7 @@ HELP = {
     "once": "look once; what was told is remembered for the next time",
     "port": "the port on this machine's loopback",
     "allow-actions": "let the page reload, restart and scale",
-    "output": "write a report into this file of HTML, which opens without a server",
+    "output": "write to this file: a report of HTML, which opens without a server, or an image",
     "seconds": "how long to record for the report",
     "rate": "requests a second, over all hosts; 0: as many as possible",
     "duration": "seconds, 1 to 600",
@@ -73,6 +73,9 @@ HELP = {
     "tool": "own: a connection for each request; wrk: more load, over connections that are kept",
     "svg": "write the spread as a picture to this file",
     "png": "the same as PNG",
+    "format": "oci: one tar for every engine; containerfile: a directory to build from; otherwise what this machine can make",
+    "push": "push it to its registry, by skopeo",
+    "new-base": "make Debian's part anew, with the updates since",
     "page": "a file of HTML to show, instead of percore's",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from percore.deploy.image.make import make_images
+from percore.deploy.image.write import ImageWish
 from percore.deploy.inventory import export, load_inventory
 from percore.deploy.inventory.patterns import select
 from percore.deploy.plan import explain as explanation
@@ -20,6 +22,21 @@ from percore.tasks.environments import choose_environment
 def build(context: Context, env: str = "") -> None:
     """Build the artifact and the load balancer's configuration, and touch no host."""
     rollout.build_only(scope_of(context, env), Report())
+
+
+@operator_task
+def image(
+    context: Context,
+    env: str = "",
+    format: str = "",
+    output: str = "",
+    push: bool = False,
+    new_base: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a container image of what a deploy would send, with its interpreter: a tar of the OCI, or a Containerfile."""
+    wish = ImageWish(output=output, format=format, push=push, new_base=new_base)
+    make_images(scope_of(context, env), Report(quiet=json), wish, json=json)
 
 
 @operator_task
