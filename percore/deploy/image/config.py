@@ -26,7 +26,7 @@ def make_config(
     settings: AppSettings, artifact: Artifact, base: Base, layers: Sequence[ImageLayer], labels: Mapping[str, str]
 ) -> dict[str, Any]:
     """The image's config, as the OCI has it."""
-    created = labels["org.opencontainers.image.created"]
+    created, version = (labels[f"org.opencontainers.image.{name}"] for name in ("created", "version"))
     own = layers[len(base.layers) :]
     ports: dict[str, Any] = {"ExposedPorts": {f"{settings.port}/tcp": {}}} if settings.port else {}
     return {
@@ -36,7 +36,7 @@ def make_config(
         "config": {
             "User": OWNER,
             **ports,
-            "Env": [f"{name}={value}" for name, value in environment(settings, artifact, base).items()],
+            "Env": [f"{name}={value}" for name, value in environment(settings, artifact, base, version).items()],
             "Entrypoint": entrypoint(settings, artifact),
             "WorkingDir": APP,
             "Labels": dict(labels),
@@ -61,7 +61,7 @@ def _own_env(settings: AppSettings, artifact: Artifact) -> str | None:
     return find_env(apps, settings.env_name, path, [])
 
 
-def environment(settings: AppSettings, artifact: Artifact, base: Base) -> dict[str, str]:
+def environment(settings: AppSettings, artifact: Artifact, base: Base, release: str) -> dict[str, str]:
     """Nothing of the inventory's own variables is in it but their names: values come with the container."""
     places = [posixpath.join(APP, place) for place in places_of_programs(artifact)]
     python = {"PYTHONPATH": posixpath.join(APP, artifact.python_packages)} if artifact.has_python_packages else {}
@@ -75,6 +75,8 @@ def environment(settings: AppSettings, artifact: Artifact, base: Base) -> dict[s
         **python,
         **port,
         "PERCORE_HOME": HOME,
+        "PERCORE_RELEASE": release,
+        **({"PERCORE_HEALTH": settings.health_path} if settings.health_path else {}),
         **({"PERCORE_OVERRIDES": ",".join(names)} if names else {}),
     }
 
