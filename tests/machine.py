@@ -33,6 +33,9 @@ PACKAGES = {
     "pebble": "pebble",
     "lego": "lego",
     "promtool": "prometheus",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "runc": "runc",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from percore.common.procfs import tree_of
 from tests.waiting import wait_for
 
 TOOLS = ("skopeo", "umoci", "runc", "mmdebstrap")
@@ -96,8 +94,6 @@ class Pod:
             subprocess.run([*self._runc, "kill", self.name, "KILL"], capture_output=True)
             wait_for(lambda: self._process.poll() is not None, "the container to end")
         subprocess.run([*self._runc, "delete", "--force", self.name], capture_output=True)
-        for left in tree_of(self._process.pid):
-            os.kill(left, signal.SIGKILL)
 
 
 def _counted(path: Path) -> int:
@@ -121,7 +117,7 @@ def _config(name: str, root: Path, process: Mapping[str, Any], cpus: float, memo
     mounts = [{"destination": at, "type": kind, "source": kind, "options": options} for at, kind, options in _MOUNTS]
     limits = {"cpu": {"quota": int(cpus * 100_000), "period": 100_000}, "memory": {"limit": memory}}
     namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")]
-    linux = {"namespaces": namespaces, "cgroupsPath": f"/percore-test/{name}", "resources": limits}
+    linux = {"namespaces": namespaces, "cgroupsPath": f"/{name}", "resources": limits}
     return {
         "ociVersion": "1.0.2",
         "process": process,

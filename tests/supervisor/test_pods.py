@@ -288,11 +288,7 @@ def test_pods_behind_nginx_are_replaced_one_by_one_without_losing_a_request_and_
             endpoints.add(new)
             leave(pod, endpoints)
         broken = start("--only", "api", BROKEN="yes")
-        wait_for(
-            lambda: "GET" in broken.log.read_text() or broken.workers("api") or "not" in broken.log.read_text(),
-            "a try",
-            30,
-        )
+        wait_for(lambda: "api 0: starting" in broken.log.read_text(), "its worker", 30)
         assert not is_ready(broken)
         assert ask(endpoints.port)[0] == 200
     assert counts["lost"] == counts["bad"] == 0, counts

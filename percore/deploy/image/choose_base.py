@@ -23,8 +23,12 @@ def choose_base(settings: AppSettings, project: Path, layers: Layers, *, anew: b
 
 def can_have(settings: AppSettings) -> bool:
     """Whether this machine has what it takes to read the base."""
-    name = settings.image_base
-    return is_file(name) or can_fetch() if name else can_make()
+    return can_copy(settings) or (bool(settings.image_base) and can_fetch())
+
+
+def can_copy(settings: AppSettings) -> bool:
+    """Whether the base is files of this machine."""
+    return is_file(settings.image_base) if settings.image_base else can_make()
 
 
 def unread(settings: AppSettings) -> Base:

@@ -7,7 +7,7 @@ from pathlib import Path
 from percore.deploy.build.app import build, needs_target
 from percore.deploy.build.artifact import Artifact
 from percore.deploy.image.base import Base, machine
-from percore.deploy.image.choose_base import can_have, choose_base, unread
+from percore.deploy.image.choose_base import can_copy, can_have, choose_base, unread
 from percore.deploy.image.compose import compose
 from percore.deploy.image.config import make_config, make_labels
 from percore.deploy.image.layer import Layers
@@ -58,7 +58,8 @@ def _make(host: Host, layers: Layers, report: Report, wish: ImageWish) -> object
 
 
 def _base(host: Host, layers: Layers, wish: ImageWish, *, as_context: bool) -> Base:
-    if as_context and not can_have(host.settings):
+    """A Containerfile names an image of a registry, and the engine fetches it."""
+    if as_context and not can_copy(host.settings):
         return unread(host.settings)
     return choose_base(host.settings, host.scope.project, layers, anew=wish.new_base)
 

@@ -56,9 +56,8 @@ def _file_option(engine: str, path: Path) -> str:
 
 def _write_context(image: Image, base: Base, path: Path) -> None:
     """An image of a registry is named, not copied: its owner's updates come with another digest."""
-    is_named = "@" in base.name
-    origin, layers = (base.name, image.layers[len(base.layers) :]) if is_named else ("scratch", image.layers)
-    write_context(path, origin, layers, image.config, adds_user=is_named and not base.files.names)
+    origin = "scratch" if base.layers else base.name
+    write_context(path, origin, image.layers, image.config, adds_user=not base.layers)
 
 
 def push(image: Image, path: Path, report: Report) -> None:

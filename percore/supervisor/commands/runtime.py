@@ -101,7 +101,9 @@ def as_deployed(apps: Sequence[AppConfig], path: str) -> list[AppConfig]:
     release, health = os.environ.get("PERCORE_RELEASE", ""), os.environ.get("PERCORE_HEALTH")
     if is_release_id(release):
         found = [app._replace(release=release) for app in found]
-    return [app._replace(health=health) if health and app.mode == "cluster" and not app.health else app for app in found]
+    return [
+        app._replace(health=health) if health and app.mode == "cluster" and not app.health else app for app in found
+    ]
 
 
 def become_supervisor(plan: dict[str, Any], home: Home) -> None:
