@@ -7,13 +7,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from percore.errors import PreflightError
+from percore.errors import PercoreError, PreflightError
 
 REFUSE = "PERCORE_NO_INSTALL"
 _APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")  # another run may be installing
 # RUNLEVEL: Debian's scripts must not start the servers that a package brings.
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+_TARGETS = (
+    "apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages", "Origin: Debian",
+)  # fmt: skip
+
+
+class Mirrors(NamedTuple):
+    """Where this machine's own Debian packages come from; `security` is empty where it takes no updates."""
+
+    main: str
+    security: str
 
 
 def can_install() -> bool:
@@ -29,8 +40,30 @@ def install_packages(packages: Sequence[str], purpose: str) -> None:
     sys.stderr.write(f"{purpose}: installing with apt: {names} ({REFUSE}=1 refuses this)\n")
     sys.stderr.flush()
     for words in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        command, environment = [*_APT, *words], {**os.environ, **_ENVIRONMENT}
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode != 0:
-            detail = done.stderr.strip() or done.stdout.strip()
-            raise PreflightError(f"'apt-get {' '.join(words)}' failed", next="try it by hand", detail=detail)
+        _run_apt(words)
+
+
+def _run_apt(words: Sequence[str]) -> None:
+    command, environment = [*_APT, *words], {**os.environ, **_ENVIRONMENT}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        detail = done.stderr.strip() or done.stdout.strip()
+        raise PreflightError(f"'apt-get {' '.join(words)}' failed", next="try it by hand", detail=detail)
+
+
+def debian_mirrors() -> Mirrors:
+    """Raises PercoreError where this machine is no Debian."""
+    found = _mirrors()
+    if not found:
+        _run_apt(["update"])  # who a source is from is known once its lists are here
+        found = _mirrors()
+    main = [uri for uri in found if "security" not in uri]
+    if not main:
+        raise PercoreError("this machine's apt names no Debian mirror", next="add one to /etc/apt/sources.list")
+    return Mirrors(main[0], next((uri for uri in found if "security" in uri), ""))
+
+
+def _mirrors() -> list[str]:
+    targets = subprocess.run(_TARGETS, capture_output=True, text=True, check=False)
+    pairs = [line.partition(" ") for line in targets.stdout.splitlines()]
+    return [uri for uri, _, component in pairs if component == "main"]

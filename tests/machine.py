@@ -35,6 +35,9 @@ PACKAGES = {
     "pebble": "pebble",
     "lego": "lego",
     "promtool": "prometheus",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "runc": "runc",
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from percore.errors import PercoreError, UsageError
-from percore.packages import install_packages
+from percore.packages import debian_mirrors, install_packages
 
 SUITES = ("bullseye", "bookworm", "trixie")
 _BARE_PACKAGES = (
@@ -83,7 +83,16 @@ def _make_image(suite: str, title: str, packages: tuple[str, ...], options: Sequ
         if place:
             include = f"--include={','.join(packages)}"
             _run(
-                ["mmdebstrap", "--quiet", "--variant=minbase", include, *options, suite, str(place), mirror()],
+                [
+                    "mmdebstrap",
+                    "--quiet",
+                    "--variant=minbase",
+                    include,
+                    *options,
+                    suite,
+                    str(place),
+                    debian_mirrors().main,
+                ],
                 f"the image of {title} could not be made",
             )
     return image
@@ -105,27 +114,6 @@ def _unfinished(finished: Path) -> Iterator[Path | None]:
         place.rename(finished)
     finally:
         os.close(lock)
-
-
-def mirror() -> str:
-    """Where this machine's own packages come from. Raises PercoreError where that is not Debian."""
-    query = [
-        "apt-get",
-        "indextargets",
-        "--format",
-        "$(REPO_URI) $(COMPONENT)",
-        "Created-By: Packages",
-        "Origin: Debian",
-    ]
-    for is_second_time in (False, True):
-        if is_second_time:  # who a source is from is known once its lists are here
-            _run(["apt-get", "-qq", "update"], "this machine's package lists could not be fetched")
-        targets = subprocess.run(query, capture_output=True, text=True, check=False)
-        for line in targets.stdout.splitlines():
-            uri, _, component = line.partition(" ")
-            if component == "main" and "security" not in uri:
-                return uri
-    raise PercoreError("this machine's apt names no Debian mirror", next="add one to /etc/apt/sources.list")
 
 
 def node_layer() -> Path:

@@ -63,7 +63,7 @@ HELP = {
     "once": "look once; what was told is remembered for the next time",
     "port": "the port on this machine's loopback",
     "allow-actions": "let the page reload, restart and scale",
-    "output": "write a report into this file of HTML, which opens without a server",
+    "output": "write to this file: a report of HTML, which opens without a server, or an image",
     "seconds": "how long to record for the report, or to measure",
     "with-secrets": "also write the Secret, to a file that git ignores",
     "print-secret": "print the Secret, for kubectl apply -f -",
@@ -76,6 +76,9 @@ HELP = {
     "tool": "own: a connection for each request; wrk: more load, over connections that are kept",
     "svg": "write the spread as a picture to this file",
     "png": "the same as PNG",
+    "format": "oci: one tar for every engine; containerfile: a directory to build from; otherwise what this machine can make",
+    "push": "push it to its registry, by skopeo",
+    "new-base": "make Debian's part anew, with the updates since",
     "page": "a file of HTML to show, instead of percore's",
 }
 

@@ -45,6 +45,7 @@ HOST_TASKS = (
 )
 PROJECT_TASKS = (
     project.build,
+    project.image,
     project.nginx,
     project.kube,
     project.inventory,

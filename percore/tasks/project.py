@@ -20,6 +20,24 @@ def build(context: Context, env: str = "") -> None:
 
 
 @operator_task
+def image(
+    context: Context,
+    env: str = "",
+    format: str = "",
+    output: str = "",
+    push: bool = False,
+    new_base: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a container image of what a deploy would send, with its interpreter: a tar of the OCI, or a Containerfile."""
+    from percore.deploy.image.make import make_images
+    from percore.deploy.image.write import ImageWish
+
+    wish = ImageWish(output=output, format=format, push=push, new_base=new_base)
+    make_images(scope_of(context, env), Report(quiet=json), wish, json=json)
+
+
+@operator_task
 def nginx(context: Context, env: str = "") -> None:
     """Write what a load balancer in front of the hosts needs, for NGINX and HAProxy, and show what changed. Asks no host."""
     from percore.deploy.rollout.edge.hand_off import hand_over

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from percore.deploy.build.commands import Commands
 
-_OURS = (":(exclude,top,glob)**/.percore/**", ":(exclude,top,glob)**/build/nginx/**")
-"""What percore itself writes into a project is no change of the app."""
+WRITTEN = ("build/nginx", "build/image", "build/kubernetes")
+"""What percore itself writes into a project is no change of the app, and no part of it."""
 
+_OURS = tuple(f":(exclude,top,glob)**/{name}/**" for name in (".percore", *WRITTEN))
 
 _GIT = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-c", "core.quotePath=false")
 """In CI a checkout often belongs to another user. That guards programs which git starts; the build starts the app's own."""

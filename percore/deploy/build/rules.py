@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from percore.deploy.build.git import Repository
+from percore.deploy.build.git import WRITTEN, Repository
 from percore.deploy.plan.settings import AppSettings
 from percore.errors import UsageError
 
@@ -115,7 +115,8 @@ def directories_of_project(root: Path, project: Path, deploy_to: str) -> list[st
     `deploy_to` of this machine may be there as well, with every release and the sockets of the supervisor.
     """
     top = root.resolve()
-    paths = [*(project.resolve() / name for name in ("inventories", "build/nginx")), Path(deploy_to).resolve()]
+    own = [project.resolve() / name for name in ("inventories", *WRITTEN)]
+    paths = [*own, Path(deploy_to).resolve()]
     return [path.relative_to(top).as_posix() for path in paths if path != top and path.is_relative_to(top)]
 
 

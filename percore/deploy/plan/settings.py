@@ -109,6 +109,7 @@ class AppSettings:
     ask_before_switch: Annotated[bool, schema.FLAG]
     release_command: ReleaseCommand | None
     image_repository: Annotated[str | None, schema.optional(schema.IMAGE_REPOSITORY)]
+    image_base: Annotated[str | None, _OPTIONAL_TEXT]
 
     @property
     def has_systemd(self) -> bool:

@@ -118,14 +118,14 @@ def _programs(case: _Case) -> Refused:
     if case.artifact.is_node and not node:
         return "Node.js is missing there", "set roles: [node, app], or apt-get install -y nodejs on the host"
     wanted = declared_node(case.artifact)
-    if wanted and node and not _satisfies_node(node, wanted):
+    if wanted and node and not satisfies_node(node, wanted):
         return (
             f"it has Node {node}, and package.json asks for {wanted}",
             "set node_version and roles: [node, app], install such a Node there, or change 'engines'",
         )
     python = case.host.agent.facts["python"]
     wanted = declared_python(case.artifact)
-    if wanted and not _satisfies_python(python, wanted):
+    if wanted and not satisfies_python(python, wanted):
         return f"it has Python {python}, and pyproject.toml asks for {wanted}", "install such a Python there"
     return None
 
@@ -238,13 +238,13 @@ def declared_python(artifact: Artifact) -> str:
     return wanted
 
 
-def _satisfies_node(version: str, wanted: str) -> bool:
+def satisfies_node(version: str, wanted: str) -> bool:
     """As npm does for `engines`: of a nightly build the numbers count."""
     found = re.match(r"[0-9]+(\.[0-9]+){0,2}", version)
     return found is not None and bool(NpmSpec(_plain_range(wanted)).match(Version.coerce(found[0])))
 
 
-def _satisfies_python(version: str, wanted: str) -> bool:
+def satisfies_python(version: str, wanted: str) -> bool:
     """A Python built from source may call itself `3.14.0+`, which cannot be compared."""
     found = re.match(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?", version)
     return found is not None and SpecifierSet(wanted).contains(found[0], prereleases=True)

@@ -200,9 +200,7 @@ def _python_env(artifact: Artifact, path: str) -> dict[str, str]:
 
 def _find_programs(app: dict[str, Any], artifact: Artifact, path: str) -> None:
     """`uvicorn`, `next`...: a command that the app's dependencies bring is that of the release."""
-    inner = dict.fromkeys((artifact.inner, ""))
-    places = [artifact.python_packages + "/bin", *(f"{at}/node_modules/.bin".lstrip("/") for at in inner)]
-    found = [place for place in places if (artifact.tree / place).is_dir()]
+    found = places_of_programs(artifact)
     if app.get("interpreter", "none") == "none" and "/" not in app["script"]:
         place = next((place for place in found if (artifact.tree / place / app["script"]).exists()), None)
         app["script"] = f"{path}/{place}/{app['script']}" if place else app["script"]
@@ -210,6 +208,13 @@ def _find_programs(app: dict[str, Any], artifact: Artifact, path: str) -> None:
         line = app["args"][0]
         directories = ":".join(f"{path}/{place}" for place in found)
         app["args"] = [f'PATH={shlex.quote(directories)}:"$PATH"; {line}', *app["args"][1:]]
+
+
+def places_of_programs(artifact: Artifact) -> list[str]:
+    """The directories of commands that dependencies bring, from the top of the tree on."""
+    inner = dict.fromkeys((artifact.inner, ""))
+    places = [artifact.python_packages + "/bin", *(f"{at}/node_modules/.bin".lstrip("/") for at in inner)]
+    return [place for place in places if (artifact.tree / place).is_dir()]
 
 
 def _require_placed(record: Record, host: Host) -> None:

@@ -149,7 +149,7 @@ def user_name(user: Any) -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(os.stat(Home.of_user().path).st_uid).pw_name
+        return pwd.getpwuid(os.stat(Home.of_user().lock).st_uid).pw_name  # a container's home may be root's
     except (KeyError, OSError):
         return str(os.geteuid())
 

@@ -7,14 +7,17 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from percore.common.names import is_release_id
 from percore.common.passwords import for_programs
 from percore.errors import PercoreError, UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.program import PLAN_VARIABLE, this_program
 from percore.supervisor.commands.app_options import add_app_options, join_codes, written_keys
 from percore.supervisor.commands.arguments import Parser, make_parser
+from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.targets import (
     is_file,
     load_files,
@@ -23,6 +26,7 @@ from percore.supervisor.commands.targets import (
     shell_environment,
 )
 from percore.supervisor.config.app import AppConfig
+from percore.supervisor.config.process_file import set_environment
 
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
 
@@ -82,7 +86,7 @@ def read_apps(options: Any) -> list[AppConfig]:
             raise UsageError("a file is required", where="runtime", next="percore runtime FILE")
         if options.rest:
             raise UsageError("arguments of an app belong in the process file", where=options.file)
-        apps = load_files([options.file], options.env_name, options.only, written)
+        apps = as_deployed(load_files([options.file], options.env_name, options.only, written), options.file)
         refuse_missing_scripts(apps)
         kept = {*re.findall(r"[^,\s]+", options.keep_env)} & {*os.environ}
         apps = [app._replace(env={name: app.env[name] for name in app.env if name not in kept}) for app in apps]
@@ -98,6 +102,21 @@ def run_once(app: AppConfig) -> AppConfig:
     """What runs at its times and ends, as an app that starts now: something else watches the clock."""
     is_timed = app.is_job or (app.cron_restart is not None and not app.autorestart)
     return app._replace(job_cron=None, cron_restart=None, autostart=True) if is_timed else app
+
+
+def as_deployed(apps: Sequence[AppConfig], path: str) -> list[AppConfig]:
+    """With what an image of `invoke image` says of them, as a deploy says it to hosts (docs/reference/runtime.md)."""
+    names = os.environ.get("PERCORE_OVERRIDES", "").split(",")
+    warnings: list[str] = []
+    found = set_environment(apps, {name: os.environ[name] for name in names if name in os.environ}, path, warnings)
+    for warning in warnings:
+        warn(warning)
+    release, health = os.environ.get("PERCORE_RELEASE", ""), os.environ.get("PERCORE_HEALTH")
+    if is_release_id(release):
+        found = [app._replace(release=release) for app in found]
+    return [
+        app._replace(health=health) if health and app.mode == "cluster" and not app.health else app for app in found
+    ]
 
 
 def become_supervisor(plan: dict[str, Any], home: Home) -> None:
