@@ -36,7 +36,7 @@ def read_project(hosts: Sequence[Host], artifact: Artifact, report: Report) -> R
     first = hosts[0]
     settings = first.settings
     wished = same_for_all(hosts, lambda host: read_kubernetes(host.variables), f"variable '{VARIABLE}'")
-    release = image_release(artifact, 0)
+    release = image_release(settings, artifact)
     apps = read_apps(hosts, settings, artifact, release, report)
     for app in apps:
         REDACTOR.hide_environment(app.config.env)
