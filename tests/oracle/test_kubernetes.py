@@ -34,7 +34,7 @@ RICH: dict[str, Any] = {
     "apps": [
         {**API, "health": "/up", "max_memory_restart": "300M", "depends_on": ["migrate", "db"], "app_metrics": "/metrics"},
         {**API, "name": "TLS.App", "port": 80, "health": "https://shop.example.com/up", "port_per_worker": True},
-        {"name": "db", "exec_mode": "cluster", "script": "app.py", "listen": [7000, "[::1]:7001"], "wait_ready": True, "env": {"API_KEY": "abc-1234"}},
+        {"name": "db", "exec_mode": "cluster", "script": "app.py", "listen": [7000, "[::1]:7001"], "env": {"API_KEY": "abc-1"}},
         WORKER,
         ONCE,
     ],
