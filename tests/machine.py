@@ -38,6 +38,7 @@ PACKAGES = {
     "skopeo": "skopeo",
     "umoci": "umoci",
     "runc": "runc",
+    "kubectl": "kubernetes-client",
 }
 
 

@@ -33,7 +33,7 @@ from percore.deploy.schema import Kind
 from percore.errors import UsageError
 from percore.supervisor.commands.runtime import make_runtime_parser, read_apps
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.job_reader import _KEYS as JOB_KEYS
+from percore.supervisor.config.job_reader import JOB_KEYS
 from percore.supervisor.config.options import MODIFIERS, OPTIONS
 from tests.manifests import API, WORKER, container_of, files_of, pod_of, render, write_project
 
@@ -53,7 +53,7 @@ def test_every_key_of_a_process_file_has_a_counterpart_or_says_why_not() -> None
     known = {option.key for option in (*OPTIONS, *MODIFIERS)} | {f"jobs: {key}" for key in JOB_KEYS}
     assert known | {"static", "jobs", "env", "env_NAME", "env_file"} == {*KEYS}
     own = {"source", "release", "unknown", "env"}  # of a record, not of a file
-    fields = {option.field for option in OPTIONS} | {field for field, _ in JOB_KEYS.values()}
+    fields = {option.field for option in OPTIONS} | {key.field for key in JOB_KEYS.values()}
     assert {*AppConfig._fields} - own == fields, "a field that no key sets: say in mapping.py what becomes of it"
 
 
