@@ -72,14 +72,6 @@ def test(context: Context, programs: bool = False, only: str = "", directory: st
         sys.exit(1)
 
 
-@developer_task
-def share(context: Context) -> None:
-    """Write the man page and the completions of percore again; see CONTRIBUTING.md."""
-    from tests.share import write_share
-
-    write_share()
-
-
 @task(
     pre=[developer_tools],
     name="build",
@@ -116,9 +108,11 @@ lab_task = functools.partial(operator_task, help=LAB_HELP)
 
 @developer_task
 def reference(context: Context) -> None:
-    """Write the generated parts of the reference pages anew, from the tables in the code."""
+    """Write the generated parts of the reference pages, the man page and the completions anew, from the tables in the code."""
     from tests.reference import pages
+    from tests.share import write_share
 
+    write_share()
     for path in pages.write():
         print_line(f"written: {path.relative_to(PROJECT)}")
 
@@ -231,7 +225,7 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
 
 
 namespace = make_namespace(__file__)
-for own in (check, test, soak, share):
+for own in (check, test, soak):
     namespace.add_task(own)
 namespace.add_collection(Collection("docs", docs_build, recording, reference))
 namespace.add_collection(Collection("lab", up, down, ssh))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from percore import __version__
+
 
 def main() -> None:
     forget_foreign_modules()
@@ -15,6 +17,9 @@ def main() -> None:
     if words[:1] == ["init"] and any(word.split("=")[0] == "--env" for word in words):
         sys.exit(begin_project(words[1:]))
     if not sys.platform.startswith("linux"):
+        if words in (["--version"], ["-v"], ["-V"]):
+            sys.stdout.write(f"{__version__}\n")
+            sys.exit()
         sys.exit("percore: the supervisor needs Linux -> here: percore init --env ENV, then invoke deploy --env ENV")
     from percore.supervisor.cli import main as supervisor
 

@@ -1,6 +1,6 @@
 """The files of `share/`, which an installed percore brings: its man page and completions. They are made from the commands.
 
-`./run share` writes them; a test says when they are out of date.
+`./run docs.reference` writes them; a test says when they are out of date.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from percore import __version__
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
 from percore.lab.host import LabHost
@@ -110,6 +111,9 @@ def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgr
     upgrade.version("of the older")
     upgrade.older("deploy")
     package, release, first = upgrade.package(), upgrade.current(upgrade.host), upgrade.pids()
+    differs = f"the supervisor runs version 0.1.0, this is version {__version__} -> "
+    line = next(line for line in upgrade.newer("status").splitlines() if differs in line)
+    assert f"deploy --env {upgrade.env}" in line
     told = upgrade.other_project("deploy")
     assert "there is an app 'web' of another project, from /srv/web; that of /srv/other would replace it" in told
     assert (upgrade.package(), upgrade.pids()) == (package, first)
@@ -121,6 +125,7 @@ def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgr
         owner = json.loads((upgrade.host.root / "srv/web/project.json").read_text())
         assert (owner["app"], owner["env"]) == ("web", upgrade.env)
         second = upgrade.pids()
+        assert differs not in upgrade.newer("status")
         upgrade.newer("rollback")
         assert upgrade.program() == upgrade.package() == package
         assert upgrade.current(upgrade.host) == release

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from percore import __version__
 from tests.installed import install
 from tests.waiting import free_port, wait_for
 
@@ -30,6 +31,16 @@ def test_it_works_alone_in_an_empty_home(percore: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    installed = subprocess.run([percore.parent / "python", "-m", "percore", "--version"], env=env, cwd=tmp_path, check=True,
+                               capture_output=True, text=True)  # fmt: skip
+    assert installed.stdout == run("--version") == f"{__version__}\n"
+    share = percore.parents[1] / "share"
+    assert {path.name for path in share.rglob("*") if path.is_file()} == {
+        "percore.1",
+        "percore",
+        "_percore",
+        "percore.fish",
+    }
     try:
         run("start", "server.js", "-i", "2")
         assert [entry["pm2_env"]["status"] for entry in json.loads(run("jlist"))] == ["online"] * 2

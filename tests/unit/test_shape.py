@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 6_350,
+    "supervisor/commands": 6_400,
     "supervisor/config": 3_100,
-    "supervisor": 25_580,
+    "supervisor": 25_650,
     "host": 7_900,
     "deploy": 20_950,
     "tasks": 1_130,

@@ -18,7 +18,7 @@ FILES = share_files()
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_as_the_commands_are(name: str) -> None:
-    assert (SHARE / name).read_text() == FILES[name], "the commands changed -> ./run share"
+    assert (SHARE / name).read_text() == FILES[name], "the commands changed -> ./run docs.reference"
 
 
 def need(*tools: str) -> None:

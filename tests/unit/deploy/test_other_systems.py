@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from percore import __version__
 from percore.deploy.connection.address import read_address
 from percore.deploy.connection.transport import open_channel
 from percore.deploy.plan.host_plan import make_plan
@@ -103,8 +104,14 @@ def test_to_deploy_to_a_machine_without_linux_is_refused_in_one_line(
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_the_command_of_a_host_says_that_it_needs_linux(system: str) -> None:
-    code = f"import sys; sys.platform = {system!r}; sys.argv = ['percore', 'list']; from percore.command import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stderr == (
+    told = command_on(system, "list")
+    assert told.returncode == 1
+    assert told.stderr == (
         "percore: the supervisor needs Linux -> here: percore init --env ENV, then invoke deploy --env ENV\n"
     )
+    assert command_on(system, "--version").stdout == f"{__version__}\n"
+
+
+def command_on(system: str, word: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.platform = {system!r}; from percore.command import main; main()"
+    return subprocess.run([sys.executable, "-c", code, word], cwd=ROOT, capture_output=True, text=True, check=False)
