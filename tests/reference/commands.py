@@ -29,7 +29,7 @@ def of_group(*words: str) -> Iterator[str]:
 
 def _section(command: CommandHelp) -> Iterator[str]:
     aliases = f" Also called {' and '.join(map(code, command.aliases))}." if command.aliases else ""
-    yield from (f"### percore {command.name}", "", "```", command.usage, "```", "")
+    yield from (f"### percore {command.name}", "", "```text", command.usage, "```", "")
     yield f"{sentence(command.summary)} {command.more}".strip() + aliases
     rows = [(_spelled(each), each.help) for each in (*command.words, *command.options) if _is_shown(each)]
     if rows:
