@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from percore.errors import UsageError, nearest
-from tests.reference import commands, deploying, exit_codes, metrics, process_file, roles, tasks
+from tests.reference import commands, deploying, exit_codes, json_outputs, metrics, process_file, roles, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "./run docs.reference"
@@ -22,6 +22,7 @@ MAKERS: Mapping[str, Maker] = {
     "exit-codes": exit_codes.all_codes,
     "events": process_file.events,
     "job-keys": process_file.job_keys,
+    "json": json_outputs.fields_of,
     "key-index": process_file.key_index,
     "keys": process_file.keys,
     "live-keys": process_file.live_keys,

@@ -126,6 +126,8 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def check_percore(words: list[str]) -> None:
+    if words == ["help", "exit-codes"]:
+        return
     if words[:1] == ["help"]:
         words = [] if words[1:] in _TOPICS else [*words[1:2], "--help"]
     if not words or words[0] in ("--help", "-h", "--version", "-v"):
