@@ -224,11 +224,8 @@ def test_inventories_are_not_deployed_with_an_app_that_is_the_project(tmp_path: 
     plan = make_plan("here", {**APP, "app_name": "shop"}, env="eu", project=tmp_path)
     artifact = build(settings_of(plan), tmp_path, print)
     assert names(artifact) >= {"web.js", "build/page.html", "src/inventories/mine.json"}
-    assert not [
-        name
-        for name in names(artifact)
-        if name.startswith(("inventories", "build/nginx", "build/image", "build/kubernetes", ".percore"))
-    ]
+    written = ("inventories", "build/nginx", "build/image", "build/kubernetes", ".percore")
+    assert not [name for name in names(artifact) if name.startswith(written)]
 
 
 def test_git_does_not_see_what_percore_writes_for_itself(tmp_path: Path) -> None:
