@@ -91,11 +91,11 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 6_620,
+    "supervisor/commands": 6_650,
     "supervisor/config": 3_100,
     "supervisor": 25_900,
     "host": 7_900,
-    "deploy": 21_700,
+    "deploy": 23_200,
     "tasks": 1_130,
     "web": 3_250,
     "lab": 850,
