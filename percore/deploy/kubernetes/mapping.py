@@ -132,7 +132,10 @@ KEYS: dict[str, Counterpart] = {
     "source_map_support": Counterpart(IN_POD),
     "disable_source_map_support": Counterpart(IN_POD),
     "env_file": Counterpart("ConfigMap and Secret", "the file is read on the control machine"),
-    "env": Counterpart("ConfigMap; what is secret is referenced in a Secret", "the container's variables win (`PERCORE_OVERRIDES`)"),
+    "env": Counterpart(
+        "ConfigMap; what is secret is referenced in a Secret",
+        "the container's variables win (`PERCORE_OVERRIDES`)",
+    ),
     "env_NAME": Counterpart("ConfigMap and Secret, of the environment that is chosen"),
     "static": Counterpart("an app like others", "percore serves the files in the pod"),
     "jobs": Counterpart("a CronJob for each"),
