@@ -101,8 +101,8 @@ def test_a_job_runs_at_once_where_something_else_watches_the_clock_and_its_end_i
         {**sh("other", "echo other"), "cron": "0 4 * * *"},
     ]
     name = write(tmp_path, "apps.json", json.dumps({"jobs": jobs}))
-    options = ("--only", "backup", "--run-jobs", "--keep-env", "LEVEL,OTHER")
-    started = runtime(name, *options, env={"LEVEL": "container"})
+    options = ("--only", "backup", "--run-jobs")
+    started = runtime(name, *options, env={"LEVEL": "container", "PERCORE_OVERRIDES": "LEVEL,OTHER"})
     assert started.end() == 3
     assert started.lines() == ["container file"]  # what the container does not set is that of the file
     jobs[0]["stop_exit_codes"] = [3]

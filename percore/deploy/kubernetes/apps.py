@@ -58,7 +58,7 @@ def _make(project: Project, app: AppOfFile, name: str, apps: Sequence[AppOfFile]
         resources=find_resources(config, pod, workers),
         plain=environment.plain,
         secret_keys=environment.secret_keys,
-        arguments=arguments_of(app, kind, workers, environment),
+        arguments=arguments_of(app, kind, workers),
     )
 
 
@@ -113,12 +113,10 @@ def find_ports(app: AppOfFile, apps: Sequence[AppOfFile], pod: PodSettings) -> t
 # -- arguments -----------------------------------------------------------------------------------------------------------
 
 
-def arguments_of(app: AppOfFile, kind: str, workers: int | str, environment: Environment) -> tuple[str, ...]:
+def arguments_of(app: AppOfFile, kind: str, workers: int | str) -> tuple[str, ...]:
     """What follows the image's entry point: this app alone, and what this environment wants otherwise than the file."""
     raw, config = app.raw, app.config
     found = ["--only", config.name]
-    kept = sorted(name for name in raw.env if name in environment.plain or name in environment.secret_keys)
-    found += ["--keep-env", ",".join(kept)] if kept else []
     found += ["--run-jobs"] if kind == TIMED else []
     found += ["--json"] if config.log_type == "json" else []
     found += [f"--instances={workers}"] if workers != raw.instances else []

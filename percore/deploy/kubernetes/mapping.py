@@ -14,7 +14,7 @@ NOTHING = "nothing"
 """It has no counterpart, and the row says why."""
 
 
-class Row(NamedTuple):
+class Counterpart(NamedTuple):
     """`difference` is what differs from a host; of what becomes nothing, why."""
 
     becomes: str
@@ -25,83 +25,85 @@ class Row(NamedTuple):
         return self.becomes == NOTHING
 
 
-_LOG_FILE = Row(NOTHING, "there are no log files: the output goes to the container's log, which the node rotates")
-_IMAGE = Row("part of the image (`invoke image`)")
-_HOSTS = Row(NOTHING, "it is about hosts")
-_ROLLOUT = Row(NOTHING, "the Deployment replaces pods in its own way: see `maxSurge` and `minReadySeconds`")
-_CONTROLLER = Row(NOTHING, "it is a setting of the controller that serves Ingress or Gateway")
-_EDGE = Row(NOTHING, "the load balancer in front of a cluster is the cluster's own")
-_CONNECTION = Row(NOTHING, "no host is connected to; `--from-running` alone asks them")
+_LOG_FILE = Counterpart(
+    NOTHING, "there are no log files: the output goes to the container's log, which the node rotates"
+)
+_IMAGE = Counterpart("part of the image (`invoke image`)")
+_HOSTS = Counterpart(NOTHING, "it is about hosts")
+_ROLLOUT = Counterpart(NOTHING, "the Deployment replaces pods in its own way: see `maxSurge` and `minReadySeconds`")
+_CONTROLLER = Counterpart(NOTHING, "it is a setting of the controller that serves Ingress or Gateway")
+_EDGE = Counterpart(NOTHING, "the load balancer in front of a cluster is the cluster's own")
+_CONNECTION = Counterpart(NOTHING, "no host is connected to; `--from-running` alone asks them")
 
-KEYS: dict[str, Row] = {
-    "script": Row("part of the image: the pod's argument `--only NAME` chooses the app"),
-    "name": Row(
+KEYS: dict[str, Counterpart] = {
+    "script": Counterpart("part of the image: the pod's argument `--only NAME` chooses the app"),
+    "name": Counterpart(
         "the name of the objects, and `app.kubernetes.io/name`",
         "what a label of DNS cannot hold is replaced by `-`",
     ),
-    "namespace": Row("part of the app's name", "the namespace of Kubernetes is `kubernetes.namespace`"),
-    "cwd": Row(IN_POD, "below `/app`"),
-    "args": Row(IN_POD),
-    "interpreter": Row(IN_POD, "the image has it"),
-    "node_args": Row(IN_POD),
-    "instances": Row(
+    "namespace": Counterpart("part of the app's name", "the namespace of Kubernetes is `kubernetes.namespace`"),
+    "cwd": Counterpart(IN_POD, "below `/app`"),
+    "args": Counterpart(IN_POD),
+    "interpreter": Counterpart(IN_POD, "the image has it"),
+    "node_args": Counterpart(IN_POD),
+    "instances": Counterpart(
         "workers of a pod",
         "`max` is one for each CPU of the pod's limit; pods are counted by `kubernetes.replicas`",
     ),
-    "exec_mode": Row(
+    "exec_mode": Counterpart(
         "`cluster`: a Deployment; `fork`: a StatefulSet of one pod",
         "`fork` with a port that runs on several hosts is a Deployment, too",
     ),
-    "share_port": Row(IN_POD),
-    "port": Row("the container's port `http`, and a Service"),
-    "port_per_worker": Row("one worker a pod", "a Service reaches one port of each pod"),
-    "listen": Row(
+    "share_port": Counterpart(IN_POD),
+    "port": Counterpart("the container's port `http`, and a Service"),
+    "port_per_worker": Counterpart("one worker a pod", "a Service reaches one port of each pod"),
+    "listen": Counterpart(
         "ports of the container and the Service",
         "an address on the pod's loopback, or a Unix socket, is reached in the pod alone",
     ),
-    "health": Row(
+    "health": Counterpart(
         "`startupProbe`, `readinessProbe`, `livenessProbe` by HTTP",
         "`h2c://`: the probes ask the supervisor (`percore ready`)",
     ),
-    "health_host": Row("the header `Host` of the probes"),
-    "app_metrics": Row(
+    "health_host": Counterpart("the header `Host` of the probes"),
+    "app_metrics": Counterpart(
         "annotations `prometheus.io/...`, or a PodMonitor",
         "a scrape of a pod reaches one of its workers: use `workers_per_pod: 1` for exact sums",
     ),
-    "app_metrics_port": Row("the port of these"),
-    "app_metrics_per_worker": Row(NOTHING, "a scrape reaches one worker of a pod"),
-    "instance_var": Row(IN_POD, "numbers count from 0 in each pod"),
-    "increment_var": Row(IN_POD, "it counts from the same value in each pod"),
-    "wait_ready": Row("`startupProbe` and `readinessProbe` ask the supervisor (`percore ready`)"),
-    "listen_timeout": Row("`startupProbe.failureThreshold`", "10 s more, for the start of the container"),
-    "reload_workers": Row(NOTHING, "a pod is replaced as a whole"),
-    "health_interval": Row("`readinessProbe.periodSeconds`", "1 to 60 s; 0 is 10 s"),
-    "liveness_timeout": Row(
+    "app_metrics_port": Counterpart("the port of these"),
+    "app_metrics_per_worker": Counterpart(NOTHING, "a scrape reaches one worker of a pod"),
+    "instance_var": Counterpart(IN_POD, "numbers count from 0 in each pod"),
+    "increment_var": Counterpart(IN_POD, "it counts from the same value in each pod"),
+    "wait_ready": Counterpart("`startupProbe` and `readinessProbe` ask the supervisor (`percore ready`)"),
+    "listen_timeout": Counterpart("`startupProbe.failureThreshold`", "10 s more, for the start of the container"),
+    "reload_workers": Counterpart(NOTHING, "a pod is replaced as a whole"),
+    "health_interval": Counterpart("`readinessProbe.periodSeconds`", "1 to 60 s; 0 is 10 s"),
+    "liveness_timeout": Counterpart(
         "`livenessProbe.failureThreshold`, after twice that time",
         "the supervisor replaces a worker first",
     ),
-    "kill_timeout": Row("part of `terminationGracePeriodSeconds`"),
-    "kill_signal": Row(IN_POD),
-    "shutdown_with_message": Row(IN_POD),
-    "treekill": Row(IN_POD),
-    "autostart": Row(IN_POD),
-    "autorestart": Row("false: a Job for each release; with `cron_restart` a CronJob"),
-    "stop_exit_codes": Row(IN_POD, "a Job that ends with one of them has succeeded"),
-    "min_uptime": Row(IN_POD),
-    "max_restarts": Row(
+    "kill_timeout": Counterpart("part of `terminationGracePeriodSeconds`"),
+    "kill_signal": Counterpart(IN_POD),
+    "shutdown_with_message": Counterpart(IN_POD),
+    "treekill": Counterpart(IN_POD),
+    "autostart": Counterpart(IN_POD),
+    "autorestart": Counterpart("false: a Job for each release; with `cron_restart` a CronJob"),
+    "stop_exit_codes": Counterpart(IN_POD, "a Job that ends with one of them has succeeded"),
+    "min_uptime": Counterpart(IN_POD),
+    "max_restarts": Counterpart(
         IN_POD, "then the container ends with 2, and the kubelet starts it again, more and more slowly",
     ),
-    "restart_delay": Row(IN_POD),
-    "exp_backoff_restart_delay": Row(IN_POD),
-    "max_memory_restart": Row(
+    "restart_delay": Counterpart(IN_POD),
+    "exp_backoff_restart_delay": Counterpart(IN_POD),
+    "max_memory_restart": Counterpart(
         "the supervisor replaces the worker; `limits.memory` is one worker more and a quarter above that",
     ),
-    "heap_snapshots": Row(NOTHING, "the supervisor's home is in the pod's memory, and goes with it"),
-    "memory_max": Row("`limits.memory` of the whole pod", "a container cannot divide its control group"),
-    "cron_restart": Row(IN_POD, "in UTC; with `autorestart: false` it is a CronJob"),
-    "watch": Row(NOTHING, "the files of an image do not change"),
-    "ignore_watch": Row(NOTHING, "the files of an image do not change"),
-    "watch_delay": Row(NOTHING, "the files of an image do not change"),
+    "heap_snapshots": Counterpart(NOTHING, "the supervisor's home is in the pod's memory, and goes with it"),
+    "memory_max": Counterpart("`limits.memory` of the whole pod", "a container cannot divide its control group"),
+    "cron_restart": Counterpart(IN_POD, "in UTC; with `autorestart: false` it is a CronJob"),
+    "watch": Counterpart(NOTHING, "the files of an image do not change"),
+    "ignore_watch": Counterpart(NOTHING, "the files of an image do not change"),
+    "watch_delay": Counterpart(NOTHING, "the files of an image do not change"),
     "out_file": _LOG_FILE,
     "error_file": _LOG_FILE,
     "log_file": _LOG_FILE,
@@ -112,39 +114,42 @@ KEYS: dict[str, Row] = {
     "log_min_free": _LOG_FILE,
     "log_compress": _LOG_FILE,
     "merge_logs": _LOG_FILE,
-    "log_date_format": Row(NOTHING, "`kubectl logs --timestamps` puts the time before each line"),
-    "log_type": Row("`json`: the argument `--json`"),
-    "disable_logs": Row(IN_POD),
-    "pid_file": Row(NOTHING, "a pod has process ids of its own, and a root file system that is read-only"),
-    "filter_env": Row(IN_POD),
-    "depends_on": Row(
+    "log_date_format": Counterpart(NOTHING, "`kubectl logs --timestamps` puts the time before each line"),
+    "log_type": Counterpart("`json`: the argument `--json`"),
+    "disable_logs": Counterpart(IN_POD),
+    "pid_file": Counterpart(NOTHING, "a pod has process ids of its own, and a root file system that is read-only"),
+    "filter_env": Counterpart(IN_POD),
+    "depends_on": Counterpart(
         "an init container that waits for the Service of the other app",
         "a Job that others depend on belongs to the step before the rollout; an app without a port cannot "
         "be waited for",
     ),
-    "hooks": Row(IN_POD, "the network policy must let addresses be reached"),
-    "user": Row("`runAsUser: 10001`", "the image has one user, which is not root"),
-    "group": Row("`runAsGroup: 10001`", "as `user`"),
-    "append_env_to_name": Row(IN_POD),
-    "execute_command": Row(IN_POD),
-    "source_map_support": Row(IN_POD),
-    "disable_source_map_support": Row(IN_POD),
-    "env_file": Row("ConfigMap and Secret", "the file is read on the control machine"),
-    "env": Row("ConfigMap; what is secret is referenced in a Secret", "the container's variables win (`--keep-env`)"),
-    "env_NAME": Row("ConfigMap and Secret, of the environment that is chosen"),
-    "static": Row("an app like others", "percore serves the files in the pod"),
-    "jobs": Row("a CronJob for each"),
-    "jobs: cron": Row(
+    "hooks": Counterpart(IN_POD, "the network policy must let addresses be reached"),
+    "user": Counterpart("`runAsUser: 10001`", "the image has one user, which is not root"),
+    "group": Counterpart("`runAsGroup: 10001`", "as `user`"),
+    "append_env_to_name": Counterpart(IN_POD),
+    "execute_command": Counterpart(IN_POD),
+    "source_map_support": Counterpart(IN_POD),
+    "disable_source_map_support": Counterpart(IN_POD),
+    "env_file": Counterpart("ConfigMap and Secret", "the file is read on the control machine"),
+    "env": Counterpart(
+        "ConfigMap; what is secret is referenced in a Secret",
+        "the container's variables win (`PERCORE_OVERRIDES`)",
+    ),
+    "env_NAME": Counterpart("ConfigMap and Secret, of the environment that is chosen"),
+    "static": Counterpart("an app like others", "percore serves the files in the pod"),
+    "jobs": Counterpart("a CronJob for each"),
+    "jobs: cron": Counterpart(
         "`schedule`",
         "seconds are left out; `L` and `#` have no counterpart, so that no CronJob is written",
     ),
-    "jobs: timezone": Row("`timeZone`", "without it, the time zone of the cluster's controller: mostly UTC"),
-    "jobs: overlap": Row(
+    "jobs: timezone": Counterpart("`timeZone`", "without it, the time zone of the cluster's controller: mostly UTC"),
+    "jobs: overlap": Counterpart(
         "`forbid`: `concurrencyPolicy: Forbid`",
         "`queue` has no counterpart: `Forbid` is written, and a run that was left out is not made up for",
     ),
-    "jobs: timeout": Row("`activeDeadlineSeconds`"),
-    "jobs: where": Row("one run in the cluster", "`each` has no counterpart: pods have no hosts of their own"),
+    "jobs: timeout": Counterpart("`activeDeadlineSeconds`"),
+    "jobs: where": Counterpart("one run in the cluster", "`each` has no counterpart: pods have no hosts of their own"),
 }  # fmt: skip
 """Of a process file; those of `jobs` begin with that."""
 
@@ -154,7 +159,7 @@ _UNUSED_ON_HOSTS = (
 )  # fmt: skip
 _OF_IMAGES = (
     "build_command", "install_command", "install_production_command", "package_manager", "python_version", "build_env",
-    "process_file", "process_env", "artifact_include", "artifact_exclude",
+    "process_file", "process_env", "artifact_include", "artifact_exclude", "image_base",
 )  # fmt: skip
 _OF_ROLLOUTS = (
     "canary", "serial", "max_fail_percentage", "probe_max_failed_percentage", "probe_max_slowdown", "health_seconds",
@@ -176,83 +181,83 @@ _OF_CONNECTIONS = (
     "ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args",
 )  # fmt: skip
 
-VARIABLES: dict[str, Row] = {
-    "app_name": Row(
+VARIABLES: dict[str, Counterpart] = {
+    "app_name": Counterpart(
         "the names of objects of the whole app, `app.kubernetes.io/part-of`, and the namespace unless "
         "`kubernetes.namespace` says another one",
     ),
-    "app_path": Row("where the app is built"),
-    "port": Row("`PORT`, and which app Ingress or Gateway leads to"),
-    "health_path": Row("as `health`, of clustered apps that have none"),
-    "health_host": Row("as `health_host`; otherwise the first name of `server_name`"),
-    "env": Row("ConfigMap and Secret; it wins over the process file"),
-    "env_file": Row("ConfigMap and Secret"),
-    "secrets": Row("keys of the Secret that the pods reference"),
-    "role_env": Row("ConfigMap and Secret"),
-    "shared": Row(
+    "app_path": Counterpart("where the app is built"),
+    "port": Counterpart("`PORT`, and which app Ingress or Gateway leads to"),
+    "health_path": Counterpart("as `health`, of clustered apps that have none"),
+    "health_host": Counterpart("as `health_host`; otherwise the first name of `server_name`"),
+    "env": Counterpart("ConfigMap and Secret; it wins over the process file"),
+    "env_file": Counterpart("ConfigMap and Secret"),
+    "secrets": Counterpart("keys of the Secret that the pods reference"),
+    "role_env": Counterpart("ConfigMap and Secret"),
+    "shared": Counterpart(
         "a PersistentVolumeClaim for each directory, which must exist (`kubernetes.volumes` names another one)",
         "several pods that write need `ReadWriteMany`",
     ),
-    "keep_releases": Row("`revisionHistoryLimit`"),
-    "soak_seconds": Row("`minReadySeconds`"),
-    "placement": Row(
+    "keep_releases": Counterpart("`revisionHistoryLimit`"),
+    "soak_seconds": Counterpart("`minReadySeconds`"),
+    "placement": Counterpart(
         "`one`: a StatefulSet of one pod",
         "patterns of hosts have no counterpart: use node selectors in an overlay",
     ),
-    "release_command": Row("a Job that the rollout waits for, with hooks for Argo CD and Helm"),
-    "hooks": Row(NOTHING, "they run on the control machine around a deploy: run them in your pipeline"),
-    "alerts": Row(NOTHING, "they tell how a deploy ended: use the cluster's own alerts"),
-    "otel": Row(NOTHING, "it traces deploys"),
-    "roles": Row(
+    "release_command": Counterpart("a Job that the rollout waits for, with hooks for Argo CD and Helm"),
+    "hooks": Counterpart(NOTHING, "they run on the control machine around a deploy: run them in your pipeline"),
+    "alerts": Counterpart(NOTHING, "they tell how a deploy ended: use the cluster's own alerts"),
+    "otel": Counterpart(NOTHING, "it traces deploys"),
+    "roles": Counterpart(
         NOTHING,
         "what roles set up on hosts is not there: databases are reached by their URLs in the environment",
     ),
-    "percore_version": Row("checked, as by every command"),
-    "image_repository": Row("the image's name; its tag is the release"),
-    "nginx": Row("false: no Ingress"),
-    "server_name": Row(
+    "percore_version": Counterpart("checked, as by every command"),
+    "image_repository": Counterpart("the image's name; its tag is the release"),
+    "nginx": Counterpart("false: no Ingress"),
+    "server_name": Counterpart(
         "`host` of the rules, or `hostnames`",
         "`_` is every name; regular expressions have no counterpart",
     ),
-    "nginx_body_size": Row("`proxy-body-size`", "Gateway API: none"),
-    "nginx_static": Row(
+    "nginx_body_size": Counterpart("`proxy-body-size`", "Gateway API: none"),
+    "nginx_static": Counterpart(
         NOTHING,
         "there is no NGINX with the release's files: the app serves them, or an app with `static`",
     ),
-    "nginx_rate_limits": Row(
+    "nginx_rate_limits": Counterpart(
         "`limit-rps`, `limit-rpm`, in an Ingress for each path",
         "each replica of the controller counts by itself; Gateway API: none",
     ),
-    "nginx_rate_burst": Row("`limit-burst-multiplier`", "a whole multiple of the rate"),
-    "nginx_certificate": Row(
+    "nginx_rate_burst": Counterpart("`limit-burst-multiplier`", "a whole multiple of the rate"),
+    "nginx_certificate": Counterpart(
         "a Secret of the type `kubernetes.io/tls` (`kubernetes.tls_secret`), or cert-manager "
         "(`kubernetes.cluster_issuer`)",
     ),
-    "nginx_certificate_key": Row("the same Secret"),
-    "nginx_redirect": Row(
+    "nginx_certificate_key": Counterpart("the same Secret"),
+    "nginx_redirect": Counterpart(
         "`ssl-redirect`, or `force-ssl-redirect` behind a load balancer; Gateway API: a route that redirects",
     ),
-    "nginx_hsts": Row(
+    "nginx_hsts": Counterpart(
         "Gateway API: a response header",
         "Ingress: `hsts` of the controller's ConfigMap, which is on by default",
     ),
-    "nginx_connect_timeout": Row("`proxy-connect-timeout`", "Gateway API: none"),
-    "nginx_read_timeout": Row(
+    "nginx_connect_timeout": Counterpart("`proxy-connect-timeout`", "Gateway API: none"),
+    "nginx_read_timeout": Counterpart(
         "`proxy-read-timeout`, `proxy-send-timeout`",
         "Gateway API: its timeouts are of a whole answer, so none is written",
     ),
-    "nginx_websocket_timeout": Row(
+    "nginx_websocket_timeout": Counterpart(
         NOTHING,
         "ingress-nginx has one timeout for both: set `proxy-read-timeout` under "
         "`kubernetes.ingress_annotations` where WebSockets are silent for longer than `nginx_read_timeout`",
     ),
-    "nginx_upstream": Row("the Service", "`per_worker`: one worker a pod"),
-    "nginx_upstream_workers": Row("`kubernetes.replicas`"),
-    "nginx_sticky": Row(
+    "nginx_upstream": Counterpart("the Service", "`per_worker`: one worker a pod"),
+    "nginx_upstream_workers": Counterpart("`kubernetes.replicas`"),
+    "nginx_sticky": Counterpart(
         "`cookie`: `affinity`; `address`: `upstream-hash-by`, and `sessionAffinity` of the Service",
         "to the same pod, not to the same worker; Gateway API: none",
     ),
-    "kubernetes": Row("see the settings above"),
+    "kubernetes": Counterpart("see the settings above"),
     **dict.fromkeys(_OF_IMAGES, _IMAGE),
     **dict.fromkeys(_OF_ROLLOUTS, _ROLLOUT),
     **dict.fromkeys(_OF_CONTROLLERS, _CONTROLLER),
@@ -263,7 +268,7 @@ VARIABLES: dict[str, Row] = {
 """Of an inventory."""
 
 
-def as_table(rows: dict[str, Row], head: str) -> str:
+def as_table(rows: dict[str, Counterpart], head: str) -> str:
     """For the page."""
     lines = [f"| {head} | What it becomes | What differs |", "| --- | --- | --- |"]
     return "\n".join([*lines, *(f"| `{key}` | {row.becomes} | {row.difference} |" for key, row in rows.items())])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,9 +35,6 @@ def make_runtime_parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="a process file, or a script; arguments of the script follow --")
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
-    parser.add_argument(
-        "--keep-env", metavar="A,B", default="", help="variables of the container that win over those of the file"
-    )
     parser.add_argument("--run-jobs", action="store_true", help="run jobs now instead of at their times, and end")
     parser.add_argument("--no-auto-exit", action="store_true", help="keep running when no app runs any more")
     parser.add_argument("--auto-exit", action="store_true", help="the default")
@@ -88,8 +84,6 @@ def read_apps(options: Any) -> list[AppConfig]:
             raise UsageError("arguments of an app belong in the process file", where=options.file)
         apps = as_deployed(load_files([options.file], options.env_name, options.only, written), options.file)
         refuse_missing_scripts(apps)
-        kept = {*re.findall(r"[^,\s]+", options.keep_env)} & {*os.environ}
-        apps = [app._replace(env={name: app.env[name] for name in app.env if name not in kept}) for app in apps]
         return [run_once(app) for app in apps] if options.run_jobs else apps
     if not os.path.isfile(options.file):
         raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")

@@ -309,7 +309,6 @@ complete -c percore -n '__percore_after runtime' -F
 complete -c percore -n '__percore_after runtime' -s h -l help -d 'show this help message and exit'
 complete -c percore -n '__percore_after runtime' -l env -x -a '' -d 'use env_NAME of the process file'
 complete -c percore -n '__percore_after runtime' -l only -x -a '(percore completion names 2>/dev/null)' -d 'only these apps of the process file'
-complete -c percore -n '__percore_after runtime' -l keep-env -x -a '(percore completion names 2>/dev/null)' -d 'variables of the container that win over those of the file'
 complete -c percore -n '__percore_after runtime' -l run-jobs -d 'run jobs now instead of at their times, and end'
 complete -c percore -n '__percore_after runtime' -l no-auto-exit -d 'keep running when no app runs any more'
 complete -c percore -n '__percore_after runtime' -l auto-exit -d 'the default'

@@ -318,13 +318,19 @@ def test_the_arguments_of_a_pod_give_the_supervisor_what_a_deploy_gives_it(
     api = {**API, "port": 3000, "depends_on": ["worker"], "watch": True, "heap_snapshots": 2, "env": {"LEVEL": "file"}}
     wished = {"workers_per_pod": 2}
     scope = write_project(tmp_path, [api, WORKER], health_path="/up", env={"LEVEL": "debug"}, kubernetes=wished)
-    arguments = container_of(render(scope)["Deployment api"])["args"]
-    monkeypatch.setenv("LEVEL", "debug")
+    container = container_of(render(scope)["Deployment api"])
+    arguments = container["args"]
+    for name, value in {
+        "LEVEL": "debug",
+        "PORT": "5000",
+        **{each["name"]: each["value"] for each in container["env"]},
+    }.items():
+        monkeypatch.setenv(name, value)
     options = make_runtime_parser().parse_args([str(tmp_path / "app" / "ecosystem.yml"), *arguments])
     (config,) = read_apps(options)
     assert (config.name, config.port, config.health, config.health_host) == ("api", 5000, "/up", "shop.example.com")
     assert (config.instances, config.depends_on, config.watch, config.heap_snapshots) == (2, (), (), 0)
-    assert "LEVEL" not in config.env  # the container's own counts
+    assert config.env["LEVEL"] == "debug"  # the container's own counts
 
 
 def test_a_config_map_is_another_one_when_its_content_is_and_the_same_otherwise(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _container(project: Project, workload: Workload) -> Object:
         "args": [_literal(word) for word in workload.arguments],
         **({"ports": _ports(workload)} if workload.port else {}),
         **({"envFrom": [{"configMapRef": {"name": config_name(workload)}}]} if workload.plain else {}),
-        **({"env": secret_variables(project, workload)} if workload.secret_keys else {}),
+        **({"env": env} if (env := [*_overrides(workload), *secret_variables(project, workload)]) else {}),
         "resources": _resources(workload),
         **make_probes(workload),
     }
@@ -143,6 +143,12 @@ def _literal(word: str) -> str:
 def _ports(workload: Workload) -> list[Object]:
     more = [{"name": f"port-{port}", "containerPort": port, "protocol": "TCP"} for port in workload.more_ports]
     return [{"name": "http", "containerPort": workload.port, "protocol": "TCP"}, *more]
+
+
+def _overrides(workload: Workload) -> list[Object]:
+    """What wins over the process file of the image, as in a deploy."""
+    names = sorted({*workload.plain, *workload.secret_keys})
+    return [{"name": "PERCORE_OVERRIDES", "value": ",".join(names)}] if names else []
 
 
 def secret_variables(project: Project, workload: Workload) -> list[Object]:
