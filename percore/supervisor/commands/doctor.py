@@ -62,7 +62,8 @@ def examine(arguments: list[str]) -> int:
     facts = read_facts(home, pids_of(workers, supervisor))
     limit = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
     own = sum(worker["memory_bytes"] for worker in workers)
-    sizing = recommend(limit, facts.cores, others_bytes=max(0, facts.memory_bytes - facts.available_bytes - own))
+    others = 0 if facts.is_alone else max(0, facts.memory_bytes - facts.available_bytes - own)
+    sizing = recommend(limit, facts.cores, others_bytes=others, is_alone=facts.is_alone)
     findings = [
         *about_host(facts),
         *about_version(running),

@@ -18,13 +18,14 @@ import psutil
 
 from percore import __version__
 from percore.common.cpus import usable_cores
-from percore.common.procfs import environment_of
+from percore.common.procfs import command_line_of, environment_of
 from percore.supervisor.base.home import Home
 from percore.supervisor.commands.arguments import make_parser
 from percore.supervisor.sockets.sharing import Mode, find_sharing
 
 _MB = 1 << 20
 _LEAST_RESERVE = 512 * _MB
+_OWN_RESERVE = 48 * _MB
 _RESERVED_SHARE = 0.2  # of the memory: for the system and its file cache
 HEAP_SHARE = 0.75  # of a worker: the rest is code, stacks and buffers
 _LARGEST_HEAP = 4096 * _MB  # beyond, collecting it stops the worker for longer than it helps
@@ -67,6 +68,11 @@ class Facts(NamedTuple):
     oom_kills: int = 0
     is_container: bool = False
 
+    @property
+    def is_alone(self) -> bool:
+        """The limit of a container is for what runs in it, and nothing of the system does."""
+        return self.is_container and self.memory_limit_bytes is not None
+
 
 class Sizing(NamedTuple):
     workers: int
@@ -101,18 +107,18 @@ def read_facts(home: Home, pids: Sequence[int] = ()) -> Facts:
     )  # fmt: skip
 
 
-def recommend(memory_bytes: int, cores: int, others_bytes: int = 0) -> Sizing:
+def recommend(memory_bytes: int, cores: int, others_bytes: int = 0, *, is_alone: bool = False) -> Sizing:
     """One worker per core, as long as each has 128 MB; `others_bytes` is what other programs need."""
-    free = memory_bytes - reserve_of(memory_bytes) - others_bytes
+    free = memory_bytes - reserve_of(memory_bytes, is_alone=is_alone) - others_bytes
     free = max(free, 64 * _MB)
     workers = max(1, min(cores, free // (128 * _MB)))
     share = free // workers
     return Sizing(workers, share, min(_LARGEST_HEAP, int(share * HEAP_SHARE)))
 
 
-def reserve_of(memory_bytes: int) -> int:
-    """What the system needs of it."""
-    return max(_LEAST_RESERVE, int(memory_bytes * _RESERVED_SHARE))
+def reserve_of(memory_bytes: int, *, is_alone: bool = False) -> int:
+    """What the system needs of it, or where there is none in the group, the supervisor and a command."""
+    return _OWN_RESERVE if is_alone else max(_LEAST_RESERVE, int(memory_bytes * _RESERVED_SHARE))
 
 
 def _open_files(pid: int) -> tuple[int, int]:
@@ -190,7 +196,8 @@ class Cgroup:
 
 def is_container() -> bool:
     """Where the clock, among others, is not the host's own."""
-    return any(map(os.path.exists, ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")))
+    marks = ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")
+    return any(map(os.path.exists, marks)) or b"percore.supervisor.container" in command_line_of(1)
 
 
 def clock_is_synchronized() -> Optional[bool]:

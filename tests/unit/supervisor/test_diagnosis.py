@@ -16,7 +16,7 @@ from percore.supervisor.commands.diagnosis.apps import AppFacts, apps_of
 from percore.supervisor.commands.diagnosis.host import about_host
 from percore.supervisor.commands.diagnosis.memory import about_heaps, about_leaks, about_memory, rise_of
 from percore.supervisor.commands.diagnosis.reloads import about_reloads
-from percore.supervisor.commands.host_facts import Facts, read_facts
+from percore.supervisor.commands.host_facts import Facts, read_facts, recommend
 from percore.supervisor.process.usage import FIRST_MARK_SECONDS, Sampler
 
 MB, GB = 1 << 20, 1 << 30
@@ -54,8 +54,17 @@ def test_memory_that_does_not_add_up_is_told_with_the_process_files_own_numbers(
     assert not [*about_memory(apps, facts._replace(memory_bytes=4 * GB))]
 
 
+def test_of_a_containers_limit_the_system_needs_nothing(facts: Facts) -> None:
+    container = facts._replace(memory_bytes=64 * GB, memory_limit_bytes=600 * MB, is_container=True)
+    assert not [*about_memory([limited("api", 2, 200)], container)]
+    (found,) = about_memory([limited("api", 2, 290)], container)
+    assert found.what.endswith("= 580M, and this container may use 600M, of which percore needs about 48.0M")
+    assert recommend(600 * MB, 4, is_alone=True).workers == 4
+    assert recommend(600 * MB, 4).workers == 1
+
+
 def test_the_limit_of_the_unit_counts_where_it_is_less_than_the_memory_of_the_host(facts: Facts) -> None:
-    host = facts._replace(memory_bytes=64 * GB, memory_limit_bytes=1 * GB)
+    host = facts._replace(memory_bytes=64 * GB, memory_limit_bytes=1 * GB, is_container=False)
     (found,) = about_memory([limited("api", 4, 500)], host)
     assert "and this unit may use 1.0G" in found.what
 

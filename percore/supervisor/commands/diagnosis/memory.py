@@ -43,11 +43,17 @@ def about_memory(apps: Sequence[AppFacts], facts: Facts) -> Iterator[Finding]:
     shares = [share for app in apps if (share := _share_of(app))]
     whole = sum(share.whole for share in shares)
     memory = min(facts.memory_bytes, facts.memory_limit_bytes or facts.memory_bytes)
-    if not shares or whole <= memory - reserve_of(memory):
+    reserve = reserve_of(memory, is_alone=facts.is_alone)
+    if not shares or whole <= memory - reserve:
         return
-    place = "this unit may use" if memory < facts.memory_bytes else "this host has"
+    limited = f"this {'container' if facts.is_container else 'unit'} may use"
+    place = limited if memory < facts.memory_bytes else "this host has"
     sum_text = " + ".join(map(str, shares))
-    left = "" if whole > memory else f", of which the system needs about {short_size(reserve_of(memory))}"
+    left = (
+        ""
+        if whole > memory
+        else f", of which {'percore' if facts.is_alone else 'the system'} needs about {short_size(reserve)}"
+    )
     yield Finding(
         f"memory does not add up: {sum_text} = {short_size(whole)}, and {place} {short_size(memory)}{left}",
         "lower max_memory_restart or instances, or add memory",
