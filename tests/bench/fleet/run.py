@@ -23,13 +23,13 @@ WORK = Work(files=10, service=False)
 
 
 class AnsibleInRust(Ansible):
-    """ansible-core-rs, which is called as Ansible is."""
+    """ansible-core-rs reads Ansible's files; its one program has subcommands."""
 
     name = "ansible-core-rs"
 
     def command(self, *words: str) -> list[str]:
-        program = install("ansible-core-rs") / "ansible-playbook"
-        return [str(program), "-i", "inventory.yml", "playbook.yml"]
+        program, forks = install("ansible-core-rs") / "ansible", str(len(self.places))
+        return [str(program), "playbook", "-i", "inventory.yml", "-f", forks, "playbook.yml"]
 
 
 def run(hosts: str = "", lab_hosts: str = "", json_path: str = "", *, quick: bool = False) -> None:
