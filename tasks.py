@@ -224,9 +224,30 @@ def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bo
         sys.exit(error.exit_code)
 
 
+@task(
+    pre=[developer_tools],
+    name="fleet",
+    help={
+        "hosts": "numbers of simulated hosts, separated by commas; otherwise 1,10,50,100,200",
+        "lab": "numbers of lab hosts on which Ansible, ansible-core-rs and pyinfra do the same (as root); otherwise none",
+        "json": "write the figures to this file, and the plot beside it as SVG",
+        "quick": "rough, one round",
+    },
+)
+def bench_fleet(context: Context, hosts: str = "", lab: str = "", json: str = "", quick: bool = False) -> None:
+    """What 1 to 200 hosts cost the control machine: time, CPU, memory; see docs/benchmarks.md."""
+    from tests.bench.fleet.run import run
+
+    try:
+        run(hosts, lab, json, quick=quick)
+    except PercoreError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
 namespace = make_namespace(__file__)
 for own in (check, test, soak):
     namespace.add_task(own)
 namespace.add_collection(Collection("docs", docs_build, recording, reference))
 namespace.add_collection(Collection("lab", up, down, ssh))
-namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_scaling))
+namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_fleet, bench_scaling))

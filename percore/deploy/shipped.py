@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 
+@functools.cache
 def shipped_directory() -> Path:
     """Where percore is installed, they lie beside this module (setup.py); in a checkout, at its top."""
     here = Path(__file__).resolve()

@@ -156,8 +156,8 @@ def running_server(folder: Path, *, max_startups: str = "100") -> Iterator[SshSe
     server.make_keys()
     config = folder / "sshd_config"
     config.write_text(CONFIGURATION.format(folder=folder, port=server.port, max_startups=max_startups))
-    was_there = PRIVILEGE_SEPARATION.exists() or os.geteuid() != 0
-    PRIVILEGE_SEPARATION.mkdir(exist_ok=True) if not was_there else None
+    if os.geteuid() == 0:
+        PRIVILEGE_SEPARATION.mkdir(exist_ok=True)  # the distribution's own; it stays, another run may use it
     with (folder / "log").open("wb") as log:
         words = [str(shutil.which("sshd")), "-D", "-e", "-f", str(config)]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -167,9 +167,6 @@ def running_server(folder: Path, *, max_startups: str = "100") -> Iterator[SshSe
     finally:
         process.terminate()
         process.wait()
-        if not was_there:
-            with contextlib.suppress(OSError):  # another run may use it
-                PRIVILEGE_SEPARATION.rmdir()
 
 
 def answers(port: int) -> bool:

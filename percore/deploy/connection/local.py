@@ -11,6 +11,7 @@ from pathlib import Path
 from percore.common.passwords import for_programs
 from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import END_SECONDS, PIECE_BYTES, StandardError
+from percore.deploy.connection.limits import our_limit
 from percore.errors import PreflightError
 
 SEND_SECONDS = 300.0
@@ -32,6 +33,8 @@ class LocalChannel:
                 start_new_session=True,
             )
         except OSError as error:
+            if limit := our_limit(error):
+                raise PreflightError(limit[0], where=address.host, next=limit[1]) from None
             raise PreflightError(
                 f"cannot start '{words[0]}': {error.strerror}",
                 where=address.host,

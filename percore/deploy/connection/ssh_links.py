@@ -83,7 +83,10 @@ class SshLink:
         transport.handshake_timeout = transport.auth_timeout = transport.channel_timeout = BUSY_SECONDS
         self.transport = transport
         self._began = time.monotonic()
-        transport.start_client(timeout=self.route.banner_seconds + BUSY_SECONDS)
+        ended = threading.Event()
+        transport.start_client(event=ended)  # without an event paramiko looks ten times a second, for each host
+        if not ended.wait(self.route.banner_seconds + BUSY_SECONDS) or not transport.active:
+            raise transport.get_exception() or _ssh_exception()("No existing session")
 
     def _is_crowded(self) -> bool:
         """It was there and hung up, as with MaxStartups; a proxy that fails by itself says something else, or nothing."""

@@ -5,6 +5,7 @@ Every key is declared once, in `ITEM_KEYS` and `ROLE_KEYS`; an error names the f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,13 @@ def load_role(name: str, directory: Path = Path("roles")) -> Role:
         known = sorted({entry.parent.name for root in with_shipped(directory) for entry in root.glob("*/role.yml")})
         advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
         raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
+    status = path.stat()
+    return _read_role(name, path, lookup, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=100)
+def _read_role(name: str, path: Path, lookup: tuple[Path, ...], stamp: tuple[int, int, int]) -> Role:
+    """Once for all hosts; with another `stamp` it is another file."""
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)
     return parse_role(name, data, directory=path.parent, lookup=lookup, places=_places_of_defaults(document, data))

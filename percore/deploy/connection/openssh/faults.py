@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import shlex
 
+from percore.deploy.connection.limits import our_limit
 from percore.deploy.connection.openssh.config import Route
 from percore.deploy.connection.openssh.host_keys import NOT_KNOWN, REVOKED
 from percore.deploy.connection.openssh.our_keys import MORE
@@ -17,18 +17,11 @@ MANY = 5
 CROWDED = "kex_exchange_identification"
 """What OpenSSH's client, as a proxy, says of a server that hung up before its first word."""
 
-_OUR_LIMITS = {
-    errno.EMFILE: ("this process may open no more files", "ulimit -n 4096, then try again; or --limit fewer hosts"),
-    errno.ENFILE: ("this machine opens no more files", "see /proc/sys/fs/file-max, or --limit fewer hosts"),
-    errno.EAGAIN: ("this machine starts no more processes", "see ulimit -u, or --limit fewer hosts"),
-}
-"""What is no fault of the host."""
-
 
 def explain(host: str, route: Route, error: Exception) -> PercoreError:
     from paramiko import AuthenticationException, BadHostKeyException
 
-    if (limit := _our_limit(error)) is not None:
+    if (limit := our_limit(error)) is not None:
         return PreflightError(limit[0], where=host, next=limit[1])
     place = f"{route.host}:{route.port}"
     files = route.known_hosts[0] if route.known_hosts else "~/.ssh/known_hosts"
@@ -60,12 +53,6 @@ def explain(host: str, route: Route, error: Exception) -> PercoreError:
     return UnreachableError(
         f"{place} does not answer: {reason}", where=host, next="check that it is up, then try again"
     )
-
-
-def _our_limit(error: Exception) -> tuple[str, str] | None:
-    if isinstance(error, RuntimeError) and "new thread" in str(error):
-        return "this machine starts no more threads", "see ulimit -u, or --limit fewer hosts"
-    return _OUR_LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def _explain_refusal(host: str, place: str, route: Route, error: Exception) -> PercoreError:

@@ -26,7 +26,7 @@ DEEPEST = 16
 
 _STAND_INS = ("first-stand-in.invalid", "second-stand-in.invalid")
 _PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_TELLS_APART = re.compile(r"\b(match|host|include|canonicalize\w*)\b", re.IGNORECASE)
+_TELLS_APART = re.compile(r"(match|host|include|canonicalize\w*)\b", re.IGNORECASE)
 
 Options = Mapping[str, Sequence[str]]
 Stamps = dict[str, tuple[int, int, int]]
@@ -89,7 +89,7 @@ def tells_apart(arguments: Sequence[str], files: Stamps) -> bool:
 
     `files` gets those that were read.
     """
-    if any(map(_TELLS_APART.search, arguments)):
+    if any(_TELLS_APART.match(word.removeprefix("-o").strip()) for word in arguments):
         return True
     return any(_has_sections(path, files) for path in _files(arguments))
 
