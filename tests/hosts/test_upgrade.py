@@ -62,7 +62,7 @@ class Upgrade(Rehearsal):
         return done.stdout
 
     def other_project(self, *words: str) -> str:
-        """With an app of the same name: refused before the switch where the older supervisor says whose an app is, otherwise by it."""
+        """With an app of the same name. An older supervisor that says whose an app is refuses it before the switch."""
         path = self.folder / "inventories" / "other.yml"
         content = yaml.safe_load((path.parent / f"{self.env}.yml").read_text())
         content["all"]["vars"].update(app_name="other", roles=["app"], port="", health_path="", nginx=False)
