@@ -62,13 +62,13 @@ class Upgrade(Rehearsal):
         return done.stdout
 
     def other_project(self, *words: str) -> str:
-        """With an app of the same name, which fails; the older supervisor does not say whose an app is."""
+        """With an app of the same name. An older supervisor that says whose an app is refuses it before the switch."""
         path = self.folder / "inventories" / "other.yml"
         content = yaml.safe_load((path.parent / f"{self.env}.yml").read_text())
         content["all"]["vars"].update(app_name="other", roles=["app"], port="", health_path="", nginx=False)
         path.write_text(yaml.safe_dump(content))
         done = self.invoke(*words, "--env", "other")
-        assert done.returncode == 4, done.stdout
+        assert done.returncode in (3, 4), done.stdout
         return done.stdout
 
     def pids(self) -> list[int]:
@@ -115,7 +115,7 @@ def test_a_deploy_brings_the_new_version_and_a_rollback_the_former_one_back(upgr
     line = next(line for line in upgrade.newer("status").splitlines() if differs in line)
     assert f"deploy --env {upgrade.env}" in line
     told = upgrade.other_project("deploy")
-    assert "there is an app 'web' of another project, from /srv/web; that of /srv/other would replace it" in told
+    assert re.search(r"there is an app 'web' of .*/srv/web", told)
     assert (upgrade.package(), upgrade.pids()) == (package, first)
     with upgrade.load(nginx_only=True, nginx_reloads=True) as counts:
         upgrade.version("of the newer")
