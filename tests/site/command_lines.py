@@ -25,7 +25,7 @@ from tests.site.blocks import ROOT
 # Programs of the system that pages tell a reader to type. Another one is a mistake, or one more for this list.
 _SYSTEM = """
 . [ apt apt-get brew cat cd chmod cp curl docker echo eval export false git grep head journalctl kill kubectl ln ls mkdir mv node
-npm openssl pipx pm2 ps python python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask uv
+npm openssl pipx pm2 ps python python3 rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask
 """
 _OF_OTHER_TOOLS = "ansible ansible-inventory ansible-playbook ansible-vault cap kamal supervisorctl supervisord uv"
 KNOWN = frozenset(f"{_SYSTEM} {_OF_OTHER_TOOLS}".split())
