@@ -22,6 +22,10 @@ from percore.lab import Lab
 from tests.hosts.conftest import ROOT, Project, wait_for
 from tests.installed import environment, install
 
+# What comes first installs all packages and builds; on a busy machine that takes its time. If time is short, the second deploys
+# and the rollbacks of Next.js and Django can go: those of the other two show the same.
+pytestmark = pytest.mark.timeout(900)
+
 MADE = ("node_modules", ".next", "dist", "staticfiles", "data", ".percore", "build")
 PASSWORDS = {"postgresql_password": "of the 'lab'", "redis_password": "of the lab"}
 SETTINGS = {"DJANGO_SECRET_KEY": "a secret of the lab that is long enough for it"}

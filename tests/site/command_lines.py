@@ -26,9 +26,9 @@ from tests.site.blocks import ROOT
 _SYSTEM = """
 . [ apt apt-get brew buildah cat cd chmod cp curl docker echo eval export false git grep head journalctl kill kubectl
 ln ls mkdir mv node npm openssl pipx pm2 ps python python3
-rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask uv
+rm rsync sed set setup.sh sh sha256sum source ssh ssh-keyscan systemctl tee test true umask
 """
-_OF_OTHER_TOOLS = "ansible ansible-inventory ansible-playbook ansible-vault cap kamal supervisorctl supervisord"
+_OF_OTHER_TOOLS = "ansible ansible-inventory ansible-playbook ansible-vault cap kamal supervisorctl supervisord uv"
 KNOWN = frozenset(f"{_SYSTEM} {_OF_OTHER_TOOLS}".split())
 
 _TOPICS = (["exit-codes"],)

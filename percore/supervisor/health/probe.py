@@ -190,9 +190,14 @@ class Probe:
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or len(words[1]) != 3 or not words[1].isdigit():
             self._again(f"{self._what()} was not answered in HTTP")
         elif int(words[1]) >= 400:
-            self._again(f"{self._what()} answered {int(words[1])}")
+            self._again(f"{self._what()} answered {int(words[1])}{self._name_asked(words[1])}")
         else:
             self._succeed()
+
+    def _name_asked(self, status: bytes) -> str:
+        """Django and others refuse a name that is not theirs like this."""
+        is_name = status in (b"400", b"403", b"421") and not self._target.protocol
+        return f" to the name {self._target.asked}, which health_host sets" if is_name else ""
 
     def _succeed(self) -> None:
         if other := self._target.find_other():

@@ -195,4 +195,4 @@ def test_a_worker_is_asked_by_the_name_of_its_site(asked: str | None, proof: boo
         server.shutdown()
         server.server_close()
         thread.join()
-    assert found == ([""] if proof else ["GET /health answered 400"])
+    assert found == ([""] if proof else ["GET /health answered 400 to the name localhost, which health_host sets"])
