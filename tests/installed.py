@@ -75,7 +75,16 @@ def install(directory: Path, extras: str = "") -> Path:
     """The directory of the installed commands."""
     wheel = build_wheel(directory)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "env"], check=True, timeout=120)
-    pip = [sys.executable, "-m", "pip", "--python", directory / "env", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        directory / "env",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*pip, f"{wheel}{extras}"], check=True, timeout=300)
     return directory / "env" / "bin"
 

@@ -30,7 +30,7 @@ class _Screen(pyte.Screen):
 
 
 class _Stream(pyte.Stream):
-    csi: ClassVar = {**pyte.Stream.csi, "S": "scroll_up"}
+    csi: ClassVar = {**pyte.Stream.csi, "S": "scroll_up"}  # type: ignore[misc]
     events = frozenset({*pyte.Stream.events, "scroll_up"})
 
 

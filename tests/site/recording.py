@@ -6,6 +6,7 @@ shown there as docs/pictures/deploy.svg.
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import subprocess
@@ -79,22 +80,35 @@ def _type_all(env: dict[str, str], directory: Path) -> str:
     shell = ["bash", "--noprofile", "--norc"]
     with Terminal(shell, env=env, cwd=str(directory), columns=COLUMNS, lines=LINES) as terminal:
         for command in COMMANDS:
-            _wait(terminal, lambda lines: lines[-1:] == [PROMPT.strip()])
+            _wait(terminal, lambda last: last == PROMPT.strip())
             terminal.type(command)
-            _wait(terminal, lambda lines, typed=command: typed[:40] in lines[-1])
+            begin = command[:40]
+            _wait(terminal, functools.partial(_has, begin))
             terminal.type("\n")
-            _wait(terminal, lambda lines, typed=command: typed[:40] not in lines[-1])
-        _wait(terminal, lambda lines: lines[-1:] == [PROMPT.strip()])
+            _wait(terminal, functools.partial(_has_not, begin))
+        _wait(terminal, lambda last: last == PROMPT.strip())
         return draw(terminal)
 
 
-def _wait(terminal: Terminal, condition: Callable[[list[str]], bool]) -> None:
-    """For what is true of the lines that are not empty."""
+def _wait(terminal: Terminal, condition: Callable[[str], bool]) -> None:
+    """For what is true of the last line that is not empty."""
     end = time.monotonic() + MOST_SECONDS
-    while not condition([line.rstrip() for line in terminal.read().splitlines() if line.strip()] or [""]):
+    while not condition(_last_line(terminal.read())):
         if time.monotonic() > end:
             raise AssertionError(terminal.read())
         time.sleep(0.1)
+
+
+def _last_line(screen: str) -> str:
+    return next((line.rstrip() for line in reversed(screen.splitlines()) if line.strip()), "")
+
+
+def _has(words: str, line: str) -> bool:
+    return words in line
+
+
+def _has_not(words: str, line: str) -> bool:
+    return words not in line
 
 
 def draw(terminal: Terminal) -> str:
