@@ -98,15 +98,14 @@ Start = Callable[..., Pod]
 
 @pytest.fixture
 def start(bundle: Path, tmp_path: Path) -> Iterator[Start]:
-    pods: list[Pod] = []
+    with contextlib.ExitStack() as started:
 
-    def begin(*arguments: str, cpus: float = 1.5, memory: int = 500 * MB, **env: str) -> Pod:
-        pods.append(Pod(bundle, tmp_path, *arguments, port=free_port(), cpus=cpus, memory=memory, **env))
-        return pods[-1]
+        def begin(*arguments: str, cpus: float = 1.5, memory: int = 500 * MB, **env: str) -> Pod:
+            pod = Pod(bundle, tmp_path, *arguments, port=free_port(), cpus=cpus, memory=memory, **env)
+            started.callback(pod.remove)
+            return pod
 
-    yield begin
-    for pod in pods:
-        pod.remove()
+        yield begin
 
 
 def ask(port: int, path: str = "/", seconds: float = 10) -> tuple[int, Any]:
