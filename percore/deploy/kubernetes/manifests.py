@@ -25,7 +25,7 @@ from percore.errors import UsageError
 KUSTOMIZATION, README, IGNORE = "kustomization.yaml", "README.md", ".gitignore"
 MOST_CONFIG = configuration.MOST_BYTES
 _ROLLED = {SERVERS: "deployment", SINGLE: "statefulset"}
-HEAD = "# AppOfFile by percore: invoke kube --env {env}\n"
+HEAD = "# Made by percore for the environment {env}; the next run writes it anew.\n"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _described(manifests: Manifests) -> dict[str, Any]:
         "creates_namespace": project.wished.create_namespace,
         "image": project.image,
         "release": project.release,
-        "secret": project.secret_name if project.secrets else "",
+        "secret_object": project.secret_name if project.secrets else "",
         "secret_keys": sorted(project.secrets),
         "secret_file": manifests.secret_file,
         "before": jobs_before,

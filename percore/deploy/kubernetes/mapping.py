@@ -28,7 +28,7 @@ class Counterpart(NamedTuple):
 _LOG_FILE = Counterpart(
     NOTHING, "there are no log files: the output goes to the container's log, which the node rotates"
 )
-_IMAGE = Counterpart("part of the image (`invoke image`)")
+_IMAGE = Counterpart("part of the image")
 _HOSTS = Counterpart(NOTHING, "it is about hosts")
 _ROLLOUT = Counterpart(NOTHING, "the Deployment replaces pods in its own way: see `maxSurge` and `minReadySeconds`")
 _CONTROLLER = Counterpart(NOTHING, "it is a setting of the controller that serves Ingress or Gateway")

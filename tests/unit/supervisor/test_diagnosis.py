@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -180,7 +181,11 @@ def test_a_program_that_listens_alone_is_told_why_its_reload_would_lose_requests
 
 
 def test_an_app_that_listens_nowhere_is_none_whose_reload_loses_requests() -> None:
-    assert not reasons(app("jobs", 1, mode="fork", sharing="none", pid=os.getppid(), config={"port": 1}))
+    with subprocess.Popen(["sleep", "1000"]) as idle:
+        try:
+            assert not reasons(app("jobs", 1, mode="fork", sharing="none", pid=idle.pid, config={"port": 1}))
+        finally:
+            idle.kill()
 
 
 def test_what_a_reload_had_to_cut_is_told_with_how_often() -> None:
