@@ -28,6 +28,8 @@ from percore.errors import LockedError, UnreachableError, UsageError
 from percore.host.drained import KEPT
 
 _SHARED = ("percore_user", "percore_home", "package_path", "launcher_path", "startup")
+_HOSTS_A_SECOND = 2
+"""A machine that is as busy as its hosts tells at least so many of them in a second that it is there."""
 
 
 @dataclass(eq=False)
@@ -45,6 +47,7 @@ class Host:
     holders: Mapping[str, str] = field(default_factory=dict)  # of the single apps, once they are known
     remote: Remote | None = None
     of_environment: Callable[[], Mapping[str, Any]] = dict  # values of its templates that the whole environment gives
+    fleet: int = 1  # how many hosts the run has
 
     @property
     def name(self) -> str:
@@ -53,6 +56,11 @@ class Host:
     @property
     def forks(self) -> int:
         return self.scope.forks
+
+    @property
+    def confirm_seconds(self) -> int:
+        """So long it waits for a word from us. With many hosts, each hears from us less often."""
+        return (self.app or self.basics).confirm_seconds + self.fleet // _HOSTS_A_SECOND
 
     @property
     def settings(self) -> AppSettings:
@@ -105,7 +113,7 @@ class Host:
             "home": settings.percore_home,
             "user": settings.percore_user,
             "package": settings.package_path,
-            "confirm_seconds": settings.confirm_seconds,
+            "confirm_seconds": self.confirm_seconds,
             "app": settings.name,
             "env": settings.env_name,
             "renamed_from": settings.renamed_from,
@@ -126,7 +134,7 @@ class Host:
         """How the agent finds the host's set-up, which has no supervisor."""
         path, none = self.basics.setup_path, f"{self.basics.setup_path}/none"
         places = {"deploy_to": path, "home": path, "package": path, "command": [none], "user": None}
-        return {**places, "confirm_seconds": self.basics.confirm_seconds}
+        return {**places, "confirm_seconds": self.confirm_seconds}
 
     def targets(self) -> list[dict[str, Any]]:
         """Of its set-up, and of the app where there is one."""

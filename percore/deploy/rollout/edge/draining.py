@@ -142,7 +142,7 @@ def _undrain_at(host: Host, names: Sequence[str]) -> None:
 
 def _reach_again(host: Host, lost: UnreachableError) -> None:
     """Its agent undoes the change when it hears nothing any more, before the lock is free."""
-    deadline = time.monotonic() + host.basics.confirm_seconds
+    deadline = time.monotonic() + host.confirm_seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(UnreachableError):
             host.connect()

@@ -20,7 +20,7 @@ def ask_again(host: Host, op: str, **message: Any) -> Any:
 
 def reattach(host: Host, lost: UnreachableError) -> Any:
     """Take up the switch of this run again; the first error when the host stays out of reach until it rolls back by itself."""
-    deadline = time.monotonic() + host.settings.confirm_seconds
+    deadline = time.monotonic() + host.confirm_seconds
     while time.monotonic() < deadline:
         try:
             host.connect()
