@@ -15,7 +15,9 @@ from percore.deploy.connection.openssh import config as openssh
 from percore.deploy.connection.openssh.config import Wish, find_route
 from percore.deploy.connection.openssh.same_for_all import tells_apart
 from percore.deploy.plan.roles import load_role
+from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.parallel import on_all
+from percore.deploy.rollout.scope import Scope
 from percore.deploy.waiting import waiting_for, waiting_text
 from percore.errors import UsageError
 from percore.tasks.decorators import make_scope
@@ -112,6 +114,18 @@ def test_no_more_hosts_are_worked_on_at_once_than_asked_for() -> None:
 def test_a_number_of_hosts_at_once_that_does_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--forks 0 works on no host -> --forks 1 or more"):
         make_scope(tmp_path, "production", "all", 0)
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(1, 30), (3, 31), (50, 55), (200, 130)])
+def test_a_host_of_many_waits_longer_for_a_word_from_us(tmp_path: Path, count: int, seconds: int) -> None:
+    (tmp_path / "inventories").mkdir()
+    text = f"all: {{hosts: {{'web[1:{count}]': }}, vars: {{roles: [percore, app], app_name: shop, app_path: .}}}}\n"
+    (tmp_path / "inventories/eu.yml").write_text(text)
+    hosts = load_hosts(Scope("eu", tmp_path))
+    assert len(hosts) == count
+    assert {host.confirm_seconds for host in hosts} == {seconds}
+    assert {host.setup_target()["confirm_seconds"] for host in hosts} == {seconds}
+    assert sys.getswitchinterval() <= 0.05 / count
 
 
 def test_the_list_of_tasks_loads_nothing_that_only_some_tasks_need() -> None:
