@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -66,6 +68,20 @@ def test_each_host_is_asked_for_where_the_configuration_tells_them_apart(
     assert found[7] in ("other", "web7.lan")
     assert found[8] in ("web8", "web8.lan")
     assert {f"web{number}" for number in range(20)} <= {*asked}
+
+
+def test_an_ssh_that_is_a_script_is_asked_for_each_host(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may bring a configuration of its own, as this one does."""
+    config = tmp_path / "config"
+    config.write_text("Host web7\n  HostName other\n")
+    script = tmp_path / "ssh"
+    script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [find_route(Wish(f"web{number}", port=3333)).host for number in range(10)][7] == "other"
+    assert len(asked) == 10
 
 
 @pytest.mark.parametrize("word", ["-oCanonicalizeHostname=yes", "-oMatch=all", "-oInclude=x"])

@@ -7,6 +7,8 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +76,7 @@ def shared_options(wish: Any, ask: Ask) -> Options | None:
 
 
 def _find(wish: Any, ask: Ask, files: Stamps) -> Options | None:
-    if tells_apart(wish.arguments, files):
+    if _is_script(shutil.which("ssh") or "") or tells_apart(wish.arguments, files):
         return None
     answers = [dict(ask(replace(wish, host=name))) for name in _STAND_INS]
     names = [
@@ -94,11 +96,32 @@ def tells_apart(arguments: Sequence[str], files: Stamps) -> bool:
     return any(_has_sections(path, files) for path in _files(arguments))
 
 
+def _is_script(path: str) -> bool:
+    """Somebody's own `ssh`, which may add words, such as another configuration."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return True
+
+
+def _home() -> str:
+    """ssh asks the system, whatever `HOME` says."""
+    if sys.platform == "win32":
+        return os.path.expanduser("~")
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return os.path.expanduser("~")
+
+
 def _files(arguments: Sequence[str]) -> list[str]:
     """`-F FILE` takes the place of both."""
     following = [*arguments[1:], ""]
     given = [word[2:] or after for word, after in zip(arguments, following, strict=True) if word.startswith("-F")]
-    return given or [os.path.expanduser("~/.ssh/config"), SYSTEM]
+    return given or [f"{_home()}/.ssh/config", SYSTEM]
 
 
 def _has_sections(path: str, files: Stamps, depth: int = 0) -> bool:
@@ -123,7 +146,7 @@ def _has_sections(path: str, files: Stamps, depth: int = 0) -> bool:
 def _included(value: str, path: str) -> Iterator[str]:
     """As ssh_config(5) has it: relative to ~/.ssh, or to /etc/ssh in the system's files."""
     system = os.path.dirname(SYSTEM)
-    base = system if path.startswith(f"{system}/") else os.path.expanduser("~/.ssh")
+    base = system if path.startswith(f"{system}/") else f"{_home()}/.ssh"
     for pattern in value.split():
         if set(pattern) & set("$%\"'\\"):
             yield "/"  # a directory: it cannot be read
