@@ -58,11 +58,6 @@ class Host:
         return self.scope.forks
 
     @property
-    def confirm_seconds(self) -> int:
-        """So long it waits for a word from us. With many hosts, each hears from us less often."""
-        return (self.app or self.basics).confirm_seconds + self.fleet // _HOSTS_A_SECOND
-
-    @property
     def settings(self) -> AppSettings:
         """Of the app; only hosts that have it come to where they are asked for."""
         if self.app is None:
@@ -113,7 +108,7 @@ class Host:
             "home": settings.percore_home,
             "user": settings.percore_user,
             "package": settings.package_path,
-            "confirm_seconds": self.confirm_seconds,
+            "confirm_seconds": confirm_seconds(self),
             "app": settings.name,
             "env": settings.env_name,
             "renamed_from": settings.renamed_from,
@@ -134,7 +129,7 @@ class Host:
         """How the agent finds the host's set-up, which has no supervisor."""
         path, none = self.basics.setup_path, f"{self.basics.setup_path}/none"
         places = {"deploy_to": path, "home": path, "package": path, "command": [none], "user": None}
-        return {**places, "confirm_seconds": self.confirm_seconds}
+        return {**places, "confirm_seconds": confirm_seconds(self)}
 
     def targets(self) -> list[dict[str, Any]]:
         """Of its set-up, and of the app where there is one."""
@@ -150,6 +145,11 @@ class Host:
         except LockedError as error:  # the host cannot know what the environment is called here
             error.next = error.next.replace("invoke unlock --env ENV", self.scope.command("unlock"))
             raise
+
+
+def confirm_seconds(host: Host) -> int:
+    """So long it waits for a word from us. With many hosts, each hears from us less often."""
+    return (host.app or host.basics).confirm_seconds + host.fleet // _HOSTS_A_SECOND
 
 
 def names_kept_drained(facts: Mapping[str, Any]) -> list[str]:

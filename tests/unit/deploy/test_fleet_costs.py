@@ -17,6 +17,7 @@ from percore.deploy.connection.openssh import config as openssh
 from percore.deploy.connection.openssh.config import Wish, find_route
 from percore.deploy.connection.openssh.same_for_all import tells_apart
 from percore.deploy.plan.roles import load_role
+from percore.deploy.rollout.host import confirm_seconds
 from percore.deploy.rollout.hosts import load_hosts
 from percore.deploy.rollout.parallel import on_all
 from percore.deploy.rollout.scope import Scope
@@ -139,7 +140,7 @@ def test_a_host_of_many_waits_longer_for_a_word_from_us(tmp_path: Path, count: i
     (tmp_path / "inventories/eu.yml").write_text(text)
     hosts = load_hosts(Scope("eu", tmp_path))
     assert len(hosts) == count
-    assert {host.confirm_seconds for host in hosts} == {seconds}
+    assert {confirm_seconds(host) for host in hosts} == {seconds}
     assert {host.setup_target()["confirm_seconds"] for host in hosts} == {seconds}
     assert sys.getswitchinterval() <= 0.05 / count
 

@@ -17,7 +17,7 @@ from percore.deploy.rollout.edge.load_balancers import (
     make_entries,
     render_drained,
 )
-from percore.deploy.rollout.host import Host, lock_owner
+from percore.deploy.rollout.host import Host, confirm_seconds, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, connect_all, plan_hosts
 from percore.deploy.rollout.parallel import on_all, stop_at
 from percore.deploy.rollout.peers import find_peers
@@ -142,7 +142,7 @@ def _undrain_at(host: Host, names: Sequence[str]) -> None:
 
 def _reach_again(host: Host, lost: UnreachableError) -> None:
     """Its agent undoes the change when it hears nothing any more, before the lock is free."""
-    deadline = time.monotonic() + host.confirm_seconds
+    deadline = time.monotonic() + confirm_seconds(host)
     while time.monotonic() < deadline:
         with contextlib.suppress(UnreachableError):
             host.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from percore.deploy.rollout.host import Host, lock_owner
+from percore.deploy.rollout.host import Host, confirm_seconds, lock_owner
 from percore.errors import LockedError, UnreachableError
 
 
@@ -20,7 +20,7 @@ def ask_again(host: Host, op: str, **message: Any) -> Any:
 
 def reattach(host: Host, lost: UnreachableError) -> Any:
     """Take up the switch of this run again; the first error when the host stays out of reach until it rolls back by itself."""
-    deadline = time.monotonic() + host.confirm_seconds
+    deadline = time.monotonic() + confirm_seconds(host)
     while time.monotonic() < deadline:
         try:
             host.connect()
