@@ -183,6 +183,15 @@ def test_an_app_that_cannot_live_ends_it_with_2_unless_it_is_told_to_stay(runtim
     assert started.end() == 0
 
 
+def test_an_app_that_waits_for_another_one_in_vain_ends_it_with_2(runtime: Any, tmp_path: Path) -> None:
+    db = sh("db", "sleep 1000")
+    file = apps(tmp_path, db, sh("api", "echo served", depends_on=["db"]))
+    started = runtime(file, "--only", "api")
+    assert started.end() == 2
+    assert "start failed: api: it was not started" in started.err.read_text()
+    assert started.lines() == []
+
+
 def test_sigterm_gives_every_app_its_kill_timeout_and_no_longer(runtime: Any, tmp_path: Path) -> None:
     polite = "trap 'sleep 0.3; echo bye; exit 0' INT; echo up; while :; do sleep 0.02; done"
     deaf = "trap '' INT; echo up; while :; do sleep 0.02; done"

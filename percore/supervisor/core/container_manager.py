@@ -54,9 +54,14 @@ class ContainerManager(Manager):
 
 def code_of(worker: Worker) -> Optional[int]:
     """What a worker that is over says; None while it runs, or is about to."""
-    if worker.state is State.FATAL or is_crash_looping(worker):
+    if worker.state is State.FATAL or is_crash_looping(worker) or _was_held_back(worker):
         return NOTHING_ONLINE
     if worker.state in HAS_PROCESS or worker.state is State.BACKOFF:
         return None
     code = worker.history.exit_code if worker.state is State.EXITED else 0
     return 0 if code in worker.config.stop_exit_codes else code
+
+
+def _was_held_back(worker: Worker) -> bool:
+    """It was to start and never did, as what it depends on does not run."""
+    return worker.state is State.STOPPED and bool(worker.failure) and not worker.history.started_time
