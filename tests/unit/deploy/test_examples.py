@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,7 +114,7 @@ def test_an_example_is_read_by_a_deploy_and_has_all_that_a_repository_needs(
     assert ".env.production" in (app / ".gitignore").read_text().splitlines()
 
 
-def test_a_lock_file_pins_every_dependency_and_names_no_registry_but_the_public_one(name: str) -> None:
+def test_a_lock_file_pins_every_dependency_and_names_no_registry(name: str) -> None:
     app = EXAMPLES / name
     if (app / "package.json").is_file():
         assert recognize(app, None).lock == "package-lock.json"
@@ -123,8 +122,8 @@ def test_a_lock_file_pins_every_dependency_and_names_no_registry_but_the_public_
         for path, package in packages.items():
             if path and not package.get("link"):
                 assert package.get("integrity"), path
-                assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")
+                assert "resolved" not in package, path
         return
-    text = "".join((app / file).read_text() for file in ("uv.lock", "requirements.txt") if (app / file).is_file())
-    assert set(re.findall(r"https?://([^/\"]+)", text)) <= {"pypi.org", "files.pythonhosted.org"}
+    text = (app / "requirements.txt").read_text()
+    assert "://" not in text
     assert "sha256:" in text
