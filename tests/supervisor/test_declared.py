@@ -212,7 +212,7 @@ ROOT = Path(__file__).resolve().parents[2]
     reason="needs Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user-static",
 )
 def test_a_program_for_aarch64_shares_its_port_through_the_library_built_for_it(supervisor: Supervisor) -> None:
-    flags = re.search(r"^FLAGS = (\[.*\])$", (ROOT / "setup.py").read_text(), re.MULTILINE)
+    flags = re.search(r"^FLAGS = (\[.*?\])$", (ROOT / "setup.py").read_text(), re.MULTILINE | re.DOTALL)
     assert flags
     shim = [
         *ast.literal_eval(flags[1]),

@@ -30,8 +30,12 @@
     try {
       const response = await fetch(address(path, parameters), { ...options, signal: abort.signal, headers: { Accept: "application/json", ...options.headers } });
       if (response.status === 401) { location.assign("login"); throw new Refused("Log in again.", 401); }
-      const content = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-      if (!response.ok) throw new Refused(content.next ? `${content.error} → ${content.next}` : content.error, response.status);
+      const content = await response.json().catch(() => null); // it may end in the middle
+      if (!response.ok) {
+        const { error, next } = content || { error: `the server answered ${response.status}` };
+        throw new Refused(next ? `${error} → ${next}` : error, response.status);
+      }
+      if (content === null) throw new Error("unfinished");
       return content;
     } catch (error) {
       if (error instanceof Refused) throw error;
