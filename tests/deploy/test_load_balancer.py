@@ -266,7 +266,7 @@ def test_the_page_s_commands_do_what_it_says(tmp_path: Path) -> None:
     )
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     with Reader(tmp_path, env, {}) as reader:
-        reader.follow(steps_of(PAGE, "Files for ops"))
+        reader.follow(steps_of(PAGE, "Files for your own load balancer"))
 
 
 def test_the_page_names_every_variable_and_its_commands_exist() -> None:

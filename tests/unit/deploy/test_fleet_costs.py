@@ -71,6 +71,11 @@ def test_each_host_is_asked_for_where_the_configuration_tells_them_apart(
     assert {f"web{number}" for number in range(20)} <= {*asked}
 
 
+def test_hosts_for_which_the_inventory_says_nothing_of_ssh_are_reached(asked: list[str]) -> None:
+    assert len([find_route(Wish(f"web{number}")).host for number in range(10)]) == 10
+    assert asked
+
+
 def test_an_ssh_that_is_a_script_is_asked_for_each_host(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ def _home() -> str:
 
 def _files(arguments: Sequence[str]) -> list[str]:
     """`-F FILE` takes the place of both."""
-    following = [*arguments[1:], ""]
+    following = [*arguments, ""][1:]
     given = [word[2:] or after for word, after in zip(arguments, following, strict=True) if word.startswith("-F")]
     return given or [f"{_home()}/.ssh/config", SYSTEM]
 
