@@ -21,8 +21,10 @@ def allow_files(hosts: int) -> None:
     """Raise our own limit, as far as we may, to what so many connections need: it is 256 on macOS, and 1024 on Linux."""
     if sys.platform == "win32":  # it has no such limit
         return
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # nor have some builds of Python
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OTHER_FILES + FILES_OF_HOST * hosts
     if soft in (-1, resource.RLIM_INFINITY) or soft >= wanted:

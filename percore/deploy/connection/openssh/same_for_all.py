@@ -4,6 +4,7 @@ and their answers must be the same but for the name.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -107,14 +108,12 @@ def _is_script(path: str) -> bool:
 
 def _home() -> str:
     """ssh asks the system, whatever `HOME` says."""
-    if sys.platform == "win32":
-        return os.path.expanduser("~")
-    import pwd
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError, KeyError):
+            import pwd
 
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return os.path.expanduser("~")
+            return pwd.getpwuid(os.getuid()).pw_dir
+    return os.path.expanduser("~")
 
 
 def _files(arguments: Sequence[str]) -> list[str]:
