@@ -11,14 +11,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from percore.deploy.report import Report, print_error, print_line
-from percore.errors import PercoreError, PreflightError
+from percore.deploy.report import Report, print_line
+from percore.errors import PreflightError
 from percore.lab import Lab
 from percore.tasks import make_namespace
 from percore.tasks.decorators import operator_task
@@ -39,6 +41,11 @@ def developer_tools(context: Context) -> None:
 
 
 developer_task = functools.partial(operator_task, pre=[developer_tools])
+
+
+def bench_task(**help: str) -> Callable[[Callable[..., None]], Any]:
+    """A task that measures; `help` is of its options."""
+    return functools.partial(developer_task, help=help)
 
 
 @developer_task
@@ -164,85 +171,53 @@ def soak(context: Context, minutes: float = 5.0, seed: int = 0) -> None:
         print_line(run.summary())
 
 
-@task(
-    pre=[developer_tools],
-    name="supervisor",
-    help={
-        "only": "rows by name, separated by commas",
-        "json": "write the figures to this file",
-        "quick": "rough, in 3 minutes",
-    },
+@bench_task(
+    only="rows by name, separated by commas",
+    json="write the figures to this file",
+    quick="rough, in 3 minutes",
 )
 def bench_supervisor(context: Context, only: str = "", json: str = "", quick: bool = False) -> None:
     """Measure the supervisor and PM2 side by side; see docs/benchmarks.md."""
     from tests.bench.supervisor.run import run
 
-    try:
-        run(only, json, quick=quick)
-    except PercoreError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run(only, json, quick=quick)
 
 
-@task(
-    pre=[developer_tools],
-    name="deploy",
-    help={
-        "only": "service, files, rollouts, status; separated by commas",
-        "json": "write the figures to this file",
-        "quick": "rough, one round",
-    },
+@bench_task(
+    only="service, files, rollouts, status; separated by commas",
+    json="write the figures to this file",
+    quick="rough, one round",
 )
 def bench_deploy(context: Context, only: str = "", json: str = "", quick: bool = False) -> None:
     """Measure deploys beside ansible-core, pyinfra and bare connections, on lab hosts; see docs/benchmarks.md."""
     from tests.bench.deploy.run import run
 
-    try:
-        run(only, json, quick=quick)
-    except PercoreError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run(only, json, quick=quick)
 
 
-@task(
-    pre=[developer_tools],
-    name="scaling",
-    help={
-        "workers": "the most workers; otherwise twice the cores",
-        "json": "write the figures to this file, and the plot beside it as SVG",
-        "quick": "rough, one round",
-    },
+@bench_task(
+    workers="the most workers; otherwise twice the cores",
+    json="write the figures to this file, and the plot beside it as SVG",
+    quick="rough, one round",
 )
 def bench_scaling(context: Context, workers: str = "", json: str = "", quick: bool = False) -> None:
     """Requests a second for 1 to n workers, beside PM2 and plain processes behind NGINX; see docs/benchmarks.md."""
     from tests.bench.scaling.run import run
 
-    try:
-        run(workers, json, quick=quick)
-    except PercoreError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run(workers, json, quick=quick)
 
 
-@task(
-    pre=[developer_tools],
-    name="fleet",
-    help={
-        "hosts": "numbers of simulated hosts, separated by commas; otherwise 1,10,50,100,200",
-        "lab": "numbers of lab hosts on which Ansible, ansible-core-rs and pyinfra do the same (as root); otherwise none",
-        "json": "write the figures to this file, and the plot beside it as SVG",
-        "quick": "rough, one round",
-    },
+@bench_task(
+    hosts="numbers of simulated hosts, separated by commas; otherwise 1,10,50,100,200",
+    lab="numbers of lab hosts on which Ansible, ansible-core-rs and pyinfra do the same (as root); otherwise none",
+    json="write the figures to this file, and the plot beside it as SVG",
+    quick="rough, one round",
 )
 def bench_fleet(context: Context, hosts: str = "", lab: str = "", json: str = "", quick: bool = False) -> None:
     """What 1 to 200 hosts cost the control machine: time, CPU, memory; see docs/benchmarks.md."""
     from tests.bench.fleet.run import run
 
-    try:
-        run(hosts, lab, json, quick=quick)
-    except PercoreError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run(hosts, lab, json, quick=quick)
 
 
 namespace = make_namespace(__file__)
@@ -250,4 +225,5 @@ for own in (check, test, soak):
     namespace.add_task(own)
 namespace.add_collection(Collection("docs", docs_build, recording, reference))
 namespace.add_collection(Collection("lab", up, down, ssh))
-namespace.add_collection(Collection("bench", bench_supervisor, bench_deploy, bench_fleet, bench_scaling))
+benchmarks = {"supervisor": bench_supervisor, "deploy": bench_deploy, "fleet": bench_fleet, "scaling": bench_scaling}
+namespace.add_collection(Collection("bench", **benchmarks))

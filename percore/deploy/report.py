@@ -140,14 +140,16 @@ class Report:
         """Nothing stays silent: say what is still being done, and which hosts are waited for. None at the end."""
         if self._ended.is_set():
             return None
-        waiting, silent = waiting_text(), time.monotonic() - self._last
-        text = f"... {self._doing}: {waiting}" if waiting else f"... {self._doing}"
-        text = printable(REDACTOR.text(f"{text}, {time.monotonic() - self._started:.0f} s so far"))
-        if self._doing and shows_progress() and silent >= SILENCE_SECONDS:
-            TERMINAL.progress(text)
-        elif self._doing and waiting and silent >= PLAIN_SILENCE_SECONDS:
-            self._last = time.monotonic()
-            TERMINAL.line(text, sys.stderr)
+        is_live = shows_progress()
+        if self._doing and time.monotonic() - self._last >= (SILENCE_SECONDS if is_live else PLAIN_SILENCE_SECONDS):
+            waiting = waiting_text()
+            text = f"... {self._doing}: {waiting}" if waiting else f"... {self._doing}"
+            text = printable(REDACTOR.text(f"{text}, {time.monotonic() - self._started:.0f} s so far"))
+            if is_live:
+                TERMINAL.progress(text)
+            elif waiting:
+                self._last = time.monotonic()
+                TERMINAL.line(text, sys.stderr)
         return self._ended
 
 

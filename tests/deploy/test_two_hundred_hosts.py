@@ -15,6 +15,7 @@ from percore.deploy import status
 from percore.deploy.connection import agent, ssh_links, stream
 from percore.deploy.report import Report
 from percore.deploy.rollout import hosts as fleet
+from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.verbs import known_release, preview, rollout
 from percore.errors import PercoreError, PreflightError, UnreachableError
 from tests.deploy.simulated_fleet import SimulatedFleet, simulated_fleet
@@ -39,6 +40,15 @@ def open_files(most: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def connected(simulated: SimulatedFleet) -> Iterator[list[Host]]:
+    """All of its hosts; the test fails where one cannot be reached."""
+    hosts = fleet.load_hosts(simulated.scope)
+    with fleet.closing_hosts(hosts):
+        assert not fleet.connect_all(hosts)
+        yield hosts
 
 
 def test_two_hundred_hosts_are_deployed_to_and_shown_with_the_open_files_of_a_plain_shell(
@@ -82,9 +92,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
     monkeypatch.setattr(stream, "SILENCE_SECONDS", 0.5)
     simulated.have(2)
     simulated.says("web2", "probe", "", seconds=1.0)
-    hosts = fleet.load_hosts(simulated.scope)
-    with fleet.closing_hosts(hosts):
-        assert not fleet.connect_all(hosts)
+    with connected(simulated) as hosts:
         for op in ("probe", "ports", "ports"):
             with pytest.raises(UnreachableError, match="web2: nothing was heard any more, the link is cut"):
                 hosts[1].ask(op, **({} if op == "probe" else {"ports": []}))
@@ -94,13 +102,11 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
 
 def test_an_answer_that_was_not_read_to_its_end_is_not_taken_for_the_next_one(simulated: SimulatedFleet) -> None:
     simulated.have(1)
-    (host,) = hosts = fleet.load_hosts(simulated.scope)
 
     def fail(event: stream.Event) -> None:
         raise ZeroDivisionError
 
-    with fleet.closing_hosts(hosts):
-        assert not fleet.connect_all(hosts)
+    with connected(simulated) as (host,):
         message = {"release": "20260101120000-0a1b2c3d"}
         with pytest.raises(ZeroDivisionError):
             host.agent.ask("activate", target=host.target(), on_event=fail, **message)
@@ -125,9 +131,8 @@ def test_a_host_that_is_slow_to_start_its_agent_is_waited_for(
     monkeypatch.setattr(agent, "GREETING_SECONDS", 30.0)
     simulated.have(2)
     simulated.says("web2", "start", "", seconds=1.0)
-    hosts = fleet.load_hosts(simulated.scope)
-    with fleet.closing_hosts(hosts):
-        assert not fleet.connect_all(hosts)
+    with connected(simulated):
+        pass
 
 
 def test_a_plan_names_the_hosts_that_it_waits_for_in_a_log(
@@ -149,9 +154,7 @@ def test_a_server_that_lets_in_few_at_once_is_tried_again(tmp_path: Path, monkey
         made.have(12)
         monkeypatch.chdir(made.project)
         monkeypatch.setattr(ssh_links, "PAUSES", (0.2,) * 100)
-        hosts = fleet.load_hosts(made.scope)
-        with fleet.closing_hosts(hosts):
-            assert not fleet.connect_all(hosts)
+        with connected(made):
             assert threading.active_count() < 200
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from percore.deploy.plan.peers import EdgePeer
 from percore.deploy.plan.variables import render_text
 
 SUMS = "SHA256SUMS"
+UNTOLD = "0" * 64
+"""Instead of the hash of a file that holds secrets, which it would help to guess."""
 
 Files = Mapping[str, bytes]
 """By name."""
@@ -64,7 +66,7 @@ def make_files(apps: Sequence[HandOff], env: str, templates: Path) -> dict[str, 
             found[name] = render_text(template, app.values(), templates).encode()
     values = {"env_name": env, "apps": [_described(app) for app in apps]}
     found["README.md"] = render_text("edge-README.md.j2", values, templates).encode()
-    found[SUMS] = _sums(found)
+    found[SUMS] = sums_of(found)
     return found
 
 
@@ -76,8 +78,14 @@ def _templates_of(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _sums(files: Files) -> bytes:
-    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)).encode()
+def sums_of(files: Files, secret: Collection[str] = ()) -> bytes:
+    """As `sha256sum` prints them."""
+    told = {name: UNTOLD if name in secret else digest_of(files[name]) for name in sorted(files)}
+    return "".join(f"{digest}  {name}\n" for name, digest in told.items()).encode()
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_sums(text: str) -> dict[str, str]:

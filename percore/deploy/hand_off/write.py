@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from percore.deploy.hand_off.compare import changes
-from percore.deploy.hand_off.files import SUMS, Files, read_sums
+from percore.deploy.hand_off.files import SUMS, UNTOLD, Files, digest_of, read_sums
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-UNTOLD = "0" * 64
-"""Instead of the hash of a file that holds secrets."""
-
 Meaning = Callable[[Files, Files, Sequence[str]], Sequence[str]]
 """What the change of these files means: of the former ones and those that are wanted, the names that differ."""
 
@@ -40,7 +36,7 @@ def compare_files(directory: Path, files: Files, meaning: Meaning) -> Written:
     sums = read_sums(former.get(SUMS, b"").decode(errors="replace"))
     different = [name for name in sorted({*former, *files}) if former.get(name) != files.get(name)]
     told = {name: digest for name, digest in sums.items() if name in former and digest != UNTOLD}
-    edited = [name for name, digest in told.items() if _digest(former[name]) != digest]
+    edited = [name for name, digest in told.items() if digest_of(former[name]) != digest]
     changed = tuple(name for name in different if name != SUMS)
     return Written(changed, tuple(meaning(former, files, different)), tuple(edited))
 
@@ -73,10 +69,6 @@ def _meaning_of(name: str, former: Files, wanted: Files) -> list[str]:
         return changes(former[name], wanted[name])
     except ValueError:  # somebody wrote into it, or into the template
         return []
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:

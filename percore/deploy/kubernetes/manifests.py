@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.hand_off.files import SUMS
+from percore.deploy.hand_off.files import SUMS, sums_of
 from percore.deploy.kubernetes.model import ONCE, SERVERS, SINGLE, TIMED, Object, Project, Workload
 from percore.deploy.kubernetes.objects import configuration, gateway, ingress, jobs
 from percore.deploy.kubernetes.objects import workloads as controllers
@@ -114,7 +113,7 @@ def make_files(found: Sequence[Manifests], env: str, again: str, templates: Path
     files[KUSTOMIZATION] = _kustomization(found, env)
     values = {"env_name": env, "again": again, "projects": [_described(each) for each in found], "files": sorted(files)}
     files[README] = render_text("kubernetes-README.md.j2", values, templates).encode()
-    files[SUMS] = _sums(files, {each.secret_file for each in found})
+    files[SUMS] = sums_of(files, {each.secret_file for each in found})
     return files
 
 
@@ -124,12 +123,6 @@ def _kustomization(found: Sequence[Manifests], env: str) -> bytes:
     )
     content = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources}
     return (HEAD.format(env=env) + yaml_text(content)).encode()
-
-
-def _sums(files: Mapping[str, bytes], secret: set[str]) -> bytes:
-    """That of a secret would help to guess it."""
-    told = {name: "0" * 64 if name in secret else hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    return "".join(f"{digest}  {name}\n" for name, digest in told.items()).encode()
 
 
 def _described(manifests: Manifests) -> dict[str, Any]:

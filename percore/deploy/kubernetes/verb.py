@@ -8,7 +8,7 @@ from pathlib import Path
 
 from percore.deploy.command_line import relative
 from percore.deploy.hand_off.files import Files
-from percore.deploy.hand_off.write import Written, bring_files, compare_files
+from percore.deploy.hand_off.write import Written, bring_files, compare_files, replace_file
 from percore.deploy.kubernetes import compare
 from percore.deploy.kubernetes.apps import make_workloads
 from percore.deploy.kubernetes.left import what_is_left
@@ -92,5 +92,4 @@ def _hide(directory: Path, private: set[str]) -> None:
     lines = path.read_text().splitlines() if path.is_file() else []
     missing = sorted(name for name in private if f"/{name}" not in lines)
     if missing:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in [*lines, *(f"/{name}" for name in missing)]))
+        replace_file(path, "".join(f"{line}\n" for line in [*lines, *(f"/{name}" for name in missing)]).encode())

@@ -14,7 +14,7 @@ from typing import Any
 from percore.common import names
 from percore.deploy import schema
 from percore.deploy.shipped import with_shipped
-from percore.deploy.yaml_files import Document, read_document
+from percore.deploy.yaml_files import Document, FileStamp, read_document, stamp_of
 from percore.errors import UsageError
 from percore.host.tags import Selection
 
@@ -113,12 +113,11 @@ def load_role(name: str, directory: Path = Path("roles")) -> Role:
         known = sorted({entry.parent.name for root in with_shipped(directory) for entry in root.glob("*/role.yml")})
         advice = schema.suggest(name, known, f"choose one of {', '.join(known) or '(none yet)'}")
         raise UsageError(f"role '{name}' does not exist", where=str(directory), next=advice)
-    status = path.stat()
-    return _read_role(name, path, lookup, (status.st_ino, status.st_size, status.st_mtime_ns))
+    return _read_role(name, path, lookup, stamp_of(str(path)))
 
 
 @functools.lru_cache(maxsize=100)
-def _read_role(name: str, path: Path, lookup: tuple[Path, ...], stamp: tuple[int, int, int]) -> Role:
+def _read_role(name: str, path: Path, lookup: tuple[Path, ...], stamp: FileStamp) -> Role:
     """Once for all hosts; with another `stamp` it is another file."""
     document = read_document(path)
     data = None if document.root is None else document.value(document.root)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from percore.common.bounds import read_file
+from percore.deploy.yaml_files import FileStamp, stamp_of
 
 _HASHED = "|1|"
 
@@ -50,7 +51,7 @@ class Known:
 def find_known(paths: Iterable[str], name: str, bare_name: str = "") -> Known:
     """The keys of `name`, a host or `[host]:port`, and where it has none, of `bare_name`. A revoked one is none of them."""
     known = Known()
-    for file in map(_read, paths):
+    for file in (_read(path, stamp_of(path)) for path in paths):
         known.passed_over += file.passed_over
         for line in file.candidates(name.lower(), bare_name.lower()):
             if names_match(line.names, name):
@@ -115,16 +116,9 @@ class _KnownFile:
         return (self._lines[position] for position in sorted(found))
 
 
-def _read(path: str) -> _KnownFile:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return _KnownFile(_lines(path))
-    return _read_once(path, (status.st_ino, status.st_size, status.st_mtime_ns))
-
-
 @functools.lru_cache(maxsize=8)
-def _read_once(path: str, stamp: tuple[int, int, int]) -> _KnownFile:
+def _read(path: str, stamp: FileStamp) -> _KnownFile:
+    """Once for all hosts; with another `stamp` it is another file."""
     return _KnownFile(_lines(path))
 
 

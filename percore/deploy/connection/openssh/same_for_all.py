@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from percore.common.bounds import read_file
+from percore.deploy.yaml_files import FileStamp, stamp_of
 
 FEW = 4
 """So many hosts are asked for one by one: that is as quick."""
@@ -32,7 +33,7 @@ _PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _TELLS_APART = re.compile(r"(match|host|include|canonicalize\w*)\b", re.IGNORECASE)
 
 Options = Mapping[str, Sequence[str]]
-Stamps = dict[str, tuple[int, int, int]]
+Stamps = dict[str, FileStamp]
 Ask = Callable[[Any], Options]
 
 
@@ -42,7 +43,9 @@ class _Answer(NamedTuple):
     options: Options | None
 
     def is_fresh(self) -> bool:
-        return time.monotonic() - self.made < KEPT_SECONDS and self.files == {path: _stamp(path) for path in self.files}
+        return time.monotonic() - self.made < KEPT_SECONDS and self.files == {
+            path: stamp_of(path) for path in self.files
+        }
 
 
 class _Shared:
@@ -125,7 +128,7 @@ def _files(arguments: Sequence[str]) -> list[str]:
 
 def _has_sections(path: str, files: Stamps, depth: int = 0) -> bool:
     """What cannot be read, or is included in a way that is not known here, may have some."""
-    files[path] = _stamp(path)
+    files[path] = stamp_of(path)
     try:
         text = "" if path == "none" else read_file(path).decode(errors="replace")
     except FileNotFoundError:
@@ -150,12 +153,3 @@ def _included(value: str, path: str) -> Iterator[str]:
         if set(pattern) & set("$%\"'\\"):
             yield "/"  # a directory: it cannot be read
         yield from glob.glob(os.path.join(base, os.path.expanduser(pattern)))
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    """Another one after a change."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return 0, 0, 0
-    return status.st_ino, status.st_size, status.st_mtime_ns
