@@ -27,8 +27,7 @@ from percore.deploy.build.workspace import Source, find_source
 from percore.deploy.plan.settings import AppSettings
 from percore.errors import PreflightError, UsageError
 from percore.packages import can_install, install_packages
-
-PROCESS_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json", "ecosystem.yml", "ecosystem.yaml")
+from percore.supervisor.config.app_bounds import PROCESS_FILES
 
 _FORMAT = 2
 """Raised when the archive of the same source is to look different."""
@@ -206,7 +205,8 @@ def find_process_file(settings: AppSettings, source: Source, tree: Path) -> str:
     for name in places:
         if (tree / name).is_file():
             return name
-    raise UsageError(f"there is no process file ({' or '.join(names)})", where=str(settings.path), next="write one")
+    wanted = settings.process_file or f"{PROCESS_FILES[0]} or one of its variants"
+    raise UsageError(f"there is no process file ({wanted})", where=str(settings.path), next="write one")
 
 
 @contextlib.contextmanager

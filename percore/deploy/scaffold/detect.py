@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from percore.common import names
-from percore.deploy.build.app import PROCESS_FILES
 from percore.deploy.build.package_manager import recognize
 from percore.deploy.scaffold import frameworks
 from percore.deploy.scaffold.frameworks import Beside, Proposal, dotted
-from percore.deploy.scaffold.source import AppSource, Found
+from percore.deploy.scaffold.pm2_script import pm2_target, without_pm2
+from percore.deploy.scaffold.source import NODE_ENDINGS, AppSource, Found
 from percore.errors import PercoreError
+from percore.supervisor.config.app_bounds import PROCESS_FILE, PROCESS_FILES
 
 _NUMBER = r"['\"]?(?P<port>[1-9][0-9]{1,4})\b"
 _PORTS = [
@@ -43,7 +44,6 @@ _HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WOR
 _ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
 _WSGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:Flask|Bottle|falcon\.App)\(")
 _BUILDS = re.compile(r"\b(build|compile|tsc)\b")
-_NODE_ENDINGS = (".js", ".cjs", ".mjs", ".ts")
 _NODE = re.compile(r"(?:NODE_ENV=\S+ )?(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
 _PYTHON = re.compile(r"(?<![\w./-])python(?= )")
 """Debian has no command of this name."""
@@ -104,7 +104,7 @@ def detect(directory: Path) -> Detected:
     return Detected(
         name=name,
         tools=_tools(source),
-        process_file=next((file for file in PROCESS_FILES if source.has(file)), ""),
+        process_file=_process_file(source),
         programs=(_main(source, name), *(_program_beside(source, name, one) for one in beside)),
         port=_port(source),
         health=_health(source),
@@ -115,7 +115,18 @@ def detect(directory: Path) -> Detected:
     )
 
 
+def _process_file(source: AppSource) -> str:
+    """That of the script which starts PM2, wherever it lies; else the first of those that are looked for."""
+    started = pm2_target(_start(source)[1]).removeprefix("./")
+    if PROCESS_FILE.search(started) and source.has(started):
+        return started
+    return next(filter(source.has, PROCESS_FILES), "")
+
+
 def _settings(source: AppSource, name: str, beside: list[Beside]) -> Iterator[Proposal]:
+    file = _process_file(source)
+    if file != next(filter(source.has, PROCESS_FILES), ""):
+        yield Proposal("process_file", file, "found in package.json")
     if build := _start(source)[0]:
         yield Proposal("build_command", build, "found in package.json")
     yield from frameworks.settings(source, name, beside, dict(_procfile(source)).get("release", ""))
@@ -186,7 +197,7 @@ def _of_package(source: AppSource, name: str) -> DetectedProgram:
     """The script that starts the built app, else `main` of package.json."""
     if frameworks.is_next_standalone(source):
         return DetectedProgram(name, f"./{frameworks.NEXT_STANDALONE}")
-    if command := _start(source)[1]:
+    if command := without_pm2(_start(source)[1]):
         return _node_program(source, name, command)
     for framework, script in _WITHOUT_START.items():
         if framework in source.dependencies:
@@ -214,14 +225,14 @@ def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = 
     if match is None or ("nodemon" in command and match["flags"]):
         return DetectedProgram(name, command, is_web)
     script = _with_ending(source, match["script"])
-    if not script.endswith(_NODE_ENDINGS):
+    if not script.endswith(NODE_ENDINGS):
         return DetectedProgram(name, command, is_web)
     return DetectedProgram(name, script if script.startswith("./") else f"./{script}", is_web, match["flags"].strip())
 
 
 def _with_ending(source: AppSource, script: str) -> str:
     """Node adds it by itself, where there is no such file."""
-    return script if source.has(script) or script.endswith(_NODE_ENDINGS) else f"{script}.js"
+    return script if source.has(script) or script.endswith(NODE_ENDINGS) else f"{script}.js"
 
 
 def _usual_script(source: AppSource) -> str:
@@ -254,12 +265,13 @@ def _serve(source: AppSource, target: str, *, is_async: bool) -> str:
 
 def _port(source: AppSource) -> Found:
     """Where it listens: as its process file, its env files, its start command or its source say it, in this order."""
-    written = [name for name in (*PROCESS_FILES, "Procfile", "package.json") if source.has(name)]
+    files = [name for name in dict.fromkeys((_process_file(source), *PROCESS_FILES)) if name and source.has(name)]
+    others = list(filter(source.has, ("Procfile", "package.json")))
     env_files = [path.name for path in sorted(source.directory.glob(".env*")) if path.is_file()]
     searches = [
-        ([_PORTS[0], _PORTS[2]], [name for name in written if name in PROCESS_FILES]),
+        ([_PORTS[0], _PORTS[2]], files),
         ([_PORT_IN_ENV], env_files),
-        ([_PORT_IN_COMMAND], [name for name in written if name not in PROCESS_FILES]),
+        ([_PORT_IN_COMMAND], others),
         *(([pattern], [*source.sources, *_started(source)]) for pattern in _PORTS),
     ]
     for patterns, where in searches:

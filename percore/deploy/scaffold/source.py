@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import tomllib
 
+NODE_ENDINGS = (".js", ".cjs", ".mjs", ".ts")
 SOURCES = (".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".jsx", ".tsx", ".py")
 MADE = {
     "node_modules", "dist", "build", "out", "coverage", "vendor", "python_packages", "__pycache__", "venv", "env", "public",

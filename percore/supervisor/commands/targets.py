@@ -19,22 +19,12 @@ from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
-from percore.supervisor.config.app_bounds import PROCESS_FILE, is_same_project, script_of
+from percore.supervisor.config.app_bounds import PROCESS_FILE, PROCESS_FILES, is_same_project, script_of
 from percore.supervisor.config.app_reader import STATIC_SERVER, make_app
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.process_file import absolute, load_process_file, working_directory
 from percore.supervisor.config.value_types import FLAG
 
-_PROCESS_FILES = (
-    "ecosystem.config.js",
-    "ecosystem.config.cjs",
-    "ecosystem.config.mjs",
-    "ecosystem.config.ts",
-    "ecosystem.json",
-    "ecosystem.json5",
-    "ecosystem.yml",
-    "ecosystem.yaml",
-)
 # A script whose only work is to export apps is a process file, whatever it is called.
 _EXPORTS_APPS = re.compile(
     rb"(?:module\.exports\s*=|exports\.default\s*=|export\s+default)\s*\(?\s*\{\s*[\"']?apps[\"']?\s*:"
@@ -235,7 +225,7 @@ def shell_environment() -> dict[str, str]:
 
 
 def find_process_file() -> str:
-    for name in _PROCESS_FILES:
+    for name in PROCESS_FILES:
         if os.path.isfile(name):
             return name
-    raise UsageError(f"there is no process file in this directory ({_PROCESS_FILES[0]})", next="percore start FILE")
+    raise UsageError(f"there is no process file in this directory ({PROCESS_FILES[0]})", next="percore start FILE")

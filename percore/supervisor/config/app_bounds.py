@@ -18,6 +18,13 @@ _LONGEST_NAME = 200  # of a file's 255, with what is added to it
 _OWN_LOG = "percore"  # of the supervisor itself, in the same directory
 # What a process file is called, for commands that take files and names.
 PROCESS_FILE = re.compile(r"\.(json[5c]?|ya?ml)$|\.config\.[cm]?[jt]s$")
+PROCESS_FILES = (
+    *(f"ecosystem.config.{ending}" for ending in ("js", "cjs", "mjs", "ts", "json")),
+    *(f"ecosystem.{ending}" for ending in ("json", "json5", "yml", "yaml")),
+    *(f"ecosystem.config.{ending}" for ending in ("yml", "yaml")),
+    *("pm2.config.js", "pm2.config.cjs", "pm2.json"),
+)
+"""What is looked for in a directory, the first that is there."""
 
 
 def why_no_name(name: str) -> str:

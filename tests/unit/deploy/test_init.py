@@ -233,6 +233,40 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
     assert setting(write(tmp_path / "b", files), "build_command") is None
 
 
+@pytest.mark.parametrize(
+    ("start", "file"),
+    [
+        ("pm2 start ecosystem.config.json --no-daemon", "ecosystem.config.json"),
+        ("cross-env NODE_ENV=production pm2-runtime ./deploy/prod.json --env production", "deploy/prod.json"),
+        ("npx pm2-runtime start pm2.config.cjs", "pm2.config.cjs"),
+    ],
+)
+def test_the_process_file_that_a_script_gives_to_pm2_is_the_apps(tmp_path: Path, start: str, file: str) -> None:
+    made = (
+        "module.exports = { apps: [] };\n" if file.endswith("js") else {"apps": [{"name": "web", "script": "web.js"}]}
+    )
+    app = write(tmp_path, {"package.json": {"scripts": {"start": start}}, file: made})
+    before = contents(app)
+    init(InitWish("eu", app, app, "web1"), Report(quiet=True))
+    assert contents(app).items() >= before.items()
+    assert not {*contents(app)} & ({"ecosystem.config.js", "ecosystem.config.cjs"} - {file})
+    assert setting(app, "process_file") == ("deploy/prod.json" if file == "deploy/prod.json" else None)
+
+
+@pytest.mark.parametrize(
+    ("start", "script"),
+    [
+        ("pm2 start src/main.js -i max --no-daemon", "./src/main.js"),
+        ("NODE_ENV=production pm2-runtime src/main.js", "./src/main.js"),
+        ("pm2 start npm --name web -- run serve", "npm run serve"),
+        ("npm run build:pm2", "npm run build:pm2"),
+    ],
+)
+def test_a_script_that_starts_pm2_leads_to_what_pm2_runs(tmp_path: Path, start: str, script: str) -> None:
+    found = detect(write(tmp_path, {"package.json": {"scripts": {"start": start}}, "src/main.js": "listen(3000)\n"}))
+    assert [program.script for program in found.programs] == [script]
+
+
 def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
     app = write(tmp_path, APPS["a Procfile"][0])
     init(InitWish("production", app, app), Report(quiet=True))

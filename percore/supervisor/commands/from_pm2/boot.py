@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Iterator
 
 from percore.common.bounds import read_file
+from percore.supervisor.config.app_bounds import PROCESS_FILES
 
 _UNITS = "/etc/systemd/system/pm2*.service"
 _HOME = re.compile(r'^Environment="?PM2_HOME=([^"\n]*)', re.MULTILINE)
 _DEPLOY = re.compile(r"""(?:^|[,{\s])["']?deploy["']?\s*:\s*\{""")
-_FILES = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json")
 
 
 def startup_notes(home: str, pattern: str = _UNITS) -> Iterator[str]:
@@ -27,7 +27,7 @@ def startup_notes(home: str, pattern: str = _UNITS) -> Iterator[str]:
 
 def deploy_notes(directories: Iterable[object]) -> Iterator[str]:
     for directory in sorted({str(each) for each in directories}):
-        for path in (os.path.join(directory, name) for name in _FILES):
+        for path in (os.path.join(directory, name) for name in PROCESS_FILES):
             if _DEPLOY.search(text_of(path)):
                 yield f"{path} has a section 'deploy', which is not taken over -> percore init --env production"
 
