@@ -100,18 +100,18 @@ class Detected:
 def detect(directory: Path) -> Detected:
     source = AppSource(directory)
     name = _name(source)
-    beside = list(_beside(source))
+    beside, file, main = list(_beside(source)), _process_file(source), _main(source, name)
     return Detected(
         name=name,
         tools=_tools(source),
-        process_file=_process_file(source),
-        programs=(_main(source, name), *(_program_beside(source, name, one) for one in beside)),
+        process_file=file,
+        programs=(main, *(_program_beside(source, name, one) for one in beside)),
         port=_port(source),
         health=_health(source),
         is_python=source.is_python and not source.is_node,
         is_es_module=source.package.get("type") == "module",
         settings=tuple(_settings(source, name, beside)),
-        notes=tuple(frameworks.notes(source)),
+        notes=tuple(frameworks.notes(source, "" if file else main.script)),
     )
 
 

@@ -59,6 +59,9 @@ _STATIC_URL = re.compile(r"^STATIC_URL\s*=\s*['\"]/?(?P<path>[\w./-]+?)/?['\"]")
 _SQLITE = re.compile(r"['\"]NAME['\"]\s*:\s*(?:os\.path\.join\(\s*)?BASE_DIR\s*[/,]\s*['\"](?P<file>[^'\"/]+)['\"]")
 _ALLOWED = re.compile(r"^ALLOWED_HOSTS\s*=\s*[\[(]\s*['\"](?P<host>[A-Za-z0-9][A-Za-z0-9.-]*)['\"]")
 
+_PACKAGES = {"nest": "@nestjs/cli", "ng": "@angular/cli"}
+"""Where a program is not called as its package."""
+
 NEXT_STANDALONE = ".next/standalone/server.js"
 
 
@@ -164,8 +167,15 @@ def _django_settings(source: AppSource) -> Iterator[Proposal]:
         yield Proposal("health_host", host, f"the app answers to its own names only: {place}")
 
 
-def notes(source: AppSource) -> Iterator[str]:
-    """What nobody but the owner of the app can set right."""
+def notes(source: AppSource, command: str) -> Iterator[str]:
+    """What nobody but the owner of the app can set right. `command` starts the app; empty: a process file does."""
+    program = command.partition(" ")[0]
+    package = _PACKAGES.get(program, program)
+    if package in source.dependencies - source.production_dependencies and source.is_node:
+        yield (
+            f"'{command}': hosts get nothing of devDependencies, such as {package}: write what runs the built app into the "
+            "process file"
+        )
     where = [name for name in _python_sources(source) if "settings" in name] if source.has("manage.py") else []
     file, place = _first(source, _SQLITE, where)
     if file:

@@ -267,6 +267,20 @@ def test_a_script_that_starts_pm2_leads_to_what_pm2_runs(tmp_path: Path, start: 
     assert [program.script for program in found.programs] == [script]
 
 
+@pytest.mark.parametrize(
+    ("start", "package"), [("nx serve", "nx"), ("nest start", "@nestjs/cli"), ("ts-node src/main.ts", "ts-node")]
+)
+def test_a_start_script_of_what_hosts_do_not_get_is_told(tmp_path: Path, start: str, package: str) -> None:
+    files = {"scripts": {"start": start}, "devDependencies": {package: "1"}}
+    app = write(tmp_path, {"package.json": files})
+    (note,) = detect(app).notes
+    assert note.startswith(f"'{start}': hosts get nothing of devDependencies, such as {package}: ")
+    write(app, {"package.json": {**files, "dependencies": {package: "1"}}})
+    assert not detect(app).notes
+    write(app, {"package.json": files, "ecosystem.config.js": ""})
+    assert not detect(app).notes
+
+
 def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) -> None:
     app = write(tmp_path, APPS["a Procfile"][0])
     init(InitWish("production", app, app), Report(quiet=True))
