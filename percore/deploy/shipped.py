@@ -16,6 +16,7 @@ def shipped_directory() -> Path:
     return installed if installed.is_dir() else here.parents[2]
 
 
+@functools.cache
 def with_shipped(directory: Path) -> tuple[Path, ...]:
     """A project's `roles` or `templates`, then the one that percore ships: the first that has a file counts."""
     shipped = shipped_directory() / directory.name

@@ -20,14 +20,12 @@ from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.agent_faults import explain_loss, explain_silence, remote_error
 from percore.deploy.connection.channel import Channel
 from percore.deploy.connection.replies import WrongReply
+from percore.deploy.connection.signs_of_life import SIGNS_OF_LIFE
 from percore.deploy.connection.stream import Event, Lines, Listening, OnEvent, Part, Sending
 from percore.deploy.connection.transport import open_channel
 from percore.errors import PercoreError, UnreachableError
 
 LOG = logging.getLogger("percore.remote")
-
-ALIVE_SECONDS = 1.0
-"""Between two signs of life to an agent that has nothing to do."""
 
 GREETING_SECONDS = 60.0
 """So long a host may take to start the agent and to tell its facts: what a login shell prints comes before."""
@@ -41,7 +39,7 @@ class Remote:
         self.host = address.host
         self._channel = channel
         self._lines = Lines(channel)
-        self._closed = threading.Event()
+        self._is_closed = False
         self._is_lost = False  # nothing is to be heard from there any more
         self._refused: PercoreError | None = (
             None  # why nothing is asked any more: a late answer would be taken for the next one
@@ -63,7 +61,7 @@ class Remote:
         self.facts: dict[str, Any] = self._read_facts(deadline)
         self._is_told = True
         self.clock_skew: float = self.facts["time"] - time.time()  # seconds; the line's way here is in it
-        threading.Thread(target=self._keep_alive, daemon=True).start()
+        SIGNS_OF_LIFE.add(self.say_alive)
 
     def ask(
         self, op: str, *, parts: Mapping[str, Part] | None = None, on_event: OnEvent | None = None, **message: Any
@@ -131,21 +129,22 @@ class Remote:
             raise self._refuse(f"its agent answered 'facts' {wrong}") from None
         return facts
 
-    def _keep_alive(self) -> None:
-        """An empty line now and then while nothing is asked: within a message it would be taken for its parts."""
-        while not self._closed.wait(ALIVE_SECONDS):
-            if self._asking.acquire(blocking=False):
-                try:
-                    self._channel.send(b"\n")
-                except (OSError, EOFError, ValueError):
-                    return
-                finally:
-                    self._asking.release()
+    def say_alive(self) -> bool:
+        """An empty line while nothing is asked: within a message it would be taken for its parts."""
+        if self._is_closed or self._refused is not None:
+            return False
+        if self._asking.acquire(blocking=False):
+            try:
+                self._channel.send_if_ready(b"\n")
+            finally:
+                self._asking.release()
+        return True
 
     def close(self, *, wait: bool = False) -> None:
         """Goodbye: the agent rolls back what was not confirmed, frees the lock, and ends; `wait` for all that."""
-        if not self._closed.is_set():
-            self._closed.set()
+        if not self._is_closed:
+            self._is_closed = True
+            SIGNS_OF_LIFE.remove(self.say_alive)
             with contextlib.suppress(OSError, EOFError, ValueError):
                 self._channel.send(b'{"op": "bye"}\n')
             with contextlib.suppress(OSError, EOFError, ValueError):

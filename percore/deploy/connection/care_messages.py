@@ -1,11 +1,14 @@
-"""What an agent may answer about the state of its host: to `doctor`, `jobs` and `patch`. As in `messages`."""
+"""What an agent may answer about the state of its host: to `doctor`, `jobs`, `patch`, and to pages that are always open.
+
+As in `messages`.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, TypedDict
 
 from percore.common.typed import Count, Line, pattern
-from percore.deploy.connection.messages import Figure, Moment, Word
+from percore.deploy.connection.messages import Figure, Moment, Status, Word
 
 
 class HostFinding(TypedDict):
@@ -61,3 +64,19 @@ class JobReport(TypedDict):
 
 class JobsAnswer(TypedDict):
     jobs: list[JobReport]
+
+
+class CountedSockets(TypedDict):
+    open: Count
+    queue: Count
+    accepted: Count | None
+
+
+class Figures(TypedDict):
+    """What a page that is always open shows of a host."""
+
+    status: Status
+    daemon: bool
+    connections: dict[Word, CountedSockets]  # by worker id
+    load: Figure
+    memory_used_bytes: Count

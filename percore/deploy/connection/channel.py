@@ -20,6 +20,10 @@ class Channel(Protocol):
 
     def send(self, data: bytes) -> None: ...
 
+    def send_if_ready(self, data: bytes) -> None:
+        """A few bytes, or nothing where that would wait."""
+        ...
+
     def receive(self, seconds: float) -> bytes:
         """Some bytes, none at the end; TimeoutError when there are none for so long, or the link is silent for too long."""
         ...

@@ -55,6 +55,10 @@ class LocalChannel:
             with contextlib.suppress(BlockingIOError):
                 rest = rest[os.write(self._input.fileno(), rest[:PIECE_BYTES]) :]
 
+    def send_if_ready(self, data: bytes) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._input.fileno(), data)
+
     def receive(self, seconds: float) -> bytes:
         _wait_for(self._output.fileno(), select.POLLIN, seconds)
         return os.read(self._output.fileno(), PIECE_BYTES)

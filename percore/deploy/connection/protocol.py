@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypedDict
 
-from percore.deploy.connection.care_messages import BootFound, Diagnosis, JobsAnswer, Patched, Proved
-from percore.deploy.connection.figures import Figures
+from percore.deploy.connection.care_messages import BootFound, Diagnosis, Figures, JobsAnswer, Patched, Proved
 from percore.deploy.connection.messages import (
     Changed,
     CommandEnded,

@@ -26,6 +26,11 @@ class SshChannel:
         self._channel.settimeout(self._link.route.silence_seconds)
         self._channel.sendall(data)
 
+    def send_if_ready(self, data: bytes) -> None:
+        """Not when its window is full, new keys are negotiated, or the link takes nothing."""
+        if self._channel.send_ready() and self._link.is_ready:
+            self.send(data)
+
     def receive(self, seconds: float) -> bytes:
         """What counts is for how long it was listened: a machine that was asleep or busy heard nothing in that time.
 

@@ -11,8 +11,10 @@ import contextlib
 import logging
 import os
 import random
+import select
 import socket
 import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -22,8 +24,8 @@ from percore.deploy.connection.address import HostAddress
 from percore.deploy.connection.channel import StandardError
 from percore.deploy.connection.openssh.config import Route, Wish, find_route, jump_wish
 from percore.deploy.connection.openssh.faults import CROWDED, explain
-from percore.deploy.connection.openssh.host_keys import check_host_key, transport_kind, warn_once
-from percore.deploy.connection.openssh.known_hosts import find_known
+from percore.deploy.connection.openssh.host_keys import check_host_key, make_transport, warn_once
+from percore.deploy.connection.openssh.known_hosts import Known, find_known
 from percore.deploy.connection.openssh.our_keys import make_keys
 from percore.errors import PercoreError
 
@@ -58,26 +60,26 @@ class SshLink:
     def _log_in(self, password: str | None) -> None:
         known = find_known(self.route.known_hosts, self.route.known_name, self.route.bare_name)
         warn_once(known.passed_over)
-        self._negotiate(transport_kind(known))
+        self._negotiate(known)
         check_host_key(self.route, known, self.transport.get_remote_server_key())
         with contextlib.closing(make_keys(self.route, password)) as keys:
             keys.authenticate(transport=self.transport)
 
-    def _negotiate(self, kind: Any) -> None:
+    def _negotiate(self, known: Known) -> None:
         """Once more, and later, where a server is too busy to let us in."""
         for pause in PAUSES:
             try:
-                return self._start(kind)
+                return self._start(known)
             except (OSError, EOFError, _ssh_exception()):
                 if not self._is_crowded():
                     raise
                 self._disconnect()
                 time.sleep(pause * random.uniform(0.5, 1.5))
-        return self._start(kind)
+        return self._start(known)
 
-    def _start(self, kind: Any) -> None:
+    def _start(self, known: Known) -> None:
         self.transport = None
-        transport = kind(self._open_socket())
+        transport = make_transport(self._open_socket(), known)
         transport.sock.settimeout(WAKE_SECONDS)
         transport.banner_timeout = self.route.banner_seconds
         transport.handshake_timeout = transport.auth_timeout = transport.channel_timeout = BUSY_SECONDS
@@ -111,6 +113,13 @@ class SshLink:
     def is_connected(self) -> bool:
         return self.transport is not None and bool(self.transport.active)
 
+    @property
+    def is_ready(self) -> bool:
+        """It takes a few bytes now, without waiting."""
+        transport = self.transport
+        below = self._bastion.is_ready if self._bastion else is_writable(transport.sock)
+        return bool(below and transport.clear_to_send.is_set())
+
     def _disconnect(self) -> None:
         if self.transport is not None:
             with contextlib.suppress(OSError, EOFError):
@@ -123,6 +132,14 @@ class SshLink:
         self._disconnect()
         if self._bastion:
             _bastions.give_back(self._bastion)
+
+
+def is_writable(link: socket.socket) -> bool:
+    if sys.platform == "win32":
+        return bool(select.select([], [link], [], 0)[1])
+    asked = select.poll()  # `select` knows no more than 1024 open files
+    asked.register(link, select.POLLOUT)
+    return bool(asked.poll(0))
 
 
 def _ssh_exception() -> type[Exception]:

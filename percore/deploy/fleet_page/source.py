@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from percore.deploy.connection.figures import Figures
+from percore.deploy.connection.care_messages import Figures
 from percore.deploy.fleet.logs import read_line
 from percore.deploy.fleet.watch import UP, HostView
 from percore.deploy.rollout.host import Host, lock_owner

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.connection.figures import Figures
+from percore.deploy.connection.care_messages import Figures
 from percore.deploy.loadtest.clients import HostLoad, LoadTarget, LoadWish, send_load
 from percore.deploy.loadtest.picture import draw, find_converter, write_picture, write_png
 from percore.deploy.loadtest.spread import WorkerShare, compare, shares_of, total

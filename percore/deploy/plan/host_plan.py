@@ -123,11 +123,16 @@ def inventory_variables(host: str, inventory: Inventory) -> dict[str, Any]:
     """What an inventory says of a host by its own shape; nothing wins over these either."""
     source = inventory.sources[host].absolute()
     return {
-        "groups": {name: inventory.hosts_of(name) for name in inventory.groups},
+        "groups": _members_of(inventory),
         "group_names": sorted(set(inventory.groups_of(host)) - {"all"}),
         "inventory_file": str(source),
         "inventory_dir": str(source.parent),
     }
+
+
+@functools.lru_cache(maxsize=4)  # as with the plans
+def _members_of(inventory: Inventory) -> dict[str, list[str]]:
+    return {name: inventory.hosts_of(name) for name in inventory.groups}
 
 
 def is_true(value: object) -> bool:

@@ -16,15 +16,19 @@ _ALIKE = 0.9
 
 def find_typos(plan: HostPlan, known: Collection[str]) -> Iterator[str]:
     """A warning for each. `known` are the variables that percore itself reads, beside the defaults of the roles."""
-    known = {"roles", *known, *plan.defaults}
+    all_known = frozenset(("roles", *known, *plan.defaults))
     for name in plan.variables:
-        meant = None if name in known else next((other for other in sorted(known) if is_alike(name, other)), None)
+        meant = None if name in all_known else _find_alike(name, all_known)
         if meant and not _is_used(plan, name):
             place = plan.places.get(name, f"host {plan.host}")
             yield f"{place}: variable '{name}' is not used -> did you mean '{meant}'?"
 
 
 @cache  # hosts differ in values, hardly in names
+def _find_alike(word: str, known: frozenset[str]) -> str | None:
+    return next((other for other in sorted(known) if is_alike(word, other)), None)
+
+
 def is_alike(word: str, other: str) -> bool:
     """One slip of the hand apart, or of a long name two."""
     one, two = (name.lower().replace("-", "_") for name in (word, other))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from percore.deploy.connection.address import read_address
-from percore.deploy.connection.limits import allow_files, share_time
+from percore.deploy.connection.limits import allow_files, collect_rarely
 from percore.deploy.inventory import Inventory, differences
 from percore.deploy.inventory.patterns import select
 from percore.deploy.masking import REDACTOR
@@ -44,7 +44,7 @@ def load_hosts(scope: Scope, *, also_without_app: bool = False) -> list[Host]:
     """The hosts of an environment, planned and checked; nothing is asked of them yet."""
     hosts, warnings = _plan_hosts(scope, also_without_app=also_without_app)
     allow_files(len(hosts))
-    share_time(len(hosts))
+    collect_rarely()
     require_tags(scope.selection, (role for host in hosts for role in host.plan.roles))
     for warning in dict.fromkeys(warnings):
         print_line(f"warning: {warning}")

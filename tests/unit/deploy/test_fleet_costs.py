@@ -147,7 +147,6 @@ def test_a_host_of_many_waits_longer_for_a_word_from_us(tmp_path: Path, count: i
     assert len(hosts) == count
     assert {confirm_seconds(host) for host in hosts} == {seconds}
     assert {host.setup_target()["confirm_seconds"] for host in hosts} == {seconds}
-    assert sys.getswitchinterval() <= 0.05 / count
 
 
 def test_the_list_of_tasks_loads_nothing_that_only_some_tasks_need() -> None:

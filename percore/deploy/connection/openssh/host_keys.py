@@ -7,6 +7,7 @@ refused. Of a certificate that proves nothing, the key in it counts, as for Open
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import subprocess
 import tempfile
@@ -51,19 +52,27 @@ def check_host_key(route: Route, known: Known, key: Any) -> None:
     _append_line(route.known_hosts[0], f"{name} {key.get_name()} {key.get_base64()}\n")
 
 
-def transport_kind(known: Known) -> Any:
-    """A transport that asks for what is known first: a host has keys of several kinds, and shows one."""
+def make_transport(link: Any, known: Known) -> Any:
+    """A transport over a socket that asks for what is known first: a host has keys of several kinds, and shows one."""
+    transport = _asking_transport()(link)
+    transport.known = known
+    return transport
+
+
+@functools.cache
+def _asking_transport() -> Any:
     from paramiko import Transport
 
-    kinds = [kind for written in (*known.keys, *known.elsewhere) for kind in _signatures(written)]
-
     class AskingTransport(Transport):  # type: ignore[misc]
+        known: Known
+
         @property
         def preferred_keys(self) -> tuple[str, ...]:
+            kinds = [kind for written in (*self.known.keys, *self.known.elsewhere) for kind in _signatures(written)]
             asked: tuple[str, ...] = super().preferred_keys
             certificates = [kind for kind in asked if kind.endswith(CERTIFICATE)]
             plain = sorted((kind for kind in asked if kind not in certificates), key=lambda kind: kind not in kinds)
-            return (*certificates, *plain) if known.authorities else (*plain, *certificates)
+            return (*certificates, *plain) if self.known.authorities else (*plain, *certificates)
 
     return AskingTransport
 

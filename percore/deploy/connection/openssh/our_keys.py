@@ -24,11 +24,17 @@ _changing_environment = threading.Lock()
 
 def make_keys(route: Route, password: str | None) -> Any:
     """What to log in with: certificates, the agent's keys that the configuration names, its others, the files, a password."""
+    return _keys_to_try()(route, password)
+
+
+@functools.cache
+def _keys_to_try() -> Any:
     from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey, Password
 
     class KeysToTry(AuthStrategy):  # type: ignore[misc]
-        def __init__(self) -> None:
+        def __init__(self, route: Route, password: str | None) -> None:
             super().__init__(ssh_config=None)
+            self._route, self._password = route, password
             self.files = _KeyFiles()
             self._agent = _open_agent(route.agent)
 
@@ -39,18 +45,18 @@ def make_keys(route: Route, password: str | None) -> Any:
         def get_sources(self) -> Iterator[Any]:
             held = [_as_held(key) for key in self._agent.get_keys()] if self._agent else []
             offered: set[bytes] = set()
-            for key in _keys_in_order(route, held, self.files):
+            for key in _keys_in_order(self._route, held, self.files):
                 if _offer(key) not in offered:
                     offered.add(_offer(key))
-                    yield InMemoryPrivateKey(route.user, key)
-            if password is not None:
-                yield Password(route.user, lambda: password)
+                    yield InMemoryPrivateKey(self._route.user, key)
+            if self._password is not None:
+                yield Password(self._route.user, lambda: self._password)
 
         def authenticate(self, transport: Any) -> Any:
             """A host may want a key and a password: each of our sources may be one step of several."""
             return super().authenticate(_Steps(transport))
 
-    return KeysToTry()
+    return KeysToTry
 
 
 class _Steps:
