@@ -233,6 +233,7 @@ def _as_held(key: Any) -> Any:
     """The library takes an agent's certificate for the key in it, which the agent need not have."""
     if key.get_name().endswith(CERTIFICATE):
         key.inner_key = None
+        key.public_blob = None  # before paramiko 5 it has none without that key
     return key
 
 
