@@ -76,7 +76,12 @@ def simulated(folder: Path, counts: Sequence[int], rounds: int) -> list[FleetCur
 
 
 def _invoke(fleet: SimulatedFleet, verb: str) -> Sample:
-    return measure([sys.executable, "-m", "invoke", verb, "--env", ENV], fleet.project, {**os.environ})
+    return measure([sys.executable, "-m", "invoke", verb, "--env", ENV], fleet.project, _environment())
+
+
+def _environment() -> dict[str, str]:
+    """Compiled modules are kept, as everywhere but in some containers: else each start compiles percore anew."""
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 # -- lab hosts ---------------------------------------------------------------------------------------------------------
