@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from percore.deploy.alerts.alert import Alert, of_failure
-from percore.deploy.alerts.send import send
 from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.alerts.trace import Otel, export
 from percore.deploy.report import Report
@@ -51,7 +50,10 @@ class Run:
         self.alert(Alert("unreachable", self.env, subject, "no answer", hosts, next=advice))
 
     def alert(self, event: Alert) -> None:
-        send(event, self.targets, self.project, self.report)
+        if self.targets:
+            from percore.deploy.alerts.send import send  # takes longer to load than the rest of a run's end
+
+            send(event, self.targets, self.project, self.report)
 
     def _trace(self, known: RunFacts, error: PercoreError | None) -> None:
         if self.otel is None:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semantic_version import Version
-
 from percore.common.passwords import for_programs
 from percore.errors import PreflightError
 
@@ -60,6 +58,8 @@ def _cache() -> Path:
 
 
 def _newest(name: str, version: str) -> dict[str, Any]:
+    from semantic_version import Version
+
     wanted = f"{name}@{version}"
     said = json.loads(_npm(["view", wanted, "version", "dist.integrity", "--json"]) or "[]")
     found = [

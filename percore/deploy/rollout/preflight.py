@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import tomllib
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from semantic_version import NpmSpec, Version
 
 from percore.common.app_names import DEFAULT_NAMESPACE, full_name
 from percore.deploy.build.artifact import Artifact
@@ -217,6 +216,8 @@ def _clock(case: _Case) -> Refused:
 
 def declared_node(artifact: Artifact) -> str:
     """`engines.node` of package.json; empty when there is none, or none that can be read."""
+    from semantic_version import NpmSpec
+
     try:
         package = json.loads((artifact.tree / "package.json").read_text(encoding="utf-8"))
         wanted = str(package["engines"]["node"])
@@ -240,6 +241,8 @@ def declared_python(artifact: Artifact) -> str:
 
 def satisfies_node(version: str, wanted: str) -> bool:
     """As npm does for `engines`: of a nightly build the numbers count."""
+    from semantic_version import NpmSpec, Version
+
     found = re.match(r"[0-9]+(\.[0-9]+){0,2}", version)
     return found is not None and bool(NpmSpec(_plain_range(wanted)).match(Version.coerce(found[0])))
 
