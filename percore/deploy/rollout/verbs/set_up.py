@@ -26,9 +26,10 @@ from percore.deploy.rollout.inspect import connect_hosts
 from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
 from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.switch.roll_back import error_after, find_uncertain
 from percore.deploy.rollout.switch.switch import policy_of
 from percore.deploy.rollout.verbs.renewal import renew_certificates
-from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+from percore.errors import PercoreError, RolloutError, UnreachableError
 
 NO_PACKAGE = "none"
 """Instead of the id of percore's own package: only a release has it."""
@@ -152,23 +153,17 @@ def _reach_again(host: Host) -> None:
 def _roll_back(done: Sequence[Host], faults: Faults, report: Report) -> PercoreError:
     """A host that failed did so by itself; the others are told."""
     report.phase("roll back", f"{len(faults)} failed; {len(done)} to roll back")
-    lost = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
+    not_back = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
     first = next(iter(faults.values()))
     for name, error in list(faults.items())[1:]:
         report.host(name, str(error).removeprefix(f"{name}: "))
-    partial = [*lost, *(name for name, error in faults.items() if isinstance(error, (PartialError, UnreachableError)))]
-    if partial:
-        return PartialError(
-            f"{first.what}; not certain to be as before: {', '.join(dict.fromkeys(partial))}",
-            where=first.where,
-            next=first.next or "look at these hosts, then set them up again",
-            detail=first.detail,
-        )
-    return RolloutError(
-        f"{first.what}; files and services are as before",
-        where=first.where,
-        next=first.next or "fix it and set up again",
-        detail=first.detail,
+    lost = find_uncertain(faults, not_back)
+    advice = "look at these hosts, then set them up again" if lost else "fix it and set up again"
+    return error_after(
+        first,
+        f"not certain to be as before: {', '.join(lost)}" if lost else "",
+        done="files and services are as before",
+        next=first.next or advice,
     )
 
 

@@ -1,0 +1,84 @@
+"""The way back of a fleet, and what the run ends with: it promises only what every host said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from percore.deploy.report import Report
+from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.switch.roll_back import roll_back
+from percore.deploy.rollout.verbs import set_up
+from percore.errors import LockedError, PartialError, PercoreError, PreflightError, RolloutError, UnreachableError
+
+
+def host(name: str, fault: PercoreError | None = None, asked: list[str] | None = None) -> Any:
+    """`fault` is what it answers when it is to roll back."""
+
+    def ask(op: str, **_: Any) -> Any:
+        if asked is not None:
+            asked.append(f"{name} {op}")
+        if fault and op == "revert":
+            raise fault
+        return {"current": "20260101000000-aaaaaaaa", "status": {"apps": []}}
+
+    scope = Scope("production", None)  # type: ignore[arg-type]
+    return SimpleNamespace(name=name, forks=2, scope=scope, ask=ask, setup_target=dict)
+
+
+def move(one: Any, *, gives_up_app: bool = False) -> Any:
+    return SimpleNamespace(name=one.name, host=one, forks=2, gives_up_app=gives_up_app)
+
+
+def roll_back_after(fault: PercoreError, others: list[Any]) -> PercoreError:
+    """`fault` is that of web1, which rolled back by itself."""
+    moves = [move(each) for each in (host("web1"), *others)]
+    return roll_back(moves, moves[1:], {"web1": fault}, Report(quiet=True))
+
+
+def test_where_every_host_is_back_the_error_says_so_and_keeps_what_to_type() -> None:
+    error = roll_back_after(RolloutError("unhealthy", where="web1", next="see its log"), [host("web2")])
+    assert type(error) is RolloutError
+    assert str(error) == "web1: unhealthy; every host is back on its former release -> see its log"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PartialError("a file did not come back"),
+        LockedError("another run has it"),
+        PreflightError("No space left on device"),
+        PercoreError("unexpected KeyError"),
+    ],
+)
+def test_a_host_whose_way_back_failed_for_whatever_reason_is_not_called_back(fault: PercoreError) -> None:
+    error = roll_back_after(RolloutError("unhealthy", where="web1"), [host("web2", fault), host("web3")])
+    assert type(error) is PartialError
+    assert error.what == "unhealthy; not certain to be back on the former release: web2"
+    assert error.next.startswith("invoke status --env production")
+
+
+@pytest.mark.parametrize("fault", [PartialError("it stays as it is"), UnreachableError("it was cut off")])
+def test_a_host_that_began_the_way_back_and_is_lost_is_named(fault: PercoreError) -> None:
+    error = roll_back_after(fault, [host("web2")])
+    assert type(error) is PartialError
+    assert error.what.endswith("not certain to be back on the former release: web1")
+
+
+def test_an_app_comes_back_last_to_the_host_that_gave_it_up() -> None:
+    """Until then it must have ended elsewhere."""
+    asked: list[str] = []
+    moves = [move(host("web1", asked=asked), gives_up_app=True), move(host("web2", asked=asked))]
+    roll_back(moves, moves, {"load balancers": RolloutError("no answer")}, Report(quiet=True))
+    assert [each for each in asked if each.endswith("revert")] == ["web2 revert", "web1 revert"]
+
+
+def test_a_set_up_whose_way_back_failed_names_the_host_as_a_deploy_does() -> None:
+    faults: Any = {"web1": RolloutError("nginx does not stay up", where="web1")}
+    error = set_up._roll_back([host("web2", PercoreError("it failed"))], faults, Report(quiet=True))
+    assert type(error) is PartialError
+    assert error.what == "nginx does not stay up; not certain to be as before: web2"
+    error = set_up._roll_back([host("web2")], faults, Report(quiet=True))
+    assert str(error) == "web1: nginx does not stay up; files and services are as before -> fix it and set up again"
