@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from percore.deploy.plan.batches import Policy
 from percore.deploy.report import Report
+from percore.deploy.rollout.edge.draining import LoadBalancers
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.switch import switch
+from percore.deploy.rollout.switch.probes import Probes
 from percore.deploy.rollout.switch.roll_back import roll_back
 from percore.deploy.rollout.verbs import set_up
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, RolloutError, UnreachableError
@@ -82,3 +86,82 @@ def test_a_set_up_whose_way_back_failed_names_the_host_as_a_deploy_does() -> Non
     assert error.what == "nginx does not stay up; not certain to be as before: web2"
     error = set_up._roll_back([host("web2")], faults, Report(quiet=True))
     assert str(error) == "web1: nginx does not stay up; files and services are as before -> fix it and set up again"
+
+
+# -- hosts that turned unhealthy after their switch -------------------------------------------------------------------
+
+
+def switched(name: str, health: PercoreError | None = None, way_back: PercoreError | None = None) -> Any:
+    def ask(op: str, **_: Any) -> Any:
+        fault = {"health": health, "revert": way_back}.get(op)
+        if fault:
+            raise fault
+        return {"current": "20260101000000-aaaaaaaa", "status": {"apps": []}}
+
+    one = host(name)
+    one.ask = ask
+    return switch.Switched(one, move(one), status={"apps": []})  # type: ignore[typeddict-item]
+
+
+class NoProbes(Probes):
+    def read(self, hosts: Any) -> Any:
+        return {}
+
+
+def end_of(found: list[Any], monkeypatch: pytest.MonkeyPatch, slow: PercoreError | None = None) -> PercoreError:
+    """`slow` is what the probes say of web1."""
+    monkeypatch.setattr(switch, "judge", lambda *_: {"web1": slow} if slow else {})
+    with pytest.raises(PercoreError) as raised:
+        switch.check_all(found, NoProbes((), {}), Report(quiet=True))
+    return raised.value
+
+
+def test_before_a_release_is_kept_an_unhealthy_host_takes_all_of_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = end_of([switched("web1", RolloutError("a worker ended")), switched("web2")], monkeypatch)
+    assert type(error) is RolloutError
+    assert error.what == "a worker ended; every host is back on its former release"
+
+
+def test_an_unhealthy_host_that_could_not_be_rolled_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [switched("web1", RolloutError("a worker ended"), PercoreError("the disk is full")), switched("web2")]
+    error = end_of(found, monkeypatch)
+    assert type(error) is PartialError
+    assert error.what == (
+        "a worker ended; it could not be rolled back: the disk is full; "
+        "not certain to be back on the former release: web1"
+    )
+
+
+def test_a_slow_host_that_could_not_be_rolled_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [switched("web1", way_back=PercoreError("the disk is full")), switched("web2")]
+    error = end_of(found, monkeypatch, slow=RolloutError("requests became slow"))
+    assert type(error) is PartialError
+    assert error.what.endswith("not certain to be back on the former release: web1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (RolloutError("unhealthy", where="web1"), "web1 keeps its former release"),
+        (PartialError("a file did not come back", where="web1"), "web1 is not certain to keep its former release"),
+    ],
+)
+def test_a_host_that_the_policy_lets_fail_is_said_to_keep_its_release_only_where_it_does(
+    fault: PercoreError, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def activate(move: Any, *_: Any) -> Any:
+        if move.name == "web1":
+            raise fault
+        return switched(move.name)
+
+    warned: list[str] = []
+    report = Report(quiet=True)
+    monkeypatch.setattr(report, "warn", warned.append)
+    monkeypatch.setattr(switch, "activate_host", activate)
+    monkeypatch.setattr(switch, "policy_of", lambda _: Policy(("100%",), 0, 60.0, 0.0))
+    moves = [move(host("web1")), move(host("web2"))]
+    for each in moves:
+        each.release = "20260101000000-aaaaaaaa"
+    outcome = switch.activate(moves, report, LoadBalancers((), (), report))
+    assert list(outcome.results) == ["web2"]
+    assert warned == [f"{fault}; {words}"]

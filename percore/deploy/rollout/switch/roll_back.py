@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report, describe_apps
@@ -58,6 +59,16 @@ def roll_back_host(host: Host) -> None:
         except RolloutError:
             return  # it did so by itself
         host.ask("revert")
+
+
+def roll_back_for(cause: PercoreError, host: Host) -> NoReturn:
+    """Roll back a host that is unhealthy, at once. Raises the cause; PartialError where the way back failed as well."""
+    try:
+        roll_back_host(host)
+    except PercoreError as error:
+        what = f"{cause.what}; it could not be rolled back: {error.what}"
+        raise PartialError(what, where=cause.where, next=cause.next, detail=cause.detail) from None
+    raise cause
 
 
 def _show_what_runs(hosts: Sequence[Host], lost: Sequence[str], report: Report) -> None:

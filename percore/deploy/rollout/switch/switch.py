@@ -21,7 +21,7 @@ from percore.deploy.rollout.hosts import same_for_all
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.switch.reattach import ask_again, reattach
-from percore.deploy.rollout.switch.roll_back import roll_back, roll_back_host
+from percore.deploy.rollout.switch.roll_back import find_uncertain, roll_back, roll_back_for
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 
 
@@ -101,8 +101,10 @@ def activate(
         )  # the next host would be a second one
         if keeps_app or policy.is_exceeded(len(new.faults), len(batch)) or policy.is_exceeded(*counted):
             raise roll_back(moves, done, faults, report)
+    uncertain = find_uncertain(faults, {})
     for name, error in faults.items():
-        report.warn(f"{error!s}; {name} keeps its former release")
+        keeps = "is not certain to keep" if name in uncertain else "keeps"
+        report.warn(f"{error!s}; {name} {keeps} its former release")
     return Outcome(switched, faults)
 
 
@@ -156,9 +158,8 @@ def _check_host(switched: Switched) -> Switched:
         reply: WithStatus = ask_again(switched.host, "health")
     except UnreachableError:
         raise
-    except PercoreError:
-        roll_back_host(switched.host)
-        raise
+    except PercoreError as error:
+        roll_back_for(error, switched.host)
     return replace(switched, status=reply["status"])
 
 
@@ -171,8 +172,8 @@ def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> t
     hosts = [one.host for one in switched]
     summaries = probes.read([host for host in hosts if host.name not in faults])
     unhealthy = {name: fault for name, fault in judge(summaries, hosts).items() if name not in faults}
-    on_all([host for host in hosts if host.name in unhealthy], roll_back_host)
-    faults.update(unhealthy)
+    to_roll_back = [host for host in hosts if host.name in unhealthy]
+    faults.update(on_all(to_roll_back, lambda host: roll_back_for(unhealthy[host.name], host)).faults)
     if faults:
         moves = [one.move for one in switched]
         raise roll_back(moves, moves, faults, report)
