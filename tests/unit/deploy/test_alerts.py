@@ -25,7 +25,7 @@ from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
 from percore.deploy.rollout.hooks import Hooks
 from percore.errors import PartialError, PercoreError, PreflightError, RolloutError, UnreachableError, UsageError
-from percore.supervisor.automation.webhook_signature import sign
+from percore.supervisor.automation.webhook import sign
 from tests.unit.deploy.planned import host_settings_of
 from tests.unit.deploy.test_release_command import plan_with
 
