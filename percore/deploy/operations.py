@@ -53,7 +53,7 @@ def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
 
 
 def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
-    names = ["percore.service", *(["nginx.service"] if enabled and host.settings.nginx else [])]
+    names = [host.settings.unit, *(["nginx.service"] if enabled and host.settings.nginx else [])]
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
     reply: Changed = host.ask("prepare", resources=units)
     report.host(host.name, "; ".join(reply["changed"]) or "unchanged")
