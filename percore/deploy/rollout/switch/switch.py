@@ -96,9 +96,8 @@ def activate(
         switched.update(new.results)
         faults.update(new.faults)
         counted = len(faults) + missing, len(moves) + missing
-        keeps_app = any(
-            move.gives_up_app and move.name in new.faults for move in batch
-        )  # the next host would be a second one
+        # The next host would be a second one that runs it.
+        keeps_app = any(move.gives_up_app and move.name in new.faults for move in batch)
         if keeps_app or policy.is_exceeded(len(new.faults), len(batch)) or policy.is_exceeded(*counted):
             raise roll_back(moves, done, faults, report)
     uncertain = find_uncertain(faults, {})
