@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,10 +92,11 @@ def test_a_set_up_whose_way_back_failed_names_the_host_as_a_deploy_does() -> Non
 # -- hosts that turned unhealthy after their switch -------------------------------------------------------------------
 
 
-def switched(name: str, health: PercoreError | None = None, way_back: PercoreError | None = None) -> Any:
-    def ask(op: str, **_: Any) -> Any:
-        fault = {"health": health, "revert": way_back}.get(op)
-        if fault:
+def switched(name: str, **faults: PercoreError | None) -> Any:
+    """`faults` by the operation that raises them."""
+
+    def ask(op: str, *_: Any, **__: Any) -> Any:
+        if fault := faults.get(op):
             raise fault
         return {"current": "20260101000000-aaaaaaaa", "status": {"apps": []}}
 
@@ -117,13 +119,16 @@ def end_of(found: list[Any], monkeypatch: pytest.MonkeyPatch, slow: PercoreError
 
 
 def test_before_a_release_is_kept_an_unhealthy_host_takes_all_of_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = end_of([switched("web1", RolloutError("a worker ended")), switched("web2")], monkeypatch)
+    error = end_of([switched("web1", health=RolloutError("a worker ended")), switched("web2")], monkeypatch)
     assert type(error) is RolloutError
     assert error.what == "a worker ended; every host is back on its former release"
 
 
 def test_an_unhealthy_host_that_could_not_be_rolled_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [switched("web1", RolloutError("a worker ended"), PercoreError("the disk is full")), switched("web2")]
+    found = [
+        switched("web1", health=RolloutError("a worker ended"), revert=PercoreError("the disk is full")),
+        switched("web2"),
+    ]
     error = end_of(found, monkeypatch)
     assert type(error) is PartialError
     assert error.what == (
@@ -133,7 +138,7 @@ def test_an_unhealthy_host_that_could_not_be_rolled_back_is_named(monkeypatch: p
 
 
 def test_a_slow_host_that_could_not_be_rolled_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [switched("web1", way_back=PercoreError("the disk is full")), switched("web2")]
+    found = [switched("web1", revert=PercoreError("the disk is full")), switched("web2")]
     error = end_of(found, monkeypatch, slow=RolloutError("requests became slow"))
     assert type(error) is PartialError
     assert error.what.endswith("not certain to be back on the former release: web1")
@@ -165,3 +170,34 @@ def test_a_host_that_the_policy_lets_fail_is_said_to_keep_its_release_only_where
     outcome = switch.activate(moves, report, LoadBalancers((), (), report))
     assert list(outcome.results) == ["web2"]
     assert warned == [f"{fault}; {words}"]
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_did_not_say_that_it_keeps_the_release_is_named_with_what_to_type() -> None:
+    found = [switched("web1"), switched("web2", confirm=PercoreError("the disk is full", where="web2"))]
+    for each in found:
+        each.move.release = "20260101000000-aaaaaaaa"
+        each.host.settings, each.host.holders = SimpleNamespace(keep_releases=3), {}
+    with pytest.raises(PartialError) as raised:
+        switch.confirm(found, {}, Report(quiet=True))
+    assert str(raised.value) == (
+        "web2: the disk is full; not certain to keep the new release: web2 -> "
+        "invoke converge --env production --limit web2"
+    )
+
+
+def test_a_host_that_did_not_say_that_it_keeps_its_set_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending: list[Any] = []
+    for name, fault in (("web1", None), ("web2", UnreachableError("it was cut off", where="web2"))):
+        one = switched(name, keep=fault).host
+        pending.append(SimpleNamespace(name=name, forks=2, host=one))
+    for function, result in {
+        "must_ask": False, "require_yes": None, "_lock": None, "_reach_again": None, "_set_up_host": ["install nginx"],
+        "policy_of": Policy(("100%",), 0, 0.0, 0.0), "_fetched_builds": contextlib.nullcontext(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(set_up, function, lambda *_, result=result: result)
+    with pytest.raises(PartialError) as raised:
+        set_up.set_up(pending, Report(quiet=True))
+    assert raised.value.what == "it was cut off; not certain to keep what was set up: web2"

@@ -26,7 +26,7 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
     lost = find_uncertain(faults, not_back)
     scope = moves[0].host.scope
     _show_what_runs([move.host for move in moves], lost, report)
-    first = next(iter(faults.values()))
+    first, *_ = faults.values()
     return error_after(
         first,
         f"not certain to be back on the former release: {', '.join(lost)}" if lost else "",
@@ -48,6 +48,13 @@ def error_after(first: PercoreError, uncertain: str, *, done: str, next: str) ->
     """What a run ends with that was rolled back: `done` says how the hosts are now, unless something is `uncertain`."""
     kind = PartialError if uncertain else RolloutError
     return kind(f"{first.what}; {uncertain or done}", where=first.where, next=next, detail=first.detail)
+
+
+def not_certain_to_keep(what: str, faults: Faults, *, next: str) -> PartialError:
+    """Of hosts that did not say that they keep it: they roll back by themselves unless they were told."""
+    first, *_ = faults.values()
+    said = f"{first.what}; not certain to keep {what}: {', '.join(faults)}"
+    return PartialError(said, where=first.where, next=next, detail=first.detail)
 
 
 def roll_back_host(host: Host) -> None:

@@ -21,8 +21,8 @@ from percore.deploy.rollout.hosts import same_for_all
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.switch.reattach import ask_again, reattach
-from percore.deploy.rollout.switch.roll_back import find_uncertain, roll_back, roll_back_for
-from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+from percore.deploy.rollout.switch.roll_back import find_uncertain, not_certain_to_keep, roll_back, roll_back_for
+from percore.errors import PercoreError, RolloutError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,9 @@ def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, 
     faults = on_all(switched, confirm_host).faults
     if not faults:
         return
-    names = list(faults)
-    first = faults[names[0]]
-    report.host("all", f"confirmed by {len(switched) - len(names)} of {count_hosts(switched)}")
-    raise PartialError(
-        f"{first.what}; not certain to keep the new release: {', '.join(names)}",
-        where=first.where,
-        next=switched[0].host.scope.command("converge", f"--limit {','.join(names)}"),
-        detail=first.detail,
-    )
+    report.host("all", f"confirmed by {len(switched) - len(faults)} of {count_hosts(switched)}")
+    again = switched[0].host.scope.command("converge", f"--limit {','.join(faults)}")
+    raise not_certain_to_keep("the new release", faults, next=again)
 
 
 def _names(moves: Iterable[Move]) -> str:

@@ -23,10 +23,10 @@ from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
-from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
+from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, try_one
 from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
 from percore.deploy.rollout.scope import Scope
-from percore.deploy.rollout.switch.roll_back import error_after, find_uncertain
+from percore.deploy.rollout.switch.roll_back import error_after, find_uncertain, not_certain_to_keep
 from percore.deploy.rollout.switch.switch import policy_of
 from percore.deploy.rollout.verbs.renewal import renew_certificates
 from percore.errors import PercoreError, RolloutError, UnreachableError
@@ -92,7 +92,7 @@ def set_up(
 ) -> dict[str, list[str]]:
     """All of them, or none. Returns what is different now, by host; `verb` is for their histories.
 
-    Raises RolloutError when every change was rolled back, PartialError when that is not certain.
+    Raises RolloutError when every change was rolled back, PartialError when that is not certain, or that all keep theirs.
     """
     hosts = [one.host for one in pending]
     if diff or must_ask(hosts):
@@ -109,7 +109,11 @@ def set_up(
             faults.update(on_all([one.host for one in batch if one.name in found], _reach_again).faults)
             if faults:
                 raise _roll_back([host for host in hosts if host.name in changed], faults, report)
-    stop_at(on_all(hosts, lambda host: host.ask("keep", target=host.setup_target(), verb=verb)).faults, report)
+    faults = on_all(hosts, lambda host: host.ask("keep", target=host.setup_target(), verb=verb)).faults
+    if faults:
+        raise not_certain_to_keep(
+            "what was set up", faults, next="do the same again; hosts that kept it stay as they are"
+        )
     return changed
 
 
@@ -154,7 +158,7 @@ def _roll_back(done: Sequence[Host], faults: Faults, report: Report) -> PercoreE
     """A host that failed did so by itself; the others are told."""
     report.phase("roll back", f"{len(faults)} failed; {len(done)} to roll back")
     not_back = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
-    first = next(iter(faults.values()))
+    first, *_ = faults.values()
     for name, error in list(faults.items())[1:]:
         report.host(name, str(error).removeprefix(f"{name}: "))
     lost = find_uncertain(faults, not_back)
