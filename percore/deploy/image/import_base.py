@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from percore.errors import PreflightError, UsageError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+_OF_LAYOUT = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _TAR_TYPES = ("tar", "tar+gzip", "tar.gzip", "diff.tar", "diff.tar.gzip")
 _MOST_JSON = 8 << 20
 
@@ -92,15 +94,27 @@ def _unpack(name: str, archive: Path) -> Path:
     place = cache() / f"archive-{hash_file(archive, archive.name).hex()[:16]}"
     if not place.is_dir():
         unfinished = place.with_name(f".{os.getpid()}.{place.name}")
+        unfinished.mkdir(parents=True)
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(unfinished, filter="data")
+                _take_layout(tar, unfinished)
             unfinished.rename(place)
-        except tarfile.TarError as error:
-            raise UsageError(f"it is no tar: {error}", where=f"image_base {name}") from None
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise UsageError(f"it is no whole tar: {error}", where=f"image_base {name}") from None
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return place
+
+
+def _take_layout(tar: tarfile.TarFile, directory: Path) -> None:
+    """The files of a layout and nothing else: the filters of tarfile are younger than Debian 12's Python."""
+    for member in tar:
+        name = member.name.removeprefix("./")
+        content = tar.extractfile(member) if member.isreg() and _OF_LAYOUT.fullmatch(name) else None
+        if content is not None:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            with (directory / name).open("wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _read(name: str, layout: Path) -> Base:
