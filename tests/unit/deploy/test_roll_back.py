@@ -195,7 +195,7 @@ def test_a_host_that_did_not_say_that_it_keeps_its_set_up_is_named(monkeypatch: 
         pending.append(SimpleNamespace(name=name, forks=2, host=one))
     for function, result in {
         "must_ask": False, "require_yes": None, "_lock": None, "_reach_again": None, "_set_up_host": ["install nginx"],
-        "policy_of": Policy(("100%",), 0, 0.0, 0.0), "_fetched_builds": contextlib.nullcontext(),
+        "policy_of": Policy(("100%",), 0, 0.0, 0.0), "fetched_builds": contextlib.nullcontext(),
     }.items():  # fmt: skip
         monkeypatch.setattr(set_up, function, lambda *_, result=result: result)
     with pytest.raises(PartialError) as raised:
