@@ -15,6 +15,7 @@ from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import hash_file
+from percore.deploy.build.whole import written_whole
 from percore.deploy.image.base import Base, architecture, read_files
 from percore.deploy.image.layer import ImageLayer
 from percore.errors import PreflightError, UsageError
@@ -64,9 +65,8 @@ def _fetch(name: str) -> Path:
             where=f"image_base {name}",
             next="install skopeo, or write a Containerfile: --format containerfile",
         )
-    unfinished = place.with_name(f".{os.getpid()}.{place.name}")
-    unfinished.mkdir(parents=True)
-    try:
+    with written_whole(place) as unfinished:
+        unfinished.mkdir()
         words = ["skopeo", "copy", "--quiet", "--override-os", "linux", "--override-arch", architecture()]
         done = subprocess.run(
             [*words, f"docker://{name}", f"oci:{unfinished}"], capture_output=True, text=True, check=False,
@@ -77,9 +77,6 @@ def _fetch(name: str) -> Path:
             raise PreflightError(
                 f"skopeo could not fetch it: {lines[-1] if lines else 'no output'}", where=f"image_base {name}"
             )
-        unfinished.rename(place)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return place
 
 
@@ -93,16 +90,12 @@ def _unpack(name: str, archive: Path) -> Path:
         raise UsageError("there is no such file", where=f"image_base {name}")
     place = cache() / f"archive-{hash_file(archive, archive.name).hex()[:16]}"
     if not place.is_dir():
-        unfinished = place.with_name(f".{os.getpid()}.{place.name}")
-        unfinished.mkdir(parents=True)
         try:
-            with tarfile.open(archive) as tar:
+            with written_whole(place) as unfinished, tarfile.open(archive) as tar:
+                unfinished.mkdir()
                 _take_layout(tar, unfinished)
-            unfinished.rename(place)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise UsageError(f"it is no whole tar: {error}", where=f"image_base {name}") from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return place
 
 
