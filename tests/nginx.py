@@ -30,13 +30,13 @@ from tests.waiting import free_port, wait_for
 PROJECT = Path(__file__).resolve().parent.parent
 needs_nginx = pytest.mark.skipif(not shutil.which("nginx"), reason="NGINX is not installed here")
 NGINX = shutil.which("nginx") or "nginx"
-FRAME = """\
+_CONFIG = """\
 daemon off;
 {user}
 pid {folder}/nginx.pid;
-error_log {folder}/error.log info;
-worker_processes 2;
-events {{}}
+error_log {folder}/error.log {level};
+worker_processes {workers};
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -44,9 +44,19 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    include {folder}/sites-enabled/*;
+{servers}
 }}
 """
+
+
+def write_config(folder: Path, servers: str, *, workers: int = 2, connections: int = 512, level: str = "info") -> Path:
+    """What an NGINX needs that keeps everything in one directory, around its servers. `connections` of each worker."""
+    user = "user root;" if Path("/proc/self").stat().st_uid == 0 else ""
+    path = folder / "nginx.conf"
+    path.write_text(
+        _CONFIG.format(folder=folder, user=user, servers=servers, workers=workers, connections=connections, level=level)
+    )
+    return path
 
 
 def installed_version() -> str:
@@ -146,8 +156,7 @@ class Nginx:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "sites-enabled").mkdir(parents=True)
-        user = "user root;" if Path("/proc/self").stat().st_uid == 0 else ""
-        (folder / "nginx.conf").write_text(FRAME.format(folder=folder, user=user))
+        write_config(folder, f"    include {folder}/sites-enabled/*;")
         self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, text: str, name: str = "shop") -> None:

@@ -7,6 +7,9 @@ import re
 from percore.common.typing import Any
 from percore.errors import UsageError
 
+UNIT = "percore.service"
+"""The supervisor's, on a host that was deployed to."""
+
 RELEASE_ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
 """UTC time and the beginning of the artifact's hash."""
 

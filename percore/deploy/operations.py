@@ -53,7 +53,7 @@ def set_boot(scope: Scope, report: Report, *, enabled: bool) -> None:
 
 
 def _set_boot_one(host: Host, enabled: bool, report: Report) -> None:
-    names = ["percore.service", *(["nginx.service"] if enabled and host.settings.nginx else [])]
+    names = [host.settings.unit, *(["nginx.service"] if enabled and host.settings.nginx else [])]
     units = [{"kind": "unit", "name": name, "enabled": enabled} for name in names]
     reply: Changed = host.ask("prepare", resources=units)
     report.host(host.name, "; ".join(reply["changed"]) or "unchanged")
@@ -64,9 +64,15 @@ def lock(scope: Scope, report: Report, *, why: str) -> None:
     with open_hosts(scope, report, also_without_app=True) as hosts:
         held, faults = on_all(hosts, lambda host: host.ask("hold", owner=lock_owner(), why=why))
         if faults:
-            on_all([host for host in hosts if host.name in held], lambda host: host.ask("let_go"))
+            _let_go([host for host in hosts if host.name in held], scope, report)
         stop_at(faults, report)
     report.finish(f"locked: {count_hosts(hosts)} -> {scope.command('unlock')}")
+
+
+def _let_go(hosts: Sequence[Host], scope: Scope, report: Report) -> None:
+    """Another host could not be locked."""
+    for name, fault in on_all(hosts, lambda host: host.ask("let_go")).faults.items():
+        report.warn(f"{name} stays locked: {fault.what} -> {scope.command('unlock', f'--limit {name}')}")
 
 
 def unlock(scope: Scope, report: Report) -> None:

@@ -141,9 +141,8 @@ def _ignore(signum: int, frame: Any) -> None:
 def main() -> None:
     signal.signal(signal.SIGHUP, _ignore)
     signal.signal(signal.SIGINT, _ignore)
-    os.umask(
-        0o022
-    )  # the login's own may be 077, and other users are to enter what is put here; what is private says so
+    # The login's own may be 077, and other users are to enter what is put here; what is private says so.
+    os.umask(0o022)
     # Nothing but result lines may reach the control side on this pipe, whatever a library prints.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -28,13 +28,21 @@ def write_file(
 
 def append_line(path: str, line: bytes, *, sync: bool = False) -> None:
     """The file is private. `sync` returns when it is on the disk. OSError, with the path in it, where it does not fit."""
-    descriptor = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    descriptor = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
+        _drop_cut_line(descriptor)
         files.append_line(descriptor, line, sync=sync)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(descriptor)
+
+
+def _drop_cut_line(descriptor: int) -> None:
+    """What a power cut left of the last line would make one that nobody can read of it and the next one."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
 
 
 def read_file(path: str) -> bytes:

@@ -8,7 +8,6 @@ two would run everything twice. A supervisor that starts in a new home looks for
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -18,12 +17,11 @@ from percore.common.procfs import environment_of
 from percore.common.typing import Optional, Protocol
 from percore.supervisor.base import lock
 from percore.supervisor.base.home import Home
+from percore.supervisor.base.inotify import Inotify
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.sockets.preload import place_preload
 
-_ATTRIBUTES = 0x4  # inotify(7): also the number of links
-_MOVED = 0x800
 _LOOK_SECONDS = 10.0
 _SETTLE_SECONDS = 1.0  # until the home is deleted completely
 _ANSWER_SECONDS = 3.0
@@ -48,20 +46,22 @@ class HomeWatch:
         self._held = held
         self._resident = resident
         self.is_lost = False
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._inotify >= 0:  # else the look from time to time must do
-            loop.watch(self._inotify, self._something_happened)
+        self._inotify: Optional[Inotify] = None
+        with contextlib.suppress(OSError):  # the look from time to time must do
+            self._inotify = Inotify()
+            loop.watch(self._inotify.descriptor, self._something_happened)
         self._follow()
         loop.when_awake(_LOOK_SECONDS, self._look_when_awake)
 
     def _follow(self) -> None:
         for path in (self._home.lock, self._home.run, self._home.path):
-            self._libc.inotify_add_watch(self._inotify, os.fsencode(path), _ATTRIBUTES | _MOVED)
+            with contextlib.suppress(OSError):  # as above
+                if self._inotify:
+                    self._inotify.add_names_of(path, follows=True)
 
     def _something_happened(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._inotify, 4096)
+        if self._inotify:
+            self._inotify.read()
         if not lock.is_at(self._held, self._home.lock):
             self._loop.later(_SETTLE_SECONDS, self.look)
 
@@ -92,9 +92,9 @@ class HomeWatch:
         log(f"{self._home.path} was deleted and is made again")
 
     def close(self) -> None:
-        if self._inotify >= 0:
-            self._loop.unwatch(self._inotify)
-            os.close(self._inotify)
+        if self._inotify:
+            self._loop.unwatch(self._inotify.descriptor)
+            self._inotify.close()
 
 
 # -- for the one that starts -----------------------------------------------------------------------------------------

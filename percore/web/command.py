@@ -102,9 +102,8 @@ def _read_options(arguments: list[str]) -> Any:
         help="how often workers are asked for their own metrics where nobody reads; 0: never (5)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    options.host = (
-        _LOOPBACK if options.host == "localhost" else options.host
-    )  # one address, not those of both protocols
+    if options.host == "localhost":
+        options.host = _LOOPBACK  # one address, not those of both protocols
     if not (options.scrape_interval == 0 or 1 <= options.scrape_interval <= 3600):
         raise UsageError("--scrape-interval must be between 1 and 3600 seconds, or 0")
     if not 0 <= options.port < 65536:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from percore.supervisor.automation import hook_runner
-from percore.supervisor.automation.webhook_signature import sign
+from percore.supervisor.automation.webhook import sign
 from tests.supervisor.conftest import Supervisor
 from tests.supervisor.faults.tools import is_running
 from tests.waiting import wait_for
@@ -76,7 +76,14 @@ def server() -> Iterator[http.server.HTTPServer]:
             received.append((self.path, json.loads(body)))
             self.server.headers = dict(self.headers)  # type: ignore[attr-defined]
             self.server.body = body  # type: ignore[attr-defined]
-            self.send_response(500 if self.path.startswith("/bad") else 200)
+            self.send_response({"bad": 500, "moved": 302}.get(self.path.split("/")[1], 200))
+            if self.path == "/moved":
+                self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            received.append((self.path, {}))
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -114,6 +121,20 @@ def test_an_address_gets_the_event_and_what_fails_is_one_line_without_secrets(
     for place in ("describe", "jlist"):
         assert "secret" not in supervisor.run(*([place, "tick"] if place == "describe" else [place])).stdout
     assert "secret" not in supervisor.log() + (supervisor.home / "state.json").read_text()
+
+
+def test_an_address_that_redirects_is_a_failure_and_the_signature_goes_nowhere_else(
+    server: http.server.HTTPServer,
+) -> None:
+    told = hook_runner.tell(f"http://127.0.0.1:{server.server_port}/moved", {"event": "crash"}, "of hooks")
+    assert told == "was answered with 302 by 127.0.0.1"
+    assert [path for path, _ in server.received] == ["/moved"]  # type: ignore[attr-defined]
+
+
+def test_a_command_need_not_read_its_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = {"event": "crash", "app": "a", "reason": "", "log_tail": ["x" * 1_000_000]}
+    assert hook_runner.run("exec <&-; echo too much >&2; exit 3", message) == "ended with code 3: too much"
 
 
 def test_a_memory_restart_is_told(supervisor: Supervisor) -> None:

@@ -9,12 +9,9 @@ import signal
 import subprocess
 import sys
 import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import time
 
 from percore.common.passwords import for_programs
 from percore.deploy.alerts.alert import Alert
@@ -22,7 +19,7 @@ from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
 from percore.deploy.shell import shell_command
-from percore.supervisor.automation.webhook_signature import sign
+from percore.supervisor.automation.webhook import post
 
 _POST_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
@@ -79,25 +76,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _post(event: Alert, target: AlertTarget) -> str:
-    body = _body(event)
-    headers = {"Content-Type": "application/json", "User-Agent": "percore"}
-    if target.secret:
-        headers |= sign(target.secret, f"msg_{uuid.uuid4().hex}", int(time()), body)
-    request = urllib.request.Request(target.address, body, headers)
     try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_POST_SECONDS):
-            return ""
+        post(target.address, _body(event), target.secret, _POST_SECONDS)
     except urllib.error.HTTPError as error:
         return f"the answer was {error.code}"
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", error))
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A message that is signed for one address goes to no other."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
+    return ""
 
 
 def _notify(event: Alert, target: AlertTarget) -> str:

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 import percore
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import write_tar
+from percore.deploy.build.whole import written_whole
 from percore.deploy.connection import bootstrap
 from percore.errors import PreflightError
 from percore.supervisor.base.systemd_unit import template_path
@@ -70,13 +70,11 @@ def make_package(project: Path, *, system: str, machine: str) -> Package:
 
 
 def _pack(cache: Path, package_id: str, entries: list[tuple[str, Path]], note: Path) -> Package:
-    cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{package_id}.tar.gz"
-    temporary = cache / f".{os.getpid()}.tar.gz"
-    with temporary.open("wb") as out, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed:
-        unpacked = write_tar(packed, entries)
-    sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    temporary.rename(path)
+    with written_whole(path) as unfinished:
+        with unfinished.open("wb") as out, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as packed:
+            unpacked = write_tar(packed, entries)
+        sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
     # Compiled modules, written on the host, take about as much room again.
     package = Package(package_id, sha256, path, path.stat().st_size, unpacked * 2)
     _write(note, json.dumps({**package.__dict__, "path": str(path)}))
@@ -85,9 +83,8 @@ def _pack(cache: Path, package_id: str, entries: list[tuple[str, Path]], note: P
 
 def _write(path: Path, text: str) -> None:
     """Another deploy of this project may be reading it."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text)
 
 
 def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path]]:

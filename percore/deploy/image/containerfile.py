@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from percore.deploy.build.whole import written_whole
 from percore.deploy.hand_off.write import replace_file
 from percore.deploy.image.layer import USER, ImageLayer
 
@@ -23,9 +23,8 @@ def write_context(
     directory.mkdir(parents=True, exist_ok=True)
     names = [f"{number}-{_word(layer.title)}.tar.gz" for number, layer in enumerate(layers, 1)]
     for name, layer in zip(names, layers, strict=True):
-        unfinished = directory / f".{os.getpid()}.{name}"
-        shutil.copyfile(layer.path, unfinished)
-        unfinished.replace(directory / name)
+        with written_whole(directory / name) as unfinished:
+            shutil.copyfile(layer.path, unfinished)
     for old in directory.glob("[0-9]*-*.tar.gz"):
         if old.name not in names:
             old.unlink()

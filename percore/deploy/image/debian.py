@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from percore.common.passwords import for_programs
+from percore.deploy.build.whole import written_whole
 from percore.errors import PreflightError
 from percore.packages import debian_mirrors
 
@@ -48,13 +49,8 @@ def make_debian(suite: str, *, anew: bool = False) -> Path:
     path = _path(suite)
     if path.is_file() and not anew:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with written_whole(path) as unfinished:
         _bootstrap(suite, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

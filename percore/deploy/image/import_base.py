@@ -8,18 +8,21 @@ import re
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import hash_file
+from percore.deploy.build.whole import written_whole
 from percore.deploy.image.base import Base, architecture, read_files
 from percore.deploy.image.layer import ImageLayer
 from percore.errors import PreflightError, UsageError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+_OF_LAYOUT = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _TAR_TYPES = ("tar", "tar+gzip", "tar.gzip", "diff.tar", "diff.tar.gzip")
 _MOST_JSON = 8 << 20
 
@@ -62,9 +65,8 @@ def _fetch(name: str) -> Path:
             where=f"image_base {name}",
             next="install skopeo, or write a Containerfile: --format containerfile",
         )
-    unfinished = place.with_name(f".{os.getpid()}.{place.name}")
-    unfinished.mkdir(parents=True)
-    try:
+    with written_whole(place) as unfinished:
+        unfinished.mkdir()
         words = ["skopeo", "copy", "--quiet", "--override-os", "linux", "--override-arch", architecture()]
         done = subprocess.run(
             [*words, f"docker://{name}", f"oci:{unfinished}"], capture_output=True, text=True, check=False,
@@ -75,9 +77,6 @@ def _fetch(name: str) -> Path:
             raise PreflightError(
                 f"skopeo could not fetch it: {lines[-1] if lines else 'no output'}", where=f"image_base {name}"
             )
-        unfinished.rename(place)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return place
 
 
@@ -91,16 +90,24 @@ def _unpack(name: str, archive: Path) -> Path:
         raise UsageError("there is no such file", where=f"image_base {name}")
     place = cache() / f"archive-{hash_file(archive, archive.name).hex()[:16]}"
     if not place.is_dir():
-        unfinished = place.with_name(f".{os.getpid()}.{place.name}")
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(unfinished, filter="data")
-            unfinished.rename(place)
-        except tarfile.TarError as error:
-            raise UsageError(f"it is no tar: {error}", where=f"image_base {name}") from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            with written_whole(place) as unfinished, tarfile.open(archive) as tar:
+                unfinished.mkdir()
+                _take_layout(tar, unfinished)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise UsageError(f"it is no whole tar: {error}", where=f"image_base {name}") from None
     return place
+
+
+def _take_layout(tar: tarfile.TarFile, directory: Path) -> None:
+    """The files of a layout and nothing else: the filters of tarfile are younger than Debian 12's Python."""
+    for member in tar:
+        name = member.name.removeprefix("./")
+        content = tar.extractfile(member) if member.isreg() and _OF_LAYOUT.fullmatch(name) else None
+        if content is not None:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            with (directory / name).open("wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _read(name: str, layout: Path) -> Base:

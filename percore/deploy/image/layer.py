@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from percore.deploy.build.source_tree import hash_file
+from percore.deploy.build.whole import written_whole
 
 USER = 10001
 """Who runs in the image: no number of a distribution's own users."""
@@ -119,16 +119,12 @@ class Layers:
             known = ImageLayer(**{**json.loads(note.read_text()), "path": path})
             if path.stat().st_size == known.bytes:
                 return known
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
+        with written_whole(path) as unfinished:
             diff_id, unpacked = _compress(unfinished, write)
             digest, size = hash_file(unfinished, path.name).hex(), unfinished.stat().st_size
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
         layer = ImageLayer(title, path, digest, diff_id, size, unpacked)
-        note.write_text(json.dumps({**asdict(layer), "path": path.name}))
+        with written_whole(note) as unfinished:
+            unfinished.write_text(json.dumps({**asdict(layer), "path": path.name}))
         return layer
 
     def _path(self, key: str) -> Path:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from percore.deploy.build.whole import written_whole
 from percore.deploy.image.layer import ImageLayer
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -56,14 +56,8 @@ class Image:
 
 def write_archive(image: Image, path: Path) -> None:
     """It appears whole. The same image gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with unfinished.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            _fill(tar, image)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as unfinished, tarfile.open(unfinished, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        _fill(tar, image)
 
 
 def _fill(tar: tarfile.TarFile, image: Image) -> None:

@@ -21,7 +21,7 @@ from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.variables import render_text
 from percore.errors import UsageError
 
-KUSTOMIZATION, README, IGNORE = "kustomization.yaml", "README.md", ".gitignore"
+KUSTOMIZATION, README = "kustomization.yaml", "README.md"
 MOST_CONFIG = configuration.MOST_BYTES
 _ROLLED = {SERVERS: "deployment", SINGLE: "statefulset"}
 HEAD = "# Made by percore for the environment {env}; the next run writes it anew.\n"

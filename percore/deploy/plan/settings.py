@@ -118,7 +118,7 @@ class AppSettings:
     @property
     def unit(self) -> str | None:
         """The supervisor's, where there is a service manager."""
-        return "percore.service" if self.has_systemd else None
+        return names.UNIT if self.has_systemd else None
 
     @property
     def asked_host(self) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from percore.common.names import UNIT
 from percore.errors import PercoreError
 from percore.host.files import read_file
 from percore.host.messages import TargetPaths
@@ -17,7 +18,7 @@ from percore.host.projects.owner import Owner, read_owner
 from percore.host.projects.sites import app_of, find_clash
 from percore.host.replies import ConflictFound
 
-UNIT_FILE = "/etc/systemd/system/percore.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 _HOME_OF_UNIT = re.compile(r'^Environment="PERCORE_HOME=(.*)"$', re.MULTILINE)
 
 
@@ -82,7 +83,7 @@ def _other_home(paths: TargetPaths) -> Optional[ConflictFound]:
         found = _HOME_OF_UNIT.search(read_file(UNIT_FILE).decode(errors="replace"))
         home = found[1] if found else paths.home
         if home != paths.home and (others := _sources_in(home) - {paths.deploy_to}):
-            what = f"percore.service on this host has percore_home {home}, for {title_of(min(others))}"
+            what = f"{UNIT} on this host has percore_home {home}, for {title_of(min(others))}"
             advice = f"set percore_home: {home} here, and percore_user, package_path and launcher_path as there"
             return ConflictFound(f"{what}; this project sets {paths.home}", advice)
     return None

@@ -13,17 +13,17 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
+from percore.common.names import UNIT
 from percore.errors import PreflightError, RolloutError
 from percore.host.files import read_file
 from percore.host.messages import Plan, Spec
 from percore.host.paths import remove, remove_tree
+from percore.host.projects.conflicts import UNIT_FILE
 from percore.host.projects.owner import PROJECT_FILE
 from percore.host.release.plan import left_over, plan_or_none
 from percore.host.release.running import app_names, own_part
 from percore.host.release.target import Target
 from percore.host.resources.registry import make
-
-UNIT = "percore.service"
 
 _OF_THE_APP = (
     *("releases", "artifacts", "current", "releases.json", "history.jsonl", "owed.json", "placed.json"),
@@ -102,11 +102,10 @@ def _without_percore(target: Target, plan: Plan) -> Plan:
 
 def _percore_steps(target: Target, *, is_up: bool) -> Iterator[RemovalStep]:
     supervisor = target.supervisor
-    unit_file = f"/etc/systemd/system/{UNIT}"
     if supervisor.user is not None:
         for spec in (
             {"kind": "unit", "name": UNIT, "active": False, "enabled": False},
-            {"kind": "absent-unit-file", "path": unit_file},
+            {"kind": "absent-unit-file", "path": UNIT_FILE},
         ):
             if text := make(spec).change():
                 yield RemovalStep(text, partial(_apply, spec))

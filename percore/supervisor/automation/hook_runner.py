@@ -31,7 +31,7 @@ def main() -> None:
     os.chdir(task["cwd"] if os.path.isdir(task["cwd"]) else "/")
     for target in task["targets"]:
         is_address = target.startswith(("http://", "https://"))
-        failure = post(target, message, task["secret"]) if is_address else run(target, message)
+        failure = tell(target, message, task["secret"]) if is_address else run(target, message)
         if failure:
             now = time.strftime("%Y-%m-%dT%H:%M:%S")
             sys.stderr.write(f"{now} {message['app']}: hook {message['event']} {failure}\n")
@@ -56,32 +56,23 @@ def run(command: str, message: Mapping[str, Any]) -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             return f"did not end within {_COMMAND_SECONDS:g} s and was killed"
-        except BrokenPipeError:
-            said = ""
-        code = process.wait()
+        code = process.returncode
     last = said.strip().splitlines()[-1:] or [""]
     return f"ended with code {code}{': ' if last[0] else ''}{last[0][:200]}" if code else ""
 
 
-def post(address: str, message: Mapping[str, Any], secret: str) -> str:
-    """As `run`; signed where there is a secret. Only the host is named: the rest of an address may be secret."""
+def tell(address: str, message: Mapping[str, Any], secret: str) -> str:
+    """As `run`, by POST. Only the host is named: the rest of an address may be secret."""
     import urllib.error
     import urllib.parse
-    import urllib.request
-    import uuid
 
-    from percore.supervisor.automation.webhook_signature import sign
+    from percore.supervisor.automation.webhook import post
 
     host = urllib.parse.urlsplit(address).hostname
-    body = json.dumps(message).encode()
-    headers = {"Content-Type": "application/json", "User-Agent": "percore"}
-    if secret:
-        headers.update(sign(secret, f"msg_{uuid.uuid4().hex}", int(time.time()), body))
-    request = urllib.request.Request(address, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=_POST_SECONDS):
-            return ""
+        post(address, json.dumps(message).encode(), secret, _POST_SECONDS)
     except urllib.error.HTTPError as error:
         return f"was answered with {error.code} by {host}"
     except (OSError, ValueError) as error:
         return f"did not reach {host}: {getattr(error, 'reason', error)}"
+    return ""

@@ -60,7 +60,7 @@ class RestartTriggers(Observer):
 
     def _follow_files(self, watched: Mapping[str, App]) -> None:
         for name, (config, watch) in list(self._watches.items()):
-            if name not in watched or not is_watched_alike(watched[name].config, config):
+            if name not in watched or _watched_by(watched[name].config) != _watched_by(config):
                 del self._watches[name]
                 self._news.pop(name, None)
                 if watch:
@@ -120,10 +120,5 @@ class RestartTriggers(Observer):
             self._files_changed(name, self._news.pop(name))
 
 
-def is_watched_alike(one: AppConfig, other: AppConfig) -> bool:
-    return (one.watch, one.ignore_watch, one.watch_delay, one.cwd) == (
-        other.watch,
-        other.ignore_watch,
-        other.watch_delay,
-        other.cwd,
-    )
+def _watched_by(config: AppConfig) -> tuple[object, ...]:
+    return config.watch, config.ignore_watch, config.watch_delay, config.cwd

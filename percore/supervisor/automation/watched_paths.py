@@ -92,9 +92,8 @@ class WatchedPaths:
 def make_root(entry: str, cwd: str) -> Root:
     path = os.path.normpath(os.path.join(cwd, entry))
     if globs.has_magic(entry) and not os.path.lexists(path):
-        inner = os.path.normpath(os.path.join(cwd, entry))
-        directory = globs.fixed_part(inner)
-        return Root(directory, re.compile(globs.translate(inner, keep=len(directory))))
+        directory = globs.fixed_part(path)
+        return Root(directory, re.compile(globs.translate(path, keep=len(directory))))
     if os.path.isfile(path):
         # Editors put a new file in its place, so the directory is what can be watched.
         return Root(os.path.dirname(path), re.compile(re.escape(path)), is_deep=False)

@@ -15,6 +15,7 @@ MOVED_FROM = 0x40
 MOVED_TO = 0x80
 CREATE = 0x100
 DELETE = 0x200
+_MOVED_ITSELF = 0x800
 OVERFLOW = 0x4000
 IGNORED = 0x8000
 IS_DIR = 0x40000000
@@ -43,11 +44,11 @@ class Inotify:
         mask = CHANGES | more | _ONLY_DIR
         return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(directory), mask))
 
-    def add_names_of(self, path: str) -> int:
-        """Tells when the file gets or loses a name, or other rights. Raises OSError."""
-        return self._checked(
-            self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), _ATTRIBUTES | _NOT_FOLLOWED)
-        )
+    def add_names_of(self, path: str, *, follows: bool = False) -> int:
+        """Tells when the file, or what the link at `path` leads to with `follows`, gets, loses or changes a name, or gets
+        other rights. Raises OSError."""
+        mask = _ATTRIBUTES | _MOVED_ITSELF | (0 if follows else _NOT_FOLLOWED)
+        return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), mask))
 
     def remove(self, watch: int) -> None:
         self._libc.inotify_rm_watch(self.descriptor, watch)

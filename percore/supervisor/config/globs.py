@@ -13,8 +13,6 @@ _MAGIC = re.compile(r"[*?\[\]{}]")
 # PM2's own default: what begins with a dot, and installed packages.
 DEFAULT_IGNORED = (".*", "node_modules")
 
-Matches = Callable[[str], bool]
-
 
 def has_magic(pattern: str) -> bool:
     return bool(_MAGIC.search(pattern))

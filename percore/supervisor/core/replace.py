@@ -268,7 +268,6 @@ class Replacements:
     def _replace(self, app: App, slot: Slot, reason: str, cause: str) -> None:
         log(reason)
         self._under_way.add(slot)
-
         worker = slot.worker
 
         def steps() -> Outcome:

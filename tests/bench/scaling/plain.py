@@ -9,35 +9,23 @@ import subprocess
 from typing import Any
 
 from tests.bench.supervisor.sides import Side, get
+from tests.nginx import write_config
 from tests.waiting import free_port, wait_for
 
-_CONFIG = """
-daemon off;
-worker_processes {workers};
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  upstream app {{
-    least_conn;
+_SERVERS = """\
+    upstream app {{
+        least_conn;
 {servers}
-    keepalive 64;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
+        keepalive 64;
     }}
-  }}
-}}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
 """
 
 
@@ -54,10 +42,9 @@ class PlainBehindNginx(Side):
         for port in ports:
             self._run("node", str(self.folder / app["script"]), PORT=str(port))
         wait_for(lambda: all(get(port) for port in ports), "the plain processes")
-        servers = "\n".join(f"    server 127.0.0.1:{port};" for port in ports)
-        config = self.folder / "nginx.conf"
-        text = _CONFIG.format(folder=self.folder, port=self.port, workers=len(ports), servers=servers)
-        config.write_text(text)
+        servers = "\n".join(f"        server 127.0.0.1:{port};" for port in ports)
+        text = _SERVERS.format(port=self.port, servers=servers)
+        config = write_config(self.folder, text, workers=len(ports), connections=4096, level="error")
         self._run(shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(self.folder))
         wait_for(lambda: get(self.port), "an answer through NGINX")
 

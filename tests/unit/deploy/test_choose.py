@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from percore.common.records.diff import without_apps
 from percore.deploy.build.artifact import Artifact
-from percore.deploy.rollout.choose import Standing, choose, common_release
+from percore.deploy.rollout.choose import Standing, choose, common_release, make_release_id
 from percore.deploy.rollout.host import Host
-from percore.deploy.rollout.inspect import Seen, leave_edited
+from percore.deploy.rollout.inspect import Seen, is_made_of, leave_edited
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.wanted import WantedApp, WantedHost
 
@@ -116,3 +117,20 @@ def test_all_hosts_leave_a_release_that_was_edited_on_one_of_them() -> None:
     releases = {choice.release for choice in choose(left, left)}
     assert len(releases) == 1
     assert NEW not in releases
+
+
+def test_two_releases_of_one_artifact_within_a_second_have_ids_of_their_own() -> None:
+    taken: set[str] = set()
+    for _ in range(3):
+        taken.add(make_release_id(SHA256, taken))
+    assert len(taken) == 3
+    assert all(is_made_of(name, SHA256) for name in taken)
+
+
+def test_an_id_is_believed_only_where_it_is_of_the_artifact_and_not_of_the_future() -> None:
+    """A host that says otherwise would keep all others on its release for ever: the newest wins."""
+    now = datetime.now(timezone.utc)
+    assert is_made_of(f"{now:%Y%m%d%H%M%S}-0a1b2c3d", SHA256)
+    assert is_made_of(f"{now + timedelta(hours=23):%Y%m%d%H%M%S}-0a1b2c3d", SHA256)  # another machine's clock
+    assert not is_made_of(f"{now + timedelta(hours=25):%Y%m%d%H%M%S}-0a1b2c3d", SHA256)
+    assert not is_made_of(f"{now:%Y%m%d%H%M%S}-99999999", SHA256)

@@ -88,6 +88,18 @@ def test_a_load_balancer_that_is_lost_stops_the_run_and_says_what_it_does_by_its
         LoadBalancers([balancer()], PEERS, Report(quiet=True)).drain(["web1"])
 
 
+def test_every_load_balancer_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(host: Any, _: object) -> None:
+        raise RolloutError(f"nginx -t fails on {host.name}", where=host.name)
+
+    monkeypatch.setattr(draining, "_drain_at", fail)
+    with pytest.raises(RolloutError, match="lb1: nginx -t fails on lb1"):
+        LoadBalancers([balancer("lb1"), balancer("lb2")], PEERS, Report()).drain(["web1"])
+    assert "nginx -t fails on lb2" in capsys.readouterr().out
+
+
 def with_edge(project: Path, **of_edge: Any) -> Scope:
     roles = {"roles": ["loadbalancer"], "edge_hsts_seconds": 0, **of_edge}
     scope = write_inventory(

@@ -20,6 +20,7 @@ import pytest
 from percore.deploy.build.node_runtime import NodeArchive
 from percore.deploy.image import interpreters
 from percore.deploy.image.base import architecture
+from percore.deploy.image.import_base import cache, import_base
 from percore.deploy.image.layer import Layers, LayerWriter
 from percore.deploy.image.layout import Image, write_archive
 from percore.deploy.image.make import make_images
@@ -236,6 +237,51 @@ def test_a_base_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
     archive.write_bytes(content)
     with pytest.raises(UsageError, match=r"is no image layout that can be read: the content of .* is another one"):
         image(place)
+
+
+def packed_anew(archive: Path, to: Path, mode: str) -> None:
+    """The same layout as another program may pack it, beside what belongs to no layout."""
+    strangers = {
+        "./../../evil": tarfile.REGTYPE,
+        "./blobs/sha256/evil": tarfile.SYMTYPE,
+        "manifest.json": tarfile.REGTYPE,
+    }
+    with tarfile.open(archive) as source, tarfile.open(to, mode) as packed:
+        for name, kind in strangers.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            packed.addfile(member)
+        for member in source:
+            content = source.extractfile(member)
+            member.name = f"./{member.name}"
+            packed.addfile(member, content)
+
+
+def test_of_an_archive_the_layout_alone_is_taken_also_by_a_python_without_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has 3.11.2; tarfile's filters came with 3.11.4."""
+    place = project(tmp_path)
+    packed_anew(place / "base.tar", tmp_path / "other.tar", "w:gz")
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.delattr(tarfile.TarFile, "extractall")
+    import_base("oci-archive:base.tar", place)
+    base = import_base("oci-archive:other.tar", tmp_path)
+    assert base.files.python == "3.13"
+    found = {path.name for path in cache().rglob("*") if path.is_file()}
+    assert {"oci-layout", "index.json"} < found
+    assert not found & {"evil", "manifest.json"}
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_an_archive_that_was_cut_is_said_to_be(tmp_path: Path) -> None:
+    place = project(tmp_path)
+    packed_anew(place / "base.tar", tmp_path / "other.tar", "w:gz")
+    whole = (tmp_path / "other.tar").read_bytes()
+    (tmp_path / "other.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"image_base oci-archive:other\.tar: it is no whole tar"):
+        import_base("oci-archive:other.tar", tmp_path)
+    assert not list(cache().iterdir())
 
 
 HADOLINT = Path(sys.executable).with_name("hadolint")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from percore.errors import RolloutError
+from percore.host.release.change import handlers as handlers_module
 from percore.host.release.change.handlers import PendingHandlers, describe, in_order, run_handler
 
 
@@ -48,3 +49,17 @@ def test_a_handler_that_fails_says_how(tmp_path: Path) -> None:
     with pytest.raises(RolloutError, match="exit code 3: no index"):
         run_handler(handler("index", "sh", "-c", "echo no index; exit 3"))
     assert describe(handler("index", "sh", "-c", "x")) == "run sh -c x"
+
+
+def test_a_unit_that_was_started_since_needs_no_handler_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = {"nginx.service": "first", "redis.service": "first"}
+    monkeypatch.setattr(handlers_module, "_invocation", lambda unit: started[unit] if unit else "")
+    pending = PendingHandlers(str(tmp_path / "owed.json"))
+    for name in ("nginx", "redis"):
+        pending.add({"kind": "restart", "name": name, "unit": f"{name}.service"}, "a test")
+    pending.add(handler("index"), "a test")
+    started["redis.service"] = "second"
+    assert list(pending.outstanding()) == ["nginx", "index"]
+    assert list(pending.read()) == ["nginx", "redis", "index"]  # whoever runs them drops it

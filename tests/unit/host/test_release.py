@@ -14,6 +14,7 @@ import pytest
 
 from percore.errors import LockedError, PreflightError, RolloutError, UsageError
 from percore.host.lock import Lock
+from percore.host.release import marks
 from percore.host.release.marks import BAD, GOOD, STAGED
 from percore.host.release.releases import Releases
 from percore.host.release.transfer.parts import PartReader, check_room, unpack
@@ -207,6 +208,33 @@ def test_the_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
     theirs.acquire("bob@desk")
     assert json.loads(Path(path).read_text())["owner"] == "bob@desk"
     theirs.release()
+
+
+def test_a_lock_that_a_person_holds_outlives_the_process_and_keeps_rollouts_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "app" / ".lock")
+    mine = Lock(path)
+    mine.hold("ann@laptop", "a new disk")
+    mine.release()
+    with pytest.raises(LockedError, match=r"locked by ann@laptop, for \d+ s: a new disk -> invoke unlock"):
+        Lock(path).acquire("bob@desk")
+    with pytest.raises(LockedError, match="locked by ann@laptop"):
+        Lock(path).hold("bob@desk", "")
+    assert Lock(path).let_go()
+    assert not Lock(path).let_go()
+    Lock(path).acquire("bob@desk")
+
+
+def test_what_is_deployed_later_is_newer_whatever_the_clock_says(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks.time, "time", lambda: 2_000_000_000.0)
+    add_release(releases, release(1))
+    releases.marks.set(release(1), GOOD, deployed=True)
+    monkeypatch.setattr(marks.time, "time", lambda: 1_000_000_000.0)  # it was set back
+    add_release(releases, release(2))
+    releases.marks.set(release(2), GOOD, deployed=True)
+    assert releases.marks.good_before(None) == [release(1), release(2)]
+    assert releases.marks.good_before(release(2)) == [release(1)]
 
 
 @pytest.mark.parametrize("name", ODD_IDS)

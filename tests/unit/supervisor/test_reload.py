@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from percore.errors import PartialError, PercoreError, RolloutError
 from percore.supervisor.base.states import State
 from percore.supervisor.core import apply, replace
 from percore.supervisor.core.worker.figures import Counts
@@ -124,6 +125,37 @@ def test_a_failure_among_several_brings_all_of_them_back() -> None:
     assert [slot.worker.release for slot in app.slots] == ["old"] * 5
     assert starting(app) == []
     assert app.config.release == "old"
+
+
+# -- a process file that fails in the middle -------------------------------------------------------------------------
+
+
+def way_back(faults: tuple[str, ...], cause: PercoreError) -> tuple[list[str], PercoreError]:
+    """What is undone, in order, after three steps, and the error that ends it."""
+    undone: list[str] = []
+
+    def step(name: str) -> Any:
+        undone.append(name)
+        if name in faults:
+            raise PercoreError(f"{name} stays")
+        yield
+
+    steps: Any = [lambda name=name: step(name) for name in ("first", "second", "third")]
+    with pytest.raises(PercoreError) as raised:
+        list(apply._roll_back(steps, cause))
+    return undone, raised.value
+
+
+def test_the_last_step_is_undone_first() -> None:
+    undone, error = way_back((), PercoreError("it broke", next="look"))
+    assert undone == ["third", "second", "first"]
+    assert (type(error), str(error)) == (RolloutError, "it broke -> look")
+
+
+def test_a_step_that_cannot_be_undone_keeps_no_other_from_it_and_is_told() -> None:
+    undone, error = way_back(("third", "first"), PercoreError("it broke"))
+    assert undone == ["third", "second", "first"]
+    assert (type(error), error.what) == (PartialError, "it broke; going back failed: third stays; first stays")
 
 
 # -- with fewer workers than before ----------------------------------------------------------------------------------

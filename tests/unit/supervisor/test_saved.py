@@ -185,3 +185,35 @@ def test_the_reason_holds_no_value_of_a_variable() -> None:
         AppConfig.from_record({"name": "a", "script": "s", "cwd": "/", "env": {"TOKEN": ["hunter2"]}})
     assert "env.'TOKEN'" in str(refused.value)
     assert "hunter2" not in str(refused.value)
+
+
+def _of_first_slot(app: Any, **fields: Any) -> None:
+    app["slots"][0].update(fields)
+
+
+RULES: dict[str, tuple[Any, str]] = {
+    "two apps of one name": (lambda api, tick: tick["config"].update(name="api"), "as that of another app is"),
+    "one process for two workers": (
+        lambda api, tick: tick["slots"][0]["workers"][0].update(pid=api["slots"][0]["workers"][0]["pid"]),
+        "as that of another worker is",
+    ),
+    "slots that are numbered otherwise": (lambda api, tick: _of_first_slot(tick, number=1), "slots is not numbered"),
+    "an end that is none": (
+        lambda api, tick: _of_first_slot(
+            tick,
+            end={"state": "running", "exit_code": 0, "failure": "", "last_end": "", "restarts": 0, "started_time": 0.0},
+        ),
+        "slot 0.end.state is 'running', which is no end",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_fields_that_do_not_go_together_cost_the_app_they_stand_in(rule: str, tmp_path: Path) -> None:
+    change, reason = RULES[rule]
+    content = json.loads(json.dumps(written("d3c627e", tmp_path).read()))
+    api, tick, *_ = content["apps"]
+    change(api, tick)
+    saved = read_saved(content)
+    assert [app.config.name for app in saved.apps] == ["api", "job"]
+    assert [reason in app.reason for app in saved.aside] == [True], [app.reason for app in saved.aside]

@@ -260,6 +260,27 @@ def test_health_is_503_with_reasons_as_long_as_a_wanted_worker_is_not_ready() ->
     assert answer_health(shown(wanted=0, workers=[]), request(Right.NOTHING)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("worker", "status"),
+    [
+        ({"state": "exited", "failure": "", "finished": True}, 200),  # its work is done, and it ended with success
+        ({"state": "exited", "failure": "", "finished": False}, 503),
+        ({"state": "running", "failure": "it accepts no connections", "finished": False}, 503),
+    ],
+)
+def test_a_worker_that_has_done_its_work_counts_and_one_that_does_not_serve_does_not(
+    worker: dict[str, Any], status: int
+) -> None:
+    found = shown(wanted=1, workers=[{"slot": 0, **worker}])
+    assert answer_health(found, request(Right.NOTHING)).status == status
+
+
+def test_two_workers_of_one_slot_are_one() -> None:
+    """In a reload, the next one is ready while the one before still drains."""
+    worker = {"slot": 0, "state": "running", "failure": "", "finished": False}
+    assert answer_health(shown(workers=[worker, worker]), request(Right.NOTHING)).status == 503
+
+
 def test_a_supervisor_that_does_not_answer_is_said() -> None:
     snapshots = shown()
     snapshots._last = _nothing("no supervisor runs", time.monotonic() + 60)

@@ -19,7 +19,7 @@ from percore.deploy.rollout.edge.load_balancers import (
 )
 from percore.deploy.rollout.host import Host, confirm_seconds, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, connect_all, plan_hosts
-from percore.deploy.rollout.parallel import on_all, stop_at
+from percore.deploy.rollout.parallel import Faults, on_all, stop_at
 from percore.deploy.rollout.peers import find_peers
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.schema import number, read_variable
@@ -44,7 +44,7 @@ class LoadBalancers:
             return
         self.drained = [peer.host for peer in peers]
         self.report.step(f"drain {', '.join(self.drained)} at {_names(self.hosts)}")
-        _stop_run(on_all(self.hosts, lambda host: _drain_at(host, peers)).faults)
+        self._stop_at(on_all(self.hosts, lambda host: _drain_at(host, peers)).faults)
         time.sleep(max(_seconds(host) for host in self.hosts))
 
     def undrain(self) -> None:
@@ -52,7 +52,10 @@ class LoadBalancers:
         names, self.drained = self.drained, []
         if names:
             self.report.step(f"undrain {', '.join(names)} at {_names(self.hosts)}")
-            _stop_run(on_all(self.hosts, lambda host: _undrain_at(host, names)).faults)
+            self._stop_at(on_all(self.hosts, lambda host: _undrain_at(host, names)).faults)
+
+    def _stop_at(self, faults: Faults) -> None:
+        stop_at({name: _stops_run(name, fault) for name, fault in faults.items()}, self.report)
 
     def _has_room_without(self, peers: Sequence[EdgePeer]) -> bool:
         """The others have to take what these do not: they must be at least as many."""
@@ -152,11 +155,10 @@ def _reach_again(host: Host, lost: UnreachableError) -> None:
     raise lost
 
 
-def _stop_run(faults: dict[str, PercoreError]) -> None:
-    for name, fault in faults.items():
-        lost = isinstance(fault, UnreachableError)
-        state = "; it undrains them by itself when it hears nothing any more" if lost else ""
-        raise RolloutError(f"{fault.what}{state}", where=fault.where or name, next=fault.next, detail=fault.detail)
+def _stops_run(name: str, fault: PercoreError) -> RolloutError:
+    is_lost = isinstance(fault, UnreachableError)
+    state = "; it undrains them by itself when it hears nothing any more" if is_lost else ""
+    return RolloutError(f"{fault.what}{state}", where=fault.where or name, next=fault.next, detail=fault.detail)
 
 
 def _unreachable(fault: PercoreError) -> PercoreError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from percore.deploy.connection.messages import Current
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
-from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 
@@ -18,33 +18,43 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
     """Roll back wherever the new release runs; returns the error to end with."""
     switched = [move for move in activated if move.name not in faults]  # the others rolled back by themselves
     report.phase("roll back", f"{len(faults)} failed; {len(switched)} more to roll back")
-    partial = on_all([move.host for move in switched if not move.gives_up_app], roll_back_host).faults
+    not_back = on_all([move.host for move in switched if not move.gives_up_app], roll_back_host).faults
     # Last: the app they gave up must first have ended elsewhere.
-    partial.update(on_all([move.host for move in switched if move.gives_up_app], roll_back_host).faults)
+    not_back.update(on_all([move.host for move in switched if move.gives_up_app], roll_back_host).faults)
     for name, error in faults.items():
         report.host(name, str(error).removeprefix(f"{name}: "))
-    # A host that is out of reach rolls back as soon as it misses the connection; until it is seen again that is not certain.
-    lost = [
-        name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
-    ]
+    lost = find_uncertain(faults, not_back)
+    scope = moves[0].host.scope
     _show_what_runs([move.host for move in moves], lost, report)
-    return _final_error(next(iter(faults.values())), lost, moves[0].host.scope)
-
-
-def _final_error(first: PercoreError, lost: Sequence[str], scope: Scope) -> PercoreError:
-    if lost:
-        return PartialError(
-            f"{first.what}; not certain to be back on the former release: {', '.join(lost)}",
-            where=first.where,
-            next=f"{scope.command('status')}, then deploy again",
-            detail=first.detail,
-        )
-    return RolloutError(
-        f"{first.what}; every host is back on its former release",
-        where=first.where,
-        next=first.next or "fix it and deploy again",
-        detail=first.detail,
+    first, *_ = faults.values()
+    return error_after(
+        first,
+        f"not certain to be back on the former release: {', '.join(lost)}" if lost else "",
+        done="every host is back on its former release",
+        next=f"{scope.command('status')}, then deploy again" if lost else first.next or "fix it and deploy again",
     )
+
+
+def find_uncertain(faults: Faults, not_back: Faults) -> list[str]:
+    """The hosts of which nobody knows what runs there. `faults` began the way back, `not_back` are those of the way back itself.
+
+    A host that is out of reach rolls back as soon as it misses the connection; until it is seen again that is not certain.
+    """
+    partly = [name for name, error in faults.items() if isinstance(error, (PartialError, UnreachableError))]
+    return list(dict.fromkeys([*partly, *not_back]))
+
+
+def error_after(first: PercoreError, uncertain: str, *, done: str, next: str) -> PercoreError:
+    """What a run ends with that was rolled back: `done` says how the hosts are now, unless something is `uncertain`."""
+    kind = PartialError if uncertain else RolloutError
+    return kind(f"{first.what}; {uncertain or done}", where=first.where, next=next, detail=first.detail)
+
+
+def not_certain_to_keep(what: str, faults: Faults, *, next: str) -> PartialError:
+    """Of hosts that did not say that they keep it: they roll back by themselves unless they were told."""
+    first, *_ = faults.values()
+    said = f"{first.what}; not certain to keep {what}: {', '.join(faults)}"
+    return PartialError(said, where=first.where, next=next, detail=first.detail)
 
 
 def roll_back_host(host: Host) -> None:
@@ -56,6 +66,16 @@ def roll_back_host(host: Host) -> None:
         except RolloutError:
             return  # it did so by itself
         host.ask("revert")
+
+
+def roll_back_for(cause: PercoreError, host: Host) -> NoReturn:
+    """Roll back a host that is unhealthy, at once. Raises the cause; PartialError where the way back failed as well."""
+    try:
+        roll_back_host(host)
+    except PercoreError as error:
+        what = f"{cause.what}; it could not be rolled back: {error.what}"
+        raise PartialError(what, where=cause.where, next=cause.next, detail=cause.detail) from None
+    raise cause
 
 
 def _show_what_runs(hosts: Sequence[Host], lost: Sequence[str], report: Report) -> None:

@@ -21,8 +21,8 @@ from percore.deploy.rollout.hosts import same_for_all
 from percore.deploy.rollout.parallel import Faults, Outcome, count_hosts, on_all
 from percore.deploy.rollout.switch.probes import Probes, Summaries, describe, judge
 from percore.deploy.rollout.switch.reattach import ask_again, reattach
-from percore.deploy.rollout.switch.roll_back import roll_back, roll_back_host
-from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+from percore.deploy.rollout.switch.roll_back import find_uncertain, not_certain_to_keep, roll_back, roll_back_for
+from percore.errors import PercoreError, RolloutError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,14 @@ def activate(
         switched.update(new.results)
         faults.update(new.faults)
         counted = len(faults) + missing, len(moves) + missing
-        keeps_app = any(
-            move.gives_up_app and move.name in new.faults for move in batch
-        )  # the next host would be a second one
+        # The next host would be a second one that runs it.
+        keeps_app = any(move.gives_up_app and move.name in new.faults for move in batch)
         if keeps_app or policy.is_exceeded(len(new.faults), len(batch)) or policy.is_exceeded(*counted):
             raise roll_back(moves, done, faults, report)
+    uncertain = find_uncertain(faults, {})
     for name, error in faults.items():
-        report.warn(f"{error!s}; {name} keeps its former release")
+        keeps = "is not certain to keep" if name in uncertain else "keeps"
+        report.warn(f"{error!s}; {name} {keeps} its former release")
     return Outcome(switched, faults)
 
 
@@ -156,9 +157,8 @@ def _check_host(switched: Switched) -> Switched:
         reply: WithStatus = ask_again(switched.host, "health")
     except UnreachableError:
         raise
-    except PercoreError:
-        roll_back_host(switched.host)
-        raise
+    except PercoreError as error:
+        roll_back_for(error, switched.host)
     return replace(switched, status=reply["status"])
 
 
@@ -171,8 +171,8 @@ def check_all(switched: Sequence[Switched], probes: Probes, report: Report) -> t
     hosts = [one.host for one in switched]
     summaries = probes.read([host for host in hosts if host.name not in faults])
     unhealthy = {name: fault for name, fault in judge(summaries, hosts).items() if name not in faults}
-    on_all([host for host in hosts if host.name in unhealthy], roll_back_host)
-    faults.update(unhealthy)
+    to_roll_back = [host for host in hosts if host.name in unhealthy]
+    faults.update(on_all(to_roll_back, lambda host: roll_back_for(unhealthy[host.name], host)).faults)
     if faults:
         moves = [one.move for one in switched]
         raise roll_back(moves, moves, faults, report)
@@ -200,15 +200,9 @@ def confirm(switched: Sequence[Switched], probed: Summaries, report: Report, *, 
     faults = on_all(switched, confirm_host).faults
     if not faults:
         return
-    names = list(faults)
-    first = faults[names[0]]
-    report.host("all", f"confirmed by {len(switched) - len(names)} of {count_hosts(switched)}")
-    raise PartialError(
-        f"{first.what}; not certain to keep the new release: {', '.join(names)}",
-        where=first.where,
-        next=switched[0].host.scope.command("converge", f"--limit {','.join(names)}"),
-        detail=first.detail,
-    )
+    report.host("all", f"confirmed by {len(switched) - len(faults)} of {count_hosts(switched)}")
+    again = switched[0].host.scope.command("converge", f"--limit {','.join(faults)}")
+    raise not_certain_to_keep("the new release", faults, next=again)
 
 
 def _names(moves: Iterable[Move]) -> str:

@@ -6,16 +6,9 @@ setting of sshd, is rolled back over the one that is still open.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import mmap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from percore.deploy.build.node_runtime import NodeArchive, fetch_node
 from percore.deploy.connection.messages import Changed
-from percore.deploy.connection.stream import Part
 from percore.deploy.plan.host_state import HostState
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import ChangesPending, must_ask, require_terminal, require_yes, show_changes
@@ -23,12 +16,14 @@ from percore.deploy.rollout.hooks import Hooks, run_of
 from percore.deploy.rollout.host import Host, lock_owner
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.inspect import connect_hosts
-from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, stop_at, try_one
-from percore.deploy.rollout.pending_setup import PendingSetup, find_pending, inspect_setup
+from percore.deploy.rollout.parallel import Faults, all_or_stop, count_hosts, on_all, try_one
+from percore.deploy.rollout.pending_setup import PendingSetup, find_pending
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.rollout.switch.roll_back import error_after, find_uncertain, not_certain_to_keep
 from percore.deploy.rollout.switch.switch import policy_of
+from percore.deploy.rollout.verbs.node_builds import NodeBuilds, fetched_builds
 from percore.deploy.rollout.verbs.renewal import renew_certificates
-from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+from percore.errors import PercoreError, RolloutError, UnreachableError
 
 NO_PACKAGE = "none"
 """Instead of the id of percore's own package: only a release has it."""
@@ -91,7 +86,7 @@ def set_up(
 ) -> dict[str, list[str]]:
     """All of them, or none. Returns what is different now, by host; `verb` is for their histories.
 
-    Raises RolloutError when every change was rolled back, PartialError when that is not certain.
+    Raises RolloutError when every change was rolled back, PartialError when that is not certain, or that all keep theirs.
     """
     hosts = [one.host for one in pending]
     if diff or must_ask(hosts):
@@ -100,7 +95,7 @@ def set_up(
     all_or_stop(hosts, _lock, report)
     batches = policy_of(hosts).batches(pending)
     changed: dict[str, list[str]] = {}
-    with _fetched_builds(pending, report) as builds:
+    with fetched_builds(pending, report) as builds:
         for number, batch in enumerate(batches, 1):
             report.phase("set up", ", ".join(one.name for one in batch) + (f" ({number} of {len(batches)})"))
             found, faults = on_all(batch, lambda one: _set_up_host(one, builds, report, verb))
@@ -108,7 +103,11 @@ def set_up(
             faults.update(on_all([one.host for one in batch if one.name in found], _reach_again).faults)
             if faults:
                 raise _roll_back([host for host in hosts if host.name in changed], faults, report)
-    stop_at(on_all(hosts, lambda host: host.ask("keep", target=host.setup_target(), verb=verb)).faults, report)
+    faults = on_all(hosts, lambda host: host.ask("keep", target=host.setup_target(), verb=verb)).faults
+    if faults:
+        raise not_certain_to_keep(
+            "what was set up", faults, next="do the same again; hosts that kept it stay as they are"
+        )
     return changed
 
 
@@ -118,9 +117,9 @@ def _lock(host: Host) -> None:
         host.ask("inspect", target=target, owner=lock_owner(), resources=[])
 
 
-def _set_up_host(one: PendingSetup, builds: Builds, report: Report, verb: str) -> list[str]:
+def _set_up_host(one: PendingSetup, builds: NodeBuilds, report: Report, verb: str) -> list[str]:
     specs = [builds.completed(spec, one.host) for spec in one.specs]
-    parts: dict[str, Part] = {**one.state.contents_of(specs), **builds.parts_of(specs)}
+    parts = {**one.state.contents_of(specs), **builds.parts_of(specs)}
     reply: Changed = one.host.ask(
         "set_up",
         report,
@@ -152,67 +151,15 @@ def _reach_again(host: Host) -> None:
 def _roll_back(done: Sequence[Host], faults: Faults, report: Report) -> PercoreError:
     """A host that failed did so by itself; the others are told."""
     report.phase("roll back", f"{len(faults)} failed; {len(done)} to roll back")
-    lost = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
-    first = next(iter(faults.values()))
+    not_back = on_all(done, lambda host: host.ask("revert", target=host.setup_target(), verb="setup")).faults
+    first, *_ = faults.values()
     for name, error in list(faults.items())[1:]:
         report.host(name, str(error).removeprefix(f"{name}: "))
-    partial = [*lost, *(name for name, error in faults.items() if isinstance(error, (PartialError, UnreachableError)))]
-    if partial:
-        return PartialError(
-            f"{first.what}; not certain to be as before: {', '.join(dict.fromkeys(partial))}",
-            where=first.where,
-            next=first.next or "look at these hosts, then set them up again",
-            detail=first.detail,
-        )
-    return RolloutError(
-        f"{first.what}; files and services are as before",
-        where=first.where,
-        next=first.next or "fix it and set up again",
-        detail=first.detail,
+    lost = find_uncertain(faults, not_back)
+    advice = "look at these hosts, then set them up again" if lost else "fix it and set up again"
+    return error_after(
+        first,
+        f"not certain to be as before: {', '.join(lost)}" if lost else "",
+        done="files and services are as before",
+        next=first.next or advice,
     )
-
-
-# -- builds of Node.js -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Builds:
-    """Those that hosts lack, by version and machine; each once in memory for however many hosts."""
-
-    found: Mapping[tuple[str, str], NodeArchive]
-    archives: Mapping[str, mmap.mmap]
-
-    def completed(self, spec: dict[str, Any], host: Host) -> dict[str, Any]:
-        build = self.found.get((spec["version"], _machine(host))) if spec["kind"] == "node" else None
-        if build is None:
-            return spec
-        return {**spec, "exact": build.version, "sha256": build.sha256, "unpacked_bytes": build.unpacked_bytes}
-
-    def parts_of(self, specs: Sequence[Mapping[str, Any]]) -> dict[str, Part]:
-        return {spec["sha256"]: self.archives[spec["sha256"]] for spec in specs if spec.get("sha256") in self.archives}
-
-
-@contextlib.contextmanager
-def _fetched_builds(pending: Sequence[PendingSetup], report: Report) -> Iterator[Builds]:
-    missing = all_or_stop(pending, _missing_builds, report)
-    found = {}
-    for version, machine in sorted(set(itertools.chain(*missing))):
-        report.step(f"fetch Node.js {version} for {machine}")
-        found[version, machine] = fetch_node(version, machine)
-        report.step(f"Node.js {found[version, machine].version}, {found[version, machine].bytes / 1e6:.0f} MB")
-    with contextlib.ExitStack() as opened:
-        yield Builds(found, {build.sha256: _map(build, opened) for build in found.values()})
-
-
-def _missing_builds(one: PendingSetup) -> list[tuple[str, str]]:
-    wanted = [spec for spec in one.specs if spec["kind"] == "node"]
-    return [(spec["version"], _machine(one.host)) for spec in wanted if inspect_setup(one.host, [spec])["changes"]]
-
-
-def _machine(host: Host) -> str:
-    return str(host.agent.facts["machine"])
-
-
-def _map(build: NodeArchive, opened: contextlib.ExitStack) -> mmap.mmap:
-    file = opened.enter_context(build.path.open("rb"))
-    return opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
