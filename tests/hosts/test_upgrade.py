@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from percore import __version__
 from percore.deploy.build.host_package import make_package
 from percore.lab import Lab
 from percore.lab.host import LabHost
+from tests import archives
 from tests.hosts.conftest import ROOT, wait_for
 from tests.hosts.rehearsal import Rehearsal
 from tests.hosts.versions import VERSIONS, unpack
@@ -142,8 +142,7 @@ def test_an_update_by_hand_touches_no_worker_and_the_next_deploy_goes_on_from_th
     older, workers = upgrade.package(), upgrade.pids()
     newer = make_package(ROOT, system="Linux", machine=platform.machine())
     place = upgrade.host.root / "opt" / "percore" / newer.id
-    with tarfile.open(newer.path) as archive:
-        archive.extractall(place, filter="data")
+    archives.unpack(newer.path, place)
     with upgrade.load(nginx_only=True, nginx_reloads=True) as counts:
         update = f"PERCORE_HOME=/var/lib/percore python3 -I -S /opt/percore/{newer.id} update"
         said = upgrade.host.run(f"runuser -u percore -- sh -c '{update}'")

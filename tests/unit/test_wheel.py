@@ -6,7 +6,6 @@ import email
 import hashlib
 import os
 import shutil
-import tarfile
 import zipfile
 from email.message import Message
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from percore import __version__
+from tests.archives import unpack
 from tests.installed import ROOT, build, build_wheel, copy_sources
 
 pytestmark = pytest.mark.skipif(
@@ -66,8 +66,7 @@ def test_a_source_distribution_makes_the_same_wheel_without_npm_whatever_the_uma
     first = build(copy_sources(tmp_path / "one"), "sdist", tmp_path / "first", PATH=path)
     former = os.umask(0o077)
     try:
-        with tarfile.open(first) as archive:
-            archive.extractall(tmp_path / "two", filter="data")
+        unpack(first, tmp_path / "two")
         source = next((tmp_path / "two").iterdir())
         second = build(closed(copy_sources(tmp_path / "three")), "sdist", tmp_path / "second", PATH=path)
         again = build(source, "wheel", tmp_path / "wheel", PATH=path)

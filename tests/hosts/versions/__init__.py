@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import tarfile
 from pathlib import Path
+
+from tests import archives
 
 VERSIONS = sorted(Path(__file__).parent.glob("*.tar.xz"))
 _SHIM = ["-shared", "-fPIC", "-nostdlib", "-O2", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden"]
@@ -16,8 +17,7 @@ _SHIM = ["-shared", "-fPIC", "-nostdlib", "-O2", "-fno-builtin", "-fno-stack-pro
 
 def unpack(archive: Path, directory: Path) -> None:
     """The checkout of then, its C library compiled."""
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
+    archives.unpack(archive, directory)
     source = next(directory.rglob("bindshim.c"))
     shim = source.parent / f"bindshim-{platform.machine()}.so"
     subprocess.run(["cc", *_SHIM, "-o", str(shim), str(source)], check=True)

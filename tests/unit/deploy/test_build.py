@@ -21,6 +21,7 @@ from percore.deploy.build.source_tree import BuildError
 from percore.deploy.plan.host_plan import make_plan
 from percore.deploy.plan.settings import AppSettings
 from percore.errors import PreflightError, UsageError
+from tests.archives import unpack
 from tests.unit.deploy.planned import settings_of
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -197,8 +198,7 @@ def test_the_on_host_package_is_made_once_and_runs_alone(tmp_path: Path) -> None
     kind = {"system": platform.system(), "machine": platform.machine()}
     package = make_package(tmp_path, **kind)
     assert make_package(tmp_path, **kind) == package
-    with tarfile.open(package.path) as tar:
-        tar.extractall(tmp_path / package.id, filter="data")
+    unpack(package.path, tmp_path / package.id)
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(tmp_path / package.id), "status", "--json"],
         capture_output=True,

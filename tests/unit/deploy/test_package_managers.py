@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from percore.deploy.build.source_tree import BuildError
 from percore.deploy.build.workspace import find_source
 from percore.deploy.masking import REDACTOR
 from percore.errors import PreflightError, UsageError
+from tests.archives import unpack
 from tests.unit.deploy.apps import PROCESS_FILE, git, make, names, write
 
 BERRY = "# yarn\n\n__metadata:\n  version: 8\n"
@@ -248,8 +248,7 @@ def test_workspaces_run_as_they_were_locked_and_lifecycle_scripts_find_the_app(
         "tools for development are deployed"
     )
     assert ".npmrc" not in found
-    with tarfile.open(artifact.path) as tar:
-        tar.extractall(tmp_path / "host", filter="data")
+    unpack(artifact.path, tmp_path / "host")
     done = subprocess.run(
         ["node", "dist/web.js"], cwd=tmp_path / "host", capture_output=True, text=True, check=True
     ).stdout
