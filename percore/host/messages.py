@@ -263,6 +263,7 @@ class JobsRequest(NamedTuple):
 
 class StopRequest(NamedTuple):
     target: TargetPaths
+    owner: Line
     unit: Optional[Line] = None
 
 
