@@ -87,7 +87,9 @@ class Hooks:
     def _call(self, name: str, command: str) -> PercoreError | None:
         env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self._values.items()})
         kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
-        with tempfile.TemporaryFile() as output:  # no pipe: what the command leaves in the background would hold it open
+        with (
+            tempfile.TemporaryFile() as output
+        ):  # no pipe: what the command leaves in the background would hold it open
             try:
                 done = subprocess.run(
                     shell_command(command),
