@@ -18,8 +18,8 @@ def write_file(
 ) -> None:
     """In one step: a reader sees the old text or the new one."""
     with parent_of(path) as (directory, name):
-        numbers = {"owner": uid_of(owner or None), "group": gid_of(group or None)}
-        files.write_file(name, content, mode=mode, dir_fd=directory, **numbers)
+        uid, gid = uid_of(owner or None), gid_of(group or None)
+        files.write_file(name, content, mode=mode, owner=uid, group=gid, dir_fd=directory)
 
 
 def append_line(path: str, line: bytes, *, sync: bool = False) -> None:

@@ -58,7 +58,7 @@ class Supervisor(NamedTuple):
         self.uid()  # raises where there is no such user
         ways = [place[:end] for place in places for end, sign in enumerate(f"{place}/") if sign == "/" and end]
         words = ["sh", "-c", 'for way; do [ -x "$way" ] || [ ! -e "$way" ] || exec echo "$way"; done', "sh", *ways]
-        return subprocess.run(words, cwd="/", stdout=subprocess.PIPE, text=True, **_rights_of(self.user)).stdout.strip()
+        return str(subprocess.check_output(words, cwd="/", text=True, **_rights_of(self.user))).strip()
 
     def is_installed(self) -> bool:
         return os.path.exists(self.command[0])
