@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from percore.errors import describe_os_error
 from percore.host.agent import _fault_of
 from percore.host.files import replace_link
 from percore.host.paths import remove
@@ -49,3 +50,9 @@ def test_what_a_person_puts_right_is_no_internal_error(
     fault = _fault_of(OSError(number, os.strerror(number), "/srv/shop"))
     assert f"{fault.exit_code} {fault.next}" == told
     assert fault.what.endswith(f"{os.strerror(number)}: /srv/shop")
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, "copy"), (errno.EROFS, "copy"), (errno.ENOENT, "source")])
+def test_of_a_copy_that_file_is_named_which_the_fault_is_about(number: int, named: str) -> None:
+    error = OSError(number, os.strerror(number), "source", None, "copy")
+    assert describe_os_error(error) == f"{os.strerror(number)}: {named}"
