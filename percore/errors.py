@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class PercoreError(Exception):
     """An error that the operator can act on; printed as one line, never as a traceback.
@@ -62,7 +64,10 @@ class UnreachableError(PercoreError):
 
 
 def describe_os_error(error: OSError) -> str:
-    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    """Of a copy, what is full or cannot be written is the second file."""
+    is_about_target = error.filename2 and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    name = error.filename2 if is_about_target else error.filename
+    return f"{error.strerror or error}" + (f": {name}" if name else "")
 
 
 def shown(value: object) -> str:

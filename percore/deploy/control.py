@@ -19,7 +19,7 @@ from percore.deploy.rollout.parallel import Outcome, all_or_stop, count_hosts, o
 from percore.deploy.rollout.placement import require_app
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.switch import policy_of
-from percore.errors import PartialError, PercoreError, UsageError
+from percore.errors import LockedError, PartialError, PercoreError, UsageError
 
 _DONE = {"restart": "restarted", "reload": "reloaded", "stop": "stopped", "start": "started", "scale": "scaled"}
 
@@ -150,6 +150,8 @@ def _list_removal(host: Host, removal: Removal, report: Report) -> None:
 
 
 def _stop_at_partial(faults: dict[str, PercoreError], hosts: Sequence[Host], scope: Scope, report: Report) -> None:
+    if len(faults) == len(hosts) and all(isinstance(fault, LockedError) for fault in faults.values()):
+        stop_at(faults, report)  # nothing is gone yet
     if not faults:
         return
     name, first = next(iter(faults.items()))

@@ -29,7 +29,7 @@ def stop(scope: Scope, report: Report) -> None:
 
 
 def _stop_one(host: Host, report: Report) -> None:
-    reply: Changed = host.ask("stop", report, unit=host.settings.unit)
+    reply: Changed = host.ask("stop", report, owner=lock_owner(), unit=host.settings.unit)
     report.host(host.name, "; ".join(reply["changed"]) or "nothing ran")
 
 

@@ -119,19 +119,19 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _fault_of(error: OSError) -> PercoreError:
+    """What a person puts right has an exit code of its own; nothing was switched, or the switch tells it itself."""
+    what = describe_os_error(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return PreflightError(describe_os_error(error), next="make room there, then deploy again")
-    return PercoreError(describe_os_error(error))
+        return PreflightError(what, next="make room there, then deploy again")
+    if error.errno == errno.EROFS:
+        return PreflightError(what, next="mount it there so that it can be written, then try again")
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid():
+        return PreflightError(what, next="set ansible_become: true")
+    return PercoreError(what)
 
 
 def _describe(error: PercoreError) -> dict[str, Any]:
-    return {
-        "what": error.what,
-        "where": error.where,
-        "next": error.next,
-        "detail": error.detail,
-        "exit_code": error.exit_code,
-    }
+    return {name: getattr(error, name) for name in ("what", "where", "next", "detail", "exit_code")}
 
 
 def _ignore(signum: int, frame: Any) -> None:

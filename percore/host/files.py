@@ -10,7 +10,7 @@ from typing import Optional
 
 from percore.common import files
 from percore.errors import RolloutError
-from percore.host.paths import open_for_reading, open_private, parent_of
+from percore.host.paths import naming, open_directory, open_for_reading, open_private, parent_of
 
 
 def write_file(
@@ -18,22 +18,17 @@ def write_file(
 ) -> None:
     """In one step: a reader sees the old text or the new one."""
     with parent_of(path) as (directory, name):
-        try:
-            files.write_file(
-                name, content, mode=mode, owner=uid_of(owner or None), group=gid_of(group or None), dir_fd=directory
-            )
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+        uid, gid = uid_of(owner or None), gid_of(group or None)
+        files.write_file(name, content, mode=mode, owner=uid, group=gid, dir_fd=directory)
 
 
 def append_line(path: str, line: bytes, *, sync: bool = False) -> None:
     """The file is private. `sync` returns when it is on the disk. OSError, with the path in it, where it does not fit."""
     descriptor = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
-        _drop_cut_line(descriptor)
-        files.append_line(descriptor, line, sync=sync)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        with naming(path):
+            _drop_cut_line(descriptor)
+            files.append_line(descriptor, line, sync=sync)
     finally:
         os.close(descriptor)
 
@@ -58,6 +53,18 @@ def replace_link(path: str, to: str) -> None:
             os.unlink(temporary, dir_fd=directory)
         os.symlink(to, temporary, dir_fd=directory)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def set_rights(directory: str, mode: int, owner: Optional[str] = None, group: Optional[str] = None) -> None:
+    """It is made where there is none."""
+    descriptor = open_directory(directory, make=True)
+    try:
+        with naming(directory):
+            os.fchmod(descriptor, mode)
+            if owner or group:
+                os.fchown(descriptor, uid_of(owner or None), gid_of(group or None))
+    finally:
+        os.close(descriptor)
 
 
 def uid_of(owner: Optional[str]) -> int:

@@ -209,7 +209,7 @@ class RevertRequest(NamedTuple):
     target: TargetPaths
     verb: Line = "deploy"
     note: Mapping[str, Any] = NOTHING
-    result: Line = "rolled back: another host failed"
+    result: Line = "rolled back: the run failed elsewhere"
 
 
 class ConfirmRequest(NamedTuple):
@@ -263,6 +263,7 @@ class JobsRequest(NamedTuple):
 
 class StopRequest(NamedTuple):
     target: TargetPaths
+    owner: Line
     unit: Optional[Line] = None
 
 

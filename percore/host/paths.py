@@ -18,6 +18,7 @@ from typing import BinaryIO, Optional
 from percore.errors import PreflightError, RolloutError
 
 _MOST_LINKS = 40
+_DESCRIPTORS = "/proc/self/fd/"
 _PATH = getattr(os, "O_PATH", os.O_RDONLY)
 _DIRECTORY = _PATH | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)  # a control machine may run Windows
 
@@ -53,13 +54,29 @@ def refuse_foreign(path: str) -> None:
 
 @contextmanager
 def parent_of(path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-    """(the open directory, the last name): what stands under that name is not looked at. `make`: missing parents, mode 0755."""
+    """(the open directory, the last name): what stands under that name is not looked at. `make`: missing parents, mode 0755.
+
+    What fails in it names the whole path.
+    """
     parent, name = os.path.split(os.path.abspath(path))
     directory = _walk(parent, path, make=make)
     try:
-        yield directory, name
+        with naming(path):
+            yield directory, name
     finally:
         os.close(directory)
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Errors name the whole path, not its last component, an open directory, or nothing."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename)
+        if error.errno is None or (name.startswith("/") and not name.startswith(_DESCRIPTORS)):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def make_parents(path: str) -> None:
@@ -70,11 +87,11 @@ def make_parents(path: str) -> None:
 @contextmanager
 def anchored(path: str, *, make: bool = False) -> Iterator[str]:
     """A name of `path` that no other user can lead elsewhere while it is used, for functions that know no open directories."""
-    if not os.path.isdir("/proc/self/fd"):
+    if not os.path.isdir(_DESCRIPTORS):
         yield path
         return
     with parent_of(path, make=make) as (directory, name):
-        yield f"/proc/self/fd/{directory}/{name}"
+        yield f"{_DESCRIPTORS}{directory}/{name}"
 
 
 def open_directory(path: str, *, make: bool = False) -> int:
@@ -93,7 +110,7 @@ def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
             descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=directory)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENXIO):
-                raise OSError(error.errno, error.strerror, path) from None
+                raise
             return _open_elsewhere(directory, name, path, flags, mode)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -104,10 +121,7 @@ def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
 def open_private(path: str, flags: int) -> int:
     """A file that is ours alone: made with mode 0600, and set right where an older version made it readable."""
     with parent_of(path, make=bool(flags & os.O_CREAT)) as (directory, name):
-        try:
-            descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=directory)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=directory)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_nlink > 1:
         os.close(descriptor)
@@ -123,7 +137,7 @@ def open_for_reading(path: str) -> BinaryIO:
 
 def stat_of(path: str) -> os.stat_result:
     """Of what stands there itself, as lstat."""
-    with parent_of(path) as (directory, name), _named(path):
+    with parent_of(path) as (directory, name):
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
@@ -138,7 +152,7 @@ def link_target(path: str) -> Optional[str]:
 
 def remove(path: str) -> None:
     """A file or a link; nothing happens where there is none."""
-    with contextlib.suppress(FileNotFoundError), parent_of(path) as (directory, name), _named(path):
+    with contextlib.suppress(FileNotFoundError), parent_of(path) as (directory, name):
         os.unlink(name, dir_fd=directory)
 
 
@@ -149,7 +163,7 @@ def remove_tree(path: str) -> None:
 
 
 def rename(old: str, new: str) -> None:
-    with parent_of(old) as (source, old_name), parent_of(new) as (target, new_name), _named(new):
+    with parent_of(old) as (source, old_name), parent_of(new) as (target, new_name):
         os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=target)
 
 
@@ -180,9 +194,9 @@ def _walk(path: str, whole: str, *, make: bool = False, is_ours: bool = False) -
 
 def _step(here: int, name: str, whole: str, *, make: bool) -> int:
     if make:
-        with contextlib.suppress(FileExistsError), _named(whole):
+        with contextlib.suppress(FileExistsError), naming(whole):
             os.mkdir(name, 0o755, dir_fd=here)
-    with _named(whole):
+    with naming(whole):
         return _replace(here, os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=here))
 
 
@@ -220,12 +234,3 @@ def _open_elsewhere(directory: int, name: str, path: str, flags: int, mode: int)
         raise OSError(errno.EINVAL, "Not a regular file", path)
     _refuse_foreign_link(directory, name, path)
     return open_regular(os.path.join(os.path.dirname(os.path.abspath(path)), target), flags, mode)
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Errors name the whole path, not its last component."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None

@@ -219,8 +219,10 @@ def ensure_daemon(home: Home) -> None:
         home.make()
         log = open(open_log(home.daemon_log), "ab")  # noqa: SIM115
     except OSError as error:
-        what = f"the home of the supervisor cannot be created: {error.strerror}"
-        raise PercoreError(what, where=error.filename, next="free disk space or set PERCORE_HOME") from None
+        what = f"the home of the supervisor cannot be used: {error.strerror}"
+        owner = f"as root: chown -R {os.geteuid()}:{os.getegid()} {home.path}"
+        advice = owner if isinstance(error, PermissionError) else "free disk space or set PERCORE_HOME"
+        raise PercoreError(what, where=error.filename, next=advice) from None
     with log:
         environment = for_programs(PERCORE_HOME=home.path)
         daemon = subprocess.Popen(

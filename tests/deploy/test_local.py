@@ -406,6 +406,19 @@ def test_two_deploys_at_once_are_refused_with_the_owner(serving: Project) -> Non
     serving.deploy()
 
 
+def test_what_is_locked_is_neither_stopped_nor_removed(serving: Project) -> None:
+    before = serving.pids()
+    operations.lock(serving.scope, Report(), why="we move")
+    with pytest.raises(LockedError, match="we move"):
+        operations.stop(serving.scope, Report())
+    with pytest.raises(LockedError, match="we move"):
+        control.remove(dataclasses.replace(serving.scope, yes=True), Report(), data=False)
+    assert serving.pids() == before
+    operations.unlock(serving.scope, Report())
+    operations.stop(serving.scope, Report())
+    assert serving.pids() == set()
+
+
 def test_a_port_of_somebody_else_is_told_with_the_program(project: Project) -> None:
     with socket.socket() as stranger:
         stranger.bind(("0.0.0.0", project.port))

@@ -76,8 +76,8 @@ def read_address(host: str, variables: Mapping[str, Any]) -> HostAddress:
         ),
         password=text("ansible_password", "ansible_ssh_password", "ansible_ssh_pass"),
         become=become,
-        become_user=_user(text("ansible_become_user") or "root", host),
-        become_password=text("ansible_become_password", "ansible_become_pass")
+        become_user=_user(text("ansible_become_user", "ansible_sudo_user") or "root", host),
+        become_password=text("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
         or os.environ.get("PERCORE_BECOME_PASSWORD"),
         python=_python(text("ansible_python_interpreter") or "", host, is_local=is_local),
     )

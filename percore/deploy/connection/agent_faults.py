@@ -21,6 +21,8 @@ from percore.errors import (
 NOT_THERE = ("not found", "No such file", "Unknown command", "no such command", "no Python 3.9")
 """Words of shells, and ours, for an interpreter that is missing."""
 
+NO_SUDOER = "is not in the sudoers file"
+
 PYTHON_2 = "Unknown option: -I"
 
 PYTHON_ADVICE = "install python3 there, or set ansible_python_interpreter: its path, or 'auto' to look for one"
@@ -49,6 +51,8 @@ def explain_loss(address: HostAddress, complaint: str) -> PercoreError:
             where=address.host,
             next="check ansible_become_password",
         )
+    if address.become and (refused := _sudo_refusal(address, complaint)):
+        return refused
     if address.become and "sudo" in complaint and "password" in complaint:
         return UnreachableError(
             "sudo asks for a password",
@@ -58,6 +62,19 @@ def explain_loss(address: HostAddress, complaint: str) -> PercoreError:
     if any(sign in last for sign in (bootstrap.TOO_OLD, *NOT_THERE)):
         return PreflightError(last, where=address.host, next=PYTHON_ADVICE)
     return UnreachableError(last, where=address.host, next="look at the host, then try again", detail=complaint)
+
+
+def _sudo_refusal(address: HostAddress, complaint: str) -> PercoreError | None:
+    """Its own sentence quotes the whole program, in which other signs would be found."""
+    user = address.ssh.user or "the user"
+    if "must have a tty" in complaint:
+        what, advice = "sudo wants a terminal there (requiretty)", f"add to sudoers: Defaults:{user} !requiretty"
+    elif "is not allowed to execute" in complaint or "may not run sudo" in complaint or NO_SUDOER in complaint:
+        what = f"sudo does not let {user} run {address.python[0]} as '{address.become_user}'"
+        advice = f"add to sudoers: {user} ALL=({address.become_user}) ALL"
+    else:
+        return None
+    return UnreachableError(what, where=address.host, next=advice)
 
 
 def _reason_in(lines: list[str]) -> str:

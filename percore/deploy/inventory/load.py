@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from percore.common import names
-from percore.deploy.command_line import to_type
+from percore.deploy.command_line import relative, to_type
 from percore.deploy.inventory.ansible_cfg import NAME as ANSIBLE_CFG
 from percore.deploy.inventory.ansible_cfg import inventory_in
 from percore.deploy.inventory.ini import IniReader, hide_values
@@ -122,10 +122,20 @@ def _read_file(path: Path, inventory: Inventory) -> None:
     if path.suffix == ".toml":
         raise UsageError("inventories in TOML are not read", where=str(path), next="write it as YAML")
     text = read_text(path, hide_other=hide_values)
+    if path.suffix in (".yml", ".yaml") and _begins_a_section(text):
+        ini = relative(path.with_suffix(".ini"))
+        raise UsageError("this is INI, and its ending says YAML", where=f"{relative(path)}:1", next=f"call it {ini}")
     if path.suffix in YAML_ENDINGS or (not path.suffix and _holds_a_mapping(path, text)):
         read_yaml(Document(path, text), inventory)
     else:
         IniReader(path, inventory).read(text)
+
+
+def _begins_a_section(text: str) -> bool:
+    """The first line that is no comment is `[NAME]`."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith(("#", ";"))), "")
+    return first.startswith("[") and first.partition("#")[0].strip().endswith("]")
 
 
 def _holds_a_mapping(path: Path, text: str) -> bool:

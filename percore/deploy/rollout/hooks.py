@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -86,22 +87,24 @@ class Hooks:
     def _call(self, name: str, command: str) -> PercoreError | None:
         env = for_programs(**{f"PERCORE_{key.upper()}": REDACTOR.text(value) for key, value in self._values.items()})
         kind = RolloutError if name in ("after_activate", "before_confirm") else PreflightError
-        try:
-            done = subprocess.run(
-                shell_command(command),
-                cwd=self._directory,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                timeout=SECONDS,
-                check=False,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-        except subprocess.TimeoutExpired:
-            return kind(f"hook {name} did not end within {SECONDS:g} s: {command}")
-        lines = done.stdout.splitlines()[-20:]
+        with (
+            tempfile.TemporaryFile() as output
+        ):  # no pipe: what the command leaves in the background would hold it open
+            try:
+                done = subprocess.run(
+                    shell_command(command),
+                    cwd=self._directory,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    timeout=SECONDS,
+                    check=False,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            except subprocess.TimeoutExpired:
+                return kind(f"hook {name} did not end within {SECONDS:g} s: {command}")
+            output.seek(0)
+            lines = output.read().decode(errors="replace").splitlines()[-20:]
         if done.returncode == 0:
             for line in lines:
                 self._report.step(f"  {line}")

@@ -44,10 +44,10 @@ def _unfit(host: Host) -> PercoreError | None:
         advice = "set service_manager: process in the inventory"
         return PreflightError("systemd does not run there", where=host.name, next=advice)
     if host.basics.has_systemd and facts["uid"] != 0:
-        user = host.address.ssh.user or facts["user"] or facts["uid"]
-        return PreflightError(
-            f"user '{user}' may not set up services", where=host.name, next="set ansible_become: true"
-        )
+        other = host.address.become_user if host.address.become else None
+        user = other or host.address.ssh.user or facts["user"] or facts["uid"]
+        advice = "leave out ansible_become_user, or set it to root" if other else "set ansible_become: true"
+        return PreflightError(f"user '{user}' may not set up services", where=host.name, next=advice)
     return None
 
 

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from percore.common.finding import ERROR, Finding
-from percore.common.procfs import boot_time
-from percore.errors import PercoreError
 from percore.host.facts import find_program
 from percore.host.paths import open_for_reading
-from percore.host.resources.nginx import serving_workers
+from percore.host.resources.nginx import latest_unread, workers_if_any
 from percore.host.resources.nginx_faults import certificates_of, names_of
 
 _SECONDS = 20
@@ -25,7 +23,6 @@ _FIRST_PEM = re.compile(
 )
 _MOST_BYTES = 1 << 20
 _MOST_CERTIFICATES = 100
-_SLACK_SECONDS = 2.0  # a file is written just before the workers that read it start
 
 
 class ServedCertificate(NamedTuple):
@@ -44,7 +41,7 @@ class NginxLook(NamedTuple):
 def look_at_nginx(sites: Sequence[str]) -> NginxLook:
     """`sites` are the links that enable those of the release. What does not run, and has none of ours, is left alone."""
     program = find_program("nginx")
-    workers = _workers() if program else set()
+    workers = workers_if_any() if program else set()
     if not program or not (workers or sites):
         missing = Finding("NGINX is not installed, and the release has a site", "apt-get install nginx", "nginx", ERROR)
         return NginxLook([missing] if sites else [], [])
@@ -64,13 +61,6 @@ def _ask(program: str) -> subprocess.CompletedProcess[str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(words, 1, "", f"[emerg] it cannot be asked: {error}")
-
-
-def _workers() -> set[tuple[int, int]]:
-    try:
-        return serving_workers()
-    except PercoreError:
-        return set()
 
 
 def _refused(said: str) -> Finding:
@@ -97,21 +87,12 @@ def _about_running(workers: set[tuple[int, int]], files: Mapping[str, str]) -> I
     if not workers:
         yield Finding("NGINX does not run", "systemctl start nginx; journalctl -u nginx", "nginx", ERROR)
         return
-    began = boot_time() + min(start for _, start in workers) / os.sysconf("SC_CLK_TCK")
     read = [*files, *(path for text in files.values() for path in certificates_of(text))]
-    changed, path = max(((_changed(path), path) for path in read), default=(0.0, ""))
-    if changed > began + _SLACK_SECONDS:
+    if unread := latest_unread(workers, read):
+        changed, path = unread
         moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(changed))
         what = f"NGINX runs with what it read before {path} was changed ({moment})"
         yield Finding(what, "nginx -t && systemctl reload nginx", "nginx")
-
-
-def _changed(path: str) -> float:
-    """The file, or the link that leads to it."""
-    try:
-        return max(os.stat(path).st_mtime, os.lstat(path).st_mtime)
-    except OSError:
-        return 0.0
 
 
 def _certificates(files: Mapping[str, str]) -> Iterator[ServedCertificate]:

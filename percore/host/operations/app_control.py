@@ -62,6 +62,8 @@ def start(session: Session, request: m.StartRequest, target: Target) -> replies.
 
 def stop(session: Session, request: m.StopRequest, target: Target) -> replies.ChangesReply:
     """End what runs: the unit where there is one, else the daemon; where it has apps of others, only ours."""
+    session.take_lock(target, request.owner)
+    session.roll_back_unfinished(target)
     if target.has_others():
         return replies.ChangesReply(_stop_apps(target))
     if request.unit:

@@ -93,7 +93,7 @@ def check_site(site: SiteCheck, *, seconds: float) -> None:
     """HealthError unless this very configuration answers, and the app through it."""
     deadline = time.monotonic() + seconds
     if site.token and (fault := _wait(lambda: _token_fault(site), deadline)):
-        advice = "look for another site of that name and port: nginx -T"
+        advice = "look for another site of that name and port, or a 'return' of your own in this one: nginx -T"
         raise HealthError(f"NGINX does not serve this site on port {site.port}: {fault}", "", next=advice)
     if fault := _wait(lambda: _app_fault(site), deadline):
         raise HealthError(f"through NGINX on port {site.tls_port or site.port}: {fault}", "")
@@ -163,15 +163,9 @@ class Answer(NamedTuple):
 
 
 def try_once(
-    address: str,
-    port: int,
-    *,
-    path: str,
-    source: Optional[str] = None,
-    host: str = "",
-    token: str = "",
+    address: str, port: int, *, path: str, source: Optional[str] = None, host: str = "", token: str = "",
     tls: bool = False,
-) -> Answer:
+) -> Answer:  # fmt: skip
     """One GET; the certificate is not looked at."""
     import http.client  # a third of what the agent would load, and most runs ask nothing
 
@@ -186,7 +180,7 @@ def try_once(
                 connection.sock = _encrypted(connection.sock, host)
             connection.request("GET", path, headers=_headers(host, token))
             reply = connection.getresponse()
-            body = reply.read(200).decode(errors="replace").strip()
+            body = " ".join(reply.read(200).decode(errors="replace").split())
         finally:
             end.cancel()
             connection.close()

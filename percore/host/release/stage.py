@@ -39,6 +39,7 @@ class Staging:
         self._refuse_taken_names(request.record)
         self._reopen(request.package.path)
         changed = self.prepare(request.prepare, request.activation.handlers)
+        self._refuse_closed(request.package.path)
         received = self._receive(request)
         try:
             for text in link_shared(releases.staging.path(release), releases.shared, request.shared):
@@ -59,6 +60,12 @@ class Staging:
         app = os.path.dirname(releases.directory)
         for path in reopen(app, places, package, self.target.supervisor.user):
             self.emit({"event": "progress", "text": f"open {path}, which an earlier deploy left closed to other users"})
+
+    def _refuse_closed(self, package: str) -> None:
+        """What lies above our directories is the administrator's, so it is not opened."""
+        supervisor = self.target.supervisor
+        if closed := supervisor.closed_way(self.target.releases.directory, package, supervisor.home):
+            raise PreflightError(f"user '{supervisor.user}' may not enter {closed}", next=f"chmod o+x {closed}")
 
     def _refuse_taken_names(self, record: Mapping[str, Any]) -> None:
         """The supervisor would replace the workers of the app of another project by those of this one."""

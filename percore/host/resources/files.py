@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from percore.errors import RolloutError
-from percore.host.files import gid_of, replace_link, uid_of, write_file
+from percore.host.files import gid_of, replace_link, set_rights, uid_of, write_file
 from percore.host.messages import Spec
 from percore.host.paths import link_target, make_parents, open_directory, open_for_reading, parent_of, remove, stat_of
 from percore.host.resources.command import run
@@ -112,13 +112,7 @@ class Directory(Resource):
         return [{"kind": "directory", "path": self.path, **_rights_of(found)}]
 
     def apply(self) -> None:
-        directory = open_directory(self.path, make=True)
-        try:
-            os.fchmod(directory, self.mode())
-            if self.spec.get("owner") or self.spec.get("group"):
-                os.fchown(directory, uid_of(self.spec.get("owner")), gid_of(self.spec.get("group")))
-        finally:
-            os.close(directory)
+        set_rights(self.path, self.mode(), self.spec.get("owner"), self.spec.get("group"))
 
     def _found(self) -> os.stat_result:
         directory = open_directory(self.path)

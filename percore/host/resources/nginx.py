@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional
 
-from percore.common.procfs import children_of, command_line_of, start_time_of
+from percore.common.procfs import boot_time, children_of, command_line_of, start_time_of
 from percore.errors import RolloutError
 from percore.host.facts import find_program
 from percore.host.files import replace_link, write_file
@@ -23,6 +24,7 @@ from percore.host.resources.resource import Resource
 
 ROOT = "/etc/nginx"
 TAKE_OVER_SECONDS = 20.0
+_SLACK_SECONDS = 2.0  # a file is written just before the workers that read it start
 
 
 class Site(Resource):
@@ -35,7 +37,12 @@ class Site(Resource):
         return Link({"kind": "link", "path": self.spec["link"], "to": self.path}, self.contents)
 
     def difference(self) -> Optional[str]:
-        return self._file().difference() or self._link().difference()
+        return self._file().difference() or self._link().difference() or self._unread()
+
+    def _unread(self) -> Optional[str]:
+        """A person put the file back as it was, and NGINX still serves what they tried."""
+        unread = latest_unread(workers_if_any(), [self.path, str(self.spec["link"])])
+        return f"reload NGINX, which runs with what it read before {unread[1]} was changed" if unread else None
 
     def verify(self, coming: Sequence[str] = ()) -> None:
         """NGINX is asked about a copy of its whole configuration with this site in its place."""
@@ -106,6 +113,24 @@ def serving_workers() -> set[tuple[int, int]]:
     pids = children_of(int(main)) if main.isdecimal() and main != "0" else []
     lines = {pid: command_line_of(pid) for pid in pids}  # empty once it ended
     return {(pid, start_time_of(pid)) for pid, line in lines.items() if line and b"shutting down" not in line}
+
+
+def workers_if_any() -> set[tuple[int, int]]:
+    """Also where nobody can be asked."""
+    with contextlib.suppress(RolloutError):
+        return serving_workers()
+    return set()
+
+
+def latest_unread(workers: set[tuple[int, int]], paths: Iterable[str]) -> Optional[tuple[float, str]]:
+    """When, and which of these files was changed last, if that was after the workers began."""
+    began = min((start / os.sysconf("SC_CLK_TCK") for _, start in workers), default=float("inf")) + boot_time()
+    return max(((at, path) for path in paths if (at := _changed(path)) > began + _SLACK_SECONDS), default=None)
+
+
+def _changed(path: str) -> float:
+    """The file, or the link that leads to it. A file that `cp -p` or `mv` brought back has its old mtime."""
+    return max(os.stat(path).st_ctime, os.lstat(path).st_ctime) if os.path.exists(path) else 0.0
 
 
 def _redirect_includes(copy: str) -> None:

@@ -45,22 +45,20 @@ class Supervisor(NamedTuple):
 
     def start(self, *words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start `percore WORDS` as the supervisor's own user, its output in pipes."""
-        as_user: dict[str, Any] = {}
         try:
-            if self.user is not None and os.getuid() == 0:
-                entry = pwd.getpwnam(self.user)
-                groups = os.getgrouplist(self.user, entry.pw_gid)
-                as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
             return subprocess.Popen(
-                [*self.command, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=self.env(),
-                **as_user,
-            )
+                [*self.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                env=self.env(), **_rights_of(self.user),
+            )  # fmt: skip
         except (OSError, KeyError) as error:
             raise RolloutError(f"cannot run '{self.command[0]}': {error}", next="deploy first") from None
+
+    def closed_way(self, *places: str) -> str:
+        """The first directory on the way to these that its user may not enter: the kernel is asked, which knows ACLs as well."""
+        self.uid()  # raises where there is no such user
+        ways = [place[:end] for place in places for end, sign in enumerate(f"{place}/") if sign == "/" and end]
+        words = ["sh", "-c", 'for way; do [ -x "$way" ] || [ ! -e "$way" ] || exec echo "$way"; done', "sh", *ways]
+        return str(subprocess.check_output(words, cwd="/", text=True, **_rights_of(self.user))).strip()
 
     def is_installed(self) -> bool:
         return os.path.exists(self.command[0])
@@ -185,3 +183,11 @@ class Supervisor(NamedTuple):
 def _last_line(output: bytes) -> str:
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no output"
+
+
+def _rights_of(user: Optional[str]) -> dict[str, Any]:
+    """For a program of that user. Raises KeyError for one who is not there."""
+    if user is None or os.getuid() != 0:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}

@@ -174,7 +174,7 @@ def test_cores_that_a_deploy_heard_are_known_to_later_runs_and_nonsense_is_not(t
 
 def test_what_is_not_taken_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hosts = {**HOSTS, "web4": {"nginx": False, "port": ""}, "fe": {"ansible_host": "fe80::1"}}
-    scope = write_inventory(tmp_path, hosts, nginx_upstream_keepalive=8)
+    scope = write_inventory(tmp_path, hosts, nginx_upstream_keepalive=8, nginx_client_max_body_size="5m")
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "nginx-site.conf.j2").write_text("server {}")
     told = " | ".join(hand(scope, capsys))
@@ -188,6 +188,7 @@ def test_what_is_not_taken_over_is_said(tmp_path: Path, capsys: pytest.CaptureFi
     ):
         assert f"not taken over: {word}" in told
         assert word in read(tmp_path, "README.md")
+    assert "nginx_client_max_body_size" not in told, "no role knows it, so it holds nowhere"
 
 
 def test_a_host_is_called_as_ssh_calls_it_or_as_the_inventory_says(tmp_path: Path) -> None:

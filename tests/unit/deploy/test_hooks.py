@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,17 @@ def test_a_command_knows_the_verb_the_release_the_commit_and_the_hosts(tmp_path:
     line = "echo " + " ".join(f"$PERCORE_{name}" for name in names) + " > told"
     written = {"after_confirm": {"run": line, "on": "rollback"}}
     assert run(written, "rollback", "after_confirm", tmp_path) == "rollback test r1 1a2b3c4d 1 web1 web2\n"
+
+
+def test_what_a_command_leaves_in_the_background_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {"before_build": "sleep 60 & echo $! > told; echo said"}
+    hooks = Hooks(hooks_of(written), Run("deploy", "test", tmp_path, Report()))
+    hooks.run("before_build")
+    left = int((tmp_path / "told").read_text())
+    os.kill(left, signal.SIGKILL)  # ProcessLookupError if it had been waited for
+    assert "said" in capsys.readouterr().out
 
 
 def test_what_is_not_known_yet_is_empty(tmp_path: Path) -> None:

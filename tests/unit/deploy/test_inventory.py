@@ -48,6 +48,7 @@ REFUSED_YAML = [
     ("all:\n  vars: {x: !ansible y}\n", 2, "could not determine a constructor for the tag '!ansible'"),
     ("all:\n  vars: {x: !!binary aGk=}\n", 2, "binary values cannot be variables"),
     ("all: {\n", 2, "not valid YAML"),
+    ("# ours\n[web:children] # all\na\n", 1, "this is INI, and its ending says YAML -> call it"),
     ("plugin: amazon.aws.aws_ec2\n", 1, "this configures an inventory plugin of Ansible"),
     ("a: {children: {b: {children: {a: }}}}\n", 1, "group 'a' contains 'b', which cannot contain it"),
 ]

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from percore.deploy.build.artifact import Artifact
+from percore.deploy.connection.address import read_address
 from percore.deploy.report import Report
 from percore.deploy.rollout.choose import Choice
-from percore.deploy.rollout.inspect import Seen
+from percore.deploy.rollout.inspect import Seen, _unfit
 from percore.deploy.rollout.inspect import _unit_that_needs_them as unit_of_programs
 from percore.deploy.rollout.preflight import preflight
 from percore.deploy.rollout.preflight import refusal as refuse
@@ -166,3 +167,23 @@ def test_every_host_that_cannot_be_is_named(artifact: Artifact, capsys: pytest.C
     with pytest.raises(PreflightError, match=r"web1: Node\.js is missing"):
         preflight([choice(host, artifact, versions={}) for host in hosts], Report())
     assert "web2  Node.js is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("become", "told"),
+    [
+        ({}, "user 'ann' may not set up services -> set ansible_become: true"),
+        (
+            {"ansible_become": True, "ansible_become_user": "percore"},
+            "user 'percore' may not set up services -> leave out ansible_become_user, or set it to root",
+        ),
+    ],
+)
+def test_the_user_who_may_not_set_up_services_is_the_one_that_works_there(become: dict[str, Any], told: str) -> None:
+    host: Any = SimpleNamespace(
+        name="web1",
+        agent=SimpleNamespace(facts={"python": "3.11.2", "systemd": True, "uid": 999, "user": "ann"}),
+        basics=SimpleNamespace(has_systemd=True),
+        address=read_address("web1", {"ansible_user": "ann", **become}),
+    )
+    assert str(_unfit(host)) == f"web1: {told}"

@@ -12,7 +12,7 @@ import pytest
 
 from percore.deploy.connection.address import HostAddress, read_address
 from percore.deploy.connection.agent import Remote, connect
-from percore.deploy.connection.agent_faults import remote_error
+from percore.deploy.connection.agent_faults import explain_loss, remote_error
 from percore.errors import LockedError, PartialError, PercoreError, PreflightError, UnreachableError, UsageError
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -52,6 +52,33 @@ def test_ansible_variables_become_an_address() -> None:
     assert address.ssh.arguments == ("-o", "UserKnownHostsFile=/k/known", "-o", "ProxyCommand=nc -X 5 %h %p")
     assert address.become_password == "geheim"
     assert "geheim" not in repr(address)
+
+
+@pytest.mark.parametrize("name", ["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"])
+def test_the_password_and_user_of_sudo_have_all_their_names(name: str) -> None:
+    address = read_address("web1", {"ansible_become": True, name: "geheim", "ansible_sudo_user": "ops"})
+    assert (address.become_password, address.become_user) == ("geheim", "ops")
+
+
+@pytest.mark.parametrize(
+    ("complaint", "sentence"),
+    [
+        (
+            "Sorry, user ann is not allowed to execute '/usr/bin/python3 -I -c is too old, not found' as root on web1.",
+            "web1: sudo does not let ann run python3 as 'root' -> add to sudoers: ann ALL=(root) ALL",
+        ),
+        ("[percore] sudo password: ann is not in the sudoers file.", "web1: sudo does not let ann run python3"),
+        ("Sorry, user ann may not run sudo on web1.", "web1: sudo does not let ann run python3"),
+        (
+            "sudo: sorry, you must have a tty to run sudo",
+            "web1: sudo wants a terminal there (requiretty) -> add to sudoers: Defaults:ann !requiretty",
+        ),
+        ("sudo: a password is required", "web1: sudo asks for a password -> set ansible_become_password"),
+    ],
+)
+def test_what_sudo_refuses_is_told_with_the_line_that_allows_it(complaint: str, sentence: str) -> None:
+    address = read_address("web1", {"ansible_user": "ann", "ansible_become": True})
+    assert str(explain_loss(address, complaint)).startswith(sentence)
 
 
 @pytest.mark.parametrize("written", ["auto", "auto_silent", "auto_legacy", "auto_legacy_silent"])

@@ -6,14 +6,17 @@ import base64
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from percore.common.procfs import boot_time
 from percore.errors import RolloutError
 from percore.host.files import replace_link, write_file
 from percore.host.messages import Spec
+from percore.host.resources import nginx
 from percore.host.resources.command import run
 from percore.host.resources.registry import make, no_contents
 from percore.host.resources.systemd import Unit
@@ -159,3 +162,24 @@ def test_a_unit_that_is_not_as_it_should_be_is_told_as_it_is(
     monkeypatch.setattr(Unit, "is_active", lambda self: active)
     monkeypatch.setattr(Unit, "is_enabled", lambda self: enabled)
     assert Unit({"kind": "unit", "name": "x.service", **spec}, no_contents).deviation() == told
+
+
+def test_a_site_that_was_put_back_without_a_reload_is_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = int((time.time() - boot_time()) * os.sysconf("SC_CLK_TCK"))
+    text = b"server {}"
+    spec = {
+        "kind": "site",
+        "path": f"{tmp_path}/shop",
+        "link": f"{tmp_path}/on",
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+    write_file(spec["path"], text)
+    replace_link(spec["link"], spec["path"])
+    os.utime(spec["path"], (0, 0))
+    site = make(spec, lambda _: text)
+    monkeypatch.setattr(nginx, "serving_workers", lambda: {(1, began)})
+    assert site.difference() is None
+    monkeypatch.setattr(nginx, "serving_workers", lambda: {(1, began - 60 * os.sysconf("SC_CLK_TCK"))})
+    assert (site.difference() or "").startswith("reload NGINX, which runs with what it read before ")
+    monkeypatch.setattr(nginx, "serving_workers", set)
+    assert site.difference() is None, "the unit starts it"

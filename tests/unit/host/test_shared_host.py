@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -100,8 +101,8 @@ def test_the_health_check_does_not_ask_the_apps_of_another_project(
 def test_a_stop_ends_the_apps_of_its_project_and_no_others(
     target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
-    session: Any = None
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), "anna", unit="percore.service")
+    session: Any = Mock()
     run(monkeypatch, web(target), app("shop", OTHER, "/srv/shop", 80))
     assert stop(session, request, target).changed == ["stop app web"]
     assert asked == [("stop", "web")]
@@ -182,8 +183,8 @@ def test_an_app_that_somebody_started_by_hand_is_not_replaced(
 def test_a_stop_ends_only_the_own_apps_where_somebody_started_another_by_hand(
     target: Target, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
-    session: Any = None
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), "anna", unit="percore.service")
+    session: Any = Mock()
     run(
         monkeypatch,
         web(target, namespace="a"),
@@ -202,13 +203,13 @@ def test_apps_of_one_name_in_two_namespaces_are_told_apart(
     run(monkeypatch, theirs, app("blog:web", RELEASE, place, 81, namespace="blog"))
     assert [each["name"] for each in target.status()["apps"]] == ["web"]
     paths = TargetPaths(place, ["/none"], "/none", "/none")
-    session: Any = None
+    session: Any = Mock()
     assert ports(session, PortsRequest([], paths, apps=["blog:web"])).conflicts == []
     [conflict] = ports(session, PortsRequest([], paths, apps=["shop:web"])).conflicts
     assert "there is an app 'web' of another project" in conflict.what
     target.supervisor.delete(target.releases.record_path(RELEASE))
     assert asked == [("delete", "blog:web")]
-    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), unit="percore.service")
+    request: Any = StopRequest(TargetPaths("/x", [], "/x", "/x"), "anna", unit="percore.service")
     assert stop(session, request, target).changed == ["stop app web"]
     assert asked[-1] == ("stop", "blog:web")
     jobs = [{"name": "web"}, {"name": "blog:web"}]

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from percore.errors import RolloutError
+from percore.errors import PreflightError, RolloutError
 from percore.host import facts
 from percore.host.release.stage import Staging
 from percore.host.release.transfer.parts import PartReader
 from percore.host.release.transfer.reopen import reopen
+from percore.host.supervisor.supervisor import Supervisor
 
 RELEASE = "20260101120000-0a1b2c3d"
 
@@ -102,3 +103,19 @@ def test_the_path_of_a_unit_is_that_of_its_processes(tmp_path: Path, monkeypatch
     (login / "systemctl").unlink()
     monkeypatch.setenv("PATH", str(login))
     assert "/usr/local/bin" in facts.path_of_unit("percore.service")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_directory_of_the_administrator_that_keeps_the_apps_user_out_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    opt = tmp_path / "opt"
+    (opt / "percore").mkdir(parents=True)
+    supervisor = Supervisor([sys.executable], str(tmp_path), "nobody", str(opt))
+    staging = Staging(SimpleNamespace(supervisor=supervisor, releases=SimpleNamespace(directory=str(tmp_path / "srv"))),  # type: ignore[arg-type]
+                      io.BytesIO(), print)  # fmt: skip
+    staging._refuse_closed(str(opt / "percore" / "abc"))
+    opt.chmod(0o700)
+    with pytest.raises(PreflightError, match=f"user 'nobody' may not enter {opt} ") as caught:
+        staging._refuse_closed(str(opt / "percore" / "abc"))
+    assert caught.value.next == f"chmod o+x {opt}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from percore.errors import PercoreError
 from percore.supervisor import client
 from percore.supervisor.base import lock
 from percore.supervisor.base.home import Home, listen
@@ -51,3 +53,18 @@ def test_a_supervisor_that_another_one_forestalled_has_ended_before_the_command_
     finally:
         done.set()
         other.join()
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.EACCES, "as root: chown -R "), (errno.ENOSPC, "free disk space or set PERCORE_HOME")]
+)
+def test_a_home_that_cannot_be_used_is_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def refuse(path: str) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(client, "open_log", refuse)
+    with pytest.raises(PercoreError, match="the home of the supervisor cannot be used") as caught:
+        client.ensure_daemon(Home(str(tmp_path / "home")))
+    assert caught.value.next.startswith(told)

@@ -124,7 +124,7 @@ def _is_of_this_link(peer: EdgePeer) -> bool:
 
 
 def _own_variables(host: Host) -> list[str]:
-    """Of the hosts' sites, those that are set to something else than percore has."""
+    """Of the hosts' sites, those that are set to something else than percore has. What no role knows holds nowhere."""
     defaults = {name: value for role in host.plan.roles for name, value in role.defaults.items()}
     found = {name: value for name, value in host.plan.variables.items() if name.startswith("nginx_")}
-    return sorted(name for name, value in found.items() if value != defaults.get(name))
+    return sorted(name for name, value in found.items() if name in defaults and value != defaults[name])

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from percore.errors import RolloutError
-from percore.host.files import uid_of
-from percore.host.paths import open_directory
+from percore.host.files import set_rights, uid_of
 
 _OTHERS = 0o077
 
@@ -23,7 +22,10 @@ def reopen(app: str, releases: Sequence[str], package: str, user: Optional[str])
         return []
     places = (os.path.dirname(package), app, os.path.join(app, "releases"), os.path.join(app, "shared"), *releases)
     inner = [path for path, _, _ in os.walk(package)] if _is_closed(package) else []
-    return [path for path in (*places, *inner) if _is_closed(path) and _open(path)]
+    closed = [path for path in (*places, *inner) if _is_closed(path)]
+    for path in closed:
+        set_rights(path, 0o755)
+    return closed
 
 
 def _is_other(user: Optional[str]) -> bool:
@@ -40,12 +42,3 @@ def _is_closed(path: str) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
-
-
-def _open(path: str) -> bool:
-    descriptor = open_directory(path)
-    try:
-        os.fchmod(descriptor, 0o755)
-    finally:
-        os.close(descriptor)
-    return True
