@@ -129,6 +129,17 @@ def test_a_single_page_app_is_served_below_every_path(supervisor: Supervisor) ->
             assert (answer.read(), answer.headers["Access-Control-Allow-Origin"]) == (text, "*")
 
 
+def test_what_greps_json_finds_it_as_node_writes_it(supervisor: Supervisor) -> None:
+    (supervisor.folder / "ready.js").write_text("console.log('hello'); setInterval(() => {}, 1000);")
+    supervisor.run("start", "ready.js", "--name", "é")
+    text = supervisor.run("jlist").stdout
+    assert '"name":"é"' in text
+    assert '"status":"online"' in text
+    log = supervisor.home / "logs" / "é-out.log"
+    wait_for(lambda: log.exists() and log.read_text(), "what it says")
+    assert '"type":"out"' in supervisor.run("log", "--json", "--nostream").stdout
+
+
 def test_forks_that_compete_for_a_port_are_told_of_the_cluster(supervisor: Supervisor) -> None:
     (supervisor.folder / "app.py").write_text(
         "import http.server as h\n"
