@@ -20,7 +20,7 @@ from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import PROCESS_FILE, PROCESS_FILES, is_same_project, script_of
-from percore.supervisor.config.app_reader import STATIC_SERVER, make_app
+from percore.supervisor.config.app_reader import STATIC_SERVER, make_app, paths_at_home
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.process_file import absolute, load_process_file, working_directory
 from percore.supervisor.config.value_types import FLAG
@@ -177,6 +177,7 @@ def load_release(path: str) -> tuple[list[AppConfig], str]:
         raise UsageError(f"it is not a valid release record: {error}", where=path) from None
     # All releases of one place are the same set of apps: an app that a newer one does not name is removed.
     owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+    apps = [app._replace(**paths_at_home(app._asdict(), app.user)) for app in apps]
     return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
 
 
