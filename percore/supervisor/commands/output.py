@@ -16,6 +16,7 @@ _WIDEST = 1 << 16
 # As Node breaks the lines of what it prints.
 _LINE_LENGTH, _INNER_LEVELS = 80, 3
 _is_silent = False
+_is_brief = False
 _has_colours = not os.environ.get("NO_COLOR")
 
 
@@ -26,6 +27,16 @@ def be_silent() -> None:
 
 def is_silent() -> bool:
     return _is_silent
+
+
+def be_brief() -> None:
+    global _is_brief
+    _is_brief = True
+
+
+def is_brief() -> bool:
+    """A few lines for each worker instead of a table."""
+    return _is_brief
 
 
 def say(text: str) -> None:
