@@ -15,16 +15,7 @@ from percore.common.worker_status import is_job, shortage_of
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.home import Home
 from percore.supervisor.client import ask, ask_or_nothing, is_running, select_workers, was_running
-from percore.supervisor.commands.output import (
-    colour,
-    duration,
-    is_brief,
-    size,
-    table,
-    table_width,
-    terminal_width,
-    warn,
-)
+from percore.supervisor.commands.output import colour, duration, size, table, table_width, terminal_width, warn
 from percore.supervisor.commands.pm2_json import app_version, shown_state, user_name, watched
 from percore.supervisor.commands.version import warn_of_difference
 
@@ -182,7 +173,7 @@ def print_after_change() -> None:
 
 def print_list(*, is_mini: bool = False, sort: str = "id") -> None:
     workers = order_by(sort, select_workers())
-    print(plain_text(workers) if is_mini or is_brief() else widest_table(workers))
+    print(plain_text(workers) if is_mini else widest_table(workers))
     if not workers and has_left_apps(Home.of_user()):
         warn(_NO_SUPERVISOR)
     if sys.stdout.isatty():

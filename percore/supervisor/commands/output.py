@@ -30,13 +30,9 @@ def is_silent() -> bool:
 
 
 def be_brief() -> None:
+    """No table fits any more: what stands in one is printed as plain lines."""
     global _is_brief
     _is_brief = True
-
-
-def is_brief() -> bool:
-    """A few lines for each worker instead of a table."""
-    return _is_brief
 
 
 def say(text: str) -> None:
@@ -90,6 +86,8 @@ def table_width(lines: Sequence[Sequence[str]]) -> int:
 
 def terminal_width() -> int:
     """Width of the terminal; without one there is no limit."""
+    if _is_brief:
+        return 0
     if not sys.stdout.isatty():
         return _WIDEST
     given = os.environ.get("COLUMNS", "")

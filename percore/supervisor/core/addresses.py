@@ -120,7 +120,7 @@ class AppAddresses:
 
     def _forget_closed(self, worker: Worker) -> None:
         if worker.sockets.forget_closed(list(members_of_worker(worker))):
-            worker.addresses_changed()
+            note_addresses(worker)
         if worker.sockets.has_closed:
             self.review_soon()
 
@@ -137,6 +137,14 @@ class AppAddresses:
     def _close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             self._owner.router.drop(address)
+
+
+def note_addresses(worker: Worker) -> None:
+    """It listens on one more, or closed one."""
+    if worker.is_ready:
+        worker.has_changed()  # there is another one to be remembered
+    else:
+        worker.readiness.addresses_changed()
 
 
 def members_of_worker(worker: Worker) -> Iterator[int]:

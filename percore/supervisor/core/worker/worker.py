@@ -258,13 +258,6 @@ class Worker:
         elif self.state is State.STOPPING:
             self.child.terminate(self.config)  # it may not have been told
 
-    def addresses_changed(self) -> None:
-        """It listens on one more, or closed one."""
-        if self.state is State.RUNNING:
-            self.has_changed()  # there is another one to be remembered
-        else:
-            self.readiness.addresses_changed()
-
     @property
     def is_ready(self) -> bool:
         return self.state is State.RUNNING
