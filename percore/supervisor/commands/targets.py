@@ -14,6 +14,7 @@ from percore.common.app_names import full_name, names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.first_line import kind_of
+from percore.supervisor.base.script import NODE_ENDINGS
 from percore.supervisor.client import as_selectors, select_workers
 from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
@@ -39,7 +40,6 @@ _OUR_PRELOAD = re.compile(
     r"""--require[ =]["']?[^"']*/(?:preload-[0-9a-f]{8}|percore/supervisor/sockets)/preload\.cjs["']?"""
 )
 _MOST_READ = 1 << 16
-_NODE_ENDINGS = ("", ".js", ".cjs", ".mjs", ".json", ".node", ".ts")
 # What runs a file, and nothing else, as its first argument.
 _RUNS_FILES = {"node", "bun", "python", "pypy", "sh", "ruby", "perl", "php", "coffee", "lsc"}
 
@@ -84,7 +84,7 @@ def has_script(app: AppConfig) -> bool:
     kind = kind_of(app.interpreter)
     if kind not in _RUNS_FILES or _is_hidden(place):
         return True
-    endings = _NODE_ENDINGS if kind in ("node", "bun") else ("",)
+    endings = NODE_ENDINGS if kind in ("node", "bun") else ("",)
     return any(os.path.exists(f"{place}{ending}") for ending in endings)
 
 

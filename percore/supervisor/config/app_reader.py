@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.first_line import kind_of
-from percore.supervisor.base.script import find_interpreter, runs_node
+from percore.supervisor.base.script import find_interpreter, find_program, runs_node
 from percore.supervisor.config import records
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import why_no_name
@@ -91,6 +91,8 @@ def make_app(
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
     _settle_script(fields)
+    if not is_elsewhere and fields["interpreter"] != "none":
+        fields["script"] = find_program(fields["script"], fields["cwd"], fields["env"].get("PATH"))
     if fields["interpreter"] == "none" and fields.get("interpreter_args"):
         warnings.append(f"{path}: 'node_args' of {title} has no effect, as no interpreter runs '{fields['script']}'")
     if not fields.get("name"):
@@ -104,7 +106,7 @@ def make_app(
     return _checked(AppConfig(**fields), path, title)
 
 
-def paths_at_home(fields: Mapping[str, Any], user: Optional[str] = None) -> dict[str, str]:
+def paths_at_home(fields: Mapping[str, Any], user: Optional[str] = None) -> dict[str, Any]:
     """Those of the fields that begin with a `~` which no shell replaced: below the home of this user, or of the one who asks."""
     written = {field: fields[field] for field in PATHS if str(fields.get(field)).startswith("~/")}
     return {field: os.path.expanduser(f"~{user or ''}{place[1:]}") for field, place in written.items()}

@@ -271,6 +271,22 @@ def test_two_keys_for_one_thing_are_said(tmp_path: Path) -> None:
     assert not agreed.warnings
 
 
+def test_an_interpreter_runs_a_file_of_the_app_or_else_a_program_in_path(tmp_path: Path) -> None:
+    for name in ("yarn", "server", "server.js"):
+        place = tmp_path / ("app" if name == "server.js" else "bin") / name
+        place.parent.mkdir(exist_ok=True)
+        place.touch(mode=0o755)
+    keys = {"cwd": str(tmp_path / "app"), "env": {"PATH": str(tmp_path / "bin")}}
+    assert one(tmp_path, **keys, script="yarn", interpreter="bash").script == str(tmp_path / "bin/yarn")
+    assert one(tmp_path, **keys, script="server", interpreter="node").script == "server"  # Node finds server.js
+    assert one(tmp_path, **keys, script="./yarn", interpreter="bash").script == "./yarn"
+    assert one(tmp_path, **keys, script="nosuch", interpreter="bash").script == "nosuch"
+    assert one(tmp_path, **keys, script="yarn").script == "yarn"  # looked up at each start
+    file = write(tmp_path / "app", "p.json", json.dumps({**keys, "script": "yarn", "interpreter": "bash"}))
+    record = resolve_for_release(file, release_id="1", release_path="/srv/app/releases/1")
+    assert record["apps"][0]["script"] == "yarn"  # where it is on a host, nobody knows here
+
+
 def test_a_home_that_no_shell_replaced_is_that_of_who_asks_and_in_a_release_that_of_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
