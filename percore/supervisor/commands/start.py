@@ -23,6 +23,7 @@ from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
 from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import (
+    environment_for,
     find_process_file,
     has_script,
     is_file,
@@ -202,5 +203,5 @@ def order_for_known(selectors: Sequence[str], options: Any, written: Mapping[str
         raise UsageError(f"{option_of('instances')} cannot be changed for an existing app", next="percore scale NAME N")
     chosen = select_workers(*selectors)
     changes = changed_fields(written, chosen[0], "start") if chosen else {}
-    env = shell_environment() if options.update_env else None
+    env = environment_for(selectors) if options.update_env else None
     return Order("restart", {"selectors": selectors, "changes": changes, "base_env": env})

@@ -40,6 +40,7 @@ _OUR_PRELOAD = re.compile(
     r"""--require[ =]["']?[^"']*/(?:preload-[0-9a-f]{8}|percore/supervisor/sockets)/preload\.cjs["']?"""
 )
 _MOST_READ = 1 << 16
+_MOST_NAMED = 5
 # What runs a file, and nothing else, as its first argument.
 _RUNS_FILES = {"node", "bun", "python", "pypy", "sh", "ruby", "perl", "php", "coffee", "lsc"}
 
@@ -222,6 +223,20 @@ def shell_environment() -> dict[str, str]:
         if ours.search(env.get(name, "")):
             left = " ".join(ours.sub("", env.pop(name)).split())
             env.update({name: left} if left else {})
+    return env
+
+
+def environment_for(selectors: Sequence[str]) -> dict[str, str]:
+    """For `--update-env`: the variables of this shell. What an app sets itself wins over them, and is named here."""
+    env = shell_environment()
+    for name, config in {
+        worker["name"]: worker["config"] for worker in select_workers(*selectors, with_env=True)
+    }.items():
+        if kept := [key for key, value in config["env"].items() if env.get(key, value) != value]:
+            origin = config.get("source") or "the app itself"
+            warn(
+                f"'{name}' keeps {', '.join(kept[:_MOST_NAMED])}, as {origin} sets it -> change it there, then restart"
+            )
     return env
 
 
