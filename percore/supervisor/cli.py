@@ -16,6 +16,7 @@ from percore.supervisor.commands.registry import GROUPS, all_names, find, instea
 
 # Where a terminal's characters are few.
 _PLAIN = {**dict.fromkeys("┌┬┐├┼┤└┴┘", "+"), "─": "-", "│": "|", "↺": "#", "…": "..."}
+_VERSION = ("--version", "-v", "-V")
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def _report_output(error: OSError) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    arguments, is_silent = take_silent(arguments)
+    arguments, is_silent = take_silent(command_first(arguments))
     if arguments == ["help", "exit-codes"]:
         print_exit_codes()
         return 0
@@ -71,7 +72,7 @@ def run(arguments: list[str]) -> int:
         print_help()
         return 0 if arguments else 2
     name = arguments[0]
-    if name in ("--version", "-v", "-V"):
+    if name in _VERSION:
         print_version()
         return 0
     verb = find(name)
@@ -108,15 +109,34 @@ def refuse_unknown(name: str) -> NoReturn:
 
 
 def take_silent(arguments: list[str]) -> tuple[list[str], bool]:
-    """-s, --silent and --no-color may stand anywhere before `--`, as in PM2."""
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    """What may stand anywhere before `--`, as in PM2, and is of no single command."""
+    own = own_words(arguments)
     if "--no-color" in own:
         from percore.supervisor.commands.output import leave_out_colours
 
         leave_out_colours()
-    kept = [argument for argument in own if argument not in ("-s", "--silent", "--no-color")]
+    if "--mini-list" in own:
+        from percore.supervisor.commands.output import be_brief
+
+        be_brief()
+    kept = [argument for argument in own if argument not in ("-s", "--silent", "--no-color", "--mini-list")]
     is_silent = "-s" in own or "--silent" in own or os.environ.get("PM2_SILENT", "") in ("1", "true")
     return kept + arguments[len(own) :], is_silent
+
+
+def own_words(arguments: list[str]) -> list[str]:
+    """Those that are not passed on to a program."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def command_first(arguments: list[str]) -> list[str]:
+    """The options of a command may stand before it, as in PM2."""
+    own = own_words(arguments)
+    place = next((place for place, word in enumerate(own) if find(word)), 0)
+    if not place or not own[0].startswith("-") or own[0] in _VERSION:
+        return arguments
+    before = ["--mini-list" if word == "-m" else word for word in arguments[:place]]
+    return [arguments[place], *before, *arguments[place + 1 :]]
 
 
 def report_error(error: PercoreError) -> int:

@@ -172,6 +172,22 @@ def test_what_is_closed_is_closed_and_a_stopped_app_holds_no_port(supervisor: Su
     assert not is_refused(supervisor.port)
 
 
+@pytest.mark.parametrize("then", ["listens elsewhere", "listens nowhere"])
+def test_what_a_worker_closed_while_it_started_is_asked_for_no_proof(supervisor: Supervisor, then: str) -> None:
+    """Such as a look whether a port is free."""
+    looked_at, own = free_port(), free_port()
+    main = f"require('http').createServer((_, response) => response.end()).listen({own})"
+    program = f"""
+        const look = require('net').createServer();
+        look.listen({looked_at}, () => look.close(() => {main if then == "listens elsewhere" else "{}"}));
+        setInterval(() => {{}}, 1000);
+    """
+    result = supervisor.apply(node(supervisor, program, env={"PORT": ""}))
+    assert result["ok"], result
+    wait_for(lambda: is_refused(looked_at), "what was closed to be closed", seconds=10)
+    assert listens_on(supervisor) == ([f"[::]:{own}"] if then == "listens elsewhere" else [])
+
+
 def test_an_address_of_one_worker_is_reached_at_that_worker_alone_also_while_it_starts_again(
     supervisor: Supervisor,
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.supervisor.conftest import Load, Supervisor
 from tests.terminal import Terminal
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 
 TICK = "trap 'exit 0' INT TERM\necho \"args:$* mode:$MODE\"\nwhile :; do sleep 0.05; done\n"
 
@@ -89,14 +89,21 @@ def test_a_script_that_runs_is_refused_unless_another_copy_is_wanted(pm2: Superv
     wait_for(lambda: "args:again" in output(pm2, "tick"), "its output")
 
 
-def test_without_a_daemon_the_command_shows_the_logs_and_ends_everything_with_itself(pm2: Supervisor) -> None:
-    command = [sys.executable, "-m", "percore.supervisor.cli", "start", "tick.sh", "--no-daemon", "--", "loud"]
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("start tick.sh --no-daemon -- loud", "args:loud"), ("serve . PORT --no-daemon --name tick", "serving")],
+)
+def test_without_a_daemon_the_command_shows_the_logs_and_ends_everything_with_itself(
+    pm2: Supervisor, typed: str, said: str
+) -> None:
+    words = typed.replace("PORT", str(free_port())).split()
+    command = [sys.executable, "-m", "percore.supervisor.cli", *words]
     env = {**os.environ, "PERCORE_HOME": str(pm2.home), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=pm2.folder, env=env
     ) as run:
         assert run.stdout is not None
-        assert any("args:loud" in line for line in run.stdout)
+        assert any(said in line for line in run.stdout)
         [pid] = pm2.pids("tick")
         assert "already running" in pm2.run("start", "tock.sh", "--no-daemon", check=False).stderr
         run.send_signal(signal.SIGTERM)

@@ -8,6 +8,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.supervisor.conftest import Supervisor
 from tests.waiting import wait_for
 
@@ -127,6 +129,35 @@ def test_a_single_page_app_is_served_below_every_path(supervisor: Supervisor) ->
     for path, text in (("users/john.doe", b"home"), ("deep/link/main.js", b"main"), ("", b"home")):
         with urllib.request.urlopen(f"http://127.0.0.1:{supervisor.port}/{path}") as answer:
             assert (answer.read(), answer.headers["Access-Control-Allow-Origin"]) == (text, "*")
+
+
+def test_variables_of_the_shell_do_not_override_the_file_and_that_is_said(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(supervisor.folder / "bin/www", WWW)
+    env = {"PORT": supervisor.port, "LEVEL": "file"}
+    supervisor.run(
+        "start", write(supervisor, "e.json", {"name": "www", "script": "bin/www", "instances": 1, "env": env})
+    )
+    for command in ("restart", "reload", "start"):
+        monkeypatch.setenv("LEVEL", command)
+        monkeypatch.setenv("OTHER", command)
+        said = supervisor.run(command, "www", "--update-env").stderr
+        assert f"'www' keeps LEVEL, as {supervisor.folder}/e.json sets it" in said
+        assert [supervisor.get()[name] for name in ("LEVEL", "OTHER")] == ["file", command]
+    monkeypatch.setenv("LEVEL", "file")
+    assert "keeps" not in supervisor.run("restart", "www", "--update-env").stderr
+
+
+def test_what_greps_json_finds_it_as_node_writes_it(supervisor: Supervisor) -> None:
+    (supervisor.folder / "ready.js").write_text("console.log('hello'); setInterval(() => {}, 1000);")
+    supervisor.run("start", "ready.js", "--name", "é")
+    text = supervisor.run("jlist").stdout
+    assert '"name":"é"' in text
+    assert '"status":"online"' in text
+    log = supervisor.home / "logs" / "é-out.log"
+    wait_for(lambda: log.exists() and log.read_text(), "what it says")
+    assert '"type":"out"' in supervisor.run("log", "--json", "--nostream").stdout
 
 
 def test_forks_that_compete_for_a_port_are_told_of_the_cluster(supervisor: Supervisor) -> None:

@@ -150,6 +150,7 @@ def test_json_lines_carry_app_stream_and_id_and_a_long_line_stays_whole(runtime:
     text = "echo out $NODE_APP_INSTANCE; echo err >&2; head -c 20000 /dev/zero | tr '\\0' x; echo; printf unfinished"
     started = runtime(apps(tmp_path, sh("job", text, autorestart=False, instances=2)), "--json")
     assert started.end() == 0
+    assert all('"type":"out"' in line for line in started.lines())  # as Node writes it
     records = [json.loads(line) for line in started.lines()]
     assert {record["process_id"] for record in records} == {0, 1}
     assert {record["app_name"] for record in records} == {"job"}

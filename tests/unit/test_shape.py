@@ -91,9 +91,9 @@ def lines_below(place: str) -> int:
 # is told in docs/architecture.md, "Sizes".
 MOST_LINES = {
     "common": 1_340,
-    "supervisor/commands": 6_650,
-    "supervisor/config": 3_100,
-    "supervisor": 25_910,
+    "supervisor/commands": 6_705,
+    "supervisor/config": 3_115,
+    "supervisor": 26_060,
     "host": 7_900,
     "deploy": 23_400,
     "tasks": 1_130,

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
+from percore.common.typing import Optional
 from percore.supervisor.base.first_line import (
     MOST_BYTES,
     NODE_TOOLS,
@@ -18,6 +19,17 @@ from percore.supervisor.base.first_line import (
 
 _BY_EXTENSION = {".js": "node", ".cjs": "node", ".mjs": "node", ".ts": "bun", ".tsx": "bun", ".py": "python3", ".sh": "bash",
                  ".rb": "ruby", ".pl": "perl", ".php": "php", ".coffee": "coffee", ".ls": "lsc"}  # fmt: skip
+
+# What Node tries where there is no file of the name itself.
+NODE_ENDINGS = ("", ".js", ".cjs", ".mjs", ".json", ".node", ".ts")
+
+
+def find_program(script: str, cwd: str, path: Optional[str]) -> str:
+    """What an interpreter runs: a file of the app, or else the program of this name in PATH, as in PM2."""
+    place = os.path.join(cwd, script)
+    if os.sep in script or script.startswith("-") or any(os.path.exists(f"{place}{end}") for end in NODE_ENDINGS):
+        return script
+    return shutil.which(script, path=path) or script
 
 
 def find_interpreter(path: str) -> FirstLine:

@@ -9,6 +9,7 @@ from typing import Any
 
 from percore.errors import UsageError
 from percore.supervisor.commands.arguments import APP_SECTION, Parser
+from percore.supervisor.config.app_reader import paths_at_home
 from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, MODIFIERS, OPTIONS, Option, option_of
 from percore.supervisor.config.process_file import absolute
 from percore.supervisor.config.records import recorded_as
@@ -121,6 +122,7 @@ def changed_fields(written: Mapping[str, Any], worker: Mapping[str, Any], comman
         # PM2's restart --watch is a switch: on, then off again.
         is_on = changes["watch"] and not worker["config"].get("watch")
         changes["watch"] = (worker["cwd"],) if is_on else ()
+    changes.update(paths_at_home(changes))
     if "cwd" in changes:
         changes["cwd"] = absolute(changes["cwd"])
     return changes

@@ -11,6 +11,16 @@ from percore.errors import UsageError, nearest
 from percore.supervisor.commands.help.notes import note_of
 from percore.supervisor.commands.registry import GROUPS, Verb, find, place_of
 
+# PM2's options that do not exist here, and what does the same.
+_INSTEAD = {
+    "percore list --sort FIELD": "--sort",
+    "--mini-list": "-m",
+    "name the files: --watch 'src/**/*.js'": "--ext",
+    "percore web, as a process of its own": "--web",
+    "percore ready --wait-for HOST:PORT, before it": "--delay",
+    "percore startup -u USER --hp DIRECTORY": "-u --hp --service-name --wait-ip",
+    "invoke image, on the control machine": "--container --dist --image-name --dockerdaemon --fresh",
+}
 _MARK = "\0"  # no argument of a program can hold it
 _DESCRIBE = "\0describe"
 APP_SECTION = "the app"
@@ -102,8 +112,10 @@ class Parser(argparse.ArgumentParser):
             self._refuse_option(unknown[0])
 
     def _refuse_option(self, word: str) -> NoReturn:
-        like = nearest(word.partition("=")[0], list(self._option_string_actions))
-        hint = f"did you mean {like}?" if like else f"{self.prog} --help"
+        name = word.partition("=")[0]
+        like = nearest(name, list(self._option_string_actions))
+        instead = next((hint for hint, names in _INSTEAD.items() if name in names.split()), "")
+        hint = instead or (f"did you mean {like}?" if like else f"{self.prog} --help")
         raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
 
     def _glued(self, arguments: list[str]) -> list[str]:

@@ -75,6 +75,7 @@ def replace_workers(op: str, arguments: list[str], parser: Optional[Parser] = No
     from percore.supervisor.commands.app_options import changed_fields, join_codes, written_keys
     from percore.supervisor.commands.arguments import Name
     from percore.supervisor.commands.targets import (
+        environment_for,
         is_file,
         load_files,
         refuse_missing_scripts,
@@ -109,7 +110,7 @@ def replace_workers(op: str, arguments: list[str], parser: Optional[Parser] = No
         records = [app.to_record() for app in apps]
         ask("start", show_progress, apps=records, env=shell_environment(), how=op, replaces=options.replace)
     if selectors:
-        env = shell_environment() if options.update_env else None
+        env = environment_for(selectors) if options.update_env else None
         ask(op, show_progress, selectors=selectors, changes=changes, base_env=env)
     return show_list()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from percore.supervisor.client import as_selectors, select_workers, user_of
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import warn
 from percore.supervisor.logs.follow import Follower
+from percore.supervisor.logs.node_json import node_json
 from percore.supervisor.logs.selection import LogSelection, TimedLine, read_selection, with_moments
 from percore.supervisor.logs.timestamps import ISO_SECONDS, ISO_UTC, make_stamper
 
@@ -255,4 +255,4 @@ def _as_json(line: Line, timestamp: str) -> bytes:
     fields = {"message": line.text.decode(errors="replace"), "timestamp": timestamp, "type": line.source.stream,
               "process_id": line.source.id, "app_name": line.source.name,
               **({"untimed": True} if line.moment is None else {})}  # fmt: skip
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return node_json(fields)

@@ -16,6 +16,7 @@ _WIDEST = 1 << 16
 # As Node breaks the lines of what it prints.
 _LINE_LENGTH, _INNER_LEVELS = 80, 3
 _is_silent = False
+_is_brief = False
 _has_colours = not os.environ.get("NO_COLOR")
 
 
@@ -26,6 +27,12 @@ def be_silent() -> None:
 
 def is_silent() -> bool:
     return _is_silent
+
+
+def be_brief() -> None:
+    """No table fits any more: what stands in one is printed as plain lines."""
+    global _is_brief
+    _is_brief = True
 
 
 def say(text: str) -> None:
@@ -79,6 +86,8 @@ def table_width(lines: Sequence[Sequence[str]]) -> int:
 
 def terminal_width() -> int:
     """Width of the terminal; without one there is no limit."""
+    if _is_brief:
+        return 0
     if not sys.stdout.isatty():
         return _WIDEST
     given = os.environ.get("COLUMNS", "")

@@ -18,6 +18,7 @@ from percore.supervisor.client import select_workers, user_of
 from percore.supervisor.commands.output import js_literal
 from percore.supervisor.config.options import ALWAYS, OPTIONS, WHERE_SET
 from percore.supervisor.config.records import field_of
+from percore.supervisor.logs.node_json import node_json
 
 PM2_STATES = {"running": "online", "starting": "launching", "stopping": "stopping", "stopped": "stopped",
                "backoff": "waiting restart", "exited": "stopped", "fatal": "errored"}  # fmt: skip
@@ -34,7 +35,7 @@ def shown_state(worker: Mapping[str, Any]) -> str:
 
 
 def print_jlist(_: list[str]) -> int:
-    sys.stdout.write(json.dumps(list_processes()))
+    sys.stdout.buffer.write(node_json(list_processes()))
     return 0
 
 

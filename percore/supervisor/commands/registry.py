@@ -88,7 +88,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "inspection.commands:take_profile",
             "write what a worker spends its time on to a file for Chrome or speedscope",
         ),
-        Verb("logs", "logs:show_logs", "show the last lines of the logs, then follow them"),
+        Verb("logs log", "logs:show_logs", "show the last lines of the logs, then follow them"),
         Verb("flush", "log_admin:flush_logs", "empty the logs and delete their rotated files"),
         Verb("reloadLogs", "log_admin:reload_logs", "reopen logs that were moved or deleted", is_plain=True),
         Verb("logrotate", "log_admin:explain_logrotate", "explain how logs rotate", is_plain=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from percore.supervisor.commands.app_options import add_app_options, join_codes,
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.targets import (
+    has_script,
     is_file,
     load_files,
     make_script_app,
@@ -27,12 +29,17 @@ from percore.supervisor.commands.targets import (
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.process_file import set_environment
 
+_OF_PM2_PLUS = ("--public", "--secret", "--machine-name")
 _STYLES = {"raw": "raw", "formatted": "prefix", "json": "json", "format": "pairs"}
 
 
 def make_runtime_parser() -> Parser:
     parser = make_parser("runtime", usage="percore runtime FILE [options] [-- ARGUMENTS]", hands_on=True)
-    parser.add_argument("file", metavar="FILE", help="a process file, or a script; arguments of the script follow --")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="a process file, a script, a program in PATH, or a command line in quotes; arguments follow --",
+    )
     parser.add_argument("--env", dest="env_name", metavar="NAME", help="use env_NAME of the process file")
     parser.add_argument("--only", metavar="A,B", help="only these apps of the process file")
     parser.add_argument("--run-jobs", action="store_true", help="run jobs now instead of at their times, and end")
@@ -45,6 +52,8 @@ def make_runtime_parser() -> Parser:
     style.add_argument("--json", action="store_true", help="one JSON object for each line")
     style.add_argument("--format", action="store_true", help="key=value pairs")
     add_app_options(parser)
+    for option in _OF_PM2_PLUS:
+        parser.add_argument(option, nargs="?", action="append", dest="of_pm2_plus", const="", help=argparse.SUPPRESS)
     return parser
 
 
@@ -53,6 +62,8 @@ def run_in_foreground(arguments: list[str]) -> int:
     if arguments[:1] == ["start"] and len(arguments) > 1:  # `pm2-runtime start FILE`
         arguments = arguments[1:]
     options = make_runtime_parser().parse_args(join_codes(arguments))
+    if options.of_pm2_plus is not None:
+        warn(f"{', '.join(_OF_PM2_PLUS)} have no effect: percore sends nothing to any service")
     apps = read_apps(options)
     style = next((style for name, style in _STYLES.items() if getattr(options, name)), "raw")
     plan = {
@@ -85,11 +96,12 @@ def read_apps(options: Any) -> list[AppConfig]:
         apps = as_deployed(load_files([options.file], options.env_name, options.only, written), options.file)
         refuse_missing_scripts(apps)
         return [run_once(app) for app in apps] if options.run_jobs else apps
-    if not os.path.isfile(options.file):
-        raise UsageError("there is no such file", where=options.file, next="percore runtime FILE")
     if options.rest:
         written["args"] = list(options.rest)
-    return [make_script_app(options.file, written)]
+    app = make_script_app(options.file, written)
+    if not has_script(app):
+        raise UsageError(f"there is no script or program called '{options.file}'", where="runtime")
+    return [app]
 
 
 def run_once(app: AppConfig) -> AppConfig:

@@ -11,6 +11,7 @@ from percore.supervisor.commands.app_options import add_replace_option
 from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import show_list
 from percore.supervisor.commands.output import show_progress
+from percore.supervisor.commands.start import add_foreground_option, follow_logs, refuse_running_daemon
 from percore.supervisor.commands.targets import shell_environment
 from percore.supervisor.config.app_reader import make_app
 from percore.supervisor.config.process_file import static_app
@@ -31,6 +32,8 @@ def make_serve_parser() -> Parser:
     )
     add_replace_option(parser)
     parser.add_argument("-i", "--instances", metavar="N", default="1", help="workers: a number, or max")
+    parser.add_argument("--watch", action="store_true", help="accepted; a changed file is served at once")
+    add_foreground_option(parser)
     return parser
 
 
@@ -57,6 +60,11 @@ def serve_files(arguments: list[str]) -> int:
         entry["basic_auth"] = {"username": options.basic_auth_username, "password": password}
     written = {**static_app(entry), "instances": options.instances}
     app = make_app(written, path=os.path.join(path, "serve"), number=0, env_name=None, warnings=[])._replace(source="")
+    if options.no_daemon:
+        refuse_running_daemon()
     ensure_daemon(Home.of_user())
     ask("start", show_progress, apps=[app.to_record()], env=shell_environment(), replaces=options.replace)
-    return show_list()
+    show_list()
+    if options.no_daemon:
+        follow_logs(ends_all=True)
+    return 0

@@ -18,6 +18,11 @@ _NAME = "a key that may mean the same for every app: docs/reference/tools.md"
 # Settings of PM2's module for log rotation.
 _OF_MODULES = {"max_size": "log_max_size", "retain": "log_keep", "compress": "log_compress"}
 
+_INSTEAD = {
+    "pm2": "it is not needed: the supervisor remembers its apps by itself",
+    "pm2-logrotate": "logs rotate by log_max_size, log_max_age, log_keep and log_compress",
+}
+
 
 def set_setting(arguments: list[str]) -> int:
     parser = make_parser("set")
@@ -81,6 +86,10 @@ def known_name(given: str, *, where: str = "") -> str:
     name = _OF_MODULES.get(rest, given) if module == "pm2-logrotate" else given.replace("-", "_")
     if name in SETTINGS:
         return name
+    if module in _INSTEAD and rest:
+        raise UsageError(
+            f"'{given}' is a setting of PM2 that percore does not have", where=where, next=_INSTEAD[module]
+        )
     like = nearest(name, list(SETTINGS))
     hint = f"did you mean '{like}'?" if like else f"one of {', '.join(SETTINGS)}"
     raise UsageError(f"there is no setting '{given}'", where=where, next=hint)

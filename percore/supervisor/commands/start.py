@@ -23,6 +23,7 @@ from percore.supervisor.commands.arguments import Parser, make_parser
 from percore.supervisor.commands.lifecycle import kill_daemon, show_list
 from percore.supervisor.commands.output import show_progress
 from percore.supervisor.commands.targets import (
+    environment_for,
     find_process_file,
     has_script,
     is_file,
@@ -57,11 +58,15 @@ def make_start_parser() -> Parser:
         "-f", "--force", action="store_true", help="start another copy of a script that is already running"
     )
     parser.add_argument("--attach", action="store_true", help="show the logs afterwards")
+    add_foreground_option(parser)
+    add_app_options(parser)
+    return parser
+
+
+def add_foreground_option(parser: Parser) -> None:
     parser.add_argument(
         "--no-daemon", action="store_true", help="show the logs; stop everything when this command ends"
     )
-    add_app_options(parser)
-    return parser
 
 
 def add_selection_options(parser: Parser) -> None:
@@ -80,8 +85,8 @@ def start_apps(arguments: list[str]) -> int:
     targets = list(options.targets)
     if not targets and isinstance(written.get("watch"), list):  # `start --watch app.js`
         targets, written["watch"] = written["watch"], True
-    if options.no_daemon and is_running(Home.of_user()):
-        raise PercoreError("a supervisor is already running", next="percore kill")
+    if options.no_daemon:
+        refuse_running_daemon()
     if was_running(Home.of_user()):
         ensure_daemon(Home.of_user())  # its apps are known then
     orders = plan_orders(targets or [find_process_file()], options, written)
@@ -91,6 +96,12 @@ def start_apps(arguments: list[str]) -> int:
     if options.attach or options.no_daemon:
         follow_logs(ends_all=options.no_daemon)
     return 0 if started else 1
+
+
+def refuse_running_daemon() -> None:
+    """Raises PercoreError where `--no-daemon` would end what somebody else started."""
+    if is_running(Home.of_user()):
+        raise PercoreError("a supervisor is already running", next="percore kill")
 
 
 def follow_logs(*, ends_all: bool) -> None:
@@ -192,5 +203,5 @@ def order_for_known(selectors: Sequence[str], options: Any, written: Mapping[str
         raise UsageError(f"{option_of('instances')} cannot be changed for an existing app", next="percore scale NAME N")
     chosen = select_workers(*selectors)
     changes = changed_fields(written, chosen[0], "start") if chosen else {}
-    env = shell_environment() if options.update_env else None
+    env = environment_for(selectors) if options.update_env else None
     return Order("restart", {"selectors": selectors, "changes": changes, "base_env": env})

@@ -14,13 +14,14 @@ from percore.common.app_names import full_name, names_of, selector_of
 from percore.common.passwords import for_programs
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.first_line import kind_of
+from percore.supervisor.base.script import NODE_ENDINGS
 from percore.supervisor.client import as_selectors, select_workers
 from percore.supervisor.commands.arguments import Name
 from percore.supervisor.commands.output import warn
 from percore.supervisor.commands.settings import read_settings
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import PROCESS_FILE, PROCESS_FILES, is_same_project, script_of
-from percore.supervisor.config.app_reader import STATIC_SERVER, make_app
+from percore.supervisor.config.app_reader import STATIC_SERVER, make_app, paths_at_home
 from percore.supervisor.config.options import OPTIONS
 from percore.supervisor.config.process_file import absolute, load_process_file, working_directory
 from percore.supervisor.config.value_types import FLAG
@@ -39,7 +40,7 @@ _OUR_PRELOAD = re.compile(
     r"""--require[ =]["']?[^"']*/(?:preload-[0-9a-f]{8}|percore/supervisor/sockets)/preload\.cjs["']?"""
 )
 _MOST_READ = 1 << 16
-_NODE_ENDINGS = ("", ".js", ".cjs", ".mjs", ".json", ".node", ".ts")
+_MOST_NAMED = 5
 # What runs a file, and nothing else, as its first argument.
 _RUNS_FILES = {"node", "bun", "python", "pypy", "sh", "ruby", "perl", "php", "coffee", "lsc"}
 
@@ -84,7 +85,7 @@ def has_script(app: AppConfig) -> bool:
     kind = kind_of(app.interpreter)
     if kind not in _RUNS_FILES or _is_hidden(place):
         return True
-    endings = _NODE_ENDINGS if kind in ("node", "bun") else ("",)
+    endings = NODE_ENDINGS if kind in ("node", "bun") else ("",)
     return any(os.path.exists(f"{place}{ending}") for ending in endings)
 
 
@@ -177,6 +178,7 @@ def load_release(path: str) -> tuple[list[AppConfig], str]:
         raise UsageError(f"it is not a valid release record: {error}", where=path) from None
     # All releases of one place are the same set of apps: an app that a newer one does not name is removed.
     owner = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(path))))
+    apps = [app._replace(**paths_at_home(app._asdict(), app.user)) for app in apps]
     return [app._replace(source=owner, release=record["release"]) for app in apps], record["release"]
 
 
@@ -221,6 +223,20 @@ def shell_environment() -> dict[str, str]:
         if ours.search(env.get(name, "")):
             left = " ".join(ours.sub("", env.pop(name)).split())
             env.update({name: left} if left else {})
+    return env
+
+
+def environment_for(selectors: Sequence[str]) -> dict[str, str]:
+    """For `--update-env`: the variables of this shell. What an app sets itself wins over them, and is named here."""
+    env = shell_environment()
+    for name, config in {
+        worker["name"]: worker["config"] for worker in select_workers(*selectors, with_env=True)
+    }.items():
+        if kept := [key for key, value in config["env"].items() if env.get(key, value) != value]:
+            origin = config.get("source") or "the app itself"
+            warn(
+                f"'{name}' keeps {', '.join(kept[:_MOST_NAMED])}, as {origin} sets it -> change it there, then restart"
+            )
     return env
 
 

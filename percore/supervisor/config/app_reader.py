@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from percore.common.typing import Any, Optional
 from percore.errors import UsageError, nearest
 from percore.supervisor.base.first_line import kind_of
-from percore.supervisor.base.script import find_interpreter, runs_node
+from percore.supervisor.base.script import find_interpreter, find_program, runs_node
 from percore.supervisor.config import records
 from percore.supervisor.config.app import AppConfig
 from percore.supervisor.config.app_bounds import why_no_name
@@ -22,7 +22,7 @@ from percore.supervisor.config.env_file import load_env_files, make_env
 from percore.supervisor.config.formats import YamlMapping, line_of, shown
 from percore.supervisor.config.globs import has_magic, is_regex
 from percore.supervisor.config.kinds import CLUSTER, FORK
-from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, OPTIONS, camel_case
+from percore.supervisor.config.options import BY_NAME, MODIFIER_BY_NAME, OPTIONS, PATHS, camel_case
 from percore.supervisor.config.value_types import flag
 
 NOTHING: Mapping[str, Any] = {}
@@ -72,8 +72,9 @@ def make_app(
     defaults: Mapping[str, Any] = NOTHING,
     overrides: Mapping[str, Any] = NOTHING,
     caller: Optional[str] = None,
+    is_elsewhere: bool = False,
 ) -> AppConfig:
-    """One app; `defaults`, `overrides`, `caller` as in `load_process_file`. Raises UsageError that names the app and the key."""
+    """One app; the arguments as in `load_process_file`. Raises UsageError that names the app and the key."""
     written = settle(written, defaults, overrides)
     name = written.get("name")
     title = f"app '{name}'" if name and isinstance(name, (str, int)) and str(name).isprintable() else f"app {number}"
@@ -83,11 +84,15 @@ def make_app(
         raise UsageError(
             f"{title} has no 'script'", where=path, next=f"did you mean '{like}' to be it?" if like else ""
         )
+    if not is_elsewhere:
+        fields.update(paths_at_home(fields))
     fields["cwd"] = _find_directory(fields, path, caller, title, warnings)
     given = load_env_files(written, path, title, fields["cwd"], fields.get("user"), fields.get("group"))
     fields["env"] = {**given, **make_env(written, path, title, env_name, warnings)}
     fields["source"] = path
     _settle_script(fields)
+    if not is_elsewhere and fields["interpreter"] != "none":
+        fields["script"] = find_program(fields["script"], fields["cwd"], fields["env"].get("PATH"))
     if fields["interpreter"] == "none" and fields.get("interpreter_args"):
         warnings.append(f"{path}: 'node_args' of {title} has no effect, as no interpreter runs '{fields['script']}'")
     if not fields.get("name"):
@@ -101,6 +106,12 @@ def make_app(
     return _checked(AppConfig(**fields), path, title)
 
 
+def paths_at_home(fields: Mapping[str, Any], user: Optional[str] = None) -> dict[str, Any]:
+    """Those of the fields that begin with a `~` which no shell replaced: below the home of this user, or of the one who asks."""
+    written = {field: fields[field] for field in PATHS if str(fields.get(field)).startswith("~/")}
+    return {field: os.path.expanduser(f"~{user or ''}{place[1:]}") for field, place in written.items()}
+
+
 def _find_directory(
     fields: Mapping[str, Any], path: str, caller: Optional[str], title: str, warnings: list[str]
 ) -> str:
@@ -108,7 +119,7 @@ def _find_directory(
 
     PM2 counts from the caller.
     """
-    place, script = os.path.expanduser(fields.get("cwd", ".")), os.path.expanduser(fields["script"])
+    place, script = fields.get("cwd", "."), fields["script"]
     ours, theirs = (os.path.normpath(os.path.join(base or ".", place)) for base in (os.path.dirname(path), caller))
     if not caller or os.path.realpath(ours) == os.path.realpath(theirs) or os.path.isabs(script):
         return ours
@@ -181,7 +192,7 @@ def _read_fields(written: Mapping[str, Any], path: str, title: str, warnings: li
             raise UsageError(f"key '{key}' of {title} must be {wanted}, not {shown(value)}", where=where) from None
         if read is None and known.field in fields:
             continue
-        if known.field in given:
+        if known.field in given and read != fields[known.field]:
             warnings.append(f"{where}: '{given[known.field]}' and '{key}' of {title} mean the same -> '{key}' is used")
         given[known.field] = str(key)
         fields[known.field] = read

@@ -296,3 +296,4 @@ def _spelled(options: tuple[Option, ...]) -> dict[str, Option]:
 
 BY_NAME = _spelled(OPTIONS)
 MODIFIER_BY_NAME = _spelled(MODIFIERS)
+PATHS = tuple(option.field for option in OPTIONS if option.type.is_path)

@@ -15,12 +15,11 @@ from percore.supervisor.config.app_reader import NOTHING, STATIC_SERVER, make_ap
 from percore.supervisor.config.dependencies import refuse_cycle
 from percore.supervisor.config.formats import YamlMapping, line_of, read_content, shown
 from percore.supervisor.config.job_reader import list_jobs, make_job
-from percore.supervisor.config.options import OPTIONS
+from percore.supervisor.config.options import OPTIONS, PATHS
 from percore.supervisor.config.value_types import port
 
 _TOP_LEVEL = {"apps", "pm2", "deploy", "static", "jobs"}
 _PACKAGE = "package.json"  # has its apps under `pm2`, beside keys of others
-_PATHS = [option.field for option in OPTIONS if option.type.is_path]
 _LISTS = [option.field for option in OPTIONS if option.default == ()]
 
 _STATIC_PORT = 8080
@@ -44,19 +43,25 @@ def load_process_file(
     overrides: Mapping[str, Any] = NOTHING,
     caller: Optional[str] = None,
     argv: Sequence[str] = (),
+    is_elsewhere: bool = False,
 ) -> ProcessFile:
     """The apps of a process file. Raises UsageError; `env_name` merges each app's `env_<name>`, as PM2's --env does.
 
     `default_env` does so where an app has that one.
     `text` is the content where it does not come from the file. `defaults` are keys for apps that do not write them,
     `overrides` keys that win over what is written. `caller` is the directory of a command that was typed, and `argv` its
-    words: PM2's users count paths from the one, and read the other.
+    words: PM2's users count paths from the one, and read the other. `is_elsewhere`: other hosts run it, which know what `~` is.
     """
     path = absolute(path)
     argv = argv or ["start", path, *(["--env", env_name] if env_name else [])]
     content = read_content(path, text, caller=caller, argv=argv)
     warnings: list[str] = []
-    more: dict[str, Any] = {"defaults": defaults, "overrides": overrides, "caller": caller}
+    more: dict[str, Any] = {
+        "defaults": defaults,
+        "overrides": overrides,
+        "caller": caller,
+        "is_elsewhere": is_elsewhere,
+    }
     found = list_apps(content, path, warnings)
     env_name = env_name or find_env(found, default_env, path, warnings)
     found = [_with_deploy_env(written, content, env_name) for written in found]
@@ -131,7 +136,7 @@ def resolve_for_release(
     Paths in that tree become paths below `release_path` on the host. `extra_env` (env file, inventory) wins over the file's
     own `env`: it is the operator's word about this one environment. Only apps that each name a port of their own keep it.
     """
-    loaded = load_process_file(path, env_name=env_name, default_env=default_env)
+    loaded = load_process_file(path, env_name=env_name, default_env=default_env, is_elsewhere=True)
     warnings = list(loaded.warnings)
     tree = os.path.abspath(tree or os.path.dirname(path))
     move = make_mover([tree, os.path.realpath(tree)], release_path)
@@ -179,7 +184,7 @@ def make_mover(trees: Sequence[str], target: str) -> Callable[[str], str]:
 def move_app(app: AppConfig, move: Callable[[str], str]) -> AppConfig:
     """Paths, and what stands in arguments and variables because the file wrote it with __dirname."""
     changed: dict[str, Any] = {}
-    for field in _PATHS:
+    for field in PATHS:
         place = getattr(app, field)
         if place and os.path.isabs(place) and (moved := move(os.path.normpath(place))) != os.path.normpath(place):
             changed[field] = moved.replace(os.sep, "/")

@@ -15,6 +15,7 @@ from percore.errors import PercoreError
 from percore.supervisor.base.logger import log
 from percore.supervisor.base.loop import Timer
 from percore.supervisor.base.rlimits import share_of_descriptors
+from percore.supervisor.base.states import State
 from percore.supervisor.config.address import Address, AddressInUse
 from percore.supervisor.core.routing import Router
 from percore.supervisor.core.slot import Slot
@@ -110,14 +111,21 @@ class AppAddresses:
 
     def _review_now(self) -> None:
         self._review = None
+        is_settled = all(slot.is_settled for slot in self._owner.slots)
+        for worker in [worker for worker in self._owner.living if worker.sockets.has_closed]:
+            if is_settled or worker.state is State.STARTING:  # that one is asked for proofs where it listens
+                self._forget_closed(worker)
+        if is_settled:
+            self._close_unused()
+
+    def _forget_closed(self, worker: Worker) -> None:
+        if worker.sockets.forget_closed(list(members_of_worker(worker))):
+            note_addresses(worker)
+        if worker.sockets.has_closed:
+            self.review_soon()
+
+    def _close_unused(self) -> None:
         owner = self._owner
-        if not all(slot.is_settled for slot in owner.slots):
-            return
-        for worker in [worker for worker in owner.living if worker.sockets.has_closed]:
-            if worker.sockets.forget_closed(list(members_of_worker(worker))):
-                worker.has_changed()
-            if worker.sockets.has_closed:
-                self.review_soon()
         for address in (unused := self._unused()):
             log(f"{owner.name}: no worker listens on {address} any more, so it is closed")
         self._close(unused)
@@ -129,6 +137,14 @@ class AppAddresses:
     def _close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             self._owner.router.drop(address)
+
+
+def note_addresses(worker: Worker) -> None:
+    """It listens on one more, or closed one."""
+    if worker.is_ready:
+        worker.has_changed()  # there is another one to be remembered
+    else:
+        worker.readiness.addresses_changed()
 
 
 def members_of_worker(worker: Worker) -> Iterator[int]:

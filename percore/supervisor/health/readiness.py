@@ -43,6 +43,7 @@ class Readiness:
         self._port: Optional[int] = None  # the one that the app is known by
         self._expected: Collection[Address] = ()  # that its predecessor listens on
         self._has_said = False  # that it is ready
+        self._has_closed_all = False  # where it listened, as programs do that look whether a port is free
         self.is_late = False  # its time was over before
         self._timer = OneTimer(loop)
         self._proofs = Proofs(loop, self)
@@ -53,7 +54,7 @@ class Readiness:
     ) -> None:
         self._pid, self._started_at = pid, started_at
         self._config, self._is_incoming = config, is_incoming
-        self._has_said = self.is_late = False
+        self._has_said = self._has_closed_all = self.is_late = False
         self._port = known_port(config, place)
         if not (config.wait_ready or config.shares_port or config.port is not None):
             self._proofs.ask(())  # that it was executed is all there is to know
@@ -96,6 +97,9 @@ class Readiness:
         config, addresses = self._config, self._sockets.addresses
         if not self._pid or not config.shares_port or (config.listen and not config.wait_ready):
             return
+        self._has_closed_all = not addresses
+        if self._may_listen_nowhere():
+            self._timer.set(_NOWHERE_SECONDS, self._timed_out)
         if self._missing() or not addresses or (config.wait_ready and not self._has_said):
             self._proofs.cancel()
         elif config.wait_ready:
@@ -167,7 +171,9 @@ class Readiness:
     def _may_listen_nowhere(self) -> bool:
         """A clustered app of which no port is known, such as a queue consumer: that it lives is all there is to prove."""
         config = self._config
-        return not (config.wait_ready or config.port or config.health or config.listen or self._sockets.listeners)
+        if config.wait_ready or config.port or config.health or config.listen:
+            return False
+        return not self._sockets.listeners or (self._has_closed_all and not self._expected and not self._port)
 
     def _timed_out(self) -> None:
         config = self._config

@@ -6,7 +6,6 @@ that is read here. When our output is not read, the pipes are no longer read, so
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
@@ -16,6 +15,7 @@ from percore.common.typing import Callable, NamedTuple, Optional
 from percore.supervisor.base.loop import Loop
 from percore.supervisor.base.user import Identity
 from percore.supervisor.config.app import AppConfig, Place
+from percore.supervisor.logs.node_json import node_json
 
 RAW, PREFIX, JSON, PAIRS = "raw", "prefix", "json", "pairs"
 _LONGEST_LINE = 64 * 1024
@@ -56,10 +56,10 @@ class Relay:
     def say(self, line: str) -> None:
         """A line of the supervisor itself, where it does not spoil what a program reads."""
         if self._style == JSON:
-            text = json.dumps({"message": line, "timestamp": stamp(), "type": "supervisor"})
+            text = node_json({"message": line, "timestamp": stamp(), "type": "supervisor"})
         else:
-            text = f"{stamp()} {line}"
-        self._sinks[2].write(text.encode(errors="replace") + b"\n")
+            text = f"{stamp()} {line}".encode(errors="replace")
+        self._sinks[2].write(text + b"\n")
 
     def close(self) -> None:
         """What the dead workers left in their pipes, then what is not sent yet."""
@@ -122,11 +122,10 @@ class Relay:
             return prefix.encode() + line + b"\n"
         text = line.decode(errors="replace")
         if self._style == JSON:
-            text = json.dumps({"message": text, "timestamp": stamp(), "type": source.stream, "process_id": source.id,
-                               "app_name": source.app})  # fmt: skip
-        else:
-            text = f"timestamp={stamp()} app={source.app} id={source.id} type={source.stream} message={text}"
-        return text.encode(errors="replace") + b"\n"
+            fields = {"message": text, "timestamp": stamp(), "type": source.stream, "process_id": source.id}
+            return node_json({**fields, "app_name": source.app}) + b"\n"
+        pairs = f"timestamp={stamp()} app={source.app} id={source.id} type={source.stream} message={text}"
+        return pairs.encode(errors="replace") + b"\n"
 
 
 class Sink:

@@ -27,6 +27,7 @@ from percore.supervisor.base.user_files import FoundPath, acting, open_here
 from percore.supervisor.logs.files import data_begins, find_log
 from percore.supervisor.logs.follow import moved_since, name_of
 from percore.supervisor.logs.formatter_files import FormatterFiles
+from percore.supervisor.logs.node_json import node_json
 from percore.supervisor.logs.rotate import noted, punch
 from percore.supervisor.logs.timestamps import ISO_UTC, make_stamper
 
@@ -78,7 +79,7 @@ def make_writer(entry: RawLogEntry) -> Callable[[bytes, float, bool], bytes]:
         lines = piece.decode(errors="replace").split("\n")
         if lines[-1] == "":
             lines.pop()
-        return b"".join(_as_node({"message": line, **about}) + b"\n" for line in lines)
+        return b"".join(node_json({"message": line, **about}) + b"\n" for line in lines)
 
     def stamped(piece: bytes, moment: float, goes_on: bool) -> bytes:
         prefix = f"{stamp(moment)}: ".encode()
@@ -89,10 +90,6 @@ def make_writer(entry: RawLogEntry) -> Callable[[bytes, float, bool], bytes]:
         return piece
 
     return as_json if entry.is_json else stamped if entry.date_format else as_it_is
-
-
-def _as_node(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 class RawLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from percore.errors import UsageError
+from percore.supervisor.commands.app_options import changed_fields
+from percore.supervisor.commands.targets import load_release
 from percore.supervisor.config.app import AppConfig, resolve_instances
 from percore.supervisor.config.app_reader import make_app
 from percore.supervisor.config.options import OPTIONS
@@ -262,6 +265,48 @@ def test_two_keys_for_one_thing_are_said(tmp_path: Path) -> None:
     loaded = load_process_file(write(tmp_path, "x.json", '{"script": "a.js", "exec": "b.js"}'))
     assert loaded.apps[0].script == "b.js"
     assert loaded.warnings[0].endswith("'script' and 'exec' of app 0 mean the same -> 'exec' is used")
+    agreed = load_process_file(
+        write(tmp_path, "x.json", '{"script": "a.js", "merge_logs": true, "combine_logs": true}')
+    )
+    assert not agreed.warnings
+
+
+def test_an_interpreter_runs_a_file_of_the_app_or_else_a_program_in_path(tmp_path: Path) -> None:
+    for name in ("yarn", "server", "server.js"):
+        place = tmp_path / ("app" if name == "server.js" else "bin") / name
+        place.parent.mkdir(exist_ok=True)
+        place.touch(mode=0o755)
+    keys = {"cwd": str(tmp_path / "app"), "env": {"PATH": str(tmp_path / "bin")}}
+    assert one(tmp_path, **keys, script="yarn", interpreter="bash").script == str(tmp_path / "bin/yarn")
+    assert one(tmp_path, **keys, script="server", interpreter="node").script == "server"  # Node finds server.js
+    assert one(tmp_path, **keys, script="./yarn", interpreter="bash").script == "./yarn"
+    assert one(tmp_path, **keys, script="nosuch", interpreter="bash").script == "nosuch"
+    assert one(tmp_path, **keys, script="yarn").script == "yarn"  # looked up at each start
+    file = write(tmp_path / "app", "p.json", json.dumps({**keys, "script": "yarn", "interpreter": "bash"}))
+    record = resolve_for_release(file, release_id="1", release_path="/srv/app/releases/1")
+    assert record["apps"][0]["script"] == "yarn"  # where it is on a host, nobody knows here
+
+
+def test_a_home_that_no_shell_replaced_is_that_of_who_asks_and_in_a_release_that_of_the_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home/bin").mkdir(parents=True)
+    (tmp_path / "home/bin/a.js").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    written = {"script": "~/bin/a.js", "out_file": "~/logs/a.log", "pid": "~/a.pid", "interpreter": "~/bin/node"}
+    [read] = load_process_file(write(tmp_path, "p.json", json.dumps(written))).apps
+    home = f"{tmp_path}/home"
+    assert (read.script, read.out_file) == (f"{home}/bin/a.js", f"{home}/logs/a.log")
+    assert (read.pid_file, read.interpreter) == (f"{home}/a.pid", f"{home}/bin/node")
+    assert changed_fields({"out_file": "~/b.log"}, {"name": "a", "config": {}}, "restart") == {
+        "out_file": f"{home}/b.log"
+    }
+    (tmp_path / "p.json").write_text(json.dumps({**written, "script": "a.js", "user": "root"}))
+    record = resolve_for_release(str(tmp_path / "p.json"), release_id="1", release_path="/srv/app/releases/1")
+    assert record["apps"][0]["out_file"] == "~/logs/a.log"
+    (tmp_path / ".percore.json").write_text(json.dumps(record))
+    [released], _ = load_release(str(tmp_path / ".percore.json"))
+    assert released.out_file == f"{pwd.getpwnam('root').pw_dir}/logs/a.log"
 
 
 def test_keys_that_change_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from percore.errors import UsageError
 from percore.supervisor.base.home import Home
 from percore.supervisor.base.user import find_user, identity_of
+from percore.supervisor.cli import command_first
 from percore.supervisor.client import apps_of_script
 from percore.supervisor.commands.app_options import changed_fields, written_keys
+from percore.supervisor.commands.runtime import make_runtime_parser, read_apps
+from percore.supervisor.commands.settings import known_name
 from percore.supervisor.commands.start import make_start_parser
 from percore.supervisor.commands.targets import has_script, is_file, refuse_missing_scripts, shell_environment
 from percore.supervisor.config.app import AppConfig, Place
@@ -41,6 +45,76 @@ def variables_of(config: AppConfig, **base_env: str) -> dict[str, str]:
 
 def app(**fields: Any) -> AppConfig:
     return AppConfig(**{"name": "a", "script": "a.js", "cwd": "/srv/app", "interpreter": "node", **fields})
+
+
+# -- what is typed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("start app.js -n x", "start app.js -n x"),
+        ("--update-env restart all", "restart --update-env all"),
+        ("-n api --time start app.js -- --name y", "start -n api --time app.js -- --name y"),
+        ("--name start start app.js", "start --name start app.js"),
+        ("-m --no-color list", "list --mini-list --no-color"),
+        ("--version start", "--version start"),
+        ("--nosuch -- start", "--nosuch -- start"),
+        ("nosuch list", "nosuch list"),
+        ("", ""),
+    ],
+)
+def test_options_may_stand_before_the_command(typed: str, read: str) -> None:
+    assert command_first(typed.split()) == read.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("start a.js --ext js,ts", "--watch 'src/**/*.js'"),
+        ("start a.js --container", "invoke image"),
+        ("start a.js -u www", "percore startup"),
+        ("start a.js -m", "--mini-list"),
+        ("runtime a.js --web 9615", "percore web"),
+        ("runtime a.js --delay=5", "percore ready --wait-for"),
+    ],
+)
+def test_an_option_that_pm2_alone_has_is_refused_with_what_does_the_same(typed: str, instead: str) -> None:
+    name, *words = typed.split()
+    parser = make_start_parser() if name == "start" else make_runtime_parser()
+    with pytest.raises(UsageError, match=re.escape(instead)):
+        parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "script", "args"),
+    [
+        (["npm", "--", "run", "start"], "npm", ("run", "start")),
+        (["npm run start"], "-c", ("npm run start",)),
+        (["node a.js --x"], "-c", ("node a.js --x",)),
+        (["a.js", "--", "-x"], "a.js", ("-x",)),
+        (["--secret", "k", "--public=p", "a.js"], "a.js", ()),
+    ],
+)
+def test_a_container_runs_what_start_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], script: str, args: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.js").touch()
+    monkeypatch.chdir(tmp_path)
+    [found] = read_apps(make_runtime_parser().parse_args(words))
+    assert (found.script, found.args) == (script, args)
+    with pytest.raises(UsageError, match="there is no script or program called 'nosuch'"):
+        read_apps(make_runtime_parser().parse_args(["nosuch"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("pm2:autodump", "by itself"), ("pm2-logrotate:rotateInterval", "log_max_age"), ("x:y", "one of")],
+)
+def test_a_setting_that_pm2_alone_has_is_refused_with_what_does_the_same(name: str, instead: str) -> None:
+    assert known_name("pm2-logrotate:retain") == "log_keep"
+    with pytest.raises(UsageError, match=instead):
+        known_name(name)
 
 
 # -- what a worker is told ---------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ _percore() {{
   done
   case "$command" in
     "")
-      words="{commands} help" options="--help --version --silent --no-color" ;;
+      words="{commands} help" options="--help --version --silent --mini-list --no-color" ;;
     help)
       words="{commands}" ;;
 """

@@ -34,6 +34,7 @@ complete -c percore -f
 complete -c percore -n __percore_after -s h -l help -d 'list the commands'
 complete -c percore -n __percore_after -l version -d 'show the version'
 complete -c percore -n __percore_after -s s -l silent -d 'print only results and errors'
+complete -c percore -n __percore_after -l mini-list -d 'a few lines for each worker instead of a table'
 complete -c percore -n __percore_after -l no-color -d 'no colors'
 complete -c percore -n __percore_after -a help -d 'show what a command does, and its options'
 """

@@ -19,7 +19,7 @@ _percore() {{
   done
   case $command in
     '')
-      options=(--help --version --silent --no-color)
+      options=(--help --version --silent --mini-list --no-color)
       if [[ $words[CURRENT] != -* ]]; then _describe -t commands 'command' commands; return; fi ;;
     help)
       _describe -t commands 'command' commands; return ;;

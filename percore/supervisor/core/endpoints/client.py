@@ -10,7 +10,7 @@ from percore.common.typing import Optional
 from percore.supervisor.base.states import State, WorkerRole
 from percore.supervisor.base.user import uid_of
 from percore.supervisor.config.address import Address
-from percore.supervisor.core.addresses import Overlap, members_of_worker
+from percore.supervisor.core.addresses import Overlap, members_of_worker, note_addresses
 from percore.supervisor.core.app import App
 from percore.supervisor.core.worker.worker import Worker
 from percore.supervisor.sockets.broker import Drainable
@@ -66,13 +66,13 @@ class WorkerClient:
         sockets = self.worker.sockets
         is_asked = any(own.overlaps(address) for own in sockets.addresses)
         if is_asked and sockets.forget_closed(list(members_of_worker(self.worker)), address):
-            self._addresses_changed()
+            note_addresses(self.worker)
 
     def listens(self, address: Address) -> None:
         worker = self.worker
         if address not in worker.sockets.addresses:
             worker.sockets.take(address)
-            self._addresses_changed()
+            note_addresses(worker)
 
     def closed(self) -> None:
         """One that is told to end closes everything, and its successor has it."""
@@ -80,12 +80,6 @@ class WorkerClient:
         if worker.role is not WorkerRole.OUTGOING and worker.state is not State.STOPPING:
             worker.sockets.has_closed = True
             self._app.addresses.review_soon()
-
-    def _addresses_changed(self) -> None:
-        if self.worker.state is State.RUNNING:
-            self.worker.has_changed()  # there is another one to be remembered
-        else:
-            self.worker.readiness.addresses_changed()
 
     def shares(self, address: Address) -> bool:
         return address in self._app.listeners
