@@ -10,7 +10,7 @@ from percore.deploy.masking import REDACTOR, SECRET_NAME, URL_PASSWORD
 from percore.errors import UsageError
 from percore.supervisor.config.app import AppConfig
 
-_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_KEY = re.compile(r"(?!\.{1,2}$)[-._a-zA-Z][-._a-zA-Z0-9]{0,252}")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def _checked(app: AppConfig, variable: str) -> str:
     value = app.env[variable]
     if not _KEY.fullmatch(variable):
         raise UsageError(
-            f"variable '{variable}' of app '{app.name}' cannot be a key of a ConfigMap",
-            next="use letters, digits, '_', '.' and '-'",
+            f"variable '{variable}' of app '{app.name}' cannot be a variable of a pod",
+            next="use letters, digits, '_', '.' and '-', and no digit first",
         )
     try:
         value.encode()

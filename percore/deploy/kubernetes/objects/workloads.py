@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 from percore.deploy.kubernetes.model import SERVERS, SINGLE, Object, Project, Workload
 from percore.deploy.kubernetes.objects.pods import pod_template
 
 _LEAST_PROGRESS = 600
+_HISTORY = 5
+"""Of a StatefulSet, whatever the inventory keeps on hosts: before 1.33 it cannot be changed."""
 
 
 def deployment(project: Project, workload: Workload) -> Object:
     """Never fewer than wanted: a new pod is ready before an old one goes. With an autoscaler the number is its own."""
     count = {} if workload.pod.autoscale else {"replicas": workload.replicas}
+    settled = math.ceil(project.settings.policy.soak_seconds)
     spec = {
         **count,
         "revisionHistoryLimit": max(1, project.settings.keep_releases),
-        "minReadySeconds": round(project.settings.policy.soak_seconds),
-        "progressDeadlineSeconds": max(_LEAST_PROGRESS, round(4 * workload.config.listen_timeout)),
+        "minReadySeconds": settled,
+        "progressDeadlineSeconds": max(_LEAST_PROGRESS, math.ceil(4 * workload.config.listen_timeout)) + settled,
         "selector": {"matchLabels": project.labels(workload.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
         "template": pod_template(project, workload),
@@ -32,7 +37,7 @@ def stateful_set(project: Project, workload: Workload) -> Object:
         "replicas": 1,
         "serviceName": workload.name,  # required before 1.33, also where there is no port to serve
         "podManagementPolicy": "Parallel",
-        "revisionHistoryLimit": max(1, project.settings.keep_releases),
+        "revisionHistoryLimit": _HISTORY,
         "selector": {"matchLabels": project.labels(workload.name)},
         "updateStrategy": {"type": "RollingUpdate"},
         "template": pod_template(project, workload),
