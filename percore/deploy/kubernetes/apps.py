@@ -93,6 +93,8 @@ def kind_of(app: AppOfFile, pod: PodSettings, ports: Sequence[int]) -> str:
 
 
 def _replicas(app: AppOfFile, pod: PodSettings, kind: str) -> int:
+    if not app.config.autostart and not pod.replicas:
+        return 0
     return (pod.replicas or max(2, app.hosts)) if kind == SERVERS else 1
 
 
@@ -151,10 +153,10 @@ def arguments_of(app: AppOfFile, apps: Sequence[AppOfFile], kind: str, workers: 
     found += ["--run-jobs"] if kind == TIMED else []
     found += ["--json"] if config.log_type == "json" else []
     found += [f"--instances={workers}"] if workers != raw.instances else []
-    found += [f"--port={config.port}"] if config.port and config.port != raw.port else []
     found += [f"--health={config.health}"] if config.health and config.health != raw.health else []
     if config.health_host and config.health_host != raw.health_host:
         found.append(f"--health-host={config.health_host}")
+    found += ["--autostart"] if not config.autostart else []  # whoever starts the pod wants it
     found += ["--depends-on=null"] if config.depends_on else []  # they run in pods of their own
     found += ["--heap-snapshots=0"] if config.heap_snapshots else []  # the home is in the pod's memory
     found += ["--no-watch"] if config.watch else []  # the files of an image stay as they are

@@ -50,10 +50,14 @@ def left_in_cluster(old: Files, new: Files) -> list[str]:
     """What to type for objects that are not written any more, or are in another namespace: `kubectl apply` leaves them."""
     before, after = read_objects(old), read_objects(new)
     gone = [each for name, each in before.items() if name not in after or _space(each) != _space(after[name])]
+    by_space: dict[str, list[Any]] = {}
+    for each in gone:
+        if each["kind"] not in _STAYING and "name" in _meta(each):
+            by_space.setdefault(_space(each), []).append(each)
     return [
-        f"{each['kind']} {_meta(each)['name']} stays in the cluster: apply deletes nothing -> kubectl delete {_address(each)}"
-        for each in gone
-        if each["kind"] not in _STAYING and "name" in _meta(each)
+        f"kubectl apply deletes nothing: {', '.join(map(_title, those))}"
+        f" -> kubectl delete --namespace {space} {' '.join(map(_address, those))}"
+        for space, those in by_space.items()
     ]
 
 
@@ -61,13 +65,17 @@ def refused(old: Files, new: Files) -> list[str]:
     """What a server would refuse to change, with what to type before."""
     before, after = read_objects(old), read_objects(new)
     return [
-        f"{name}: spec.{field} cannot be changed -> kubectl delete {_address(before[name])}, then apply"
+        f"{name}: spec.{field} cannot be changed -> kubectl delete --namespace {_space(each)} {_address(each)}, then apply"
         for name, each in after.items()
         for field in _FIXED.get(each["kind"], ())
         if name in before
         and _space(before[name]) == _space(each)
         and before[name].get("spec", {}).get(field) != each["spec"].get(field)
     ]
+
+
+def _title(each: Any) -> str:
+    return f"{each['kind']} {_meta(each)['name']}"
 
 
 def _meta(each: Any) -> Any:
@@ -81,7 +89,7 @@ def _space(each: Any) -> str:
 
 
 def _address(each: Any) -> str:
-    return f"--namespace {_space(each)} {each['kind'].lower()}/{_meta(each)['name']}"
+    return f"{each['kind'].lower()}/{_meta(each)['name']}"
 
 
 def read_objects(files: Files) -> Objects:

@@ -8,7 +8,7 @@ from percore.deploy.kubernetes.amounts import in_bytes
 from percore.deploy.kubernetes.apps import AppOfFile, is_reached
 from percore.deploy.kubernetes.cron import seconds_left_out
 from percore.deploy.kubernetes.mapping import KEYS, VARIABLES
-from percore.deploy.kubernetes.model import SERVERS, SINGLE, TIMED, Project, Workload
+from percore.deploy.kubernetes.model import ONCE, SERVERS, SINGLE, TIMED, Project, Workload
 from percore.deploy.kubernetes.objects.exposed import GATEWAY, INGRESS, left_names, way_in
 from percore.deploy.kubernetes.objects.ingress import CLASS
 from percore.deploy.kubernetes.objects.jobs import schedule_of
@@ -111,6 +111,10 @@ def _of_app(app: AppOfFile, workload: Workload) -> Iterator[str]:
     if workload.kind == SINGLE and app.hosts > 1 and not app.is_single:
         advice = f"kubernetes.apps.{config.name}.replicas makes more"
         yield f"runs on each of {app.hosts} hosts today, and once in the cluster -> {advice}"
+    if not config.autostart and workload.kind in (SERVERS, SINGLE) and not pods:
+        yield f"has no pods, as autostart is false -> kubectl scale, or kubernetes.apps.{config.name}.replicas"
+    if not config.autostart and workload.kind == ONCE:
+        yield "no Job is written, as autostart is false"
     if config.app_metrics and workers_in(workload.workers, workload.resources.cpu_limit) > 1:
         yield f"a scrape of app_metrics reaches one worker of a pod -> kubernetes.apps.{config.name}.workers_per_pod: 1"
     if workload.port and not workload.is_port_known:

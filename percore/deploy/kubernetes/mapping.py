@@ -86,7 +86,9 @@ KEYS: dict[str, Counterpart] = {
     "kill_signal": Counterpart(IN_POD),
     "shutdown_with_message": Counterpart(IN_POD),
     "treekill": Counterpart(IN_POD),
-    "autostart": Counterpart(IN_POD),
+    "autostart": Counterpart(
+        "false: no pods until `kubectl scale`, or `kubernetes.apps.NAME.replicas`", "an app that ends then has no Job",
+    ),
     "autorestart": Counterpart("false: a Job for each release; with `cron_restart` a CronJob"),
     "stop_exit_codes": Counterpart(IN_POD, "a Job that ends with one of them has succeeded"),
     "min_uptime": Counterpart(IN_POD),

@@ -183,6 +183,32 @@ def test_a_pod_runs_its_own_app_alone_whatever_others_are_called(tmp_path: Path)
     assert sorted(started) == sorted([each] for each in wanted)
 
 
+def test_what_nobody_starts_has_no_pods_until_somebody_scales_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = {"autostart": False}
+    apps = [
+        API,
+        {**API, **quiet, "name": "spare"},
+        {**WORKER, **quiet},
+        {**WORKER, **quiet, "name": "m", "autorestart": False},
+    ]
+    scope = write_project(tmp_path, apps, kubernetes={"autoscale": {"max": 3}})
+    found = render(scope)
+    assert found["Deployment spare"]["spec"]["replicas"] == found["StatefulSet worker"]["spec"]["replicas"] == 0
+    assert not {"HorizontalPodAutoscaler spare", "PodDisruptionBudget spare", "Job m"} & {*found}
+    assert (
+        "--autostart" in container_of(found["StatefulSet worker"])["args"]
+    )  # otherwise a pod that is scaled up would end
+    assert "--autostart" not in container_of(found["Deployment api"])["args"]
+    verb.write_manifests(scope, Report(), check=False, with_secrets=False)
+    told = capsys.readouterr().out
+    assert "worker: has no pods, as autostart is false -> kubectl scale, or kubernetes.apps.worker.replicas" in told
+    assert "m: no Job is written, as autostart is false" in told
+    found = render(write_project(tmp_path, apps, kubernetes={"apps": {"worker": {"replicas": 1}}}))
+    assert found["Deployment worker"]["spec"]["replicas"] == 1
+
+
 def test_of_several_clusters_that_all_get_port_none_is_restarted_for_not_listening(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,11 +273,11 @@ def test_what_apply_leaves_in_the_cluster_is_told_with_the_command_that_deletes_
     server = {**WORKER, "exec_mode": "cluster"}
     told = second(tmp_path, capsys, [API, server])
     assert len(told) == 1
-    assert "StatefulSet worker stays in the cluster" in told[0]
+    assert "kubectl apply deletes nothing: StatefulSet worker ->" in told[0]
     assert told[0].endswith("-> kubectl delete --namespace shop statefulset/worker")
     assert second(tmp_path, capsys, [API, server]) == []
     told = second(tmp_path, capsys, [API, server], kubernetes={"namespace": "other"})
-    assert any(line.endswith("kubectl delete --namespace shop deployment/api") for line in told)
+    assert any("kubectl delete --namespace shop deployment/api service/api" in line for line in told)
     assert not any("configmap" in line for line in told)
 
 
