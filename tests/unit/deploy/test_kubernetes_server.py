@@ -531,6 +531,20 @@ def test_an_environment_that_no_config_map_holds_is_refused(tmp_path: Path) -> N
         render(write_project(tmp_path, [{**API, "env": {"BIG": "x" * 950_000}}]))
 
 
+def test_two_projects_of_one_environment_do_not_write_over_each_other(tmp_path: Path) -> None:
+    scope = write_project(tmp_path, [API])
+    inventory = yaml.safe_load(scope.inventory_path.read_text())
+    inventory["all"]["children"]["app"]["hosts"]["web2"] = {"app_name": "store"}
+    scope.inventory_path.write_text(yaml.safe_dump(inventory))
+    with pytest.raises(UsageError, match=r"two apps of environment 'eu' would be written to api.yaml -> rename one"):
+        render(scope)
+
+
+def test_the_only_app_listens_at_the_port_of_the_inventory_whatever_its_mode(tmp_path: Path) -> None:
+    found = render(write_project(tmp_path, [WORKER], hosts=1))
+    assert found["Service worker"]["spec"]["ports"][0]["port"] == 5000
+
+
 def test_hosts_that_disagree_about_the_settings_are_refused(tmp_path: Path) -> None:
     scope = write_project(tmp_path, [API])
     inventory = yaml.safe_load(scope.inventory_path.read_text())
