@@ -434,6 +434,12 @@ def test_secrets_are_told_by_declaration_name_password_and_what_they_hold(rich: 
     assert overrides["PERCORE_OVERRIDES"] == "AGAIN,API_KEY,PORT,QUIET,TOKEN"
 
 
+def test_a_secret_of_several_lines_is_one_under_every_name(tmp_path: Path) -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQ1234567890\n-----END KEY-----"
+    found = render(write_project(tmp_path, [{**API, "env": {"PRIVATE_KEY": key, "PEM": key, "BOTH": f"a\n{key}\nb"}}]))
+    assert {*found["ConfigMap api-env"]["data"]} == {"PORT"}
+
+
 def test_jobs_that_end_are_neither_repeated_nor_kept_for_ever(rich: Rich) -> None:
     for name in ("Job migrate", "Job shop-release"):
         spec = rich[1][name]["spec"]
