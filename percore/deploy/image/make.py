@@ -12,7 +12,7 @@ from percore.deploy.image.compose import compose
 from percore.deploy.image.config import make_config, make_labels
 from percore.deploy.image.layer import Layers
 from percore.deploy.image.layout import Image
-from percore.deploy.image.reference import image_reference, image_release, moment_of
+from percore.deploy.image.reference import image_reference, image_release, moment_of, require_repository
 from percore.deploy.image.write import CONTAINERFILE, ImageWish, as_json, push, push_command, rows_of, write_image
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
@@ -29,6 +29,8 @@ def make_images(scope: Scope, report: Report, wish: ImageWish, *, json: bool) ->
         raise UsageError(
             f"--output names one file, and there are several apps: {', '.join(sorted(hosts))}", next="leave it out"
         )
+    for host in hosts.values():
+        require_repository(host.settings)
     layers = Layers(scope.project / ".percore" / "build" / "image" / scope.env)
     made = [_make(host, layers, report, wish) for _, host in sorted(hosts.items())]
     layers.forget_others()

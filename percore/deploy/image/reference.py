@@ -16,11 +16,12 @@ from percore.errors import UsageError
 
 
 def image_reference(settings: AppSettings, release: str) -> str:
-    """`REPOSITORY:RELEASE`, as a pod names the image. Raises UsageError where the app's own name cannot be a repository."""
-    return f"{_repository(settings)}:{names.require_release_id(release)}"
+    """`REPOSITORY:RELEASE`, as a pod names the image."""
+    return f"{require_repository(settings)}:{names.require_release_id(release)}"
 
 
-def _repository(settings: AppSettings) -> str:
+def require_repository(settings: AppSettings) -> str:
+    """Raises UsageError where the app's own name cannot be a repository, and the inventory names none."""
     try:
         return settings.image_repository or schema.IMAGE_REPOSITORY.convert(settings.name)
     except ValueError:

@@ -15,7 +15,7 @@ _OWN_NAME = ("name", "mountPath", "path", "key", "topologyKey", "host")
 """What tells an entry of a list from others, whatever its place."""
 
 _BY_CONTENT = re.compile(r"(?<=-env)-[0-9a-f]{10}$")
-_BY_RELEASE = re.compile(r"-[0-9]{14}-[0-9a-f]{8}$")
+_BY_RELEASE = re.compile(r"-[0-9]{14}-[0-9a-f]{8}(-[0-9a-f]{6})?$")
 
 OWN = "Kustomization"
 """It lists the files."""
@@ -36,6 +36,62 @@ def changes(old: Files, new: Files) -> list[str]:
     return found
 
 
+_STAYING = ("ConfigMap", "Job", "Namespace", "Secret")
+"""Kinds that do no harm: former pods need theirs, and a Job goes by itself."""
+
+_FIXED = {
+    "Deployment": ("selector",),
+    "StatefulSet": ("selector", "serviceName", "podManagementPolicy", "revisionHistoryLimit"),
+}
+"""Fields of `spec` that a server does not change, some of them only before 1.33."""
+
+
+def left_in_cluster(old: Files, new: Files) -> list[str]:
+    """What to type for objects that are not written any more, or are in another namespace: `kubectl apply` leaves them."""
+    before, after = read_objects(old), read_objects(new)
+    gone = [each for name, each in before.items() if name not in after or _space(each) != _space(after[name])]
+    by_space: dict[str, list[Any]] = {}
+    for each in gone:
+        if each["kind"] not in _STAYING and "name" in _meta(each):
+            by_space.setdefault(_space(each), []).append(each)
+    return [
+        f"kubectl apply deletes nothing: {', '.join(map(_title, those))}"
+        f" -> kubectl delete --namespace {space} {' '.join(map(_address, those))}"
+        for space, those in by_space.items()
+    ]
+
+
+def refused(old: Files, new: Files) -> list[str]:
+    """What a server would refuse to change, with what to type before."""
+    before, after = read_objects(old), read_objects(new)
+    return [
+        f"{name}: spec.{field} cannot be changed -> kubectl delete --namespace {_space(each)} {_address(each)}, then apply"
+        for name, each in after.items()
+        for field in _FIXED.get(each["kind"], ())
+        if name in before
+        and _space(before[name]) == _space(each)
+        and before[name].get("spec", {}).get(field) != each["spec"].get(field)
+    ]
+
+
+def _title(each: Any) -> str:
+    return f"{each['kind']} {_meta(each)['name']}"
+
+
+def _meta(each: Any) -> Any:
+    """Empty where somebody wrote into the file."""
+    found = each.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+def _space(each: Any) -> str:
+    return str(_meta(each).get("namespace", ""))
+
+
+def _address(each: Any) -> str:
+    return f"{each['kind'].lower()}/{_meta(each)['name']}"
+
+
 def read_objects(files: Files) -> Objects:
     """By kind and name; the hash of a ConfigMap and the release of a Job are no part of what it is. Not YAML: none."""
     found: Objects = {}
@@ -54,8 +110,7 @@ def _documents(content: bytes) -> list[Any]:
 
 
 def _name_of(each: Any, file: str) -> str:
-    meta = each.get("metadata")
-    name = str(meta.get("name", file)) if isinstance(meta, dict) else file
+    name = str(_meta(each).get("name", file))
     return _BY_RELEASE.sub("", _BY_CONTENT.sub("", name))
 
 

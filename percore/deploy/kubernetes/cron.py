@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
-_NICKNAMES = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_FIELD = re.compile(r"[0-9A-Za-z*,/-]+")
+from percore.supervisor.config.cron import Schedule, parse
 
 
 def kubernetes_schedule(written: str) -> str | None:
     """None for times that it cannot say. A single second is left out: the run begins at the minute."""
-    words = written.split()
-    if len(words) == 1:
-        return written.lower() if written.lower() in _NICKNAMES else None
-    if len(words) == 6:
-        if not words[0].isdigit():
-            return None
-        words = words[1:]
-    if len(words) != 5 or not all(map(_FIELD.fullmatch, words)):
-        return None
-    *others, weekday = words
-    if "L" in f"{others[2]} {weekday}".upper():
-        return None
-    return " ".join([*others, ",".join(map(_with_sunday, weekday.split(",")))])
+    times, words = _parsed(written), written.split()
+    if times is None or len(words) == 1:
+        return words[0].lower() if times else None
+    minute, hour, day, month, weekday = words[-5:]
+    if not times.any_day and ("*" in day or "?" in day):
+        day = _listed(times.days)  # a star in it would mean that the day of the week counts alone
+    return f"{minute} {hour} {day} {month} {_weekdays(weekday, times)}".replace("?", "*")
 
 
-def _with_sunday(part: str) -> str:
-    """Sunday is 0 there; a 7 is unknown, alone or at the end of a range."""
-    if part == "7":
-        return "0"
-    found = re.fullmatch(r"([0-6])-7", part)
-    return (f"{found[1]}-6,0" if found[1] != "0" else "*") if found else part
+def _parsed(written: str) -> Schedule | None:
+    """None also where it is no expression."""
+    try:
+        times = parse(written)
+    except ValueError:
+        return None
+    is_known = len(times.seconds) == 1 and min(times.days) > 0 and all(which == 0 for _, which in times.weekdays)
+    return times if is_known else None
+
+
+def _weekdays(written: str, times: Schedule) -> str:
+    """Sunday is 0 there and never the end of a range; a star in it would mean that the day of the month counts alone."""
+    if times.any_weekday:
+        return "*"
+    is_alike = not any(mark in written.lower() for mark in ("7", "sun", "*", "?", "/"))
+    return written if is_alike else _listed(day for day, _ in times.weekdays)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
 
 
 def seconds_left_out(written: str) -> bool:

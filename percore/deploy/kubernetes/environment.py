@@ -10,7 +10,7 @@ from percore.deploy.masking import REDACTOR, SECRET_NAME, URL_PASSWORD
 from percore.errors import UsageError
 from percore.supervisor.config.app import AppConfig
 
-_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_KEY = re.compile(r"(?!\.{1,2}$)[-._a-zA-Z][-._a-zA-Z0-9]{0,252}")
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def _secret_names(app: AppConfig, secrets: Sequence[str]) -> list[str]:
 def is_secret(name: str, value: str) -> bool:
     """By its name, by a password in it, or because it holds what came out of a vault."""
     is_named_so = bool(SECRET_NAME.search(name) or URL_PASSWORD.match(value))
-    return value != "" and (is_named_so or REDACTOR.text(value) != value or bool(REDACTOR.lines(value)))
+    return value != "" and (is_named_so or bool(REDACTOR.lines(value)))
 
 
 def _checked(app: AppConfig, variable: str) -> str:
     value = app.env[variable]
     if not _KEY.fullmatch(variable):
         raise UsageError(
-            f"variable '{variable}' of app '{app.name}' cannot be a key of a ConfigMap",
-            next="use letters, digits, '_', '.' and '-'",
+            f"variable '{variable}' of app '{app.name}' cannot be a variable of a pod",
+            next="use letters, digits, '_', '.' and '-', and no digit first",
         )
     try:
         value.encode()

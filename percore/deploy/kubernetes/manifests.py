@@ -41,7 +41,7 @@ class Manifests:
 def make_manifests(project: Project, workloads: Sequence[Workload], *, with_secrets: bool) -> Manifests:
     needed = {name for each in workloads for name in each.config.depends_on}
     first = [each for each in workloads if each.kind == ONCE and each.config.name in needed]
-    before = {f"{each.name}.yaml": _of_workload(project, each) for each in first}
+    before = {f"{each.name}.yaml": made for each in first if (made := _of_workload(project, each))}
     if project.settings.release_command:
         before[f"{project.name}-release.yaml"] = [jobs.release_job(project, _of_release(project, workloads))]
     others = {"namespace.yaml": [configuration.namespace(project)]} if project.wished.create_namespace else {}
@@ -78,7 +78,7 @@ def _of_workload(project: Project, workload: Workload) -> list[Object]:
         made = jobs.cron_job(project, workload)
         return [*config, made] if made else []
     if workload.kind == ONCE:
-        return [*config, jobs.once_job(project, workload)]
+        return [*config, jobs.once_job(project, workload)] if workload.config.autostart else []
     more = (
         service(project, workload),
         controllers.disruption_budget(project, workload),

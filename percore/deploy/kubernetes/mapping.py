@@ -86,7 +86,9 @@ KEYS: dict[str, Counterpart] = {
     "kill_signal": Counterpart(IN_POD),
     "shutdown_with_message": Counterpart(IN_POD),
     "treekill": Counterpart(IN_POD),
-    "autostart": Counterpart(IN_POD),
+    "autostart": Counterpart(
+        "false: no pods until `kubectl scale`, or `kubernetes.apps.NAME.replicas`", "an app that ends then has no Job",
+    ),
     "autorestart": Counterpart("false: a Job for each release; with `cron_restart` a CronJob"),
     "stop_exit_codes": Counterpart(IN_POD, "a Job that ends with one of them has succeeded"),
     "min_uptime": Counterpart(IN_POD),
@@ -143,7 +145,7 @@ KEYS: dict[str, Counterpart] = {
         "`schedule`",
         "seconds are left out; `L` and `#` have no counterpart, so that no CronJob is written",
     ),
-    "jobs: timezone": Counterpart("`timeZone`", "without it, the time zone of the cluster's controller: mostly UTC"),
+    "jobs: timezone": Counterpart("`timeZone`", "without it UTC, and not the time zone of hosts"),
     "jobs: overlap": Counterpart(
         "`forbid`: `concurrencyPolicy: Forbid`",
         "`queue` has no counterpart: `Forbid` is written, and a run that was left out is not made up for",
@@ -198,7 +200,7 @@ VARIABLES: dict[str, Counterpart] = {
         "a PersistentVolumeClaim for each directory, which must exist (`kubernetes.volumes` names another one)",
         "several pods that write need `ReadWriteMany`",
     ),
-    "keep_releases": Counterpart("`revisionHistoryLimit`"),
+    "keep_releases": Counterpart("`revisionHistoryLimit` of a Deployment"),
     "soak_seconds": Counterpart("`minReadySeconds`"),
     "placement": Counterpart(
         "`one`: a StatefulSet of one pod",

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from percore.deploy.kubernetes.amounts import cores, cpu, in_bytes, memory
 from percore.deploy.kubernetes.model import Resources, Workload
-from percore.deploy.kubernetes.quantities import SUPERVISOR_BYTES, cores, cpu, in_bytes, memory, workers_in
+from percore.deploy.kubernetes.quantities import SUPERVISOR_BYTES, at_most, workers_in
 from percore.deploy.report import Report
 from percore.deploy.rollout.hosts import open_hosts
 from percore.deploy.rollout.parallel import on_all, stop_at
@@ -87,9 +88,11 @@ def with_use(workloads: Sequence[Workload], uses: Uses) -> list[Workload]:
 def _measured(workload: Workload, use: Use) -> Resources:
     pod, known = workload.pod, workload.resources
     count = workers_in(workload.workers, known.cpu_limit)
-    wanted_cpu = max(_LEAST_CPU, math.ceil(count * use.cpu / _CPU_STEP) * _CPU_STEP)
+    used_cpu = max(_LEAST_CPU, math.ceil(count * use.cpu / _CPU_STEP) * _CPU_STEP)
+    wanted_cpu = min(used_cpu, cores(pod.cpu_limit)) if pod.cpu_limit else used_cpu
     limit_cpu = known.cpu_limit if pod.cpu_limit else cpu(max(cores(known.cpu_limit), math.ceil(wanted_cpu)))
-    asked = pod.memory or memory(count * use.memory + SUPERVISOR_BYTES)
-    is_limited = workload.config.max_memory_restart or workload.config.memory_max or pod.memory_limit
+    asked = pod.memory or at_most(memory(count * use.memory + SUPERVISOR_BYTES), pod.memory_limit)
+    is_limited = workload.config.max_memory_restart or workload.config.memory_max
     most = known.memory_limit if is_limited else memory((count + 1) * use.most_memory * _ABOVE_MOST + SUPERVISOR_BYTES)
-    return Resources(pod.cpu or cpu(wanted_cpu), limit_cpu, asked, memory(max(in_bytes(most), in_bytes(asked))))
+    allowed = pod.memory_limit or memory(max(in_bytes(most), in_bytes(asked)))
+    return Resources(pod.cpu or cpu(wanted_cpu), limit_cpu, asked, allowed)

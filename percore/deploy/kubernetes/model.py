@@ -88,12 +88,17 @@ class Workload:
     workers: int | str
     port: int | None
     more_ports: tuple[int, ...]
+    is_port_known: bool  # otherwise it is PORT, which it may not use
     pod: PodSettings
     resources: Resources
     plain: Mapping[str, str]
     secret_keys: Mapping[str, str]  # the key in the Secret, by variable
     arguments: tuple[str, ...]
     waits_for: tuple[str, ...] = ()  # HOST:PORT of Services
+
+    @property
+    def all_ports(self) -> tuple[int, ...]:
+        return (self.port, *self.more_ports) if self.port else ()
 
     @property
     def drain_seconds(self) -> int:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST = 40
-"""Characters: pods, Jobs and CronJobs put something behind it, and together they have 63, or 52."""
+"""Characters: pods and CronJobs put something behind it, and together they have 63, or 52."""
+
+_MOST_OF_JOB = 63
+"""The name of a Job is a label of its pods."""
+
+_OWN = ("ingress", "gateway", "secrets", "release")
+"""What a project's own objects and files put behind its name."""
 
 _TAKEN = ("kustomization", "namespace")
 """Names of files that are no app's."""
@@ -23,15 +29,28 @@ def object_name(name: str) -> str:
     return f"{plain[: MOST - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def object_names(names: Iterable[str]) -> dict[str, str]:
+def names_of_apps(names: Iterable[str], project: str) -> dict[str, str]:
+    """Of the apps of a project, none of which is called as something of the whole project is."""
+    return object_names(names, taken=[f"{project}-{each}" for each in _OWN])
+
+
+def object_names(names: Iterable[str], taken: Sequence[str] = ()) -> dict[str, str]:
     """Of several, each another one."""
     found: dict[str, str] = {}
     for name in names:
         made = object_name(name)
-        while made in found.values():
+        while made in found.values() or made in taken:
             made = f"{made[: MOST - 9].rstrip('-')}-{hashlib.sha256(f'{made} {name}'.encode()).hexdigest()[:8]}"
         found[name] = made
     return found
+
+
+def job_name(stem: str, release: str, content: str) -> str:
+    """A Job cannot be changed: another release, or other content of it, is another Job."""
+    tail = f"-{release}-{short_hash(content)[:6]}"
+    most = _MOST_OF_JOB - len(tail)
+    head = stem if len(stem) <= most else f"{stem[: most - 7].rstrip('-')}-{short_hash(stem)[:6]}"
+    return f"{head}{tail}"
 
 
 def label_value(text: str) -> str:

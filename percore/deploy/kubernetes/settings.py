@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 from percore.deploy import schema
+from percore.deploy.kubernetes.amounts import LEAST_BYTES, cores, in_bytes, is_cpu, is_memory
 from percore.deploy.plan.variables import Variables
 from percore.deploy.schema import Kind, defaulting, matching, optional
 from percore.errors import UsageError
@@ -19,13 +21,8 @@ _DNS_NAME = matching("a name such as shop-tls", lambda text: re.fullmatch(rf"{_L
 _GATEWAY = matching(
     "the name of a Gateway, or NAMESPACE/NAME", lambda text: re.fullmatch(rf"({_LABEL}/)?{_LABEL}", text)
 )
-_CPU = matching(
-    "an amount of CPU such as 500m, 1 or 1.5",
-    lambda text: re.fullmatch(r"[1-9][0-9]{0,5}m|[0-9]+(\.[0-9]{1,3})?", text),
-)
-_MEMORY = matching(
-    "an amount of memory such as 512Mi", lambda text: re.fullmatch(r"[1-9][0-9]{0,11}(Ki|Mi|Gi|Ti|k|M|G|T)?", text)
-)
+_CPU = Kind("an amount of CPU such as 500m, 1 or 1.5", lambda value: _to_cpu(value))
+_MEMORY = matching(f"an amount of memory such as 512Mi, at least {LEAST_BYTES >> 20}Mi", is_memory)
 _COUNT = schema.whole(least=1, most=1000)
 _WORKERS = Kind(
     "a whole number from 1 to 512, or max",
@@ -35,8 +32,11 @@ _PORT = Kind("a port from 1 to 65535, or none", lambda value: 0 if value == "non
 _FLAG = defaulting(schema.FLAG, False)
 _SECONDS = schema.whole(most=3600)
 _AUTOSCALE = Kind("a mapping such as {min: 2, max: 10, cpu: 70}", lambda value: _to_autoscale(value))
+_WRITABLE = Kind("an absolute path that hides neither the app nor what it runs with", lambda value: _to_writable(value))
 _VOLUMES = Kind("a mapping of shared directories to claims", lambda value: _to_volumes(value))
 _ANNOTATIONS = Kind("a mapping of annotations to texts", lambda value: _to_annotations(value))
+_OF_IMAGE = ("/app", "/opt/percore/current", "/opt/node", "/usr/local/bin", "/usr/bin", "/usr/lib", "/lib", "/bin", "/etc",
+             "/proc", "/sys", "/dev")  # fmt: skip
 _ANNOTATION = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -65,7 +65,7 @@ class PodSettings:
         optional(_AUTOSCALE),
     ]
     drain_seconds: Annotated[int | None, optional(_SECONDS)]
-    writable: Annotated[tuple[str, ...], defaulting(schema.lists_of(schema.SAFE_PATH), ())]
+    writable: Annotated[tuple[str, ...], defaulting(schema.lists_of(_WRITABLE), ())]
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,15 @@ class KubernetesSettings:
 
     def of_app(self, names: Sequence[str], *, is_shared: bool) -> PodSettings:
         """What counts for the app that has one of these names. How many there are of a singleton, only its own entry says."""
-        own = next((self.apps[name] for name in names if name in self.apps), None)
+        own = self.entry_of(names)
         known = (
             self.pod if is_shared else replace(self.pod, replicas=None, autoscale=None, workers_per_pod=None, port=None)
         )
         return _laid_over(known, own) if own else known
+
+    def entry_of(self, names: Sequence[str]) -> PodSettings | None:
+        """What `apps` says of the app that has one of these names."""
+        return next((self.apps[name] for name in names if name in self.apps), None)
 
 
 OF_PODS = tuple(each.name for each in fields(PodSettings))
@@ -119,7 +123,24 @@ def read_kubernetes(variables: Variables) -> KubernetesSettings:
         raise UsageError(
             f"{VARIABLE}.gateway is not set", where=section.where("expose"), next="name the Gateway: NAMESPACE/NAME"
         )
+    _require_room(found.pod, section)
+    for name, pod in own.items():
+        _require_room(_laid_over(found.pod, pod), section.inner("apps", name, apps[name]))
     return found
+
+
+def _require_room(pod: PodSettings, section: _Section) -> None:
+    """A server refuses pods that request more than they may have."""
+    for key, asked, limit, size in (
+        ("cpu", pod.cpu, pod.cpu_limit, cores),
+        ("memory", pod.memory, pod.memory_limit, in_bytes),
+    ):
+        if asked and limit and size(asked) > size(limit):
+            raise UsageError(
+                f"'{section.path}': {key} {asked} is more than {key}_limit {limit}",
+                where=section.where(key if key in section.written else f"{key}_limit"),
+                next=f"request at most the limit, or raise {key}_limit",
+            )
 
 
 def _read_pod(section: _Section) -> PodSettings:
@@ -164,6 +185,21 @@ class _Section:
             name: kind.read(self.written.get(name), f"'{self.path}.{name}'", self.where(name))
             for name, kind in kinds.items()
         }
+
+
+def _to_cpu(value: Any) -> str:
+    text = str(value) if isinstance(value, float) else schema.TEXT.convert(value)
+    if not is_cpu(text):
+        raise ValueError
+    return text
+
+
+def _to_writable(value: Any) -> str:
+    """What is mounted over a directory hides what the image has there."""
+    path = posixpath.normpath(schema.SAFE_PATH.convert(value))
+    if any(place == path or place.startswith(f"{path.rstrip('/')}/") for place in _OF_IMAGE):
+        raise ValueError
+    return path
 
 
 def _to_autoscale(value: Any) -> Autoscale:

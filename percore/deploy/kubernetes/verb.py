@@ -31,8 +31,11 @@ def write_manifests(scope: Scope, report: Report, *, check: bool, with_secrets: 
     options = " ".join(["--with-secrets"] * with_secrets)
     files = make_files(found, scope.env, scope.command("kube", options), scope.project / "templates")
     directory = directory_of(scope)
-    written = compare_files(directory, files, lambda old, new, _: compare.changes(old, new))
+    advice: list[str] = []
+    written = compare_files(directory, files, lambda old, new, _: _meaning(old, new, advice))
     _show(written, directory, files, report)
+    for text in advice:
+        report.warn(text)
     if check and written.files:
         raise ChangesPending(f"{relative(directory)} would change; nothing was written", next=scope.command("kube"))
     if not check:
@@ -76,6 +79,13 @@ def _show(written: Written, directory: Path, files: Files, report: Report) -> No
         report.change(text)
     for name in strangers_in(directory, files, written):
         report.step(f"left as it is: {name}, which percore did not write")
+
+
+def _meaning(old: Files, new: Files, advice: list[str]) -> list[str]:
+    """The changes; advice is about what `kubectl apply` does not do."""
+    advice += compare.refused(old, new)
+    advice += compare.left_in_cluster(old, new)
+    return compare.changes(old, new)
 
 
 def strangers_in(directory: Path, files: Files, written: Written) -> Sequence[str]:

@@ -112,8 +112,8 @@ def load_files(
         apps += load_apps(target if text is None else "stdin.json", env_name, text=text, overrides=overrides)[0]
     if not only:
         return apps
-    wanted = re.findall(r"[^,\s]+", only)
     known = {name for app in apps for name in names_of(app.name, app.namespace)}
+    wanted = [only] if only in known else re.findall(r"[^,\s]+", only)  # a name may have blanks
     for name in wanted:
         if name not in known:
             like = nearest(name, [app.name for app in apps])

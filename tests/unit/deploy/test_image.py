@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from percore.deploy.build.artifact import Artifact
 from percore.deploy.build.node_runtime import NodeArchive
 from percore.deploy.image import interpreters
-from percore.deploy.image.base import architecture
+from percore.deploy.image.base import Base, BaseFiles, architecture
+from percore.deploy.image.compose import require_native
 from percore.deploy.image.import_base import cache, import_base
 from percore.deploy.image.layer import Layers, LayerWriter
 from percore.deploy.image.layout import Image, write_archive
@@ -175,6 +179,66 @@ def test_an_app_without_node_has_none_and_a_process_file_in_javascript_needs_one
     assert "usr/local/bin/node" not in members_of(image(project(tmp_path / "a", python)))
     javascript = {"ecosystem.config.js": f"module.exports = {json.dumps(python['ecosystem.json'])}", "web.py": ""}
     assert "usr/local/bin/node" in members_of(image(project(tmp_path / "b", javascript)))
+
+
+def addon(*words: str, elf_machine: int = 0) -> bytes:
+    """The beginning of a shared library of this machine, and some names in it."""
+    known = {"amd64": 62, "arm64": 183, "ppc64le": 21, "s390x": 22}
+    number = elf_machine or known[architecture()]
+    return b"\x7fELF\x02\x01" + bytes(12) + number.to_bytes(2, "little") + "\0".join(words).encode()
+
+
+def artifact_of(place: Path, files: Mapping[str, bytes]) -> Artifact:
+    path = place / "artifact.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"node_modules/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return Artifact("0" * 64, path, 1, 1, place, "ecosystem.json", True, True, "0" * 64)
+
+
+OLD, NEW = "node_register_module_v115", "node_register_module_v127"
+
+
+def base_with(libc: str) -> Base:
+    status = f"Package: libc6\nVersion: {libc}-1\n" if libc else ""
+    return Base("debian:x", "", (), {}, BaseFiles(frozenset(), {"var/lib/dpkg/status": status}))
+
+
+@pytest.mark.parametrize(
+    ("files", "libc", "told"),
+    [
+        ({"a/b.node": addon(OLD)}, "2.41", "'node_modules/a/b.node' was built for Node.js 20, and the image has Node.js 22.1.0"),
+        ({"a/b.node": addon(OLD)}, "2.41", "-> set node_version: 20, or build with the other"),
+        ({"@s/a/b.node": addon(OLD), "@s/c/b.node": addon(NEW)}, "2.41", "'node_modules/@s/a/b.node' was built for Node.js 20"),
+        ({"x/node_modules/a/b.node": addon("node_register_module_v999")}, "2.41", "Node.js of another version"),
+        ({"a/b.node": addon(NEW, "GLIBC_2.2.5", "GLIBC_2.34")}, "2.31", "was built for glibc 2.34, and the image has 2.31"),
+        ({"a/20.node": addon(OLD), "a/22.node": addon(NEW)}, "2.41", ""),
+        ({"a/gnu.node": addon("GLIBC_2.17"), "a/other.node": addon("GLIBC_2.38")}, "2.31", ""),
+        ({"a/b.node": addon("napi_register_module_v1", "GLIBC_2.34")}, "", ""),
+        ({"a/b.node": addon(OLD, elf_machine=3), "a/c.node": b"no library", "a/d.txt": addon(OLD)}, "2.41", ""),
+    ],
+)  # fmt: skip
+def test_compiled_parts_that_the_image_could_not_load_are_refused(
+    tmp_path: Path, files: Any, libc: str, told: str
+) -> None:
+    artifact, base = artifact_of(tmp_path, files), base_with(libc)
+    with pytest.raises(PreflightError, match=re.escape(told)) if told else contextlib.nullcontext():
+        require_native(artifact, ["22.1.0"], base)
+
+
+def test_one_node_of_the_image_is_enough_for_a_compiled_part(tmp_path: Path) -> None:
+    artifact = artifact_of(tmp_path, {"a/b.node": addon(OLD)})
+    require_native(artifact, ["22.1.0", "20.1.0"], base_with("2.41"))
+    require_native(artifact, ["99.1.0"], base_with("2.41"))  # of which nobody knows what it loads
+
+
+def test_an_image_is_not_begun_where_its_name_is_none(tmp_path: Path) -> None:
+    place = project(tmp_path, app_name="Shop_", build_command=f"touch {tmp_path / 'built'}", image_base="oci:nowhere")
+    with pytest.raises(UsageError, match="'Shop_' cannot be the name of an image"):
+        image(place)
+    assert not (tmp_path / "built").exists()
 
 
 def test_a_file_has_another_time_exactly_if_it_has_other_content(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 import re
@@ -250,9 +251,12 @@ def test_a_job_is_a_cron_job_that_percore_runs_at_once_in_its_pod(tmp_path: Path
     ("written", "wanted"),
     [
         ("30 4 * * *", "30 4 * * *"), ("@daily", "@daily"), ("*/5 1-3 * JAN,jul MON", "*/5 1-3 * JAN,jul MON"),
-        ("0 30 4 * * *", "30 4 * * *"), ("7 30 4 * * *", "30 4 * * *"), ("0 0 * * 1-7", "0 0 * * 1-6,0"),
-        ("0 0 * * 0-7", "0 0 * * *"), ("0 0 * * 5,7", "0 0 * * 5,0"), ("*/10 * * * * *", None), ("0 0 L * *", None),
-        ("0 0 * * 5L", None), ("0 0 * * MON#2", None), ("0 0 1 jul *", "0 0 1 jul *"), ("@reboot", None),
+        ("0 30 4 * * *", "30 4 * * *"), ("7 30 4 * * *", "30 4 * * *"), ("0 0 * * 1-7", "0 0 * * 0,1,2,3,4,5,6"),
+        ("0 0 1 * 0-7", "0 0 1 * 0,1,2,3,4,5,6"), ("0 0 * * 5,7", "0 0 * * 0,5"), ("0 0 * * 5-7/2", "0 0 * * 0,5"),
+        ("0 0 * * FRI-SUN", "0 0 * * 0,5,6"), ("0 0 * * MON-FRI", "0 0 * * MON-FRI"), ("? 4 ? * 1", "* 4 * * 1"),
+        ("0 0 1-3,*/15 * 1", "0 0 1,2,3,16,31 * 1"), ("0 0 1 * */3", "0 0 1 * 0,3,6"), ("0 0 30 2 *", None),
+        ("*/10 * * * * *", None), ("0 0 L * *", None),
+        ("0 0 * * 5L", None), ("0 0 * * MON#2", None), ("0 0 1 jul ?", "0 0 1 jul *"), ("@reboot", None),
     ],
 )  # fmt: skip
 def test_times_are_said_as_kubernetes_reads_them_or_not_at_all(written: str, wanted: str | None) -> None:
@@ -357,14 +361,14 @@ def test_a_secret_is_in_no_file_unless_it_is_asked_for(tmp_path: Path, capsys: p
     assert "+ Secret shop-secrets" in told
     assert SECRET not in told
     path = verb.directory_of(scope) / "shop-secrets.yaml"
-    assert SECRET in path.read_text()
+    assert base64.b64encode(f"postgres://shop:{SECRET}@db/shop".encode()).decode() in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "/shop-secrets.yaml" in (path.parent / ".gitignore").read_text().splitlines()
     assert f"{'0' * 64}  shop-secrets.yaml" in (path.parent / "SHA256SUMS").read_text()
     scope = write_project(tmp_path, [API, WORKER], env={"DATABASE_URL": "postgres://shop:another-one@db/shop"})
     verb.write_manifests(scope, Report(), check=False, with_secrets=True)
     told = capsys.readouterr().out
-    assert "~ Secret shop-secrets: stringData.DATABASE_URL is another one" in told
+    assert "~ Secret shop-secrets: data.DATABASE_URL is another one" in told
     assert "by hand" not in told
     render(scope)
     assert not path.exists()  # what is not wished any more goes
@@ -379,7 +383,7 @@ def test_a_secret_can_go_to_the_cluster_by_a_pipe_alone(
     verb.print_secrets(scope)
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["metadata"]["name"] == "shop-secrets"
-    assert printed["stringData"] == {
+    assert {key: base64.b64decode(value).decode() for key, value in printed["data"].items()} == {
         "DATABASE_URL": f"postgres://shop:{SECRET}@db/shop", "TOKEN": "one-1234", "worker.TOKEN": "two-1234",
     }  # fmt: skip
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -564,7 +568,14 @@ def test_each_name_of_an_app_is_another_name_of_objects(names: list[str]) -> Non
         ({"namespase": "x"}, "key 'kubernetes.namespase' is not known -> did you mean 'namespace'?"),
         ({"namespace": "Shop"}, "'kubernetes.namespace' should be a name of lower-case letters, digits and dashes and is 'Shop'"),
         ({"cpu": "1 core"}, "'kubernetes.cpu' should be an amount of CPU such as 500m, 1 or 1.5 and is '1 core'"),
-        ({"memory": "512MB"}, "'kubernetes.memory' should be an amount of memory such as 512Mi and is '512MB'"),
+        ({"memory": "512MB"}, "'kubernetes.memory' should be an amount of memory such as 512Mi, at least 32Mi and is '512MB'"),
+        ({"memory": 512}, "at least 32Mi and is 512"),
+        ({"cpu_limit": 0}, "such as 500m, 1 or 1.5 and is 0"),
+        ({"cpu": 1.5, "apps": {"api": {"cpu_limit": 1}}}, "'kubernetes.apps.api': cpu 1.5 is more than cpu_limit 1 -> "),
+        ({"memory": "1Gi", "memory_limit": "1000M"}, "'kubernetes': memory 1Gi is more than memory_limit 1000M"),
+        ({"writable": ["/app/cache", "/app/"]}, "'kubernetes.writable' should be an absolute path that hides neither the app"),
+        ({"writable": "/usr"}, "hides neither the app nor what it runs with, or a list of them and is '/usr'"),
+        ({"volumes": {"uploats": "x"}}, "names 'uploats', which is no directory of 'shared' -> did you mean 'uploads'?"),
         ({"autoscale": {"min": 5, "max": 2}}, "'kubernetes.autoscale' should be a mapping such as {min: 2, max: 10, cpu: 70}"),
         ({"expose": "loadbalancer"}, "'kubernetes.expose' should be ingress or gateway or none and is 'loadbalancer'"),
         ({"expose": "gateway"}, "kubernetes.gateway is not set -> name the Gateway: NAMESPACE/NAME"),
@@ -575,7 +586,7 @@ def test_each_name_of_an_app_is_another_name_of_objects(names: list[str]) -> Non
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_one_line_with_its_key_and_place(tmp_path: Path, written: Any, fault: str) -> None:
-    scope = write_project(tmp_path, [API], kubernetes=written)
+    scope = write_project(tmp_path, [API], kubernetes=written, shared=["uploads"])
     with pytest.raises(UsageError) as error:
         render(scope)
     assert fault in str(error.value)

@@ -3,6 +3,8 @@ new content makes new pods, and a rollback finds what it had."""
 
 from __future__ import annotations
 
+import base64
+
 from percore.deploy.kubernetes.model import Object, Project, Workload
 from percore.deploy.kubernetes.names import short_hash
 
@@ -21,10 +23,11 @@ def config_map(project: Project, workload: Workload) -> Object:
 
 
 def secret(project: Project) -> Object:
-    """Its name stays, so that a reference to it does as well."""
+    """Its name stays, so that a reference to it does as well. Not `stringData`: of that, `kubectl apply` takes no key away."""
     head = project.head("v1", "Secret", project.secret_name, project.name)
     del head["metadata"]["labels"]["app.kubernetes.io/version"]
-    return {**head, "type": "Opaque", "stringData": dict(sorted(project.secrets.items()))}
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in sorted(project.secrets.items())}
+    return {**head, "type": "Opaque", "data": data}
 
 
 def namespace(project: Project) -> Object:

@@ -10,6 +10,9 @@ from percore.deploy.plan.site import SiteSettings
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
+_ADDRESS = re.compile(r"[0-9.]+")
+"""Rules have names alone."""
+
 INGRESS, GATEWAY, NONE = "ingress", "gateway", "none"
 
 
@@ -38,7 +41,7 @@ def host_names(server_name: str) -> list[str]:
     found: list[str] = []
     for word in server_name.lower().split():
         found += [word[1:], f"*{word}"] if word.startswith(".") else [word]
-    return list(dict.fromkeys(word for word in found if _HOST.fullmatch(word) and word != "_"))
+    return list(dict.fromkeys(word for word in found if _HOST.fullmatch(word) and not _ADDRESS.fullmatch(word)))
 
 
 def left_names(server_name: str) -> list[str]:

@@ -6,11 +6,15 @@ import math
 
 from percore.deploy.kubernetes.cron import kubernetes_schedule
 from percore.deploy.kubernetes.model import APP_DIRECTORY, Object, Project, Workload
-from percore.deploy.kubernetes.objects.pods import command_pod, pod_template, secret_variables
+from percore.deploy.kubernetes.names import job_name
+from percore.deploy.kubernetes.objects.pods import command_pod, literal, pod_template, secret_variables
 
 _KEPT_SECONDS = 7 * 86400
 _LATE_SECONDS = 120
 """Without it, a CronJob that missed a hundred times would never run again; a time that passed is not made up for."""
+
+_ZONE = "Etc/UTC"
+"""Said always: otherwise the schedule would be in the zone of the cluster's controller, whichever that is."""
 
 _HOOKS = {
     "argocd.argoproj.io/hook": "PreSync",
@@ -25,10 +29,9 @@ def cron_job(project: Project, workload: Workload) -> Object | None:
     schedule = schedule_of(workload)
     if schedule is None:
         return None
-    zone = workload.config.job_timezone
     spec = {
         "schedule": schedule,
-        **({"timeZone": zone} if zone else {}),
+        "timeZone": workload.config.job_timezone or _ZONE,
         "concurrencyPolicy": "Forbid" if workload.config.is_job else "Replace",
         "startingDeadlineSeconds": _LATE_SECONDS,
         "successfulJobsHistoryLimit": 3,
@@ -53,14 +56,10 @@ def _job_spec(project: Project, workload: Workload) -> Object:
 
 
 def once_job(project: Project, workload: Workload) -> Object:
-    """Of this release: a Job cannot be changed, so each release has one of its own."""
-    name = f"{workload.name}-{project.release}"
+    """Of this release."""
     spec = {"ttlSecondsAfterFinished": _KEPT_SECONDS, **_job_spec(project, workload)}
+    name = job_name(workload.name, project.release, repr(spec))
     return {**project.head("batch/v1", "Job", name, workload.name), "spec": spec}
-
-
-def release_name(project: Project) -> str:
-    return f"{project.name}-release-{project.release}"
 
 
 def release_job(project: Project, workload: Workload) -> Object:
@@ -68,10 +67,11 @@ def release_job(project: Project, workload: Workload) -> Object:
     command = project.settings.release_command
     assert command  # asked for only where there is one
     line = f'PATH="{APP_DIRECTORY}/node_modules/.bin:{APP_DIRECTORY}/python_packages/bin:$PATH"; {command.run}'
-    plain = [{"name": name, "value": value.replace("$(", "$$(")} for name, value in workload.plain.items()]
+    plain = [{"name": name, "value": literal(value)} for name, value in workload.plain.items()]
     env = [*plain, {"name": "PERCORE_RELEASE", "value": project.release}, *secret_variables(project, workload)]
     name = f"{project.name}-release"
     pod = command_pod(project, ["/bin/sh", "-c", line], env, workload)
     template = {"metadata": {"labels": project.all_labels(name)}, "spec": pod}
     spec = {"backoffLimit": 0, "ttlSecondsAfterFinished": _KEPT_SECONDS, "template": template}
-    return {**project.head("batch/v1", "Job", release_name(project), name, _HOOKS), "spec": spec}
+    title = job_name(name, project.release, repr(spec))
+    return {**project.head("batch/v1", "Job", title, name, _HOOKS), "spec": spec}

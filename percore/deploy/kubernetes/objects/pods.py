@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from percore.deploy.kubernetes.model import APP_DIRECTORY, SUPERVISOR_HOME, USER, Object, Project, Workload
-from percore.deploy.kubernetes.names import object_name, short_hash
+from percore.deploy.kubernetes.names import object_names, short_hash
 from percore.deploy.kubernetes.objects.configuration import config_name
 from percore.deploy.kubernetes.objects.metrics import pod_annotations
 from percore.deploy.kubernetes.objects.probes import make_probes
@@ -31,7 +32,7 @@ def pod_template(project: Project, workload: Workload) -> Object:
 
 
 def pod_spec(project: Project, workload: Workload) -> Object:
-    spec = {**_common_spec(project, workload.port), "terminationGracePeriodSeconds": grace_seconds(workload)}
+    spec = {**_common_spec(project, workload.all_ports), "terminationGracePeriodSeconds": grace_seconds(workload)}
     if workload.kind == "servers":
         spec["topologySpreadConstraints"] = _spread(project, workload)
     if not workload.runs_all_the_time:
@@ -49,7 +50,7 @@ def command_pod(project: Project, command: Sequence[str], env: Sequence[Object],
         "name": "release-command",
         "image": project.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": [_literal(word) for word in command],
+        "command": [literal(word) for word in command],
         "workingDir": APP_DIRECTORY,
         "env": list(env),
         **({"resources": _resources(workload)} if workload else {}),
@@ -57,15 +58,16 @@ def command_pod(project: Project, command: Sequence[str], env: Sequence[Object],
         "volumeMounts": _mounts(project, workload.pod.writable if workload else ()),
     }
     return {
-        **_common_spec(project, None),
+        **_common_spec(project, ()),
         "restartPolicy": "Never",
         "containers": [container],
         "volumes": volumes_of(project, workload.pod.writable if workload else ()),
     }
 
 
-def _common_spec(project: Project, port: int | None) -> Object:
-    low = {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]} if port and port < 1024 else {}
+def _common_spec(project: Project, ports: Sequence[int]) -> Object:
+    is_low = any(port < 1024 for port in ports)
+    low = {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]} if is_low else {}
     pull = project.wished.image_pull_secret
     return {
         "automountServiceAccountToken": False,
@@ -108,7 +110,7 @@ def _container(project: Project, workload: Workload) -> Object:
         "name": workload.name,
         "image": project.image,
         "imagePullPolicy": "IfNotPresent",  # a release's tag never means another image
-        "args": [_literal(word) for word in workload.arguments],
+        "args": [literal(word) for word in workload.arguments],
         **({"ports": _ports(workload)} if workload.port else {}),
         **({"envFrom": [{"configMapRef": {"name": config_name(workload)}}]} if workload.plain else {}),
         **({"env": env} if (env := [*_overrides(workload), *secret_variables(project, workload)]) else {}),
@@ -135,9 +137,9 @@ def _waiting(project: Project, workload: Workload) -> Object:
     }
 
 
-def _literal(word: str) -> str:
-    """Kubernetes replaces $(NAME) in commands and arguments; what a shell should see is escaped."""
-    return word.replace("$(", "$$(")
+def literal(word: str) -> str:
+    """Kubernetes replaces $(NAME) and $$ in commands, arguments and variables; what a program should see is escaped."""
+    return re.sub(r"\$(?=[$(])", "$$", word)
 
 
 def _ports(workload: Workload) -> list[Object]:
@@ -172,21 +174,24 @@ def _resources(workload: Workload) -> Object:
 
 def claim_of(project: Project, directory: str) -> str:
     """The claim of a directory that outlives releases."""
-    return project.wished.volumes.get(directory) or f"{project.name}-{object_name(directory)}"
+    known = object_names(project.settings.shared)
+    return project.wished.volumes.get(directory) or f"{project.name}-{known[directory]}"
 
 
 def _shared(project: Project) -> list[tuple[str, str]]:
-    return [(f"shared-{object_name(each)}", each) for each in project.settings.shared]
+    return [(f"shared-{name}", path) for path, name in object_names(project.settings.shared).items()]
 
 
-def _writable(paths: Sequence[str]) -> list[tuple[str, str]]:
-    return [(f"writable-{short_hash(path)}", path) for path in paths]
+def _writable(project: Project, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Those that are not writable anyway: a path is mounted once."""
+    known = {mount["mountPath"] for mount in _OWN_MOUNTS} | {f"{APP_DIRECTORY}/{path}" for _, path in _shared(project)}
+    return [(f"writable-{short_hash(path)}", path) for path in dict.fromkeys(paths) if path not in known]
 
 
 def _mounts(project: Project, writable: Sequence[str]) -> list[Object]:
     return [
         *_OWN_MOUNTS,
-        *({"name": name, "mountPath": path} for name, path in _writable(writable)),
+        *({"name": name, "mountPath": path} for name, path in _writable(project, writable)),
         *({"name": name, "mountPath": f"{APP_DIRECTORY}/{path}"} for name, path in _shared(project)),
     ]
 
@@ -195,7 +200,7 @@ def volumes_of(project: Project, writable: Sequence[str]) -> list[Object]:
     return [
         {"name": "percore-home", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
-        *({"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name, _ in _writable(writable)),
+        *({"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name, _ in _writable(project, writable)),
         *(
             {"name": name, "persistentVolumeClaim": {"claimName": claim_of(project, path)}}
             for name, path in _shared(project)

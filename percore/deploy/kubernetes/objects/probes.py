@@ -22,7 +22,12 @@ def make_probes(workload: Workload) -> Object:
     check = by_http or _command_check(workload)
     return {
         "startupProbe": _startup(workload, check, _STARTUP_PERIOD if by_http else _COMMAND_PERIOD),
-        "readinessProbe": {**check, "periodSeconds": _interval(workload), "timeoutSeconds": 5, "failureThreshold": 2},
+        "readinessProbe": {
+            **check,
+            "periodSeconds": _interval(workload, by_http),
+            "timeoutSeconds": 5,
+            "failureThreshold": 2,
+        },
         **_liveness(workload, by_http),
     }
 
@@ -44,8 +49,9 @@ def _command_check(workload: Workload) -> Object:
     return {"exec": {"command": ["percore", "ready", workload.config.name]}}
 
 
-def _interval(workload: Workload) -> int:
-    return min(60, max(1, round(workload.config.health_interval))) if workload.config.health_interval else 10
+def _interval(workload: Workload, by_http: Object | None) -> int:
+    least = 1 if by_http else _COMMAND_PERIOD
+    return min(60, max(least, round(workload.config.health_interval))) if workload.config.health_interval else 10
 
 
 def _startup(workload: Workload, check: Object, period: int) -> Object:
@@ -57,8 +63,8 @@ def _startup(workload: Workload, check: Object, period: int) -> Object:
 def _liveness(workload: Workload, by_http: Object | None) -> Object:
     """Twice the supervisor's own patience: it replaces a worker that hangs, and the kubelet what it could not help."""
     patience = workload.config.liveness_timeout
-    if not workload.port or not patience:
-        return {}
+    if not workload.port or not patience or not (by_http or workload.is_port_known):
+        return {}  # where nobody listens, the kubelet would restart it for ever
     check = by_http or {"tcpSocket": {"port": "http"}}
     times = math.ceil(2 * patience / _LIVENESS_PERIOD)
     return {

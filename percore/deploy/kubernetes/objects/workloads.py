@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 from percore.deploy.kubernetes.model import SERVERS, SINGLE, Object, Project, Workload
 from percore.deploy.kubernetes.objects.pods import pod_template
 
 _LEAST_PROGRESS = 600
+_HISTORY = 5
+"""Of a StatefulSet, whatever the inventory keeps on hosts: before 1.33 it cannot be changed."""
 
 
 def deployment(project: Project, workload: Workload) -> Object:
     """Never fewer than wanted: a new pod is ready before an old one goes. With an autoscaler the number is its own."""
-    count = {} if workload.pod.autoscale else {"replicas": workload.replicas}
+    count = {} if workload.pod.autoscale and workload.replicas else {"replicas": workload.replicas}
+    settled = math.ceil(project.settings.policy.soak_seconds)
     spec = {
         **count,
         "revisionHistoryLimit": max(1, project.settings.keep_releases),
-        "minReadySeconds": round(project.settings.policy.soak_seconds),
-        "progressDeadlineSeconds": max(_LEAST_PROGRESS, round(4 * workload.config.listen_timeout)),
+        "minReadySeconds": settled,
+        "progressDeadlineSeconds": max(_LEAST_PROGRESS, math.ceil(4 * workload.config.listen_timeout)) + settled,
         "selector": {"matchLabels": project.labels(workload.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
         "template": pod_template(project, workload),
@@ -29,10 +34,10 @@ def stateful_set(project: Project, workload: Workload) -> Object:
     Parallel: with OrderedReady, a release that never becomes ready would keep the next one from replacing it.
     """
     spec = {
-        "replicas": 1,
+        "replicas": workload.replicas,
         "serviceName": workload.name,  # required before 1.33, also where there is no port to serve
         "podManagementPolicy": "Parallel",
-        "revisionHistoryLimit": max(1, project.settings.keep_releases),
+        "revisionHistoryLimit": _HISTORY,
         "selector": {"matchLabels": project.labels(workload.name)},
         "updateStrategy": {"type": "RollingUpdate"},
         "template": pod_template(project, workload),
@@ -46,7 +51,7 @@ def controller(project: Project, workload: Workload) -> Object:
 
 def autoscaler(project: Project, workload: Workload) -> Object | None:
     scale = workload.pod.autoscale
-    if scale is None or workload.kind != SERVERS:
+    if scale is None or workload.kind != SERVERS or not workload.replicas:
         return None
     target = {"type": "Utilization", "averageUtilization": scale.cpu}
     spec = {
@@ -61,7 +66,7 @@ def autoscaler(project: Project, workload: Workload) -> Object | None:
 
 def disruption_budget(project: Project, workload: Workload) -> Object | None:
     """None for a single pod: it would keep a node from being drained at all."""
-    least = workload.pod.autoscale.least if workload.pod.autoscale else workload.replicas
+    least = workload.pod.autoscale.least if workload.pod.autoscale and workload.replicas else workload.replicas
     if workload.kind == SINGLE or least < 2:
         return None
     spec = {

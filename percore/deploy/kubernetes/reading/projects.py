@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percore.deploy.kubernetes.reading.project import ReadProject, read_project
+from percore.deploy.kubernetes.reading.project import ReadProject, read_project, read_wishes
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import load_hosts
@@ -11,10 +11,11 @@ from percore.deploy.rollout.wanted import build_apps
 
 
 def read_projects(scope: Scope, report: Report) -> list[ReadProject]:
-    """Builds each app as `build` does, and asks no host."""
+    """Builds each app as `build` does, once its settings are known to be right, and asks no host."""
     hosts = load_hosts(scope.everyone)
-    artifacts = build_apps(hosts, report, for_hosts=False)
     by_app: dict[str, list[Host]] = {}
     for host in hosts:
         by_app.setdefault(host.settings.name, []).append(host)
-    return [read_project(members, artifacts[members[0].name], report) for members in by_app.values()]
+    wishes = {name: read_wishes(members) for name, members in by_app.items()}
+    artifacts = build_apps(hosts, report, for_hosts=False)
+    return [read_project(members, wishes[name], artifacts[members[0].name], report) for name, members in by_app.items()]
