@@ -90,6 +90,20 @@ def test_a_failure_ends_with_the_apps_own_last_lines(serving: Project) -> None:
     assert "no such table" in caught.value.detail
 
 
+def test_a_failure_tells_of_settings_that_only_the_developers_have(project: Project) -> None:
+    project.write("one", prefix="throw new Error('KEY is not set');\n")
+    (project.app / ".env.example").write_text("KEY=\n")
+    with pytest.raises(RolloutError) as caught:
+        project.deploy()
+    assert (
+        "of the settings in .env.example the app has only what .env.local says, and there is none" in caught.value.next
+    )
+    (project.app / ".env.local").write_text("KEY=1\n")
+    with pytest.raises(RolloutError) as caught:
+        project.deploy()
+    assert caught.value.next == "fix it and deploy again"
+
+
 def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> None:
     project.write("one", prefix="throw new Error('no such table');\n")
     with pytest.raises(RolloutError):

@@ -59,6 +59,10 @@ class Supervisor(NamedTuple):
                 env=self.env(),
                 **as_user,
             )
+        except FileNotFoundError:
+            logs = os.path.join(self.home, "logs")
+            left = f"; what the apps of a failed deploy wrote is in {logs}" if os.path.isdir(logs) else ""
+            raise RolloutError(f"no deploy has succeeded here yet{left}", next="deploy first") from None
         except (OSError, KeyError) as error:
             raise RolloutError(f"cannot run '{self.command[0]}': {error}", next="deploy first") from None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from percore.deploy.connection.messages import Current
+from percore.deploy.plan.settings import settings_left_out
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
-from percore.deploy.rollout.scope import Scope
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
 
@@ -28,21 +28,24 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
         name for name, error in {**faults, **partial}.items() if isinstance(error, (PartialError, UnreachableError))
     ]
     _show_what_runs([move.host for move in moves], lost, report)
-    return _final_error(next(iter(faults.values())), lost, moves[0].host.scope)
+    return _final_error(next(iter(faults.values())), lost, moves[0].host)
 
 
-def _final_error(first: PercoreError, lost: Sequence[str], scope: Scope) -> PercoreError:
+def _final_error(first: PercoreError, lost: Sequence[str], host: Host) -> PercoreError:
     if lost:
         return PartialError(
             f"{first.what}; not certain to be back on the former release: {', '.join(lost)}",
             where=first.where,
-            next=f"{scope.command('status')}, then deploy again",
+            next=f"{host.scope.command('status')}, then deploy again",
             detail=first.detail,
         )
+    advice = "fix it and deploy again"
+    if settings := settings_left_out(host.settings.path, host.scope.env):
+        advice += f"; of the settings in {settings} the app has only what .env.{host.scope.env} says, and there is none"
     return RolloutError(
         f"{first.what}; every host is back on its former release",
         where=first.where,
-        next=first.next or "fix it and deploy again",
+        next=first.next or advice,
         detail=first.detail,
     )
 
