@@ -143,7 +143,9 @@ def _settings(source: AppSource, name: str, beside: list[Beside], line: StartLin
         yield Proposal("process_file", file, "found in package.json")
     if build := _build_command(source, line):
         yield Proposal("build_command", build, where)
-    release = procfile.get("release") or " && ".join(line.migrations)
+    release, ends = procfile.get("release", ""), read_start_line(procfile.get("release", ""), source)
+    release = ends.program if ends == StartLine(ends.program) else release  # variables have no other place
+    release = release or " && ".join(line.migrations)
     yield from frameworks.settings(source, name, beside, Proposal("release_command", release, where))
 
 

@@ -56,8 +56,7 @@ _BEAT = re.compile(r"\bbeat_schedule\b|\bCELERY_BEAT_SCHEDULE\b|\badd_periodic_t
 _STANDALONE = re.compile(r"\boutput\s*:\s*['\"]standalone['\"]")
 _STATIC_ROOT = re.compile(r"^STATIC_ROOT\s*=.*?['\"](?P<path>[\w./-]+)['\"]\s*\)*\s*(?:#.*)?$")
 _STATIC_URL = re.compile(r"^STATIC_URL\s*=\s*['\"]/?(?P<path>[\w./-]+?)/?['\"]")
-_SQLITE = re.compile(r"['\"]NAME['\"]\s*:\s*(?:os\.path\.join\(\s*)?BASE_DIR\s*[/,]\s*['\"](?P<file>[^'\"/]+)['\"]")
-_SQLITE_FILE = re.compile(r"['\"`](?:sqlite(?:\+\w+)?:///)?(?!/)[\w./-]*?(?P<file>[\w-]+\.(?:sqlite3?|db))['\"`]")
+_SQLITE = re.compile(r"['\"`](?:sqlite(?:\+\w+)?:///)?(?!/)[\w./-]*?(?P<file>[\w-]+\.(?:sqlite3?|db))['\"`]")
 _ALLOWED = re.compile(r"^ALLOWED_HOSTS\s*=\s*[\[(]\s*['\"](?P<host>[A-Za-z0-9][A-Za-z0-9.-]*)['\"]")
 
 _ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
@@ -212,18 +211,12 @@ def notes(source: AppSource, command: str) -> Iterator[str]:
             f"'{command}': hosts get nothing of devDependencies, such as {package}: write what runs the built app into the "
             "process file"
         )
-    if program in ("gunicorn", "uvicorn") and not {program, "fastapi"} & source.dependencies:
+    if any(program in names and not names & source.dependencies for names in _SERVERS.values()):
         yield f"{program} starts the app, and is not among its dependencies: add it there"
     where = [name for name in _python_sources(source) if "settings" in name] if source.has("manage.py") else []
-    file, place = _first(source, _SQLITE_FILE, [] if source.has("manage.py") else source.sources)
+    file, place = _first(source, _SQLITE, where or source.sources)
     if file:
         yield f"{place}: each release would have a {file} of its own: put it into {DATA}, with shared: [{DATA}] in the inventory"
-    file, place = _first(source, _SQLITE, where)
-    if file:
-        yield (
-            f'{place}: each release would have a {file} of its own: write BASE_DIR / "{DATA}" / "{file}", '
-            f"and shared: [{DATA}] in the inventory"
-        )
     if where and not _first(source, _STATIC_ROOT, where)[0]:
         yield f"{where[0]} has no STATIC_ROOT: without it nothing collects the static files (python3 manage.py collectstatic)"
 

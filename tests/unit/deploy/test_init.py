@@ -464,6 +464,22 @@ def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ("npm run migrate", "knex migrate:latest"),
+        ("A=1 node migrate.js", "A=1 node migrate.js"),
+        ("npm run migrate && node seed.js", "npm run migrate && node seed.js"),
+    ],
+)
+def test_a_release_phase_is_read_to_its_program_where_nothing_is_lost(
+    tmp_path: Path, release: str, command: str
+) -> None:
+    scripts = {"scripts": {"migrate": "knex migrate:latest"}, "dependencies": {"knex": "3"}}
+    app = write(tmp_path, {"package.json": scripts, "Procfile": f"web: node web.js\nrelease: {release}\n"})
+    assert setting(app, "release_command") == command
+
+
 def proposed(directory: Path, files: Files) -> dict[str, Any]:
     return {one.name: one.value for one in detect(write(directory, files)).settings}
 
