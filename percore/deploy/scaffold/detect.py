@@ -154,6 +154,8 @@ def _notes(main: DetectedProgram, line: StartLine) -> Iterator[str]:
         yield f"nothing here says what starts the app: write it into the process file, where {main.script} is a guess"
     if line.reads_env_file:
         yield "no .env file is deployed, so nothing that reads one stands before the app: a deploy gives it what is in .env.ENV"
+    if line.left_out:
+        yield f"the script {line.left_out} of package.json is left out: build_command is for what it prepares"
     if PARTS.search(main.script):
         yield f"each worker runs all of '{main.script}': what must run once belongs into release_command or build_command"
 
@@ -223,7 +225,7 @@ def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
 
 def _without_start(source: AppSource, name: str) -> DetectedProgram:
     """What its framework starts, else `main` of package.json, else what such files are usually called."""
-    if source.is_python and not source.is_node and (command := frameworks.python_command(source)):
+    if source.is_python and (command := frameworks.python_command(source)):
         return DetectedProgram(name, command)
     for framework, script in _WITHOUT_START.items():
         if framework in source.dependencies:

@@ -43,6 +43,7 @@ class StartLine:
     migrations: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     reads_env_file: bool = False
+    left_out: str = ""
 
 
 def read_start_line(command: str, source: AppSource, seen: set[str] | None = None) -> StartLine:
@@ -63,8 +64,12 @@ def _take_script(line: StartLine, source: AppSource, seen: set[str]) -> StartLin
     if name in seen or not source.scripts.get(name):
         return line
     seen.add(name)
-    before = f"npm run pre{name} && " if f"pre{name}" in source.scripts else ""
-    return replace(line, program=f"{before}{source.scripts[name]}")
+    line = replace(line, program=source.scripts[name])
+    if f"pre{name}" not in source.scripts:
+        return line
+    before = replace(line, program=f"npm run pre{name} && :")
+    after = _take_parts(before, source, seen)
+    return replace(line, left_out=f"pre{name}") if after == before else replace(after, program=line.program)
 
 
 def _take_parts(line: StartLine, source: AppSource, seen: set[str]) -> StartLine:

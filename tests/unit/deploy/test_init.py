@@ -193,6 +193,13 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         {"requirements.txt": "flask\n", "web.py": "app = Flask(__name__)\nif __name__ == '__main__':\n    app.run(port=5050)\n"},
         ["./web.py"], "5050", "",
     ),
+    "Flask with a package.json for its pages alone": (
+        {
+            "package.json": {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}},
+            "requirements.txt": "flask\ngunicorn\n", "run.py": "app = create_app(config)\n",
+        },
+        ["gunicorn run:app --bind 127.0.0.1:$PORT"], "8000", "",
+    ),
     "a Procfile that asks package.json": (
         {
             "package.json": {"scripts": {"start": "cross-env PORT=4646 node src/web", "jobs": "node jobs.js"}},
@@ -281,6 +288,7 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
             "./app.js", "npm run build && npm run scss", None,
         ),
         ({"prestart": "npm run compile", "start": "node app", "compile": "tsc"}, "./app.js", "npm run prestart", None),
+        ({"prestart": "apidoc -i src", "start": "pm2 start app.js"}, "./app.js", None, None),
         ({"start:prod": "prisma migrate deploy; node app"}, "./app.js", None, "prisma migrate deploy"),
         ({"start": "knex migrate:latest && node app"}, "knex migrate:latest && node app", None, None),
         ({"start": "node seed.js && node app"}, "node seed.js && node app", None, None),
@@ -296,6 +304,9 @@ def test_what_stands_before_a_program_runs_once_where_that_is_known_to_be_right(
     found = detect(app)
     assert found.programs[0].script == script
     assert (setting(app, "build_command"), setting(app, "release_command")) == (build, release)
+    assert any("script prestart of package.json is left out" in note for note in found.notes) == (
+        "apidoc" in str(scripts)
+    )
     assert any(note.startswith("each worker runs all of") for note in found.notes) == ("&&" in script)
 
 
@@ -343,6 +354,14 @@ def test_variables_of_a_start_script_are_in_the_process_file(tmp_path: Path, sta
 def test_a_tool_that_hosts_do_not_have_starts_nothing(tmp_path: Path, runner: str) -> None:
     files = {"requirements.txt": "uvicorn\n", "Procfile": f"web: {runner} uvicorn a:b --port $PORT\n"}
     assert detect(write(tmp_path, files)).programs[0].script == "uvicorn a:b --port $PORT"
+
+
+def test_a_server_that_another_file_of_requirements_names_is_installed(tmp_path: Path) -> None:
+    requirements = {
+        "requirements.txt": "-r requirements/prod.txt\n", "requirements/prod.txt": "-r base.txt\ngunicorn\n",
+        "requirements/base.txt": "flask\n-r prod.txt\n", "Procfile": "web: gunicorn a:app\n",
+    }  # fmt: skip
+    assert not detect(write(tmp_path, requirements)).notes
 
 
 def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
