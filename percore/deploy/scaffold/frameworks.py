@@ -206,7 +206,7 @@ def notes(source: AppSource, command: str) -> Iterator[str]:
     """What nobody but the owner of the app can set right. `command` starts the app; empty: a process file does."""
     program = command.partition(" ")[0]
     package = _PACKAGES.get(program, program)
-    if package in source.dependencies - source.production_dependencies and source.is_node:
+    if package in source.development_dependencies:
         yield (
             f"'{command}': hosts get nothing of devDependencies, such as {package}: write what runs the built app into the "
             "process file"

@@ -79,9 +79,9 @@ class AppSource:
         }
 
     @property
-    def production_dependencies(self) -> set[str]:
-        """Of package.json: what is left of them on hosts."""
-        return set(_mapping(self.package.get("dependencies")))
+    def development_dependencies(self) -> set[str]:
+        """Of package.json: what hosts do not get."""
+        return set(_mapping(self.package.get("devDependencies"))) - set(_mapping(self.package.get("dependencies")))
 
     @cached_property
     def dependencies(self) -> set[str]:

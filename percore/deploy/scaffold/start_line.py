@@ -19,7 +19,9 @@ _MIGRATES = re.compile(
 )
 ONLY_HERE = re.compile(r"\b(?:migrate dev|--watch|watch|nodemon|ts-node(?:-dev)?|nest start)\b")
 """For the machine of a developer: it watches, asks or compiles."""
-_SCRIPT = re.compile(r"(?:npm|pnpm|yarn|bun)(?: run)?(?: -s| --silent)? (?P<name>[\w:.-]+)")
+_SCRIPT = re.compile(
+    r"(?:npm|pnpm|yarn|bun)(?: run)?(?: -s| --silent)? (?P<name>[\w:.-]+)(?: --)?(?P<rest>(?: [^&|;]+)?)"
+)
 _ASSIGNED = re.compile(r"(?:cross-env(?:-shell)? +)?(?P<all>(?:[A-Za-z_]\w*=[^\s'\"$`\\]* +)+)(?P<rest>[^&|;]+)")
 _ENV_FILE = re.compile(
     r"^(?:dotenvx? +(?:run +)?|env-cmd +)(?:-[ef] +\S+ +|--file +\S+ +)?(?:-- +)?(?=[^\s-])| --env-file(?:-if-exists)?[= ]\S+"
@@ -64,7 +66,7 @@ def _take_script(line: StartLine, source: AppSource, seen: set[str]) -> StartLin
     if name in seen or not source.scripts.get(name):
         return line
     seen.add(name)
-    line = replace(line, program=source.scripts[name])
+    line = replace(line, program=f"{source.scripts[name]}{match['rest'] if match else ''}")
     if f"pre{name}" not in source.scripts:
         return line
     before = replace(line, program=f"npm run pre{name} && :")
@@ -117,5 +119,5 @@ def _take_pm2(line: StartLine) -> StartLine:
 def runs_on_hosts(source: AppSource, command: str) -> bool:
     """They have no dependencies for development, and nothing may ask there."""
     program = command.partition(" ")[0]
-    known = source.production_dependencies if source.is_node else source.dependencies
+    known = source.dependencies - source.development_dependencies
     return program in {"node", "sh", "bash", "python3", "./manage.py", *known} and not ONLY_HERE.search(command)

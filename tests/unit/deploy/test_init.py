@@ -294,6 +294,8 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
         ({"start": "node seed.js && node app"}, "node seed.js && node app", None, None),
         ({"start": "tsc || true && node app"}, "tsc || true && node app", None, None),
         ({"start": "npm run serve -- --open"}, "npm run serve -- --open", None, None),
+        ({"start": "npm run serve -- --open", "serve": "node app"}, "node app --open", None, None),
+        ({"start": "pnpm with-env next start", "with-env": "dotenv -e ../../.env --"}, "next start", None, None),
         ({"start": "npm run serve", "serve": "npm run start"}, "npm run start", None, None),
     ],
 )  # fmt: skip
@@ -362,6 +364,10 @@ def test_a_server_that_another_file_of_requirements_names_is_installed(tmp_path:
         "requirements/base.txt": "flask\n-r prod.txt\n", "Procfile": "web: gunicorn a:app\n",
     }  # fmt: skip
     assert not detect(write(tmp_path, requirements)).notes
+
+
+def test_dependencies_of_two_languages_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    assert not detect(write(tmp_path, APPS["Flask with a package.json for its pages alone"][0])).notes
 
 
 def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
