@@ -55,6 +55,7 @@ _WITHOUT_START: Mapping[str, str] = {
 }
 """What starts the built app of a framework whose package.json has no script for it."""
 
+_NO_NAMES = {"src", "source", "app", "backend"}
 _MANIFESTS = ("package.json", "pyproject.toml", "requirements.txt", "manage.py", "Procfile")
 _USUAL_SCRIPTS = ("server.js", "index.js", "app.js", "main.js", "src/index.js", "src/server.js", "app.py", "main.py")
 
@@ -168,14 +169,14 @@ def _build_command(source: AppSource, line: StartLine) -> str:
 
 
 def _name(source: AppSource) -> str:
-    """Of package.json or pyproject.toml without its scope, else of the directory."""
+    """Of package.json or pyproject.toml without its scope, else of the directory, else of the one above: not `src`."""
     project = source.pyproject.get("project")
     declared = source.package.get("name") or (project.get("name") if isinstance(project, dict) else "")
-    for word in (str(declared or "").rpartition("/")[2], source.directory.resolve().name):
-        cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")[:100]
-        if names.is_path_word(cleaned):
-            return cleaned
-    return "app"
+    here = source.directory.resolve()
+    words = (str(declared or "").rpartition("/")[2], here.name, here.parent.name)
+    cleaned = [re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")[:100] for word in words]
+    known = list(filter(names.is_path_word, cleaned))
+    return next((word for word in known if word not in _NO_NAMES), next(iter(known), "app"))
 
 
 def _tools(source: AppSource) -> str:

@@ -267,6 +267,21 @@ def test_a_port_that_was_not_found_tells_whether_it_must_be_checked(
     assert f"({note})\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("directory", "declared", "name"),
+    [
+        ("shop/src", "", "shop"),
+        ("shop/backend", "app", "shop"),
+        ("shop/src", "mail", "mail"),
+        ("src/app", "@a/source", "source"),
+    ],
+)
+def test_an_app_is_not_called_what_every_second_directory_is_called(
+    tmp_path: Path, directory: str, declared: str, name: str
+) -> None:
+    assert detect(write(tmp_path / directory, {"package.json": {"name": declared}})).name == name
+
+
 def setting(directory: Path, name: str) -> Any:
     """What is proposed for a variable of the inventory."""
     return next((one.value for one in detect(directory).settings if one.name == name), None)
