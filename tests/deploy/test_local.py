@@ -104,6 +104,15 @@ def test_a_failure_tells_of_settings_that_only_the_developers_have(project: Proj
     assert caught.value.next == "fix it and deploy again"
 
 
+def test_a_health_path_that_the_app_has_not_is_told_by_name(project: Project) -> None:
+    project.write("one", health=False)
+    web = project.app / "web.js"
+    web.write_text(web.read_text().replace("500", "404"))
+    with pytest.raises(RolloutError, match="GET /health answered 404") as caught:
+        project.deploy()
+    assert caught.value.next.startswith("name a path that the app has (health in the process file, health_path")
+
+
 def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> None:
     project.write("one", prefix="throw new Error('no such table');\n")
     with pytest.raises(RolloutError):

@@ -38,6 +38,7 @@ _HEALTH = re.compile(
     rf"['\"`](?P<path>(?:/api|/v1|/api/v1)?/{_WORD})/?['\"`]"
 )
 _HEALTH_IN_CONTROLLER = re.compile(rf"@Controller\(['\"]/?(?P<path>{_WORD})['\"]\)")
+_PREFIX = re.compile(r"\.setGlobalPrefix\(['\"]/?(?P<path>[\w/-]+?)/?['\"]\)")
 _HEALTH_IN_DJANGO = re.compile(rf"\bpath\(r?['\"](?P<path>{_WORD}/?)['\"]")
 _HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WORD})(?:/route|/index)?\.[jt]sx?$")
 
@@ -291,7 +292,8 @@ def _started(source: AppSource) -> list[str]:
 def _health(source: AppSource) -> Found | None:
     """A route of the app itself; below a router or a prefix nobody knows its whole path."""
     found = [Found(match["path"], place) for match, place in source.search(_HEALTH)]
-    found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_CONTROLLER)]
+    prefix = next((f"/{match['path']}" for match, _ in source.search(_PREFIX)), "")
+    found += [Found(f"{prefix}/{match['path']}", place) for match, place in source.search(_HEALTH_IN_CONTROLLER)]
     if source.has("manage.py"):
         found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_DJANGO)]
     found += [Found(match["path"], name) for name in source.sources if (match := _HEALTH_IN_FILES.match(name))]

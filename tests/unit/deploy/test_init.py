@@ -51,6 +51,22 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         },
         ["./dist/main.js"], "3000", "/health",
     ),
+    "a NestJS app below a prefix": (
+        {
+            "package.json": {"scripts": {"start:prod": "node dist/main"}},
+            "src/main.ts": "app.setGlobalPrefix('/api/v1');\nawait app.listen(3000);\n",
+            "src/health/health.controller.ts": "@Controller('health')\n",
+        },
+        ["./dist/main.js"], "3000", "/api/v1/health",
+    ),
+    "a NestJS app below a prefix that leaves out its health": (
+        {
+            "package.json": {"scripts": {"start:prod": "node dist/main"}},
+            "src/main.ts": "app.setGlobalPrefix('api', { exclude: ['health'] });\nawait app.listen(3000);\n",
+            "src/health/health.controller.ts": "@Controller('health')\n",
+        },
+        ["./dist/main.js"], "3000", "/health",
+    ),
     "a Next.js app": (
         {
             "package.json": {"scripts": {"start": "next start"}, "dependencies": {"next": "15"}},

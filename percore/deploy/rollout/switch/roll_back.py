@@ -40,6 +40,10 @@ def _final_error(first: PercoreError, lost: Sequence[str], host: Host) -> Percor
             detail=first.detail,
         )
     advice = "fix it and deploy again"
+    if "answered 404" in first.what:
+        advice = (
+            "name a path that the app has (health in the process file, health_path in the inventory), and deploy again"
+        )
     if settings := settings_left_out(host.settings.path, host.scope.env):
         advice += f"; of the settings in {settings} the app has only what .env.{host.scope.env} says, and there is none"
     return RolloutError(
