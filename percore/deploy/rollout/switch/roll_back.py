@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from percore.deploy.connection.messages import Current
@@ -12,6 +13,10 @@ from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+
+_DENIED = re.compile(
+    r"(?i)(?:EACCES|EROFS|permission denied).*?/releases/[^/\s]+/(\w[\w.-]*)|unable to open .*database|readonly database"
+)
 
 
 def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, report: Report) -> PercoreError:
@@ -39,19 +44,27 @@ def _final_error(first: PercoreError, lost: Sequence[str], host: Host) -> Percor
             next=f"{host.scope.command('status')}, then deploy again",
             detail=first.detail,
         )
-    advice = "fix it and deploy again"
-    if "answered 404" in first.what:
-        advice = (
-            "name a path that the app has (health in the process file, health_path in the inventory), and deploy again"
-        )
-    if settings := settings_left_out(host.settings.path, host.scope.env):
-        advice += f"; of the settings in {settings} the app has only what .env.{host.scope.env} says, and there is none"
     return RolloutError(
         f"{first.what}; every host is back on its former release",
         where=first.where,
-        next=first.next or advice,
+        next=first.next or _advice(first, host),
         detail=first.detail,
     )
+
+
+def _advice(first: PercoreError, host: Host) -> str:
+    """Against what mostly stops an app that runs elsewhere."""
+    if "answered 404" in first.what:
+        return (
+            "name a path that the app has (health in the process file, health_path in the inventory), and deploy again"
+        )
+    if denied := _DENIED.search(first.detail):
+        place = denied[1] or "data"
+        return f"no app may write into its release: let it write below {place}, with shared: [{place}] in the inventory"
+    if settings := settings_left_out(host.settings.path, host.scope.env):
+        file = f".env.{host.scope.env}"
+        return f"fix it and deploy again; of the settings in {settings} the app has only what {file} says, and there is none"
+    return "fix it and deploy again"
 
 
 def roll_back_host(host: Host) -> None:
