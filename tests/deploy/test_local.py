@@ -90,6 +90,46 @@ def test_a_failure_ends_with_the_apps_own_last_lines(serving: Project) -> None:
     assert "no such table" in caught.value.detail
 
 
+def test_a_failure_tells_of_settings_that_only_the_developers_have(project: Project) -> None:
+    project.write("one", prefix="throw new Error('KEY is not set');\n")
+    (project.app / ".env.example").write_text("KEY=\n")
+    with pytest.raises(RolloutError) as caught:
+        project.deploy()
+    assert (
+        "of the settings in .env.example the app has only what .env.local says, and there is none" in caught.value.next
+    )
+    (project.app / ".env.local").write_text("KEY=1\n")
+    with pytest.raises(RolloutError) as caught:
+        project.deploy()
+    assert caught.value.next == "fix it and deploy again"
+
+
+def test_a_health_path_that_the_app_has_not_is_told_by_name(project: Project) -> None:
+    project.write("one", health=False)
+    web = project.app / "web.js"
+    web.write_text(web.read_text().replace("500", "404"))
+    with pytest.raises(RolloutError, match="GET /health answered 404") as caught:
+        project.deploy()
+    assert caught.value.next.startswith("name a path that the app has (health in the process file, health_path")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("EACCES: permission denied, mkdir '${__dirname}/uploads/a.txt'", "uploads"),
+        ("[Errno 13] Permission denied: '${__dirname}/instance'", "instance"),
+        ("sqlite3.OperationalError: unable to open database file", "data"),
+    ],
+)
+def test_an_app_that_may_not_write_beside_its_code_is_told_where_it_may(
+    project: Project, words: str, place: str
+) -> None:
+    project.write("one", prefix=f"throw new Error(`{words}`);\n")
+    with pytest.raises(RolloutError) as caught:
+        project.deploy()
+    assert f"let it write below {place}, with shared: [{place}] in the inventory" in caught.value.next
+
+
 def test_a_first_deploy_that_fails_leaves_nothing_running(project: Project) -> None:
     project.write("one", prefix="throw new Error('no such table');\n")
     with pytest.raises(RolloutError):

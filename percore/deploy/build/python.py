@@ -88,7 +88,8 @@ def install_python(source: Source, work: Path, target: BuildTarget, commands: Co
             *_uv(), "pip", "install", "--quiet", "--target", str(place), "--python", sys.executable,
             "--python-version", target.python, "--python-platform", target.platform, "--link-mode", "copy", *words,
         ],
-        next=f"if a package has no wheel for {target.title}: choose a version of it that has, or deploy from such a machine",
+        next=f"if a package wants another Python than {target.python}: install that on the hosts and set python_version; "
+        f"if it has no wheel for {target.title}: choose a version of it that has, or deploy from such a machine",
         shown=f"uv pip install {' '.join(words)}",
     )  # fmt: skip
     (app / _REQUIREMENTS).unlink(missing_ok=True)

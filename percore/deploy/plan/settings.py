@@ -180,6 +180,12 @@ def read_settings(variables: Variables, project: Path) -> AppSettings:
     )
 
 
+def settings_left_out(app: Path, env: str) -> str:
+    """The file with the settings of its developers, which no deploy reads, where the app has none for this environment."""
+    names = (".env", ".env.example", ".env.sample", ".env.template")
+    return next((name for name in names if (app / name).is_file() and not (app / f".env.{env}").exists()), "")
+
+
 def _require_safe_paths(variables: Variables) -> None:
     """A unit needs plain characters. Without systemd, paths may be whatever the project's own path is."""
     for name in ("deploy_to", "percore_home", "package_path", "launcher_path"):

@@ -10,11 +10,11 @@ from pathlib import Path
 from percore.common import names
 from percore.deploy.build.package_manager import recognize
 from percore.deploy.scaffold import frameworks
-from percore.deploy.scaffold.frameworks import Beside, Proposal, dotted
-from percore.deploy.scaffold.pm2_script import pm2_target, without_pm2
-from percore.deploy.scaffold.source import NODE_ENDINGS, AppSource, Found
+from percore.deploy.scaffold.frameworks import Beside, Proposal
+from percore.deploy.scaffold.source import MADE, MOST_FILES, NODE_ENDINGS, AppSource, Found
+from percore.deploy.scaffold.start_line import COMPILES, PARTS, StartLine, pm2_file, read_start_line
 from percore.errors import PercoreError
-from percore.supervisor.config.app_bounds import PROCESS_FILE, PROCESS_FILES
+from percore.supervisor.config.app_bounds import PROCESS_FILES
 
 _NUMBER = r"['\"]?(?P<port>[1-9][0-9]{1,4})\b"
 _PORTS = [
@@ -38,13 +38,11 @@ _HEALTH = re.compile(
     rf"['\"`](?P<path>(?:/api|/v1|/api/v1)?/{_WORD})/?['\"`]"
 )
 _HEALTH_IN_CONTROLLER = re.compile(rf"@Controller\(['\"]/?(?P<path>{_WORD})['\"]\)")
+_PREFIX = re.compile(r"\.setGlobalPrefix\(['\"]/?(?P<path>[\w/-]+?)/?['\"]\)")
 _HEALTH_IN_DJANGO = re.compile(rf"\bpath\(r?['\"](?P<path>{_WORD}/?)['\"]")
 _HEALTH_IN_FILES = re.compile(rf"^(?:src/)?(?:app|pages)(?P<path>/(?:api/)?{_WORD})(?:/route|/index)?\.[jt]sx?$")
 
-_ASGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:FastAPI|Starlette|Litestar|Quart)\(")
-_WSGI = re.compile(r"^(?P<name>\w+)\s*(?::\s*\w+)?=\s*(?:Flask|Bottle|falcon\.App)\(")
-_BUILDS = re.compile(r"\b(build|compile|tsc)\b")
-_NODE = re.compile(r"(?:NODE_ENV=\S+ )?(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
+_NODE = re.compile(r"(?:node|nodemon)(?P<flags>(?: --?[\w-]+(?:=\S+)?)*) (?P<script>[^\s&|;]+)")
 _PYTHON = re.compile(r"(?<![\w./-])python(?= )")
 """Debian has no command of this name."""
 _OTHERS = {"5432", "6379", "27017", "3306", "25", "465", "587", "1025", "11211", "9200", "5672", "9092", "443"}
@@ -58,18 +56,22 @@ _WITHOUT_START: Mapping[str, str] = {
 }
 """What starts the built app of a framework whose package.json has no script for it."""
 
+_NO_NAMES = {"src", "source", "app", "backend"}
+_MANIFESTS = ("package.json", "pyproject.toml", "requirements.txt", "manage.py", "Procfile")
 _USUAL_SCRIPTS = ("server.js", "index.js", "app.js", "main.js", "src/index.js", "src/server.js", "app.py", "main.py")
 
 
 @dataclass(frozen=True)
 class DetectedProgram:
-    """An app of the process file; `is_web` runs once per core, the others once."""
+    """An app of the process file; `is_web` runs once per core, the others once. `is_guess`: there is no such file."""
 
     name: str
     script: str
     is_web: bool = True
     flags: str = ""
     keys: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    is_guess: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,48 +101,83 @@ class Detected:
 
 def detect(directory: Path) -> Detected:
     source = AppSource(directory)
-    name = _name(source)
-    beside, file, main = list(_beside(source)), _process_file(source), _main(source, name)
+    name, file, line = _name(source), _process_file(source), _start_line(source)
+    beside, main = list(_beside(source)), _main(source, name, line)
     return Detected(
         name=name,
         tools=_tools(source),
         process_file=file,
         programs=(main, *(_program_beside(source, name, one) for one in beside)),
-        port=_port(source),
+        port=_port(source, line),
         health=_health(source),
         is_python=source.is_python and not source.is_node,
         is_es_module=source.package.get("type") == "module",
-        settings=tuple(_settings(source, name, beside)),
-        notes=tuple(frameworks.notes(source, "" if file else main.script)),
+        settings=tuple(_settings(source, name, beside, line)),
+        notes=tuple(frameworks.notes(source, "" if file else main.script))
+        + (() if file else tuple(_notes(main, line))),
     )
+
+
+def apps_below(directory: Path) -> list[str]:
+    """The directories of a repository that hold an app: those in which something says what starts it."""
+    paths = [path for depth in ("*", "*/*") for name in _MANIFESTS for path in directory.glob(f"{depth}/{name}")]
+    names = {path.parent.relative_to(directory).as_posix() for path in paths[:MOST_FILES]}
+    inner = [name for name in sorted(names) if not any(part in MADE or part[0] == "." for part in name.split("/"))]
+    return [name for name in inner if not detect(directory / name).programs[0].is_guess]
 
 
 def _process_file(source: AppSource) -> str:
     """That of the script which starts PM2, wherever it lies; else the first of those that are looked for."""
-    started = pm2_target(_start(source)[1]).removeprefix("./")
-    if PROCESS_FILE.search(started) and source.has(started):
-        return started
-    return next(filter(source.has, PROCESS_FILES), "")
+    started = pm2_file(_start_line(source))
+    return started if source.has(started) else next(filter(source.has, PROCESS_FILES), "")
 
 
-def _settings(source: AppSource, name: str, beside: list[Beside]) -> Iterator[Proposal]:
-    file = _process_file(source)
+def _start_line(source: AppSource) -> StartLine:
+    """What a Procfile, else package.json, calls the web app."""
+    scripts = [f"npm run {key}" for key in ("start:prod", "start:production", "start") if source.scripts.get(key)]
+    return read_start_line(dict(_procfile(source)).get("web") or next(iter(scripts), ""), source)
+
+
+def _settings(source: AppSource, name: str, beside: list[Beside], line: StartLine) -> Iterator[Proposal]:
+    file, procfile = _process_file(source), dict(_procfile(source))
+    where = f"found in {'Procfile' if 'web' in procfile else 'package.json'}"
     if file != next(filter(source.has, PROCESS_FILES), ""):
         yield Proposal("process_file", file, "found in package.json")
-    if build := _start(source)[0]:
-        yield Proposal("build_command", build, "found in package.json")
-    yield from frameworks.settings(source, name, beside, dict(_procfile(source)).get("release", ""))
+    if build := _build_command(source, line):
+        yield Proposal("build_command", build, where)
+    release, ends = procfile.get("release", ""), read_start_line(procfile.get("release", ""), source)
+    release = ends.program if ends == StartLine(ends.program) else release  # variables have no other place
+    release = release or " && ".join(line.migrations)
+    yield from frameworks.settings(source, name, beside, Proposal("release_command", release, where))
+
+
+def _notes(main: DetectedProgram, line: StartLine) -> Iterator[str]:
+    if main.is_guess:
+        yield f"nothing here says what starts the app: write it into the process file, where {main.script} is a guess"
+    if line.reads_env_file:
+        yield "no .env file is deployed, so nothing that reads one stands before the app: a deploy gives it what is in .env.ENV"
+    if line.left_out:
+        yield f"the script {line.left_out} of package.json is left out: build_command is for what it prepares"
+    if PARTS.search(main.script):
+        yield f"each worker runs all of '{main.script}': what must run once belongs into release_command or build_command"
+
+
+def _build_command(source: AppSource, line: StartLine) -> str:
+    """It replaces the script `build`, which compiles where there is one."""
+    has_script = "build" in source.scripts
+    parts = [part for part in line.builds if not (has_script and COMPILES.search(part))]
+    return " && ".join([*(["npm run build"] if has_script and parts else []), *parts])
 
 
 def _name(source: AppSource) -> str:
-    """Of package.json or pyproject.toml without its scope, else of the directory."""
+    """Of package.json or pyproject.toml without its scope, else of the directory, else of the one above: not `src`."""
     project = source.pyproject.get("project")
     declared = source.package.get("name") or (project.get("name") if isinstance(project, dict) else "")
-    for word in (str(declared or "").rpartition("/")[2], source.directory.resolve().name):
-        cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")[:100]
-        if names.is_path_word(cleaned):
-            return cleaned
-    return "app"
+    here = source.directory.resolve()
+    words = (str(declared or "").rpartition("/")[2], here.name, here.parent.name)
+    cleaned = [re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")[:100] for word in words]
+    known = list(filter(names.is_path_word, cleaned))
+    return next((word for word in known if word not in _NO_NAMES), next(iter(known), "app"))
 
 
 def _tools(source: AppSource) -> str:
@@ -158,9 +195,12 @@ def _tools(source: AppSource) -> str:
 # -- programs --------------------------------------------------------------------------------------------------------
 
 
-def _main(source: AppSource, name: str) -> DetectedProgram:
-    procfile = dict(_procfile(source))
-    return _node_program(source, name, procfile["web"]) if "web" in procfile else _web(source, name)
+def _main(source: AppSource, name: str, line: StartLine) -> DetectedProgram:
+    if frameworks.is_next_standalone(source) and line.program in ("", "next start"):
+        return DetectedProgram(name, f"./{frameworks.NEXT_STANDALONE}")
+    if line.program and not pm2_file(line):
+        return _node_program(source, name, line)
+    return _without_start(source, name)
 
 
 def _beside(source: AppSource) -> Iterator[Beside]:
@@ -174,7 +214,7 @@ def _beside(source: AppSource) -> Iterator[Beside]:
 
 
 def _program_beside(source: AppSource, name: str, one: Beside) -> DetectedProgram:
-    made = _node_program(source, f"{name}-{one.kind}", one.command, is_web=False)
+    made = _node_program(source, f"{name}-{one.kind}", read_start_line(one.command, source), is_web=False)
     return replace(made, keys=one.keys)
 
 
@@ -185,49 +225,26 @@ def _procfile(source: AppSource) -> Iterator[tuple[str, str]]:
             yield kind.strip(), _PYTHON.sub("python3", command.strip())
 
 
-def _web(source: AppSource, name: str) -> DetectedProgram:
-    if source.is_node:
-        return _of_package(source, name)
-    if source.is_python and (command := _python_command(source)):
+def _without_start(source: AppSource, name: str) -> DetectedProgram:
+    """What its framework starts, else `main` of package.json, else what such files are usually called."""
+    if source.is_python and (command := frameworks.python_command(source)):
         return DetectedProgram(name, command)
-    return DetectedProgram(name, _usual_script(source))
-
-
-def _of_package(source: AppSource, name: str) -> DetectedProgram:
-    """The script that starts the built app, else `main` of package.json."""
-    if frameworks.is_next_standalone(source):
-        return DetectedProgram(name, f"./{frameworks.NEXT_STANDALONE}")
-    if command := without_pm2(_start(source)[1]):
-        return _node_program(source, name, command)
     for framework, script in _WITHOUT_START.items():
         if framework in source.dependencies:
             return DetectedProgram(name, script)
     main = source.package.get("main")
-    return DetectedProgram(
-        name, f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source)
-    )
+    script = f"./{_with_ending(source, main)}" if isinstance(main, str) and main else _usual_script(source)
+    return DetectedProgram(name, script, is_guess=not source.has(script))
 
 
-def _start(source: AppSource) -> tuple[str, str]:
-    """What builds and what starts the app, of a script such as `npm run build:ts && fastify start dist/app.js`."""
-    known = source.scripts
-    commands = [known.get(key, "") for key in ("start:prod", "start:production", "start")]
-    command = next(filter(None, commands), "")
-    *first, last = (part.strip() for part in command.split("&&"))
-    if not first or not all(map(_BUILDS.search, first)):
-        return "", command
-    return "" if "build" in known else " && ".join(first), last
-
-
-def _node_program(source: AppSource, name: str, command: str, *, is_web: bool = True) -> DetectedProgram:
+def _node_program(source: AppSource, name: str, line: StartLine, *, is_web: bool = True) -> DetectedProgram:
     """`node dist/index` is a script with an interpreter of its own; everything else is a line for a shell."""
-    match = _NODE.fullmatch(command)
-    if match is None or ("nodemon" in command and match["flags"]):
-        return DetectedProgram(name, command, is_web)
-    script = _with_ending(source, match["script"])
-    if not script.endswith(NODE_ENDINGS):
-        return DetectedProgram(name, command, is_web)
-    return DetectedProgram(name, script if script.startswith("./") else f"./{script}", is_web, match["flags"].strip())
+    match = _NODE.fullmatch(line.program)
+    script = _with_ending(source, match["script"]) if match else ""
+    if match is None or not script.endswith(NODE_ENDINGS) or ("nodemon" in line.program and match["flags"]):
+        return DetectedProgram(name, line.program, is_web, env=line.env)
+    script = script if script.startswith("./") else f"./{script}"
+    return DetectedProgram(name, script, is_web, match["flags"].strip(), env=line.env)
 
 
 def _with_ending(source: AppSource, script: str) -> str:
@@ -236,36 +253,18 @@ def _with_ending(source: AppSource, script: str) -> str:
 
 
 def _usual_script(source: AppSource) -> str:
-    return f"./{next(filter(source.has, _USUAL_SCRIPTS), 'server.js')}"
-
-
-def _python_command(source: AppSource) -> str:
-    """With the server that is among its dependencies."""
-    if source.has("manage.py"):
-        for kind in ("wsgi", "asgi"):
-            path = next((name for name in source.sources if name.endswith(f"/{kind}.py")), "")
-            if path and (command := _serve(source, f"{dotted(path)}:application", is_async=kind == "asgi")):
-                return command
-    for pattern, is_async in ((_ASGI, True), (_WSGI, False)):
-        for match, place in source.search(pattern):
-            if place.partition(":")[0].endswith(".py"):
-                return _serve(source, f"{dotted(place.partition(':')[0])}:{match['name']}", is_async=is_async)
-    return ""
-
-
-def _serve(source: AppSource, target: str, *, is_async: bool) -> str:
-    has_uvicorn = bool({"uvicorn", "fastapi"} & source.dependencies)
-    if is_async:
-        return f"uvicorn {target} --port $PORT" if has_uvicorn else ""
-    return f"gunicorn {target} --bind 127.0.0.1:$PORT" if "gunicorn" in source.dependencies else ""
+    usual = "main.py" if source.is_python and not source.is_node else "server.js"
+    return f"./{next(filter(source.has, _USUAL_SCRIPTS), usual)}"
 
 
 # -- port and health path ---------------------------------------------------------------------------------------------
 
 
-def _port(source: AppSource) -> Found:
+def _port(source: AppSource, line: StartLine) -> Found:
     """Where it listens: as its process file, its env files, its start command or its source say it, in this order."""
     files = [name for name in dict.fromkeys((_process_file(source), *PROCESS_FILES)) if name and source.has(name)]
+    if not files and line.env.get("PORT", "").isdecimal():
+        return Found(line.env["PORT"], "the start script")
     others = list(filter(source.has, ("Procfile", "package.json")))
     env_files = [path.name for path in sorted(source.directory.glob(".env*")) if path.is_file()]
     searches = [
@@ -293,7 +292,8 @@ def _started(source: AppSource) -> list[str]:
 def _health(source: AppSource) -> Found | None:
     """A route of the app itself; below a router or a prefix nobody knows its whole path."""
     found = [Found(match["path"], place) for match, place in source.search(_HEALTH)]
-    found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_CONTROLLER)]
+    prefix = next((f"/{match['path']}" for match, _ in source.search(_PREFIX)), "")
+    found += [Found(f"{prefix}/{match['path']}", place) for match, place in source.search(_HEALTH_IN_CONTROLLER)]
     if source.has("manage.py"):
         found += [Found(f"/{match['path']}", place) for match, place in source.search(_HEALTH_IN_DJANGO)]
     found += [Found(match["path"], name) for name in source.sources if (match := _HEALTH_IN_FILES.match(name))]

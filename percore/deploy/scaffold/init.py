@@ -14,9 +14,10 @@ from percore.common.passwords import for_programs
 from percore.deploy.command_line import relative, to_type
 from percore.deploy.inventory import environments, find_inventory, load_inventory
 from percore.deploy.inventory.host_ranges import parse_hosts
+from percore.deploy.plan.settings import settings_left_out
 from percore.deploy.report import Report
 from percore.deploy.scaffold import texts
-from percore.deploy.scaffold.detect import Detected, detect
+from percore.deploy.scaffold.detect import Detected, apps_below, detect
 from percore.deploy.shipped import shipped_directory
 from percore.errors import UsageError
 
@@ -40,6 +41,7 @@ def init(wish: InitWish, report: Report) -> None:
     _check(wish)
     user, hosts = read_hosts(wish.hosts)
     app = detect(wish.app)
+    _check_place(wish, app)
     _show(app, report)
     writer = _Writer(wish.project, report)
     tasks = _tasks_file(wish.project)
@@ -69,6 +71,15 @@ def _check(wish: InitWish) -> None:
             where=str(wish.app),
             next=f"{to_type(f'init --env {wish.env}')} --app ../shop, or run it in your app's repository",
         )
+
+
+def _check_place(wish: InitWish, app: Detected) -> None:
+    """The top of a repository with apps below it: what would be written for it is never changed again."""
+    below = apps_below(wish.app) if app.programs[0].is_guess and not app.process_file else []
+    if below:
+        command = f"percore init --env {wish.env} --app {relative(wish.app / below[0])}"
+        others = f" (or {', '.join(below[1:9])})" if below[1:] else ""
+        raise UsageError("nothing here says what starts an app", where=str(wish.app), next=f"{command}{others}")
 
 
 def read_hosts(words: str) -> tuple[str, list[str]]:
@@ -148,12 +159,16 @@ def _show(app: Detected, report: Report) -> None:
 
 
 def _show_next(wish: InitWish, tasks: str, report: Report) -> None:
-    command = to_type(f"deploy --env {wish.env}")
+    command, file = to_type(f"deploy --env {wish.env}"), f".env.{wish.env}"
+    if settings := settings_left_out(wish.app, wish.env):
+        report.line(
+            f"{settings} is not deployed: write what the app needs of it to {file}, which a deploy gives to the app"
+        )
     if tasks != "tasks":
         report.line(f"tasks.py is something else here, so percore's tasks are in {tasks}.py: invoke -c {tasks}")
         command = to_type(f"deploy --env {wish.env}", tasks)
-    if wish.env != LOCAL and not _is_ignored(wish.app, f".env.{wish.env}"):
-        report.line(f"git does not ignore .env.{wish.env} yet: add it to .gitignore before you write secrets there")
+    if wish.env != LOCAL and not _is_ignored(wish.app, file):
+        report.line(f"git does not ignore {file} yet: add it to .gitignore before you write secrets there")
     path = find_inventory(wish.env, wish.project / "inventories")
     first = "" if load_inventory(path).hosts else f"name the hosts in inventories/{wish.env}/hosts.yml, then: "
     report.line(f"next: {first}{command}")

@@ -79,9 +79,9 @@ class AppSource:
         }
 
     @property
-    def production_dependencies(self) -> set[str]:
-        """Of package.json: what is left of them on hosts."""
-        return set(_mapping(self.package.get("dependencies")))
+    def development_dependencies(self) -> set[str]:
+        """Of package.json: what hosts do not get."""
+        return set(_mapping(self.package.get("devDependencies"))) - set(_mapping(self.package.get("dependencies")))
 
     @cached_property
     def dependencies(self) -> set[str]:
@@ -90,12 +90,20 @@ class AppSource:
         project = _mapping(self.pyproject.get("project"))
         poetry = _mapping(_mapping(_mapping(self.pyproject.get("tool")).get("poetry")).get("dependencies"))
         declared = [str(entry) for entry in project.get("dependencies") or []]
-        lines = [*self.text("requirements.txt").splitlines(), *declared]
+        lines = [*self._requirements("requirements.txt", set()), *declared]
         return {
             *node,
             *map(str.lower, poetry),
             *(re.split(r"[\s\[<>=!~;#]", line.strip().lower())[0] for line in lines),
         }
+
+    def _requirements(self, name: str, seen: set[str]) -> Iterator[str]:
+        """With the files that it names: `-r requirements/prod.txt`, as seen from it."""
+        seen.add(name)
+        for line in self.text(name).splitlines():
+            inner = re.match(r"\s*(?:-r|--requirement)[\s=]*(\S+)", line)
+            other = os.path.normpath(os.path.join(os.path.dirname(name), inner[1])) if inner else name
+            yield from self._requirements(other, seen) if other not in seen else [line]
 
     @cached_property
     def sources(self) -> list[str]:

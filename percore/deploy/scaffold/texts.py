@@ -115,8 +115,15 @@ def _entry(program: DetectedProgram, app: Detected) -> dict[str, object]:
         entry["interpreter_args"] = program.flags
     if program.is_web:
         health = {"health": app.health.value} if app.health else {}
-        return {**entry, "exec_mode": "cluster", "instances": "max", **health, "env": {"PORT": int(app.port.value)}}
-    return {**entry, "exec_mode": "fork", "instances": 1, **program.keys}
+        return {
+            **entry,
+            "exec_mode": "cluster",
+            "instances": "max",
+            **health,
+            "env": {**program.env, "PORT": int(app.port.value)},
+        }
+    env = {"env": dict(program.env)} if program.env else {}
+    return {**entry, "exec_mode": "fork", "instances": 1, **env, **program.keys}
 
 
 def _keys(entry: dict[str, object]) -> str:

@@ -50,6 +50,10 @@ class Supervisor(NamedTuple):
                 [*self.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                 env=self.env(), **_rights_of(self.user),
             )  # fmt: skip
+        except FileNotFoundError:
+            logs = os.path.join(self.home, "logs")
+            left = f"; what the apps of a failed deploy wrote is in {logs}" if os.path.isdir(logs) else ""
+            raise RolloutError(f"no deploy has succeeded here yet{left}", next="deploy first") from None
         except (OSError, KeyError) as error:
             raise RolloutError(f"cannot run '{self.command[0]}': {error}", next="deploy first") from None
 

@@ -74,7 +74,7 @@ def test_wheels_are_those_for_the_python_of_the_hosts(app: Path, target: BuildTa
 )
 def test_a_package_without_a_wheel_for_the_hosts_ends_the_build(app: Path, name: str, target: BuildTarget) -> None:
     write(app, {"requirements.txt": f"{name}\n"})
-    with pytest.raises(BuildError, match=f"if a package has no wheel for Python {target.python} on {target.machine}"):
+    with pytest.raises(BuildError, match=f"if it has no wheel for Python {target.python} on {target.machine}"):
         make(app, target=target)
 
 

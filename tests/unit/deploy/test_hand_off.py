@@ -223,6 +223,17 @@ def test_a_fault_of_a_host_that_the_run_is_not_about_is_a_warning(
     assert "'nobody' is not defined" in shown
 
 
+def test_a_deploy_to_this_machine_alone_writes_nothing_for_a_load_balancer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"ansible_connection": "local", "nginx": False, "port": 5000}
+    for hosts, has_files in (({"localhost": here}, False), ({"localhost": here, **HOSTS}, True)):
+        scope = write_inventory(tmp_path, hosts)
+        hand_over_at_the_end(scope, Report(), plan_hosts(scope))
+        assert ("load balancer: " in capsys.readouterr().out) == has_files
+        assert (tmp_path / "build").exists() == has_files
+
+
 def test_lines_to_drain_by_hand_do_it_once_and_undo_it(tmp_path: Path) -> None:
     hand_over(write_inventory(tmp_path), Report(quiet=True))
     path, text = tmp_path / "build/nginx/eu/my-shop.conf", read(tmp_path)

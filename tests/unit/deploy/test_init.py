@@ -51,6 +51,22 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         },
         ["./dist/main.js"], "3000", "/health",
     ),
+    "a NestJS app below a prefix": (
+        {
+            "package.json": {"scripts": {"start:prod": "node dist/main"}},
+            "src/main.ts": "app.setGlobalPrefix('/api/v1');\nawait app.listen(3000);\n",
+            "src/health/health.controller.ts": "@Controller('health')\n",
+        },
+        ["./dist/main.js"], "3000", "/api/v1/health",
+    ),
+    "a NestJS app below a prefix that leaves out its health": (
+        {
+            "package.json": {"scripts": {"start:prod": "node dist/main"}},
+            "src/main.ts": "app.setGlobalPrefix('api', { exclude: ['health'] });\nawait app.listen(3000);\n",
+            "src/health/health.controller.ts": "@Controller('health')\n",
+        },
+        ["./dist/main.js"], "3000", "/health",
+    ),
     "a Next.js app": (
         {
             "package.json": {"scripts": {"start": "next start"}, "dependencies": {"next": "15"}},
@@ -161,6 +177,52 @@ APPS: dict[str, tuple[Files, list[str], str, str]] = {
         },
         ["gunicorn site1.wsgi:application --bind 127.0.0.1:$PORT", "celery --app site1 worker --loglevel INFO"], "8000", "",
     ),
+    "a script that migrates before it starts, with what hosts have": (
+        {
+            "package.json": {
+                "scripts": {"start": "npm run db:up && npm run serve", "db:up": "npx knex migrate:latest", "serve": "node main"},
+                "dependencies": {"knex": "3"},
+            },
+            "main.js": "server.listen(3111)",
+        },
+        ["./main.js"], "3111", "",
+    ),
+    "Flask with a factory": (
+        {
+            "pyproject.toml": '[project]\nname = "blog"\ndependencies = ["flask", "gunicorn"]\n',
+            "blog/__init__.py": "def create_app(test_config=None):\n    app = Flask(__name__)\n",
+        },
+        ["gunicorn 'blog:create_app()' --bind 127.0.0.1:$PORT"], "8000", "",
+    ),
+    "Flask with a factory that a module calls": (
+        {
+            "requirements.txt": "Flask==3.1\ngunicorn\n", "app/__init__.py": "def create_app(config=Config):\n",
+            "microblog.py": "from app import create_app\napp = create_app()\n",
+        },
+        ["gunicorn microblog:app --bind 127.0.0.1:$PORT"], "8000", "",
+    ),
+    "FastAPI with a factory": (
+        {"requirements.txt": "fastapi\nuvicorn\n", "src/shop/main.py": "def create_app() -> FastAPI:\n"},
+        ["uvicorn shop.main:create_app --factory --port $PORT"], "8000", "",
+    ),
+    "a Flask app that serves by itself": (
+        {"requirements.txt": "flask\n", "web.py": "app = Flask(__name__)\nif __name__ == '__main__':\n    app.run(port=5050)\n"},
+        ["./web.py"], "5050", "",
+    ),
+    "Flask with a package.json for its pages alone": (
+        {
+            "package.json": {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}},
+            "requirements.txt": "flask\ngunicorn\n", "run.py": "app = create_app(config)\n",
+        },
+        ["gunicorn run:app --bind 127.0.0.1:$PORT"], "8000", "",
+    ),
+    "a Procfile that asks package.json": (
+        {
+            "package.json": {"scripts": {"start": "cross-env PORT=4646 node src/web", "jobs": "node jobs.js"}},
+            "src/web.js": "", "Procfile": "web: yarn start\nworker: npm run jobs\n",
+        },
+        ["./src/web.js", "./jobs.js"], "4646", "",
+    ),
     "a script in Python without a framework": ({"main.py": "", "requirements.txt": ""}, ["./main.py"], "5000", ""),
     "nothing at all": ({}, ["./server.js"], "5000", ""),
 }  # fmt: skip
@@ -221,6 +283,21 @@ def test_a_port_that_was_not_found_tells_whether_it_must_be_checked(
     assert f"({note})\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("directory", "declared", "name"),
+    [
+        ("shop/src", "", "shop"),
+        ("shop/backend", "app", "shop"),
+        ("shop/src", "mail", "mail"),
+        ("src/app", "@a/source", "source"),
+    ],
+)
+def test_an_app_is_not_called_what_every_second_directory_is_called(
+    tmp_path: Path, directory: str, declared: str, name: str
+) -> None:
+    assert detect(write(tmp_path / directory, {"package.json": {"name": declared}})).name == name
+
+
 def setting(directory: Path, name: str) -> Any:
     """What is proposed for a variable of the inventory."""
     return next((one.value for one in detect(directory).settings if one.name == name), None)
@@ -231,6 +308,159 @@ def test_what_a_start_script_builds_first_is_the_build_command(tmp_path: Path) -
     assert setting(write(tmp_path / "a", files), "build_command") == "npm run build:ts"
     files["package.json"]["scripts"]["build"] = "tsc"
     assert setting(write(tmp_path / "b", files), "build_command") is None
+
+
+@pytest.mark.parametrize(
+    ("scripts", "script", "build", "release"),
+    [
+        ({"start": "npm run scss && node app.js", "scss": "sass a:b"}, "./app.js", "npm run scss", None),
+        (
+            {"start": "npm run scss && node app.js", "scss": "sass a:b", "build": "tsc"},
+            "./app.js", "npm run build && npm run scss", None,
+        ),
+        ({"prestart": "npm run compile", "start": "node app", "compile": "tsc"}, "./app.js", "npm run prestart", None),
+        ({"prestart": "apidoc -i src", "start": "pm2 start app.js"}, "./app.js", None, None),
+        ({"start:prod": "prisma migrate deploy; node app"}, "./app.js", None, "prisma migrate deploy"),
+        ({"start": "knex migrate:latest && node app"}, "knex migrate:latest && node app", None, None),
+        ({"start": "node seed.js && node app"}, "node seed.js && node app", None, None),
+        ({"start": "tsc || true && node app"}, "tsc || true && node app", None, None),
+        ({"start": "npm run serve -- --open"}, "npm run serve -- --open", None, None),
+        ({"start": "npm run serve -- --open", "serve": "node app"}, "node app --open", None, None),
+        ({"start": "pnpm with-env next start", "with-env": "dotenv -e ../../.env --"}, "next start", None, None),
+        ({"start": "npm run serve", "serve": "npm run start"}, "npm run start", None, None),
+    ],
+)  # fmt: skip
+def test_what_stands_before_a_program_runs_once_where_that_is_known_to_be_right(
+    tmp_path: Path, scripts: dict[str, str], script: str, build: str | None, release: str | None
+) -> None:
+    app = write(tmp_path, {"package.json": {"scripts": scripts, "dependencies": {"prisma": "6"}}, "app.js": ""})
+    found = detect(app)
+    assert found.programs[0].script == script
+    assert (setting(app, "build_command"), setting(app, "release_command")) == (build, release)
+    assert any("script prestart of package.json is left out" in note for note in found.notes) == (
+        "apidoc" in str(scripts)
+    )
+    assert any(note.startswith("each worker runs all of") for note in found.notes) == ("&&" in script)
+
+
+def test_a_procfile_that_prepares_its_app_in_each_worker_does_so_once(tmp_path: Path) -> None:
+    app = write(
+        tmp_path,
+        {
+            "requirements.txt": "flask\ngunicorn\n",
+            "Procfile": "web: flask db upgrade; flask translate compile; gunicorn blog:app\n",
+        },
+    )
+    assert detect(app).programs[0].script == "gunicorn blog:app"
+    assert setting(app, "release_command") == "flask db upgrade"
+    assert setting(app, "build_command") == "flask translate compile"
+
+
+@pytest.mark.parametrize(
+    ("start", "flags"),
+    [
+        ("node --env-file=.env --enable-source-maps app.js", "--enable-source-maps"),
+        ("node --enable-source-maps --env-file-if-exists .env app.js", "--enable-source-maps"),
+        ("dotenv -e .env -- node app.js", ""),
+        ("env-cmd -f .env.prod node app.js", ""),
+    ],
+)
+def test_an_option_that_reads_an_env_file_is_left_out_for_no_such_file_is_deployed(
+    tmp_path: Path, start: str, flags: str
+) -> None:
+    found = detect(write(tmp_path, {"package.json": {"scripts": {"start": start}}, "app.js": ""}))
+    assert (found.programs[0].script, found.programs[0].flags) == ("./app.js", flags)
+    assert "a deploy gives it what is in .env.ENV" in found.notes[0]
+
+
+@pytest.mark.parametrize("start", ["NODE_ENV=production A=1 node app.js", "cross-env NODE_ENV=production A=1 node app"])
+def test_variables_of_a_start_script_are_in_the_process_file(tmp_path: Path, start: str) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("the process file is evaluated by Node")
+    app = write(tmp_path, {"package.json": {"scripts": {"start": start}}, "app.js": ""})
+    init(InitWish("eu", app, app, "web1"), Report(quiet=True))
+    (one,) = load_process_file(str(app / "ecosystem.config.js")).apps
+    assert one.env.items() >= {"NODE_ENV": "production", "A": "1", "PORT": "5000"}.items()
+
+
+@pytest.mark.parametrize("runner", ["uv run", "poetry run", "pipenv run"])
+def test_a_tool_that_hosts_do_not_have_starts_nothing(tmp_path: Path, runner: str) -> None:
+    files = {"requirements.txt": "uvicorn\n", "Procfile": f"web: {runner} uvicorn a:b --port $PORT\n"}
+    assert detect(write(tmp_path, files)).programs[0].script == "uvicorn a:b --port $PORT"
+
+
+def test_a_server_that_another_file_of_requirements_names_is_installed(tmp_path: Path) -> None:
+    requirements = {
+        "requirements.txt": "-r requirements/prod.txt\n", "requirements/prod.txt": "-r base.txt\ngunicorn\n",
+        "requirements/base.txt": "flask\n-r prod.txt\n", "Procfile": "web: gunicorn a:app\n",
+    }  # fmt: skip
+    assert not detect(write(tmp_path, requirements)).notes
+
+
+def test_dependencies_of_two_languages_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    assert not detect(write(tmp_path, APPS["Flask with a package.json for its pages alone"][0])).notes
+
+
+def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    app = write(tmp_path, {"requirements.txt": "flask\n", "blog/__init__.py": "def create_app():\n"})
+    assert detect(app).programs[0].script == "gunicorn 'blog:create_app()' --bind 127.0.0.1:$PORT"
+    assert detect(app).notes == ("gunicorn starts the app, and is not among its dependencies: add it there",)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "name"),
+    [
+        ("config.py", "URI = env('URL') or 'sqlite:///' + os.path.join(here, 'app.db')", "app.db"),
+        ("config.py", 'URI = "sqlite+aiosqlite:///./shop.db"', "shop.db"),
+        ("shop/db.ts", "const db = new Database(`./var/shop.sqlite`);", "shop.sqlite"),
+        ("db.js", "open({ filename: '/var/lib/shop/shop.db' })", ""),
+        ("config.py", "URI = 'sqlite:////var/lib/shop/shop.db'", ""),
+    ],
+)
+def test_an_sqlite_file_beside_the_code_is_told_whatever_the_framework(
+    tmp_path: Path, file: str, line: str, name: str
+) -> None:
+    app = write(tmp_path, {"Procfile": "web: ./serve\n", file: f"{line}\n"})
+    told = [
+        note for note in detect(app).notes if f": each release would have a {name} of its own: put it into data" in note
+    ]
+    assert bool(told) == bool(name)
+
+
+def test_a_guess_is_called_one(tmp_path: Path) -> None:
+    (note,) = detect(write(tmp_path, {"requirements.txt": "requests\n"})).notes
+    assert note.startswith("nothing here says what starts the app: ")
+    assert "./main.py is a guess" in note
+
+
+def test_apps_below_a_directory_that_is_none_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    app = write(
+        tmp_path,
+        {
+            "package.json": {"workspaces": ["frontend"]},
+            "frontend/package.json": {"scripts": {"build": "vite build"}},
+            "backend/pyproject.toml": '[project]\nname = "api"\ndependencies = ["fastapi", "uvicorn"]\n',
+            "backend/app/main.py": "app = FastAPI()\n",
+            "services/mail/package.json": {"scripts": {"start": "node mail.js"}},
+        },
+    )
+    before = contents(app)
+    with pytest.raises(UsageError, match="nothing here says what starts an app") as caught:
+        init(InitWish("eu", app, app, "web1"), Report(quiet=True))
+    assert caught.value.next.endswith("backend (or services/mail)")
+    assert contents(app) == before
+    init(InitWish("eu", app, app / "backend", "web1"), Report(quiet=True))
+
+
+def test_settings_that_no_deploy_reads_are_told_until_the_environment_has_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = write(tmp_path, {"package.json": {"scripts": {"start": "node app.js"}}, ".env.sample": "KEY=\n"})
+    init(InitWish("local", app, app), Report())
+    assert ".env.sample is not deployed: write what the app needs of it to .env.local" in capsys.readouterr().out
+    write(app, {".env.local": "KEY=1\n"})
+    init(InitWish("local", app, app), Report())
+    assert ".env.sample" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -288,6 +518,22 @@ def test_the_release_phase_of_a_procfile_is_the_release_command(tmp_path: Path) 
         "release_command: node migrate.js # found in Procfile\n"
         in (app / "inventories/production/group_vars/all.yml").read_text()
     )
+
+
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ("npm run migrate", "knex migrate:latest"),
+        ("A=1 node migrate.js", "A=1 node migrate.js"),
+        ("npm run migrate && node seed.js", "npm run migrate && node seed.js"),
+    ],
+)
+def test_a_release_phase_is_read_to_its_program_where_nothing_is_lost(
+    tmp_path: Path, release: str, command: str
+) -> None:
+    scripts = {"scripts": {"migrate": "knex migrate:latest"}, "dependencies": {"knex": "3"}}
+    app = write(tmp_path, {"package.json": scripts, "Procfile": f"web: node web.js\nrelease: {release}\n"})
+    assert setting(app, "release_command") == command
 
 
 def proposed(directory: Path, files: Files) -> dict[str, Any]:

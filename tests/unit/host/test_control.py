@@ -162,6 +162,15 @@ def test_a_process_that_has_rights_of_another_user_is_not_looked_at_twice(bystan
 
 
 @AS_ROOT
+def test_where_no_deploy_has_succeeded_the_logs_of_one_that_failed_are_named(tmp_path: Path) -> None:
+    supervisor = Supervisor([str(tmp_path / "percore")], str(tmp_path), None, "")
+    with pytest.raises(RolloutError, match=r"^no deploy has succeeded here yet -> deploy first$"):
+        supervisor.start("logs")
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(RolloutError, match=f"what the apps of a failed deploy wrote is in {tmp_path}/logs"):
+        supervisor.start("logs")
+
+
 def test_no_process_of_another_user_is_ended_when_the_supervisor_is_replaced(
     home: Path, bystander: subprocess.Popen[bytes]
 ) -> None:

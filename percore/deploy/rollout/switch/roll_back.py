@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from percore.deploy.connection.messages import Current
+from percore.deploy.plan.settings import settings_left_out
 from percore.deploy.report import Report, describe_apps
 from percore.deploy.rollout.choose import Move
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import Faults, on_all
 from percore.deploy.rollout.switch.reattach import reattach
 from percore.errors import PartialError, PercoreError, RolloutError, UnreachableError
+
+_DENIED = re.compile(
+    r"(?i)(?:EACCES|EROFS|permission denied).*?/releases/[^/\s]+/(\w[\w.-]*)|unable to open .*database|readonly database"
+)
 
 
 def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, report: Report) -> PercoreError:
@@ -31,7 +37,7 @@ def roll_back(moves: Sequence[Move], activated: Sequence[Move], faults: Faults, 
         first,
         f"not certain to be back on the former release: {', '.join(lost)}" if lost else "",
         done="every host is back on its former release",
-        next=f"{scope.command('status')}, then deploy again" if lost else first.next or "fix it and deploy again",
+        next=f"{scope.command('status')}, then deploy again" if lost else first.next or _advice(first, moves[0].host),
     )
 
 
@@ -55,6 +61,21 @@ def not_certain_to_keep(what: str, faults: Faults, *, next: str) -> PartialError
     first, *_ = faults.values()
     said = f"{first.what}; not certain to keep {what}: {', '.join(faults)}"
     return PartialError(said, where=first.where, next=next, detail=first.detail)
+
+
+def _advice(first: PercoreError, host: Host) -> str:
+    """Against what mostly stops an app that runs elsewhere."""
+    if "answered 404" in first.what:
+        return (
+            "name a path that the app has (health in the process file, health_path in the inventory), and deploy again"
+        )
+    if denied := _DENIED.search(first.detail):
+        place = denied[1] or "data"
+        return f"no app may write into its release: let it write below {place}, with shared: [{place}] in the inventory"
+    if settings := settings_left_out(host.settings.path, host.scope.env):
+        file = f".env.{host.scope.env}"
+        return f"fix it and deploy again; of the settings in {settings} the app has only what {file} says, and there is none"
+    return "fix it and deploy again"
 
 
 def roll_back_host(host: Host) -> None:
