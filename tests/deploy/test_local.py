@@ -96,7 +96,7 @@ def test_a_failure_tells_of_settings_that_only_the_developers_have(project: Proj
     with pytest.raises(RolloutError) as caught:
         project.deploy()
     assert (
-        "of the settings in .env.example the app has only what .env.local says, and there is none" in caught.value.next
+        "hosts do not get .env.example: put what the app needs into .env.local" in caught.value.next
     )
     (project.app / ".env.local").write_text("KEY=1\n")
     with pytest.raises(RolloutError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,8 @@ def host(name: str, fault: PercoreError | None = None, asked: list[str] | None =
         return {"current": "20260101000000-aaaaaaaa", "status": {"apps": []}}
 
     scope = Scope("production", None)  # type: ignore[arg-type]
-    return SimpleNamespace(name=name, forks=2, scope=scope, ask=ask, setup_target=dict)
+    settings = SimpleNamespace(path=Path("nowhere"))
+    return SimpleNamespace(name=name, forks=2, scope=scope, ask=ask, setup_target=dict, settings=settings)
 
 
 def move(one: Any, *, gives_up_app: bool = False) -> Any:
