@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -45,7 +46,7 @@ class Agent:
         self._session = Session(source, self.emit)
         self._writing = threading.Lock()
         self._working = threading.Lock()
-        self._heard = time.monotonic()
+        self._heard = 0  # lines
         self._is_deaf = False
 
     def run(self) -> None:
@@ -56,24 +57,40 @@ class Agent:
                 with self._working:
                     if line.strip():
                         self.answer(line)
-                    self._heard = time.monotonic()
+                    self._heard += 1
         finally:
             with self._working:
                 self.leave()
 
     def _watch(self) -> None:
-        """Say that we live; when the control side was silent for too long while we waited for it, leave."""
+        """Say that we live; when the control side was silent for too long while we waited for it, leave.
+
+        What counts is for how long we listened: a host that was asleep, or too busy to read what it was told, heard nothing.
+        """
+        silent = 0.0
         while True:
+            heard = self._heard
             time.sleep(ALIVE_SECONDS)
             self.emit({"event": "alive"})
-            if self._working.acquire(blocking=False):
-                try:
-                    if time.monotonic() - self._heard > self._session.patience:
-                        self._session.is_over = True
-                        self.leave()
-                        os._exit(1)
-                finally:
-                    self._working.release()
+            if self._heard != heard or self._has_more() or not self._working.acquire(blocking=False):
+                silent = 0.0
+                continue
+            try:
+                silent += ALIVE_SECONDS
+                if silent > self._session.patience:
+                    self._session.is_over = True
+                    self.leave()
+                    sys.stderr.write(f"nothing was heard there from this machine for {silent:g} s\n")
+                    sys.stderr.flush()
+                    os._exit(1)
+            finally:
+                self._working.release()
+
+    def _has_more(self) -> bool:
+        """Something was said that is not read yet."""
+        asked = select.poll()
+        asked.register(self._source.fileno(), select.POLLIN)
+        return bool(asked.poll(0))
 
     def answer(self, line: bytes) -> None:
         try:

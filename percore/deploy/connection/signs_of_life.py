@@ -1,7 +1,7 @@
-"""An agent that has nothing to do hears once a second that we are there; else it rolls back what was not confirmed.
+"""An agent that has nothing to do hears every few seconds that we are there; else it rolls back what was not confirmed.
 
-One thread tells it to all agents. With a thread for each of them, a control machine that is as busy as two hundred hosts make
-it gave some of them no turn for half a minute.
+One thread tells it to all agents. With a thread for each of them, a control machine that is as busy as its hosts gave some of
+them no turn for half a minute.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 
 SECONDS = 1.0
-"""Between two signs of life."""
+"""Between two signs of life to the same agent, where there are few."""
+
+MOST_A_SECOND = 20
+"""Each sign is a turn of its thread among all threads of this process; where the machine is too busy, a turn takes its time."""
 
 
 SayAlive = Callable[[], bool]
@@ -40,7 +43,7 @@ class SignsOfLife:
 
     def _run(self) -> None:
         while told := self._to_tell():
-            time.sleep(self._seconds)
+            time.sleep(max(self._seconds, len(told) / MOST_A_SECOND))
             for say in told:
                 if not _is_said(say):
                     self.remove(say)

@@ -36,7 +36,12 @@ PAUSES = (0.3, 0.6, 1.2, 2.4, 4.8)
 """Seconds until a server is tried again that ended the connection before it said a word: it lets in only so many at once."""
 
 WAKE_SECONDS = 1.0
-"""How often the thread of a connection wakes up for nothing; paramiko's 0.1 s is work where hundreds of hosts are idle."""
+"""How often who waits for a connection looks whether there still is one."""
+
+IDLE_SECONDS = 30.0
+"""How often the thread of an open connection wakes up for nothing; it is woken where it ends. paramiko's 0.1 s is work where
+hundreds of hosts are idle, and on a busy machine their threads keep the one from its turn that has something to say.
+"""
 
 
 class SshLink:
@@ -64,6 +69,7 @@ class SshLink:
         check_host_key(self.route, known, self.transport.get_remote_server_key())
         with contextlib.closing(make_keys(self.route, password)) as keys:
             keys.authenticate(transport=self.transport)
+        self.transport.sock.settimeout(IDLE_SECONDS)
 
     def _negotiate(self, known: Known) -> None:
         """Once more, and later, where a server is too busy to let us in."""
