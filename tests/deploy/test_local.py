@@ -95,9 +95,7 @@ def test_a_failure_tells_of_settings_that_only_the_developers_have(project: Proj
     (project.app / ".env.example").write_text("KEY=\n")
     with pytest.raises(RolloutError) as caught:
         project.deploy()
-    assert (
-        "hosts do not get .env.example: put what the app needs into .env.local" in caught.value.next
-    )
+    assert "hosts do not get .env.example: put what the app needs into .env.local" in caught.value.next
     (project.app / ".env.local").write_text("KEY=1\n")
     with pytest.raises(RolloutError) as caught:
         project.deploy()

@@ -56,8 +56,13 @@ def running(supervisor: Supervisor) -> int:
 def test_workers_that_are_killed_again_and_again_leave_no_client_without_an_answer(supervisor: Supervisor) -> None:
     supervisor.apply(supervisor.api())
     with Load(supervisor.port) as load:
+        pid = 0
         for _ in range(6):
-            os.kill(wait_for(lambda: running(supervisor), "the worker to be back"), signal.SIGKILL)
+            pid = wait_for(
+                lambda: (found := running(supervisor)) != pid and found,  # noqa: B023 called before the loop goes on
+                "the worker to be back",
+            )
+            os.kill(pid, signal.SIGKILL)
     assert load.counts["hung"] == 0
 
 

@@ -107,7 +107,7 @@ def test_settings_are_defaults_for_files_that_do_not_say_it(supervisor: Supervis
     for wrong, hint in (
         (("set", "kill_timeot", "1"), "did you mean 'kill_timeout'?"),
         (("set", "kill_timeout", "soon"), "must be milliseconds"),
-        (("set", "pm2-logrotate:workerInterval", "1"), "there is no setting"),
+        (("set", "pm2-logrotate:workerInterval", "1"), "a setting of PM2 that percore does not have -> logs rotate by"),
     ):
         refused = supervisor.run(*wrong, check=False)
         assert refused.returncode == 2

@@ -73,7 +73,9 @@ def _advice(first: PercoreError, host: Host) -> str:
         place = denied[1] or "data"
         return f"no app may write into its release: let it write below {place}, with shared: [{place}] in the inventory"
     if settings := settings_left_out(host.settings.path, host.scope.env):
-        return f"fix it and deploy again; hosts do not get {settings}: put what the app needs into .env.{host.scope.env}"
+        return (
+            f"fix it and deploy again; hosts do not get {settings}: put what the app needs into .env.{host.scope.env}"
+        )
     return "fix it and deploy again"
 
 
