@@ -10,6 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from percore.errors import PercoreError, UsageError
 from tests.bench.deploy.run import describe_machine, lab
@@ -23,9 +26,16 @@ WORK = Work(files=10, service=False)
 
 
 class AnsibleInRust(Ansible):
-    """ansible-core-rs reads Ansible's files; its one program has subcommands."""
+    """ansible-core-rs reads Ansible's files, but only the variables of hosts. Its one program has subcommands."""
 
     name = "ansible-core-rs"
+
+    def inventory(self, **variables: Any) -> str:
+        read = yaml.safe_load(super().inventory(**variables))
+        common = read["all"].pop("vars")
+        for host in read["all"]["children"]["app"]["hosts"].values():
+            host.update(common)
+        return str(yaml.safe_dump(read, width=1000))
 
     def command(self, *words: str) -> list[str]:
         program, forks = install("ansible-core-rs") / "ansible", str(len(self.places))
