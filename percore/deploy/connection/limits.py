@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import sys
 
@@ -35,6 +36,7 @@ def allow_files(hosts: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+@functools.cache  # once: what is frozen is never collected
 def collect_rarely() -> None:
     """What is loaded by now stays: that Python looked for garbage in it all the time was a tenth of the work for each host."""
     gc.freeze()

@@ -39,8 +39,8 @@ WAKE_SECONDS = 1.0
 """How often who waits for a connection looks whether there still is one."""
 
 IDLE_SECONDS = 30.0
-"""How often the thread of an open connection wakes up for nothing; it is woken where it ends. paramiko's 0.1 s is work where
-hundreds of hosts are idle, and on a busy machine their threads keep the one from its turn that has something to say.
+"""How often the thread of an open connection wakes up for nothing; it is woken where the connection ends. With paramiko's 0.1 s,
+the threads of hundreds of idle hosts delay the one that has something to do.
 """
 
 

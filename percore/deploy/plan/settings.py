@@ -100,7 +100,7 @@ class AppSettings:
     env: Mapping[str, str] = field(repr=False)
     build_env: Mapping[str, str] = field(repr=False)
     policy: Policy
-    confirm_seconds: Annotated[int, schema.whole(least=3)]  # we say once a second that we are there
+    confirm_seconds: Annotated[int, schema.whole(least=3)]  # so long without a sign of life from us
     max_clock_skew_seconds: Annotated[int, schema.whole()]
     probe_max_failed_percentage: Annotated[int, schema.whole()]
     probe_max_slowdown: Annotated[int, schema.whole()]
