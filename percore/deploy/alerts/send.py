@@ -15,10 +15,10 @@ from pathlib import Path
 
 from percore.common.passwords import for_programs
 from percore.deploy.alerts.alert import Alert
+from percore.deploy.alerts.shell import shell_command
 from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.masking import REDACTOR
 from percore.deploy.report import Report
-from percore.deploy.shell import shell_command
 from percore.supervisor.automation.webhook import post
 
 _POST_SECONDS = 10.0

@@ -22,8 +22,8 @@ from pathlib import Path
 import percore
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import write_tar
-from percore.deploy.build.whole import written_whole
 from percore.deploy.connection import bootstrap
+from percore.deploy.whole import replace_file, written_whole
 from percore.errors import PreflightError
 from percore.supervisor.base.systemd_unit import template_path
 
@@ -77,21 +77,15 @@ def _pack(cache: Path, package_id: str, entries: list[tuple[str, Path]], note: P
         sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
     # Compiled modules, written on the host, take about as much room again.
     package = Package(package_id, sha256, path, path.stat().st_size, unpacked * 2)
-    _write(note, json.dumps({**package.__dict__, "path": str(path)}))
+    replace_file(note, json.dumps({**package.__dict__, "path": str(path)}).encode())
     return package
-
-
-def _write(path: Path, text: str) -> None:
-    """Another deploy of this project may be reading it."""
-    with written_whole(path) as unfinished:
-        unfinished.write_text(text)
 
 
 def _entries(cache: Path, system: str, machine: str) -> Iterator[tuple[str, Path]]:
     main = cache / "__main__.py"
     if not main.is_file() or main.read_text() != MAIN:
         main.parent.mkdir(parents=True, exist_ok=True)
-        _write(main, MAIN)
+        replace_file(main, MAIN.encode())
     yield "__main__.py", main
     mark = cache / bootstrap.mark()
     mark.touch()

@@ -15,12 +15,12 @@ from percore.deploy.alerts.alert import KINDS, Alert
 from percore.deploy.alerts.send import send
 from percore.deploy.alerts.targets import AlertTarget
 from percore.deploy.fleet.doctor import ask_diagnosis, findings_of
-from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import closing_hosts, connect_all, load_hosts
 from percore.deploy.rollout.parallel import Faults, count_hosts, on_all
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.whole import replace_file
 from percore.errors import PercoreError, UsageError
 
 _REMIND_SECONDS = 86400.0

@@ -10,12 +10,12 @@ from pathlib import Path
 from percore.deploy.command_line import relative
 from percore.deploy.fleet.watch import UP, HostView, LiveHosts
 from percore.deploy.fleet_page.source import EVERY_SECONDS, FleetSource, look, sample_of, try_to_look
-from percore.deploy.hand_off.write import replace_file
 from percore.deploy.report import Report
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.hosts import closing_hosts, load_hosts
 from percore.deploy.rollout.parallel import count_hosts, on_all
 from percore.deploy.rollout.scope import Scope
+from percore.deploy.whole import replace_file
 from percore.errors import PercoreError, UsageError
 from percore.web.auth import Access, Token
 from percore.web.dashboard.board import PageBoard

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from percore.deploy.hand_off.compare import changes
 from percore.deploy.hand_off.files import SUMS, UNTOLD, Files, digest_of, read_sums
+from percore.deploy.whole import replace_file
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 Meaning = Callable[[Files, Files, Sequence[str]], Sequence[str]]
 """What the change of these files means: of the former ones and those that are wanted, the names that differ."""
 
@@ -42,12 +41,21 @@ def compare_files(directory: Path, files: Files, meaning: Meaning) -> Written:
 
 
 def bring_files(directory: Path, files: Files, found: Written, private: Collection[str] = ()) -> None:
-    """`private` are for their owner alone."""
+    """`private` are for their owner alone, and git does not take them along."""
+    _ignore_in_git(directory, private)
     for name in (*found.files, SUMS) if found.files else ():
         if name in files:
             replace_file(directory / name, files[name], mode=0o600 if name in private else None)
         else:
             (directory / name).unlink()
+
+
+def _ignore_in_git(directory: Path, names: Collection[str]) -> None:
+    path = directory / ".gitignore"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    missing = sorted(f"/{name}" for name in names if f"/{name}" not in lines)
+    if missing:
+        replace_file(path, "".join(f"{line}\n" for line in [*lines, *missing]).encode())
 
 
 def nginx_changes(former: Files, wanted: Files, different: Sequence[str]) -> list[str]:
@@ -69,16 +77,3 @@ def _meaning_of(name: str, former: Files, wanted: Files) -> list[str]:
         return changes(former[name], wanted[name])
     except ValueError:  # somebody wrote into it, or into the template
         return []
-
-
-def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Whoever reads it has the old one or the new one, on every system. Without a mode it is as any new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        descriptor = os.open(unfinished, _NEW_FILE, 0o666 if mode is None else mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.build.whole import written_whole
-from percore.deploy.hand_off.write import replace_file
 from percore.deploy.image.layer import USER, ImageLayer
+from percore.deploy.whole import replace_file, written_whole
 
 _FILE = "Containerfile"
 _HEAD = "# Written by percore, which writes it anew each time. buildah, podman and docker build it.\n"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from percore.common.passwords import for_programs
-from percore.deploy.build.whole import written_whole
+from percore.deploy.whole import written_whole
 from percore.errors import PreflightError
 from percore.packages import debian_mirrors
 

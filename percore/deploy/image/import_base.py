@@ -15,9 +15,9 @@ from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.build.source_tree import hash_file
-from percore.deploy.build.whole import written_whole
 from percore.deploy.image.base import Base, architecture, read_files
 from percore.deploy.image.layer import ImageLayer
+from percore.deploy.whole import written_whole
 from percore.errors import PreflightError, UsageError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from percore.deploy.build.source_tree import hash_file
-from percore.deploy.build.whole import written_whole
+from percore.deploy.whole import replace_file, written_whole
 
 USER = 10001
 """Who runs in the image: no number of a distribution's own users."""
@@ -123,8 +123,7 @@ class Layers:
             diff_id, unpacked = _compress(unfinished, write)
             digest, size = hash_file(unfinished, path.name).hex(), unfinished.stat().st_size
         layer = ImageLayer(title, path, digest, diff_id, size, unpacked)
-        with written_whole(note) as unfinished:
-            unfinished.write_text(json.dumps({**asdict(layer), "path": path.name}))
+        replace_file(note, json.dumps({**asdict(layer), "path": path.name}).encode())
         return layer
 
     def _path(self, key: str) -> Path:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from percore.deploy.build.whole import written_whole
 from percore.deploy.image.layer import ImageLayer
+from percore.deploy.whole import written_whole
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from percore.deploy.command_line import relative
 from percore.deploy.hand_off.files import Files
-from percore.deploy.hand_off.write import Written, bring_files, compare_files, replace_file
+from percore.deploy.hand_off.write import Written, bring_files, compare_files
 from percore.deploy.kubernetes import compare
 from percore.deploy.kubernetes.apps import make_workloads
 from percore.deploy.kubernetes.left import what_is_left
@@ -40,7 +40,6 @@ def write_manifests(scope: Scope, report: Report, *, check: bool, with_secrets: 
         raise ChangesPending(f"{relative(directory)} would change; nothing was written", next=scope.command("kube"))
     if not check:
         private = {each.secret_file for each in found if each.secret_file}
-        _hide(directory, private)
         bring_files(directory, files, written, private)
     state = ("would change" if check else "changed") if written.files else "unchanged"
     report.finish(
@@ -94,12 +93,3 @@ def strangers_in(directory: Path, files: Files, written: Written) -> Sequence[st
         return []
     ours = {*files, *written.files, ".gitignore"}
     return sorted(entry.name for entry in directory.iterdir() if entry.name not in ours)
-
-
-def _hide(directory: Path, private: set[str]) -> None:
-    """Git takes no file with secrets along."""
-    path = directory / ".gitignore"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    missing = sorted(name for name in private if f"/{name}" not in lines)
-    if missing:
-        replace_file(path, "".join(f"{line}\n" for line in [*lines, *(f"/{name}" for name in missing)]).encode())

@@ -10,12 +10,12 @@ from typing import Any
 
 from percore.common.passwords import for_programs
 from percore.deploy.alerts.run import Run, RunFacts
+from percore.deploy.alerts.shell import shell_command
 from percore.deploy.masking import REDACTOR
 from percore.deploy.plan.settings import HookCommand
 from percore.deploy.report import Report
 from percore.deploy.rollout.diff import Declined
 from percore.deploy.rollout.host import Host
-from percore.deploy.shell import shell_command
 from percore.errors import PercoreError, PreflightError, RolloutError
 
 SECONDS = 600.0

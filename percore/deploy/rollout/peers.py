@@ -16,12 +16,12 @@ from percore.common.bounds import read_file
 from percore.deploy import schema
 from percore.deploy.connection.openssh.config import Wish, find_route
 from percore.deploy.hand_off.settings import read_peer_settings
-from percore.deploy.hand_off.write import replace_file
 from percore.deploy.plan.peers import EdgePeer, bracketed, weigh
 from percore.deploy.rollout.host import Host
 from percore.deploy.rollout.parallel import on_all
 from percore.deploy.rollout.scope import Scope
 from percore.deploy.schema import read_variable
+from percore.deploy.whole import replace_file
 
 MOST_CORES = 4096
 

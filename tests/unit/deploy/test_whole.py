@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from percore.deploy.build.whole import written_whole
+from percore.deploy.whole import written_whole
 
 
 def test_a_file_takes_the_place_of_the_one_before_when_it_is_whole(tmp_path: Path) -> None:

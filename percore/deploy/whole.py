@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -16,7 +18,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     A file takes the place of an earlier one; a directory does not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    unfinished = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -25,3 +27,11 @@ def written_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
             unfinished.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Whoever reads it has the old one or the new one, on every system. Without a mode it is as any new file."""
+    with written_whole(path) as unfinished:
+        descriptor = os.open(unfinished, _NEW_FILE, 0o666 if mode is None else mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
