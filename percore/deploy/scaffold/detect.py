@@ -101,7 +101,8 @@ class Detected:
 
 def detect(directory: Path) -> Detected:
     source = AppSource(directory)
-    name, file, line = _name(source), _process_file(source), _start_line(source)
+    name, line = _name(source), _start_line(source)
+    file = _process_file(source, line)
     beside, main = list(_beside(source)), _main(source, name, line)
     return Detected(
         name=name,
@@ -126,9 +127,9 @@ def apps_below(directory: Path) -> list[str]:
     return [name for name in inner if not detect(directory / name).programs[0].is_guess]
 
 
-def _process_file(source: AppSource) -> str:
+def _process_file(source: AppSource, line: StartLine) -> str:
     """That of the script which starts PM2, wherever it lies; else the first of those that are looked for."""
-    started = pm2_file(_start_line(source))
+    started = pm2_file(line)
     return started if source.has(started) else next(filter(source.has, PROCESS_FILES), "")
 
 
@@ -139,7 +140,7 @@ def _start_line(source: AppSource) -> StartLine:
 
 
 def _settings(source: AppSource, name: str, beside: list[Beside], line: StartLine) -> Iterator[Proposal]:
-    file, procfile = _process_file(source), dict(_procfile(source))
+    file, procfile = _process_file(source, line), dict(_procfile(source))
     where = f"found in {'Procfile' if 'web' in procfile else 'package.json'}"
     if file != next(filter(source.has, PROCESS_FILES), ""):
         yield Proposal("process_file", file, "found in package.json")
@@ -262,15 +263,14 @@ def _usual_script(source: AppSource) -> str:
 
 def _port(source: AppSource, line: StartLine) -> Found:
     """Where it listens: as its process file, its env files, its start command or its source say it, in this order."""
-    files = [name for name in dict.fromkeys((_process_file(source), *PROCESS_FILES)) if name and source.has(name)]
+    files = [name for name in dict.fromkeys((_process_file(source, line), *PROCESS_FILES)) if name and source.has(name)]
     if not files and line.env.get("PORT", "").isdecimal():
         return Found(line.env["PORT"], "the start script")
-    others = list(filter(source.has, ("Procfile", "package.json")))
     env_files = [path.name for path in sorted(source.directory.glob(".env*")) if path.is_file()]
     searches = [
         ([_PORTS[0], _PORTS[2]], files),
         ([_PORT_IN_ENV], env_files),
-        ([_PORT_IN_COMMAND], others),
+        ([_PORT_IN_COMMAND], list(filter(source.has, ("Procfile", "package.json")))),
         *(([pattern], [*source.sources, *_started(source)]) for pattern in _PORTS),
     ]
     for patterns, where in searches:
