@@ -148,8 +148,8 @@ def _settings(source: AppSource, name: str, beside: list[Beside], line: StartLin
         yield Proposal("build_command", build, where)
     release, ends = procfile.get("release", ""), read_start_line(procfile.get("release", ""), source)
     release = ends.program if ends == StartLine(ends.program) else release  # variables have no other place
-    release = release or " && ".join(line.migrations)
-    yield from frameworks.settings(source, name, beside, Proposal("release_command", release, where))
+    told = (release, "found in Procfile") if release else (" && ".join(line.migrations), where)
+    yield from frameworks.settings(source, name, beside, Proposal("release_command", *told))
 
 
 def _notes(main: DetectedProgram, line: StartLine) -> Iterator[str]:

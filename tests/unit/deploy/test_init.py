@@ -600,6 +600,26 @@ def test_migrations_that_hosts_can_run_are_the_release_command(
     assert proposed(tmp_path, files).get("release_command") == command
 
 
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({**DJANGO, "Procfile": "release: ./release.sh\n"}, "found in Procfile"),
+        (
+            {
+                "package.json": {
+                    "scripts": {"start": "prisma migrate deploy && node web.js"},
+                    "dependencies": {"prisma": "6"},
+                }
+            },
+            "found in package.json",
+        ),
+    ],
+)
+def test_it_says_where_the_release_command_was_found(tmp_path: Path, files: Files, why: str) -> None:
+    [found] = [one for one in detect(write(tmp_path, files)).settings if one.name == "release_command"]
+    assert found.note == why
+
+
 def test_a_worker_gets_time_to_end_its_job_and_a_schedule_is_on_one_host(tmp_path: Path) -> None:
     app = write(tmp_path, APPS["FastAPI with Celery and a schedule"][0])
     init(InitWish("production", app, app), Report(quiet=True))
