@@ -132,11 +132,20 @@ def own_words(arguments: list[str]) -> list[str]:
 def command_first(arguments: list[str]) -> list[str]:
     """The options of a command may stand before it, as in PM2."""
     own = own_words(arguments)
-    place = next((place for place, word in enumerate(own) if find(word)), 0)
-    if not place or not own[0].startswith("-") or own[0] in _VERSION:
+    if not own or not own[0].startswith("-") or own[0] in _VERSION:
+        return arguments
+    place = next((place for place, word in enumerate(own) if find(word) and not is_value(own[place - 1])), 0)
+    if not place:
         return arguments
     before = ["--mini-list" if word == "-m" else word for word in arguments[:place]]
     return [arguments[place], *before, *arguments[place + 1 :]]
+
+
+def is_value(option: str) -> bool:
+    """Whether the word behind this one is its value: an app may be called `web`."""
+    from percore.supervisor.commands.start import make_start_parser  # has the options of most commands
+
+    return option.startswith("-") and make_start_parser().takes_value(option)
 
 
 def report_error(error: PercoreError) -> int:

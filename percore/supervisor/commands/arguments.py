@@ -118,14 +118,17 @@ class Parser(argparse.ArgumentParser):
         hint = instead or (f"did you mean {like}?" if like else f"{self.prog} --help")
         raise UsageError(f"there is no option '{word}'", where=self.command, next=hint)
 
+    def takes_value(self, option: str) -> bool:
+        """The word behind it belongs to it."""
+        action = self._option_string_actions.get(option)
+        return action is not None and (action.nargs is None or action.nargs == 1)
+
     def _glued(self, arguments: list[str]) -> list[str]:
         """`--node-args --inspect` as `--node-args=--inspect`: argparse would take the value for another option."""
         glued: list[str] = []
         words = iter(arguments)
         for word in words:
-            action = self._option_string_actions.get(word)
-            takes_value = action is not None and (action.nargs is None or action.nargs == 1)
-            value = next(words, None) if takes_value else None
+            value = next(words, None) if self.takes_value(word) else None
             if value is None:
                 glued.append(word)
             elif value.startswith("-") and value != "-":
