@@ -170,7 +170,7 @@ def test_an_app_that_makes_no_sense_is_set_aside_by_name_and_costs_no_other(two_
 def test_what_runs_of_an_app_that_was_set_aside_serves_until_an_app_of_its_name_is_started(
     supervisor: Supervisor,
 ) -> None:
-    other = supervisor.singleton(name="other")
+    other = supervisor.singleton(name="other", args=["exec sleep 1000"])
     supervisor.apply(plain(supervisor), tick(supervisor))
     before = processes_of(supervisor, "api")
     supervisor.kill_daemon()
