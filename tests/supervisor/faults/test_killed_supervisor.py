@@ -63,7 +63,7 @@ os.execve = dies
 @pytest.mark.parametrize("patch", WHILE_STARTING.values(), ids=WHILE_STARTING.keys())
 def test_killed_while_it_starts_a_singleton(supervisor: Supervisor, patch: str) -> None:
     # A worker with a user of its own is forked, not spawned, so that it is there for a while before it executes.
-    app, tick = supervisor.api(), supervisor.singleton(user="root")
+    app, tick = supervisor.api(), supervisor.singleton(user="root", args=["exec sleep 1000"])
     supervisor.apply(app)
     before = supervisor.pids("api")
     supervisor.kill_daemon()
